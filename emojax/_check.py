@@ -1,0 +1,43 @@
+"""Checks of what a caller passes in, made on the host before anything is traced.
+
+Shapes are static and always checked. Values are checked where they are known: inside `jax.jit`,
+`jax.vmap` or `jax.grad` of the caller they are not, and these checks pass silently.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Array = jax.Array | np.ndarray
+
+
+def is_concrete(*arrays: Array) -> bool:
+    """True if the values of all arrays are known now, i.e. none is being traced."""
+    return not any(isinstance(a, jax.core.Tracer) for a in arrays)
+
+
+def as_float(x: Array) -> jax.Array:
+    """`x` as a jax array of its own float dtype; integers and booleans become the default float."""
+    x = jnp.asarray(x)
+    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+
+
+_all_finite = jax.jit(lambda x: jnp.isfinite(x).all())
+
+
+def check_finite(name: str, x: Array) -> None:
+    """Raises ValueError if `x` has NaN or infinite entries, saying how many and where the first is."""
+    if is_concrete(x) and not bool(_all_finite(x)):
+        bad = np.argwhere(~np.isfinite(np.asarray(x)))
+        where = tuple(int(i) for i in bad[0])
+        raise ValueError(f"want finite {name}; got {len(bad)} NaN or infinite values, first at {where}")
+
+
+def check_labels(name: str, labels: Array, num_classes: int) -> None:
+    """Raises ValueError if a label lies outside [0, num_classes) or is no integer."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"want integer {name}; got dtype {labels.dtype}")
+    if is_concrete(labels) and labels.size:
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= num_classes:
+            raise ValueError(f"want {name} in [0, {num_classes}); got values from {low} to {high}")

@@ -1,0 +1,218 @@
+"""The levels of hyperalignment over blocks of subjects; `hyperalignment` is the way in.
+
+Subjects come in blocks [g, n, v] of equal width. One block at a time is decomposed, its subjects in
+parallel, so that whole brains fit in memory and small data keep all cores busy.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from emojax import procrustes
+from emojax._check import as_float, check_finite, is_concrete
+from emojax._links import Chain, prepare, principal_components, zscore
+from emojax._polar import Method
+
+BLOCK_BYTES = 2**26
+
+
+class Options(NamedTuple):
+    """The settings of a fit that new subjects are aligned with, too."""
+
+    scaling: bool
+    reflection: bool
+    demean: bool
+    zscore_common: bool
+    zscore_all: bool
+    alpha: float
+    method: Method
+    lowrank: bool | None
+
+def blocks(data):
+    """Checked subjects in blocks [g, n, v] that are worked on at once; do they form a stack?"""
+    if not hasattr(data, "ndim") and len({x.shape for x in data}) == 1:
+        data = jnp.stack([as_float(x) for x in data])
+    stacked = hasattr(data, "ndim")
+    if stacked:
+        _check_shape([data.shape[1:]] if data.ndim == 3 and len(data) else [data.shape])
+        size = BLOCK_BYTES // (data[0].size * data.dtype.itemsize)
+        size = max(1, size) if is_concrete(data) else len(data)
+        made = [as_float(data[i : i + size]) for i in range(0, len(data), size)]
+    else:
+        _check_shape([x.shape for x in data])
+        made, size = [as_float(x)[None] for x in data], 1
+    for i, block in enumerate(made):
+        check_finite(f"data (subjects from {i * size})", block)
+        if is_concrete(block) and not bool(jax.vmap(procrustes.varies)(block).all()):
+            raise ValueError(f"want voxels that vary in every subject; see subjects from {i * size}")
+    return made, stacked
+
+
+def _check_shape(shapes):
+    if any(len(shape) != 2 for shape in shapes) or not shapes:
+        raise ValueError(f"want data [subjects, rows, voxels] or a list of [rows, voxels]; got {shapes}")
+    counts = {rows for rows, _ in shapes}
+    if len(counts) > 1:
+        raise ValueError(
+            f"want as many rows in every subject; got {[rows for rows, _ in shapes]}: "
+            "see alignment.match_rows"
+        )
+    if min(counts) < 2 or min(voxels for _, voxels in shapes) < 1:
+        raise ValueError(f"want at least 2 rows and 1 voxel; got {shapes}")
+
+
+@partial(jax.jit, static_argnames="options")
+@jax.default_matmul_precision("highest")
+def _prepare_block(block, options):
+    def one(x):
+        x, links = prepare(x, options.zscore_all, options.alpha)
+        return procrustes.compress(x, options.demean), links
+
+    return jax.vmap(one)(block)
+
+
+def prepared(blocks, options):
+    pairs = [_prepare_block(block, options) for block in blocks]
+    return [rows for rows, _ in pairs], [links for _, links in pairs]
+
+
+def _align(source, target, options):
+    return procrustes.align_rows(
+        source,
+        target,
+        scaling=options.scaling,
+        reflection=options.reflection,
+        method=options.method,
+    )
+
+
+def _move_onto(source, target, options):
+    """One subject's rows mapped onto a target [n, q], z-scored if asked."""
+    target = procrustes.compress(target, options.demean)
+    y = procrustes.moved_rows(source, *_align(source, target, options), target)
+    return zscore(y)[0] if options.zscore_common else y
+
+
+@partial(jax.jit, static_argnames=("share", "options"))
+@jax.default_matmul_precision("highest")
+def _level1_step(common, rows, i, count, share, options):
+    """Maps subject i of a block onto the common space and mixes it in as number `count`."""
+    y = _move_onto(jax.tree.map(lambda leaf: leaf[i], rows), common, options)
+    residual = jnp.linalg.norm(y - common)
+    w = jnp.asarray(count / (count + 1) if share is None else share, y.dtype)
+    common = w * y + (1 - w) * common
+    return (zscore(common)[0] if options.zscore_common else common), (y, residual)
+
+
+@partial(jax.jit, static_argnames=("total", "options"))
+@jax.default_matmul_precision("highest")
+def _level2_block(rows, mapped, common, total, options):
+    """Maps each subject of a block onto the mean of all others' previous versions."""
+
+    def one(source, previous):
+        others = (total * common - previous) / (total - 1)
+        y = _move_onto(source, zscore(others)[0] if options.zscore_common else others, options)
+        return y, jnp.linalg.norm(y - common)
+
+    return jax.vmap(one)(rows, mapped)
+
+
+def train(rows_blocks, reference, level2_iters, share, options):
+    """Levels 1 and 2: the template [n, q] and the training residuals [1 + level2_iters, s]."""
+    order = [(b, i) for b, rows in enumerate(rows_blocks) for i in range(len(rows.mean))]
+    b, i = order.pop(reference)
+    start = procrustes.restore(jax.tree.map(lambda leaf: leaf[i], rows_blocks[b]))
+    common = start
+    if options.zscore_common and not options.zscore_all:
+        common = zscore(start)[0]
+    if not order:  # a single subject is its own common space
+        return common, jnp.zeros((1 + level2_iters, 1), common.dtype)
+    steps, residuals = _level1(rows_blocks, common, order, share, options)
+    # The reference enters level 2 as it came, neither mapped nor z-scored.
+    mapped = jnp.concatenate([steps[:reference], start[None], steps[reference:]])
+    history = [jnp.insert(residuals, reference, 0)]
+    total = len(mapped)
+    ends = [sum(len(rows.mean) for rows in rows_blocks[: k + 1]) for k in range(len(rows_blocks))]
+    common = mapped.mean(0)
+    for _ in range(level2_iters):
+        parts = jnp.split(mapped, ends[:-1])
+        del mapped
+        moved = []
+        for k, rows in enumerate(rows_blocks):
+            moved.append(_level2_block(rows, parts[k], common, total, options))
+            parts[k] = None  # whole brains: let each part go as soon as it is used
+        mapped = jnp.concatenate([y for y, _ in moved])
+        history.append(jnp.concatenate([residual for _, residual in moved]))
+        common = mapped.mean(0)
+    return (zscore(common)[0] if options.zscore_common else common), jnp.stack(history)
+
+
+def _level1(rows_blocks, common, order, share, options):
+    """Every subject but the reference in turn: its mapped rows [s - 1, n, q] and residuals."""
+    if is_concrete(common) or len(rows_blocks) > 1:
+        # A loop on the host: XLA's CPU runs the body of a scan on one thread.
+        out = []
+        for count, (b, i) in enumerate(order, start=1):
+            common, y = _level1_step(common, rows_blocks[b], i, count, share, options)
+            out.append(y)
+        return jnp.stack([y for y, _ in out]), jnp.stack([residual for _, residual in out])
+
+    def step(common, index):
+        return _level1_step(common, rows_blocks[0], *index, share, options)
+
+    subjects = jnp.asarray([i for _, i in order])
+    return jax.lax.scan(step, common, (subjects, jnp.arange(1, len(order) + 1)))[1]
+
+
+@partial(jax.jit, static_argnames=("lowrank", "options"))
+@jax.default_matmul_precision("highest")
+def _level3_block(rows, template, lowrank, options):
+    """Each subject's map onto the template [n, q]; the sum of the mapped rows; residuals [g]."""
+    target = procrustes.compress(template, options.demean)
+
+    def one(source):
+        core, scale = _align(source, target, options)
+        y = procrustes.moved_rows(source, core, scale, target)
+        if lowrank:
+            fitted = procrustes.lowrank_map(source, core, scale, target)
+        else:
+            fitted = procrustes.dense_map(source, core, scale, target, options.reflection)
+        return fitted, y, jnp.linalg.norm(y - template)
+
+    fitted, moved, residuals = jax.vmap(one)(rows)
+    return fitted, moved.sum(0), residuals
+
+
+def level3(rows_blocks, template, options):
+    """Maps of every block onto the template, the sum of all mapped rows [n, q], residuals [s]."""
+    n, q = template.shape
+    out = []
+    for rows in rows_blocks:
+        lowrank = options.lowrank
+        if lowrank is None:
+            lowrank = min(rows.mean.shape[1], q) >= 2 * n
+        out.append(_level3_block(rows, template, lowrank, options))
+    fitted, moved, residuals = zip(*out, strict=True)
+    return list(fitted), sum(moved), jnp.concatenate(residuals)
+
+
+reduce_to = jax.jit(principal_components, static_argnames="count")
+
+
+def collected(fitted, links, components, stacked):
+    """Maps of all blocks as one stack, or as a list where widths differ; wrapped if links are on."""
+
+    def wrapped(one, ends):
+        if components is None and ends == (None, None):
+            return one
+        many = len(one)
+        last = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (many, *leaf.shape)), components)
+        return Chain(*ends, one, last)
+
+    whole = [wrapped(*pair) for pair in zip(fitted, links, strict=True)]
+    if not stacked:
+        return [block[0] for block in whole]
+    return whole[0] if len(whole) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x), *whole)

@@ -1,0 +1,42 @@
+"""Fixtures that every test file shares; 8 simulated CPU devices for the sharding tests."""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+
+SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture
+def x64():
+    """Double precision inside one test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    """Runs the test in single and in double precision."""
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+def shared_path(relative: str) -> pathlib.Path:
+    """A reference file beside the checkout; absent, the test is skipped, or fails under CI."""
+    path = SHARED / relative
+    if not path.exists():
+        if os.environ.get("EMOJAX_REQUIRE_SHARED") == "1":
+            pytest.fail(f"EMOJAX_REQUIRE_SHARED=1 but {path} is absent")
+        pytest.skip(f"reference data {path} is absent")
+    return path
+
+
+@pytest.fixture
+def shared():
+    """Returns shared(relative) -> path of reference data, or skips."""
+    return shared_path
