@@ -1,14 +1,14 @@
 """Which rows go where: class balance by bootstrap, and splits into train and test.
 
 Everything here is an int32 array of row indices, and the same key gives the same rows. `balance`
-is traced (`jit`, `vmap`); the splits have sizes that depend on values and are made on the host.
+can be traced (`jit`, `vmap`); the splits' sizes depend on values, so they are made on the host.
 A run number that repeats from subject to subject names no group: to leave runs out, give each run
-of each subject its own number, for example `subject * 100 + run`.
+of each subject its own number, for example `100 * subject + run`.
 """
 
 from collections.abc import Sequence
 from functools import partial
-from numbers import Integral
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import jax
@@ -17,4 +17,343 @@ import numpy as np
 from jaxtyping import Int, Int32, Key, Shaped
 
 from emojax._check import Array, check_labels, is_concrete
-from emojax._parts import class_table, part_sizes
+
+Rows = Int32[np.ndarray, "_"]
+
+
+class Split(NamedTuple):
+    """Two disjoint sets of rows that together are all rows, each in ascending order."""
+
+    train: Rows
+    test: Rows
+
+
+def balance(
+    key: Key[Array, ""],
+    labels: Int[Array, "*subjects n"],
+    per_class: int,
+    *,
+    num_classes: int | None = None,
+) -> Int32[jax.Array, "*subjects balanced"]:
+    """Draws the same number of rows of every class, within each subject.
+
+    A class with at least `per_class` rows gives that many different rows. A smaller one gives each
+    of its rows once, then bootstrap draws (with replacement). In the paper's Experiment A a subject
+    has 200, 100, 100 rows of 3 classes and per_class = 200.
+
+    Args:
+      key: [] typed key. Subject s of several, counted over all leading axes, uses
+        `fold_in(key, s)`; labels [n] use `key` itself.
+      labels: [..., n] int in [0, num_classes); the leading axes are subjects.
+      per_class: rows per class and subject; static under jit.
+      num_classes: K, static under jit. None: one more than the largest label, which must be known.
+
+    Returns:
+      [..., num_classes * per_class] rows within each subject, class 0 first, then class 1, ...
+      While tracing, a missing class cannot raise: its rows are n, which is out of range.
+
+    Raises:
+      ValueError: a subject lacks a class, labels are out of range or have no rows, per_class < 1,
+        the key is not one typed key, or num_classes is None while labels are traced.
+
+    References:
+      arXiv 2210.17015, section 2 (class balance of Experiment A).
+    """
+    _check_key(key)
+    labels = jnp.asarray(labels)
+    if labels.ndim < 1 or labels.size == 0:
+        raise ValueError(f"want labels [..., n] with n >= 1; got shape {labels.shape}")
+    if per_class < 1:
+        raise ValueError(f"want per_class >= 1; got {per_class}")
+    if num_classes is None:
+        if not is_concrete(labels):
+            raise ValueError("want num_classes as a static number under jit and vmap; got None")
+        num_classes = int(labels.max()) + 1
+    check_labels("labels", labels, num_classes)
+    if is_concrete(labels):
+        for s, subject in enumerate(np.asarray(labels).reshape(-1, labels.shape[-1])):
+            where = f"subject {s}" if labels.ndim > 1 else "labels"
+            require_classes(subject, np.arange(len(subject)), num_classes, where)
+    return _balance(key, labels, per_class, num_classes)
+
+
+@partial(jax.jit, static_argnames=("per_class", "num_classes"))
+def _balance(key, labels, per_class, num_classes):
+    flat = labels.reshape(-1, labels.shape[-1]).astype(jnp.int32)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(flat)))
+    one = partial(_balance_one, per_class=per_class, num_classes=num_classes)
+    rows = jax.vmap(one)(keys, flat) if labels.ndim > 1 else one(key, flat[0])
+    return rows.reshape(*labels.shape[:-1], num_classes * per_class)
+
+
+def _balance_one(key, labels, per_class, num_classes):
+    n = len(labels)
+    bits = jax.random.bits(key, n + num_classes * per_class, "uint32")
+    # Class by class, and within a class in random order.
+    by_class = jnp.lexsort((bits[:n], labels)).astype(jnp.int32)
+    classes = jnp.arange(num_classes, dtype=jnp.int32)[:, None]
+    start = (labels[None] < classes).sum(1, keepdims=True, dtype=jnp.int32)  # [classes, 1]
+    count = (labels[None] == classes).sum(1, keepdims=True, dtype=jnp.int32)
+    slot = jnp.arange(per_class, dtype=jnp.int32)[None]
+    draw = bits[n:].reshape(num_classes, per_class) % jnp.maximum(count, 1).astype("uint32")
+    slot = start + jnp.where(slot < count, slot, draw.astype(jnp.int32))
+    rows = by_class.at[slot].get(mode="clip")
+    return jnp.where(count > 0, rows, n).reshape(-1)
+
+
+def leave_one_group_out(
+    groups: Shaped[Array, "n"],
+    *,
+    labels: Int[Array, "n"] | None = None,
+    num_classes: int | None = None,
+) -> list[Split]:
+    """One split per group, in sorted order of the groups; that group is the test set.
+
+    Args:
+      groups: [n] int or string, e.g. the subject (leave one subject out) or run of each row.
+      labels: [n] int; given, every class must occur on both sides of every split.
+      num_classes: K of `labels`. None: the classes that occur in `labels`.
+
+    Raises:
+      ValueError: fewer than two groups, shapes disagree, or a split lacks a class.
+    """
+    names, group = _number_groups(groups, at_least=2)
+    tests = {f"fold {i} (group {name})": [i] for i, name in enumerate(names)}
+    return _folds(group, tests, labels, num_classes)
+
+
+def group_kfold(
+    key: Key[Array, ""],
+    groups: Shaped[Array, "n"],
+    num_folds: int,
+    *,
+    labels: Int[Array, "n"] | None = None,
+    num_classes: int | None = None,
+) -> list[Split]:
+    """Deals whole groups at random into folds; each fold is the test set of one split.
+
+    Args:
+      key: [] typed key.
+      groups: [n] int or string; a group is never on both sides.
+      num_folds: at least 2. The numbers of groups in two folds differ by at most one.
+      labels, num_classes: as for `leave_one_group_out`.
+
+    Raises:
+      ValueError: num_folds < 2, fewer groups than folds, shapes disagree, or a split lacks a class.
+    """
+    if num_folds < 2:
+        raise ValueError(f"want num_folds >= 2; got {num_folds}")
+    names, group = _number_groups(groups, at_least=num_folds)
+    tests = np.array_split(_shuffle(key, len(names)), num_folds)
+    return _folds(group, {f"fold {i}": t for i, t in enumerate(tests)}, labels, num_classes)
+
+
+def random_split(
+    key: Key[Array, ""], num_rows: int, fractions: Sequence[int | float]
+) -> tuple[Rows, ...]:
+    """Splits rows at random, without regard to class or group.
+
+    Args:
+      key: [] typed key.
+      num_rows: n.
+      fractions: one per part, each > 0. Ints are exact sizes and have sum n. Floats have sum 1;
+        sizes are rounded by largest remainder, and a part left empty takes one from the largest.
+
+    Returns:
+      One array of ascending rows per part; no part is empty.
+
+    Raises:
+      ValueError: fractions are wrong, or there are fewer rows than parts.
+    """
+    return _cut(_shuffle(key, num_rows), _part_sizes(num_rows, fractions, "rows"))
+
+
+def stratified_split(
+    key: Key[Array, ""], labels: Int[Array, "n"], fractions: Sequence[int | float]
+) -> tuple[Rows, ...]:
+    """Splits rows at random, with the parts' exact sizes and the classes' proportions.
+
+    Of all integer tables [classes, parts] with the classes' counts and the parts' sizes as sums,
+    it takes the one nearest to proportional in least squares. The paper's Experiment B, twice 1524
+    rows into (1950, 488, 610), gives 975, 244 and 305 of each class.
+
+    Args:
+      key: [] typed key.
+      labels: [n] int; the classes are those that occur.
+      fractions: as for `random_split`.
+
+    Returns:
+      One array of ascending rows per part; every class occurs in every part.
+
+    Raises:
+      ValueError: fractions or labels are wrong, or a part would lack a class.
+    """
+    labels = _host_labels(labels)
+    sizes = _part_sizes(len(labels), fractions, "rows")
+    counts = np.unique(labels, return_counts=True)[1]
+    shuffled = _shuffle(key, len(labels))
+    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    cells = np.split(by_class, np.cumsum(_nearest_table(counts, sizes))[:-1])  # class by class
+    parts = tuple(np.sort(np.concatenate(cells[p :: len(sizes)])) for p in range(len(sizes)))
+    for i, part in enumerate(parts):
+        require_classes(labels, part, None, f"part {i}")
+    return parts
+
+
+def group_split(
+    key: Key[Array, ""],
+    groups: Shaped[Array, "n"],
+    fractions: Sequence[int | float],
+    *,
+    labels: Int[Array, "n"] | None = None,
+) -> tuple[Rows, ...]:
+    """Splits whole groups at random, for example into subjects to train, validate and test on.
+
+    Args:
+      key: [] typed key.
+      groups: [n] int or string; a group is never in two parts.
+      fractions: of the groups, not of the rows; otherwise as for `random_split`.
+      labels: [n] int; given, every class that occurs must occur in every part.
+
+    Returns:
+      One array of ascending rows per part, each with at least one group.
+
+    Raises:
+      ValueError: fractions or shapes are wrong, fewer groups than parts, or a part lacks a class.
+    """
+    names, group = _number_groups(groups, at_least=1)
+    chosen = _cut(_shuffle(key, len(names)), _part_sizes(len(names), fractions, "groups"))
+    parts = tuple(_rows(np.isin(group, c)) for c in chosen)
+    if labels is not None:
+        labels = _host_labels(labels, len(group))
+        for i, part in enumerate(parts):
+            require_classes(labels, part, None, f"part {i}")
+    return parts
+
+
+def require_classes(
+    labels: Int[Array, "n"], indices: Int[Array, "rows"], num_classes: int | None, where: str
+) -> None:
+    """Raises ValueError, naming `where` and the class, if the chosen rows lack a class.
+
+    Args:
+      labels: [n] int.
+      indices: [rows] int, the rows of one part.
+      num_classes: every class in [0, num_classes) must occur; None: every class of `labels`.
+      where: what the rows are, for the message, e.g. "fold 3, test".
+    """
+    labels = np.asarray(labels)
+    want = np.unique(labels) if num_classes is None else np.arange(num_classes)
+    missing = np.setdiff1d(want, labels[np.asarray(indices, dtype=np.int64)])
+    if missing.size:
+        raise ValueError(f"want every class in {where}; class {missing[0]} has no row there")
+
+
+def _folds(group, tests, labels, num_classes) -> list[Split]:
+    labels = None if labels is None else _host_labels(labels, len(group), num_classes)
+    splits = []
+    for where, chosen in tests.items():
+        is_test = np.isin(group, chosen)
+        split = Split(train=_rows(~is_test), test=_rows(is_test))
+        if labels is not None:
+            require_classes(labels, split.train, num_classes, f"{where}, train")
+            require_classes(labels, split.test, num_classes, f"{where}, test")
+        splits.append(split)
+    return splits
+
+
+def _part_sizes(total: int, fractions: Sequence[int | float], unit: str) -> np.ndarray:
+    """[parts] int >= 1 with sum `total`, as `random_split` describes."""
+    given = tuple(fractions)
+    if not given or not all(isinstance(f, Real) and f > 0 for f in given):
+        raise ValueError(f"want one fraction > 0 per part; got {given}")
+    whole = all(isinstance(f, Integral) for f in given)
+    want = total if whole else 1
+    if abs(sum(given) - want) > 1e-6:
+        raise ValueError(f"want fractions with sum 1 or sizes with sum {total}; got {given}")
+    if total < len(given):
+        raise ValueError(f"want at least as many {unit} as parts; got {total} for {len(given)}")
+    sizes = _largest_remainder(total, np.array(given, dtype=np.float64))
+    while 0 in sizes:
+        sizes[sizes.argmax()] -= 1
+        sizes[sizes.argmin()] += 1
+    return sizes
+
+
+def _largest_remainder(total: int, weights: np.ndarray) -> np.ndarray:
+    exact = total * weights / weights.sum()
+    sizes = np.floor(exact + 1e-9).astype(np.int64)  # 100 * 0.29 is 28.999...
+    sizes[np.argsort(sizes - exact, kind="stable")[: total - sizes.sum()]] += 1
+    return sizes
+
+
+def _nearest_table(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The integer table with these row and column sums that is nearest to proportional.
+
+    Each class alone is nearest when rounded by largest remainder. Then rows move, one at a time,
+    from parts with too many to parts with too few along the cheapest path of moves, which stays
+    nearest at every step (successive shortest paths; Bellman-Ford, as a move may cost < 0).
+    """
+    exact = np.outer(counts, sizes) / counts.sum()
+    table = np.stack([_largest_remainder(n, sizes) for n in counts.tolist()])
+    while (table.sum(0) != sizes).any():
+        # 2 cost[k, a, b] is the change of the squared distance if one of class k goes from a to b.
+        off = table - exact
+        cost = np.where(table[:, :, None] > 0, 1 - off[:, :, None] + off[:, None, :], np.inf)
+        mover, cost = cost.argmin(0), cost.min(0)
+        surplus = table.sum(0) - sizes
+        distance, before = np.where(surplus > 0, 0.0, np.inf), np.full(len(sizes), -1)
+        for _ in sizes:
+            through = distance[:, None] + cost
+            shorter = through.min(0) < distance - 1e-9
+            distance = np.where(shorter, through.min(0), distance)
+            before = np.where(shorter, through.argmin(0), before)
+        part = np.where(surplus < 0, distance, np.inf).argmin()
+        while before[part] >= 0:
+            table[mover[before[part], part], [before[part], part]] += (-1, 1)
+            part = before[part]
+    return table
+
+
+def _check_key(key) -> None:
+    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.shape:
+        got = f"{getattr(key, 'dtype', type(key).__name__)}{list(getattr(key, 'shape', ()))}"
+        raise ValueError(f"want one typed key, as jax.random.key(0) makes; got {got}")
+
+
+def _host_labels(labels, num_rows=None, num_classes=None) -> np.ndarray:
+    labels = np.asarray(labels)
+    want = labels.size if num_rows is None else num_rows
+    if labels.shape != (want,) or not want:
+        raise ValueError(f"want labels [{num_rows or 'n'}], one per row; got shape {labels.shape}")
+    if num_classes is None:
+        num_classes = int(labels.max()) + 1 if labels.dtype.kind in "iu" else 1
+    check_labels("labels", labels, num_classes)
+    return labels
+
+
+def _number_groups(groups, at_least: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted names of the groups, and for each row the position of its group in them."""
+    groups = np.asarray(groups)
+    if groups.ndim != 1 or groups.dtype.kind not in "biuUS":
+        got = f"{groups.dtype}{list(groups.shape)}"
+        raise ValueError(f"want groups [n] of integers or strings; got {got}")
+    names, group = np.unique(groups, return_inverse=True)
+    if len(names) < at_least:
+        raise ValueError(f"want at least {at_least} groups; got {len(names)}: {names}")
+    return names, group
+
+
+def _rows(mask: np.ndarray) -> Rows:
+    return np.flatnonzero(mask).astype(np.int32)
+
+
+def _shuffle(key, n: int) -> Rows:
+    _check_key(key)
+    # NumPy, seeded by the key: jax would compile anew for every n.
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
+    return rng.permutation(n).astype(np.int32)
+
+
+def _cut(order: Rows, sizes: np.ndarray) -> tuple[Rows, ...]:
+    return tuple(np.sort(part) for part in np.split(order, np.cumsum(sizes)[:-1]))

@@ -1,0 +1,275 @@
+"""One-way ANOVA F-scores of every voxel: in one call, or streamed and merged in any order.
+
+Scanner units are hard on float32: a voxel of mean 10,000 and standard deviation 50 leaves no digits
+to a sum of squares. All sums here are of differences to a value near the voxel's own mean, chunk by
+chunk, and chunks are merged by the pairwise formula of Chan, Golub and LeVeque (1979).
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import betainc
+from jaxtyping import Float, Int
+
+from emojax._check import Array, as_float, check_finite, check_labels, is_concrete
+
+CHUNK_BYTES = 2**23  # fits in cache, and is cheap to allocate again and again
+
+
+class FTest(NamedTuple):
+    """One-way ANOVA of every voxel; a larger `f` separates the classes better."""
+
+    f: Float[Array, " v"]  # >= 0; 0 for a constant voxel, NaN for one with NaN or infinite values
+    p: Float[Array, " v"]  # in [0, 1]; 1 for a constant voxel
+    df_between: Float[Array, ""]  # classes - 1
+    df_within: Float[Array, ""]  # samples - classes
+
+
+class AnovaState(NamedTuple):
+    """All that has to be kept of the samples seen so far: (classes + 2) numbers per voxel."""
+
+    count: Float[Array, " k"]  # samples of each class
+    pivot: Float[Array, " v"]  # one sample, so that a constant voxel's differences are exactly 0
+    mean: Float[Array, "k v"]  # class mean minus pivot; 0 for classes not seen
+    within: Float[Array, " v"]  # sum of squared differences to the class means
+
+
+def f_scores(
+    x: Float[Array, "n v"], y: Int[Array, " n"], num_classes: int
+) -> Float[Array, " v"]:
+    """The one-way F statistic of every voxel: `f_test(x, y, num_classes).f`.
+
+    Args:
+      x: [n, v] float32 or float64, samples by voxels; training samples only.
+      y: [n] int in [0, num_classes), the class of each sample; every class occurs.
+      num_classes: K, static.
+
+    Returns:
+      [v], >= 0; 0 for a constant voxel. In float32 with voxel mean 1e4 and standard deviation 50
+      the relative error is below 2e-4.
+
+    Raises:
+      ValueError: shapes disagree, not 2 <= K < n, a label outside [0, K), a class without samples,
+        or values that are not finite. Under `jit` values are unknown: voxels with NaN give NaN.
+    """
+    return _checked_test(x, y, num_classes).f
+
+
+def f_test(x: Float[Array, "n v"], y: Int[Array, " n"], num_classes: int) -> FTest:
+    """One-way ANOVA of every voxel, with p values.
+
+    F = (sum_k n_k (m_k - m)^2 / (K - 1)) / (sum_k sum_i (x_ki - m_k)^2 / (n - K)) for class means
+    m_k, grand mean m, K classes and n samples; p is the upper tail of F(K - 1, n - K).
+
+    Args, raises: as `f_scores`.
+
+    Returns:
+      f [v], p [v] and both degrees of freedom.
+
+    References:
+      Fisher, Statistical Methods for Research Workers, 1925, chapter VII.
+    """
+    return _checked_test(x, y, num_classes)
+
+
+def init(num_voxels: int, num_classes: int, dtype: jax.typing.DTypeLike = float) -> AnovaState:
+    """The state before any sample: O(num_voxels) numbers of `dtype`.
+
+    Raises:
+      ValueError: fewer than 1 voxel or 2 classes.
+    """
+    if num_voxels < 1 or num_classes < 2:
+        raise ValueError(f"want voxels >= 1 and classes >= 2; got {num_voxels}, {num_classes}")
+    per_voxel = jnp.zeros(num_voxels, dtype)
+    count = jnp.zeros(num_classes, dtype)
+    return AnovaState(count, per_voxel, jnp.zeros((num_classes, num_voxels), dtype), per_voxel)
+
+
+def update(state: AnovaState, x: Float[Array, "n v"], y: Int[Array, " n"]) -> AnovaState:
+    """The state after n more samples, a chunk of any size and with any of the classes.
+
+    Args:
+      state: from `init`, `update` or `merge`.
+      x: [n, v] float, n >= 1.
+      y: [n] int in [0, K).
+
+    Raises:
+      ValueError: shapes disagree with each other or with the state, or a label outside [0, K).
+    """
+    classes, voxels = state.mean.shape
+    _check_shapes(x, y)
+    if x.shape[1] != voxels or len(x) < 1:
+        raise ValueError(f"want x [n >= 1, {voxels}]; got {x.shape}")
+    check_labels("y", y, classes)
+    x = as_float(x).astype(state.within.dtype)
+    return _merge(state, _jit_summary(x, jnp.asarray(y), classes))
+
+
+def merge(a: AnovaState, b: AnovaState) -> AnovaState:
+    """The state of all samples of both; in any order and grouping (up to rounding).
+
+    Raises:
+      ValueError: the states differ in voxels or classes.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"want states of one shape [classes, voxels]; got {a.mean.shape}, "
+                         f"{b.mean.shape}")
+    return _merge(a, b)
+
+
+def finalize(state: AnovaState) -> FTest:
+    """F, p and degrees of freedom of all samples seen.
+
+    Raises:
+      ValueError: a class has no sample, or there are no more samples than classes.
+    """
+    if is_concrete(state.count):
+        count = np.asarray(state.count)
+        if (count == 0).any() or count.sum() <= len(count):
+            raise ValueError(
+                f"want every class and more samples than classes; got counts {count.astype(int)}"
+            )
+    return _finalize(state)
+
+
+def select_top(f: Float[Array, " v"], m: int) -> Int[Array, " m"]:
+    """Indices of the m voxels with the largest F, best first.
+
+    Args:
+      f: [v] F-scores. Voxels with f = 0 (constant) or NaN are never chosen.
+      m: how many, static.
+
+    Returns:
+      [m] int32, by descending f, ties by index. Under `jit` or `vmap`, where values are unknown,
+      places for which no valid voxel is left hold v, an index past the end.
+
+    Raises:
+      ValueError: fewer than m voxels have f > 0.
+    """
+    f = as_float(f)
+    if f.ndim != 1 or not 1 <= m <= f.shape[0]:
+        raise ValueError(f"want f [v] and 1 <= m <= v; got f {f.shape}, m {m}")
+    if is_concrete(f):
+        valid = int((f > 0).sum())
+        if valid < m:
+            raise ValueError(
+                f"want {m} voxels; got {valid} with F > 0 among {f.shape[0]}: "
+                "the others are constant or NaN"
+            )
+    return _select_top(f, m)
+
+
+def _check_shapes(x, y):
+    if x.ndim != 2 or y.shape != x.shape[:1]:
+        raise ValueError(f"want x [n, v] and y [n]; got {x.shape}, {y.shape}")
+
+
+def _checked_test(x, y, num_classes):
+    _check_shapes(x, y)
+    if not 2 <= num_classes < len(x):
+        raise ValueError(f"want 2 <= num_classes < {len(x)} samples; got {num_classes}")
+    check_labels("y", y, num_classes)
+    if is_concrete(y):
+        count = np.bincount(np.asarray(y), minlength=num_classes)
+        if (count == 0).any():
+            raise ValueError(f"want samples of every class; got counts {count}")
+    test = _streamed(x, y, num_classes) if isinstance(x, np.ndarray) else _test(x, y, num_classes)
+    if is_concrete(test.f) and not bool(jnp.isfinite(test.f).all()):
+        check_finite("x", x)  # costs a pass over x, so only where a result says that it is needed
+    return test
+
+
+def _streamed(x, y, num_classes):
+    """Chunk by chunk: an array of the host, memory-mapped perhaps, is never copied as a whole."""
+    size = max(8, CHUNK_BYTES // (x.shape[1] * max(4, x.dtype.itemsize)))
+    state = None
+    for i in range(0, len(x), size):
+        chunk = _jit_summary(as_float(x[i : i + size]), jnp.asarray(y[i : i + size]), num_classes)
+        state = chunk if state is None else _merge(state, chunk)
+    return _finalize(state)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def _test(x, y, num_classes):
+    return _finalize(_summary(x, y, num_classes))
+
+
+def _summary(x, y, num_classes):
+    """The state of one chunk: two passes, class means and then squares, both near the mean."""
+    member = jax.nn.one_hot(y, num_classes, dtype=x.dtype)  # [n, k]
+    count = member.sum(0)
+    some = x[:: max(1, len(x) // 64)]
+    pivot = x[0] + (some - x[0]).mean(0)  # near the mean, yet exact for a constant voxel
+    total = _row_sums(lambda row, k: k[:, None] * (row - pivot), x, member)
+    mean = total / jnp.maximum(count, 1)[:, None]
+    within = _row_sums(lambda row, k: (row - pivot - _mix(k, mean)) ** 2, x, member)
+    return AnovaState(count, pivot, mean, within)
+
+
+def _mix(k, mean):
+    """k @ mean, written out so that XLA fuses it into its surroundings."""
+    return sum(k[i] * mean[i] for i in range(len(mean)))
+
+
+def _row_sums(term, x, member):
+    """Sum of term(x[i], member[i]) over rows i.
+
+    XLA reduces over rows in one fused kernel on a GPU. On a CPU it walks down the columns, 25 times
+    slower than a loop that adds eight rows to the running sums at a time (0.05 s against 1.2 s for
+    4000 x 50,000 on 2 cores; on one thread, but bound by memory).
+    """
+
+    def looped(x, member):
+        def block(start, size):
+            rows = jax.lax.dynamic_slice_in_dim(x, start, size)
+            ks = jax.lax.dynamic_slice_in_dim(member, start, size)
+            return sum(term(rows[j], ks[j]) for j in range(size))
+
+        n, size = len(x), 8
+        tail = block(n - n % size, n % size) if n % size else 0
+        zero = jnp.zeros_like(term(x[0], member[0]))
+        body = lambda i, acc: acc + block(size * i, size)  # noqa: E731
+        return jax.lax.fori_loop(0, n // size, body, zero + tail)
+
+    def reduced(x, member):
+        return jax.vmap(term)(x, member).sum(0)
+
+    return jax.lax.platform_dependent(x, member, cpu=looped, default=reduced)
+
+
+_jit_summary = jax.jit(_summary, static_argnames="num_classes")
+
+
+@jax.jit
+def _merge(a, b):
+    count = a.count + b.count
+    share = jnp.where(count > 0, b.count / jnp.maximum(count, 1), 0)[:, None]
+    # In an empty state the pivot means nothing: take the other's.
+    pivot = jnp.where(a.count.sum() > 0, a.pivot, b.pivot)
+    step = jnp.where(b.count[:, None] > 0, b.mean + (b.pivot - pivot), 0) - a.mean
+    apart = jnp.where((a.count > 0) & (b.count > 0), a.count, 0)[:, None] * share * step**2
+    return AnovaState(count, pivot, a.mean + share * step, a.within + b.within + apart.sum(0))
+
+
+@jax.jit
+def _finalize(state):
+    classes = state.count.shape[0]
+    samples = state.count.sum()
+    df_between, df_within = jnp.asarray(classes - 1, samples.dtype), samples - classes
+    grand = (state.count / samples) @ state.mean
+    between = (state.count[:, None] * (state.mean - grand) ** 2).sum(0) / df_between
+    within = state.within / df_within
+    constant = (within == 0) & (between == 0)
+    f = jnp.where(constant, 0, between / jnp.where(constant, 1, within))
+    p = betainc(df_within / 2, df_between / 2, df_within / (df_within + df_between * f))
+    return FTest(f, jnp.where(constant, 1, p), df_between, df_within)
+
+
+@partial(jax.jit, static_argnames="m")
+def _select_top(f, m):
+    valid = f > 0
+    index = jax.lax.top_k(jnp.where(valid, f, -1), m)[1]
+    return jnp.where(valid[index], index, f.shape[0]).astype(jnp.int32)

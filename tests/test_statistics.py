@@ -1,0 +1,440 @@
+"""statistics against SciPy and enumeration, their laws, and their error rates under the null."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from emojax import metrics, statistics
+
+KEY = jax.random.key(0)
+laws = settings(max_examples=25, deadline=None, derandomize=True)
+RUNS = np.array([7, -2, 7, 7, -2, 2**40, 7, -2])  # not contiguous, beyond int32
+
+
+def median(values):
+    return jnp.median(values, axis=0)
+
+
+def mean_difference(labels, predicted):
+    """A statistic without ties: mean score of class 1 minus that of class 0."""
+    return jnp.mean(predicted * (2 * labels - 1))
+
+
+def rejected(p, level=0.05):
+    return float((np.array(p) <= level).mean())
+
+
+# permute_within
+
+
+@laws
+@given(st.lists(st.sampled_from([0, 3, -5, 2**40]), min_size=9, max_size=9), st.integers(0, 2**31))
+def test_permutes_and_every_sample_stays_in_its_run(runs, seed):
+    runs = np.array(runs)
+    index = statistics.permute_within(jax.random.key(seed), runs)
+    assert index.dtype == jnp.int32
+    np.testing.assert_array_equal(np.sort(index), np.arange(9))
+    np.testing.assert_array_equal(runs[index], runs)
+
+
+def test_all_permutations_within_runs_are_equally_likely():
+    runs = np.array([1, 0, 1, 1, 0])
+    keys = jax.random.split(KEY, 12_000)
+    drawn = jax.vmap(statistics.permute_within, in_axes=(0, None))(keys, runs)
+    _, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert len(counts) == 12  # 3! 2!
+    assert scipy.stats.chisquare(counts).pvalue > 0.01
+
+
+def test_a_single_sample_stays():
+    assert statistics.permute_within(KEY, np.array([3])).tolist() == [0]
+
+
+# permutation_test
+
+
+def test_p_converges_to_the_enumerated_one(dtype):
+    runs = np.array([0, 1, 0, 1, 0, 1, 0])
+    labels, predicted = np.array([0, 1, 1, 0, 0, 0, 1]), np.array([0, 1, 1, 0, 0, 1, 0])
+    a, b = np.flatnonzero(runs == 0), np.flatnonzero(runs == 1)
+    scores = []
+    for order in itertools.product(itertools.permutations(a), itertools.permutations(b)):
+        moved = labels.copy()
+        moved[a], moved[b] = labels[list(order[0])], labels[list(order[1])]
+        scores.append((moved == predicted).mean())
+    got = statistics.permutation_test(KEY, labels, predicted, runs, num_permutations=4000)
+    assert (
+        got.null.shape == (4000,) and got.null.dtype == got.observed.dtype == got.p.dtype == dtype
+    )
+    want = (np.array(scores) >= 5 / 7 - 1e-9).mean()
+    np.testing.assert_allclose(got.observed, 5 / 7, rtol=1e-6)
+    np.testing.assert_allclose(got.p, want, atol=4 * (want * (1 - want) / 4000) ** 0.5)
+    count = (np.array(got.null) >= np.array(got.observed)).sum()
+    np.testing.assert_allclose(got.p, (1 + count) / 4001, rtol=1e-6)
+
+
+def test_perfect_predictions_get_the_smallest_p_and_constant_labels_get_one():
+    runs, labels = np.repeat([0, 1], 20), np.tile([0, 1], 20)
+    got = statistics.permutation_test(KEY, labels, labels, runs, num_permutations=99)
+    assert (got.observed, got.p) == (1, np.float32(0.01))
+    got = statistics.permutation_test(KEY, runs, runs, runs, num_permutations=99)
+    assert (got.observed, got.p) == (1, 1)
+
+
+def test_statistics_of_scores_and_of_classes():
+    rng = np.random.default_rng(0)
+    labels, runs = np.arange(60) % 3, np.repeat(np.arange(3), 20)
+    scores = rng.random((60, 3)) + 0.6 * np.eye(3)[labels]
+    got = statistics.permutation_test(
+        KEY, labels, scores, runs, statistic=lambda y, s: metrics.roc_auc(y, s).macro
+    )
+    assert got.observed == metrics.roc_auc(labels, scores).macro
+    np.testing.assert_allclose(got.null.mean(), 0.5, atol=0.01)
+    assert got.p == np.float32(1 / 1001)
+    balanced = partial(metrics.balanced_accuracy, num_classes=3)
+    got = statistics.permutation_test(KEY, labels, scores.argmax(1), runs, statistic=balanced)
+    np.testing.assert_allclose(got.null.mean(), 1 / 3, atol=0.01)
+
+
+def test_a_statistic_that_is_nan_counts_against():
+    labels, runs = np.array([0, 1, 0, 1]), np.zeros(4, int)
+    got = statistics.permutation_test(
+        KEY, labels, labels, runs, statistic=lambda y, p: jnp.where((y == p).all(), 1.0, jnp.nan)
+    )
+    assert got.p == 1
+
+
+def test_p_is_uniform_under_the_null():
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 2, (400, 24)), rng.normal(size=(400, 24)).astype(np.float32)
+    test = partial(statistics.permutation_test, num_permutations=99, statistic=mean_difference)
+    runs = np.repeat(np.arange(3), 8)
+    p = jax.vmap(test, in_axes=(0, 0, 0, None))(jax.random.split(KEY, 400), labels, scores, runs).p
+    assert scipy.stats.kstest(np.array(p) - 0.005, "uniform").pvalue > 0.01
+    assert abs(rejected(p) - 0.05) < 0.03
+
+
+def test_knowing_the_run_is_no_skill():
+    # Class 1 prevails in odd runs, and the predictions know the run and nothing else.
+    rng = np.random.default_rng(1)
+    runs = np.tile(np.arange(4), 10)
+    odd = runs % 2
+    labels, predicted = (odd ^ (rng.random((200, 40)) < 0.2) for _ in range(2))
+    test = jax.vmap(partial(statistics.permutation_test, num_permutations=99), (0, 0, 0, None))
+    keys = jax.random.split(KEY, 200)
+    assert rejected(test(keys, labels, predicted, runs).p) <= 0.08
+    assert rejected(test(keys, labels, predicted, 0 * runs).p) > 0.5
+
+
+def test_blocks_keep_the_level_where_single_volumes_do_not():
+    # Labels and predictions are constant over blocks of five, and independent of each other.
+    rng = np.random.default_rng(2)
+    blocks, runs = np.repeat(np.tile(np.arange(6), 2), 5), np.repeat([0, 1], 30)
+    labels, predicted = np.repeat(rng.integers(0, 2, (2, 200, 12)), 5, axis=-1)
+
+    def test(key, labels, predicted, blocks):
+        return statistics.permutation_test(
+            key, labels, predicted, runs, num_permutations=99, blocks=blocks
+        ).p
+
+    keys = jax.random.split(KEY, 200)
+    over = jax.vmap(test, in_axes=(0, 0, 0, None))
+    assert rejected(over(keys, labels, predicted, blocks)) <= 0.08
+    assert rejected(over(keys, labels, predicted, None)) > 0.2
+
+
+def test_blocks_exchange_labels_within_runs():
+    runs = np.array([0, 1, 0, 1, 0, 0, 1])
+    blocks = np.array([5, 5, 5, 9, 6, 6, 5])  # ids restart; block 5 of run 1 is another block
+    labels = np.array([0, 2, 0, 3, 1, 1, 2])
+
+    def pack(labels, predicted):  # shows the permuted labels themselves, as a number
+        return (labels * 4 ** jnp.arange(7)).sum()
+
+    got = statistics.permutation_test(
+        KEY, labels, labels, runs, blocks=blocks, statistic=pack, num_permutations=200
+    )
+    seen = {tuple(int(code) // 4**i % 4 for i in range(7)) for code in np.array(got.null)}
+    run_0, run_1 = [(0, 0, 1, 1), (1, 1, 0, 0)], [(2, 3, 2), (3, 2, 3)]
+    want = set()
+    for x, y in itertools.product(run_0, run_1):
+        want.add((x[0], y[0], x[1], y[1], x[2], x[3], y[2]))
+    assert seen == want
+
+
+def test_blocks_of_one_volume_are_volumes():
+    labels, predicted = np.random.default_rng(0).integers(0, 2, (2, 8))
+    one = statistics.permutation_test(KEY, labels, predicted, RUNS)
+    two = statistics.permutation_test(KEY, labels, predicted, RUNS, blocks=np.arange(8))
+    np.testing.assert_array_equal(one.null, two.null)
+
+
+# bootstrap_interval
+
+
+def test_interval_matches_scipy(dtype):
+    values = np.random.default_rng(0).gamma(2.0, size=20).astype(dtype)
+    got = statistics.bootstrap_interval(KEY, values)
+    want = scipy.stats.bootstrap(
+        (values,), np.mean, n_resamples=10_000, method="percentile", rng=0
+    ).confidence_interval
+    assert {x.dtype for x in got} == {dtype}
+    np.testing.assert_allclose(got.estimate, values.mean(), rtol=1e-6)
+    # A 2.5 % quantile of 10 000 draws has standard error 0.027; of two such, 4 are 0.15.
+    atol = 0.15 * values.std() / 20**0.5
+    np.testing.assert_allclose([got.low, got.high], want, atol=atol)
+
+
+def test_other_statistics_match_scipy():
+    values = np.random.default_rng(0).normal(size=(25, 2))
+    got = statistics.bootstrap_interval(KEY, values, level=0.8, statistic=median)
+    want = scipy.stats.bootstrap(
+        (values,), np.median, n_resamples=10_000, method="percentile", confidence_level=0.8, rng=0
+    ).confidence_interval
+    np.testing.assert_allclose(got.estimate, np.median(values, 0), rtol=1e-6)
+    # A resampled median jumps between order statistics: by 0.1 here.
+    np.testing.assert_allclose([got.low, got.high], want, atol=0.11)
+
+
+def test_mean_by_counts_equals_mean_of_resampled_rows():
+    values = np.random.default_rng(0).normal(size=(12, 3, 2)).astype(np.float32)
+    got = statistics.bootstrap_interval(KEY, values, num_samples=500)
+    want = statistics.bootstrap_interval(
+        KEY, values, num_samples=500, statistic=lambda x: x.mean(0)
+    )
+    assert got.low.shape == (3, 2)
+    jax.tree.map(partial(np.testing.assert_allclose, atol=1e-6), got, want)
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    values = np.random.default_rng(0).normal(5.0, 1.0, (25, 1000)).astype(np.float32)
+    for level in (0.95, 0.5):
+        got = statistics.bootstrap_interval(KEY, values, num_samples=400, level=level)
+        covered = float(((got.low <= 5) & (got.high >= 5)).mean())
+        # Normal quantiles and a standard deviation with ddof 0, where Student's would be right.
+        z = scipy.stats.norm.ppf((1 + level) / 2) * (24 / 25) ** 0.5
+        assert abs(covered - (2 * scipy.stats.t.cdf(z, 24) - 1)) < 0.04
+        assert covered > level - 0.06
+
+
+def test_interval_follows_units_and_orders_its_limits():
+    values = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    draw = partial(statistics.bootstrap_interval, KEY, num_samples=300)
+    got, moved = draw(values), draw(8 * values + 1e4)
+    assert (got.low < got.estimate).all() and (got.estimate < got.high).all()
+    # At 1e4, float32 has steps of 1e-3.
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(8 * x + 1e4, y, atol=4e-3), got, moved)
+    jax.tree.map(lambda x: np.testing.assert_array_equal(x, 3), draw(np.full((5, 2), 3.0)))
+    wide = draw(values, level=0.99)
+    assert (wide.low < got.low).all() and (wide.high > got.high).all()
+
+
+# paired_test
+
+
+@pytest.mark.parametrize("folds", [2, 5, 11])
+def test_exact_p_matches_scipy(folds, dtype):
+    rng = np.random.default_rng(folds)
+    a = rng.normal(0.1, 0.1, folds).astype(dtype)
+    b = rng.normal(0.0, 0.1, folds).astype(dtype)
+    got = statistics.paired_test(KEY, a, b)
+    want = scipy.stats.permutation_test(
+        (a.astype(float), b.astype(float)),
+        lambda a, b, axis: (a - b).mean(axis),
+        permutation_type="samples",
+        n_resamples=np.inf,
+        vectorized=True,
+    )
+    assert got.exact and got.p.dtype == got.difference.dtype == dtype
+    np.testing.assert_allclose(got.difference, want.statistic, rtol=1e-5)
+    np.testing.assert_allclose(got.p, want.pvalue, rtol=1e-6)
+
+
+@laws
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=8, max_size=8))
+def test_ties_of_rounded_accuracies_are_counted(pairs):
+    a, b = np.array(pairs).T
+    signs = np.array(list(itertools.product([-1, 1], repeat=8)))
+    want = (abs(signs @ (a - b)) >= abs((a - b).sum())).mean()
+    single = [(x / 20).astype(np.float32) for x in (a, b)]
+    got = statistics.paired_test(KEY, *single)
+    assert got.p == np.float32(want)
+    swapped = statistics.paired_test(KEY, *single[::-1])
+    assert (swapped.p, swapped.difference) == (got.p, -got.difference)
+
+
+def test_one_fold_equal_methods_and_the_largest_enumeration():
+    one = np.array([0.5])
+    assert statistics.paired_test(KEY, one, 0 * one) == (0.5, 1, True)
+    assert statistics.paired_test(KEY, np.arange(9.0), np.arange(9.0)) == (0, 1, True)
+    got = statistics.paired_test(KEY, np.linspace(1, 2, 16), np.zeros(16))
+    assert (got.p, got.exact) == (2 / 2**16, True)
+
+
+def test_monte_carlo_agrees_with_enumeration(dtype):
+    a = np.random.default_rng(0).normal(0.3, 1.0, 17).astype(dtype)
+    got = statistics.paired_test(KEY, a, np.zeros_like(a))
+    signs = 1 - 2 * (np.arange(2**17)[:, None] >> np.arange(17) & 1)
+    want = (abs(signs @ a.astype(float)) >= abs(a.astype(float).sum()) - 1e-9).mean()
+    assert not got.exact and got.p.dtype == dtype
+    np.testing.assert_allclose(got.p, want, atol=4 * (want * (1 - want) / 10_000) ** 0.5)
+    best = statistics.paired_test(KEY, np.ones(40), np.zeros(40), num_permutations=99)
+    np.testing.assert_allclose(best.p, 0.01, rtol=1e-6)
+
+
+@pytest.mark.parametrize("folds", [7, 17], ids=["exact", "Monte Carlo"])
+def test_paired_p_is_uniform_under_the_null(folds):
+    a, b = np.random.default_rng(0).normal(size=(2, 1000, folds)).astype(np.float32)
+    test = jax.vmap(partial(statistics.paired_test, num_permutations=127))
+    p = np.array(test(jax.random.split(KEY, 1000), a, b).p)
+    for level in (4 / 128, 16 / 128, 64 / 128):
+        error = 4 * (level * (1 - level) / 1000) ** 0.5
+        assert abs(rejected(p, level) - level) < error
+
+
+# keys, transforms, messages
+
+
+def cases():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 2, (2, 3, 8))
+    runs, keys = np.tile(np.arange(4), (3, 2)), jax.random.split(KEY, 3)
+    permute = partial(statistics.permutation_test, num_permutations=50)
+    bootstrap = partial(statistics.bootstrap_interval, num_samples=50)
+    values = rng.normal(size=(2, 3, 20)).astype(np.float32)
+    yield "permute_within", statistics.permute_within, (keys, runs)
+    yield "permutation_test", permute, (keys, labels, predicted, runs)
+    yield "bootstrap_interval", bootstrap, (keys, values[0])
+    yield "other statistic", partial(bootstrap, statistic=median), (keys, values[0])
+    yield "exact", statistics.paired_test, (keys, *values[..., :5])
+    yield "Monte Carlo", partial(statistics.paired_test, num_permutations=50), (keys, *values)
+
+
+@pytest.mark.parametrize(("f", "stacks"), [c[1:] for c in cases()], ids=[c[0] for c in cases()])
+def test_jit_and_vmap_equal_a_loop(f, stacks):
+    want = [f(*fold) for fold in zip(*stacks, strict=True)]
+    want = jax.tree.map(lambda *x: np.stack(x), *want)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, jax.vmap(f)(*stacks), want)
+    jax.tree.map(close, jax.jit(jax.vmap(f))(*stacks), want)
+
+
+@pytest.mark.parametrize(("f", "stacks"), [c[1:] for c in cases()], ids=[c[0] for c in cases()])
+def test_the_key_decides_and_the_chunks_do_not(f, stacks, monkeypatch):
+    first, *rest = (x[0] for x in stacks)
+    want = f(first, *rest)
+    jax.tree.map(np.testing.assert_array_equal, f(first, *rest), want)
+    monkeypatch.setattr(statistics, "_CHUNK", 7 * 20)  # seven draws at a time, and a remainder
+    for jitted in (statistics._permutation_test, statistics._bootstrap, statistics._paired_test):
+        jitted.clear_cache()
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, f(first, *rest), want)
+    for jitted in (statistics._permutation_test, statistics._bootstrap, statistics._paired_test):
+        jitted.clear_cache()
+
+
+def test_another_key_draws_otherwise():
+    values = np.random.default_rng(0).normal(size=(2, 20)).astype(np.float32)
+    labels = np.arange(20) % 2
+    other = jax.random.key(1)
+    for draw in (
+        lambda key: statistics.permute_within(key, 0 * labels),
+        lambda key: statistics.permutation_test(key, labels, labels, 0 * labels).null,
+        lambda key: statistics.bootstrap_interval(key, values[0]).low,
+        lambda key: statistics.paired_test(key, *values).p,
+    ):
+        assert not np.array_equal(draw(KEY), draw(other))
+
+
+def test_runs_inside_jit_with_everything_else_known():
+    labels, runs = np.arange(8) % 2, np.zeros(8, int)
+    f = partial(statistics.permutation_test, num_permutations=50)
+    want = f(KEY, labels, labels, runs, blocks=np.arange(8)).p
+    inside = jax.jit(lambda key: f(key, labels, labels, runs, blocks=np.arange(8)).p)
+    assert inside(KEY) == want
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        statistics.permute_within,
+        lambda key, x: statistics.permutation_test(key, x, x, x),
+        statistics.bootstrap_interval,
+        lambda key, x: statistics.paired_test(key, x, x),
+    ],
+    ids=["permute_within", "permutation_test", "bootstrap_interval", "paired_test"],
+)
+def test_says_that_a_key_is_wanted(f):
+    x = np.arange(4)
+    with pytest.raises(ValueError, match=r"key from jax.random.key; got key<fry> \(2,\)"):
+        f(jax.random.split(KEY), x)
+    with pytest.raises(ValueError, match=r"key from jax.random.key; got uint32 \(2,\)"):
+        f(jax.random.key_data(KEY), x)
+    with pytest.raises(ValueError, match=r"key from jax.random.key; got <class 'int'> \(\)"):
+        f(0, x)
+
+
+def test_says_what_is_wrong_with_permutations():
+    x = np.array([0, 1, 0, 1])
+    test = partial(statistics.permutation_test, KEY)
+    with pytest.raises(ValueError, match=r"one length .*; got \(4,\), \(4,\), \(3,\)$"):
+        test(x, x, x[1:])
+    with pytest.raises(ValueError, match=r"one length .*; got \(4,\), \(4,\), \(4,\), \(3,\)$"):
+        test(x, x, x, blocks=x[1:])
+    with pytest.raises(ValueError, match=r"samples >= 1\]; got \(0,\)"):
+        test(x[:0], x[:0], x[:0])
+    with pytest.raises(ValueError, match="want integer labels; got dtype float64"):
+        test(x / 2, x, x)
+    with pytest.raises(ValueError, match="want integer runs; got dtype float64"):
+        test(x, x, x / 2)
+    with pytest.raises(ValueError, match="want integer blocks; got dtype float64"):
+        test(x, x, x, blocks=x / 2)
+    with pytest.raises(ValueError, match=r"finite predicted; got 4 NaN .* first at \(0,\)"):
+        test(x, x * np.nan, x)
+    with pytest.raises(ValueError, match="want num_permutations >= 1; got 0"):
+        test(x, x, x, num_permutations=0)
+    with pytest.raises(ValueError, match="one label per block; got several in block 9 of run 7"):
+        test(x, x, np.full(4, 7), blocks=np.array([8, 9, 8, 9]) + (x > 5) + np.array([0, 0, 1, 0]))
+    with pytest.raises(ValueError, match=r"statistic that is a scalar; got shape \(4,\)"):
+        test(x, x, x, statistic=lambda labels, predicted: labels == predicted)
+    with pytest.raises(ValueError, match=r"want runs \[samples >= 1\]; got shape \(2, 2\)"):
+        statistics.permute_within(KEY, x.reshape(2, 2))
+    with pytest.raises(ValueError, match="want integer runs; got dtype float64"):
+        statistics.permute_within(KEY, x / 2)
+
+
+def test_says_what_is_wrong_with_intervals():
+    values = np.arange(6.0).reshape(3, 2)
+    draw = partial(statistics.bootstrap_interval, KEY)
+    with pytest.raises(ValueError, match=r"at least 2 subjects; got shape \(1, 2\)"):
+        draw(values[:1])
+    with pytest.raises(ValueError, match=r"at least 2 subjects; got shape \(\)"):
+        draw(np.float32(1))
+    with pytest.raises(ValueError, match="want num_samples >= 1; got 0"):
+        draw(values, num_samples=0)
+    for level in (0, 1, 95):
+        with pytest.raises(ValueError, match=f"want 0 < level < 1; got {level}"):
+            draw(values, level=level)
+    values[1, 1] = np.inf
+    with pytest.raises(ValueError, match=r"finite values; got 1 NaN .* first at \(1, 1\)"):
+        draw(values)
+
+
+def test_says_what_is_wrong_with_pairs():
+    a = np.arange(4.0)
+    with pytest.raises(ValueError, match=r"want a and b of one shape .* got \(4,\), \(3,\)"):
+        statistics.paired_test(KEY, a, a[1:])
+    with pytest.raises(ValueError, match=r"folds >= 1\]; got \(0,\), \(0,\)"):
+        statistics.paired_test(KEY, a[:0], a[:0])
+    with pytest.raises(ValueError, match="want num_permutations >= 1; got -1"):
+        statistics.paired_test(KEY, a, a, num_permutations=-1)
+    for name, pair in (("a", (a * np.nan, a)), ("b", (a, a * np.nan))):
+        with pytest.raises(ValueError, match=f"want finite {name}; got 4 NaN"):
+            statistics.paired_test(KEY, *pair)
