@@ -1,0 +1,135 @@
+"""How a test subject gets into the common space, by name; and rows that correspond.
+
+The four regimes of a leave-one-subject-out decoder differ in what they have seen of the subject
+that is scored:
+
+    group              nothing: one rotation for everybody, from the training subjects (the paper)
+    independent_runs   values of its other runs, never of the scored rows
+    transductive       values of the scored rows themselves, no labels
+    none               nothing: the voxels stay as they are
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from emojax import hyperalignment, procrustes
+from emojax._check import Array, as_float, check_finite
+from emojax.hyperalignment import Hyperalignment, Mappings
+from emojax.procrustes import Procrustes
+
+REGIMES = ("group", "independent_runs", "transductive", "none")
+
+
+def group(model: Hyperalignment, training: Float[Array, "s n v"]) -> Procrustes:
+    """One map for all subjects: the rotation that takes the training subjects together to the template.
+
+    min over one orthogonal R of sum_s ||(x_s - mean) R - (template - mean)||_F. It assumes that
+    voxel j is the same place in every subject; where topographies differ it can do little.
+
+    Args:
+      model: fitted to the training subjects, without zscore_all, alpha < 1 or output_dim.
+      training: [s, n, v], the data that it was fitted to.
+
+    Returns:
+      A single `Procrustes`, for training and test subjects alike.
+
+    Raises:
+      ValueError: shapes do not fit the template, or the model has links besides the rotation.
+    """
+    if model.components is not None or model.options.zscore_all or model.options.alpha < 1:
+        raise ValueError("want a model without zscore_all, alpha < 1 or output_dim for one rotation")
+    if training.ndim != 3 or training.shape[1:] != model.template.shape:
+        raise ValueError(
+            f"want training [s, {model.template.shape[0]}, {model.template.shape[1]}] as the "
+            f"template; got {training.shape}"
+        )
+    options = {name: getattr(model.options, name) for name in ("scaling", "reflection", "method")}
+    target = jnp.tile(model.template, (len(training), 1))
+    source = training.reshape(-1, training.shape[2])
+    return procrustes.fit(source, target, demean=model.options.demean, **options)
+
+
+def independent_runs(
+    model: Hyperalignment, rows: Float[Array, "r v"], template_rows: Int[Array, " r"]
+) -> Mappings:
+    """The test subject's own map, from runs that are not scored.
+
+    Args:
+      model: fitted to the training subjects.
+      rows: [r, v] the test subject's rows of its other runs.
+      template_rows: [r] int, the template's rows that they correspond to, by time or, after
+        `match_rows`, by run and class. (Rows matched by class use labels of those other runs.)
+
+    Returns:
+      One map.
+
+    Raises:
+      ValueError: as `hyperalignment.align`.
+    """
+    return hyperalignment.align(model, jnp.asarray(rows)[None], template_rows)[0]
+
+
+def transductive(model: Hyperalignment, rows: Float[Array, "n v"]) -> Mappings:
+    """The test subject's own map, from all its rows [n, v], the scored ones among them.
+
+    It uses no labels, but the scored rows are no longer unseen, and where blocks come in the same
+    order in all subjects, correspondence in time is as good as a label.
+
+    Raises:
+      ValueError: as `hyperalignment.align`.
+    """
+    return hyperalignment.align(model, jnp.asarray(rows)[None])[0]
+
+
+def none(num_voxels: int, dtype: jax.typing.DTypeLike = float) -> Procrustes:
+    """The map that leaves all `num_voxels` voxels as they are."""
+    zeros = jnp.zeros(num_voxels, dtype)
+    return Procrustes(jnp.eye(num_voxels, dtype=dtype), jnp.ones((), dtype), zeros, zeros)
+
+
+def match_rows(
+    data: Sequence[Float[Array, "t v"]],
+    runs: Sequence[Int[Array, " t"]],
+    labels: Sequence[Int[Array, " t"]],
+) -> tuple[list[Float[jax.Array, "c v"]], Int[np.ndarray, "c 2"]]:
+    """Rows that correspond by condition: the mean of every (run, class) cell that all subjects have.
+
+    For designs that are not time-locked, and for runs of unequal length or number. The result is
+    what `hyperalignment.fit` and `align` take; cells are in ascending order of run, then class, so
+    that row i of every subject is cells[i].
+
+    Args:
+      data: per subject [t_i, v_i] float; numbers of rows and voxels may differ.
+      runs: per subject [t_i] int, the run of every row; equal numbers mean corresponding runs.
+      labels: per subject [t_i] int, the class of every row.
+
+    Returns:
+      Per subject the averages [cells, v_i], and the cells [cells, 2] as (run, class).
+
+    Raises:
+      ValueError: lengths disagree, values that are not finite, or no cell that all subjects have.
+    """
+    if not len(data) == len(runs) == len(labels) or not len(data):
+        raise ValueError(
+            f"want data, runs and labels of the same >= 1 subjects; got {len(data)}, {len(runs)}, "
+            f"{len(labels)}"
+        )
+    subjects = [np.stack([np.asarray(r), np.asarray(y)], 1) for r, y in zip(runs, labels, strict=True)]
+    for i, (x, cells) in enumerate(zip(data, subjects, strict=True)):
+        if x.ndim != 2 or len(x) != len(cells):
+            raise ValueError(f"want data[{i}] [{len(cells)}, v] as its runs; got {x.shape}")
+        check_finite(f"data[{i}]", as_float(x))
+    found = [{tuple(cell) for cell in cells.tolist()} for cells in subjects]
+    shared = sorted(set.intersection(*found))
+    if not shared:
+        raise ValueError(f"no (run, class) cell occurs in all {len(data)} subjects")
+    means = []
+    for x, cells in zip(data, subjects, strict=True):
+        member = (cells[None] == np.asarray(shared)[:, None]).all(-1)  # [cells, t]
+        weight = jnp.asarray(member / member.sum(1, keepdims=True), as_float(x).dtype)
+        means.append(jnp.matmul(weight, as_float(x), precision="highest"))
+    return means, np.asarray(shared)
