@@ -26,11 +26,13 @@ _all_finite = jax.jit(lambda x: jnp.isfinite(x).all())
 
 
 def check_finite(name: str, x: Array) -> None:
-    """Raises ValueError if `x` has NaN or infinite entries, saying how many and where the first is."""
+    """Raises ValueError, with their number and first place, if `x` has NaN or infinite entries."""
     if is_concrete(x) and not bool(_all_finite(x)):
         bad = np.argwhere(~np.isfinite(np.asarray(x)))
         where = tuple(int(i) for i in bad[0])
-        raise ValueError(f"want finite {name}; got {len(bad)} NaN or infinite values, first at {where}")
+        raise ValueError(
+            f"want finite {name}; got {len(bad)} NaN or infinite values, first at {where}"
+        )
 
 
 def check_labels(name: str, labels: Array, num_classes: int) -> None:

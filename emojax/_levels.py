@@ -4,7 +4,6 @@ Subjects come in blocks [g, n, v] of equal width. One block at a time is decompo
 parallel, so that whole brains fit in memory and small data keep all cores busy.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -31,13 +30,16 @@ class Options(NamedTuple):
     method: Method
     lowrank: bool | None
 
+
 def blocks(data):
     """Checked subjects in blocks [g, n, v] that are worked on at once; do they form a stack?"""
     if not hasattr(data, "ndim") and len({x.shape for x in data}) == 1:
         data = jnp.stack([as_float(x) for x in data])
     stacked = hasattr(data, "ndim")
     if stacked:
-        _check_shape([data.shape[1:]] if data.ndim == 3 and len(data) else [data.shape])
+        if data.ndim != 3 or not len(data):
+            raise ValueError(f"want data [subjects, rows, voxels]; got shape {data.shape}")
+        _check_shape([data.shape[1:]])
         size = BLOCK_BYTES // (data[0].size * data.dtype.itemsize)
         size = max(1, size) if is_concrete(data) else len(data)
         made = [as_float(data[i : i + size]) for i in range(0, len(data), size)]
@@ -47,13 +49,17 @@ def blocks(data):
     for i, block in enumerate(made):
         check_finite(f"data (subjects from {i * size})", block)
         if is_concrete(block) and not bool(jax.vmap(procrustes.varies)(block).all()):
-            raise ValueError(f"want voxels that vary in every subject; see subjects from {i * size}")
+            raise ValueError(
+                f"want voxels that vary in every subject; see subjects from {i * size}"
+            )
     return made, stacked
 
 
 def _check_shape(shapes):
     if any(len(shape) != 2 for shape in shapes) or not shapes:
-        raise ValueError(f"want data [subjects, rows, voxels] or a list of [rows, voxels]; got {shapes}")
+        raise ValueError(
+            f"want data [subjects, rows, voxels] or a list of [rows, voxels]; got {shapes}"
+        )
     counts = {rows for rows, _ in shapes}
     if len(counts) > 1:
         raise ValueError(
@@ -203,7 +209,7 @@ reduce_to = jax.jit(principal_components, static_argnames="count")
 
 
 def collected(fitted, links, components, stacked):
-    """Maps of all blocks as one stack, or as a list where widths differ; wrapped if links are on."""
+    """Maps of all blocks as one stack, or a list where widths differ; in chains if links are on."""
 
     def wrapped(one, ends):
         if components is None and ends == (None, None):

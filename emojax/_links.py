@@ -80,7 +80,7 @@ def prepare(
 def principal_components(
     mean_aligned: Float[Array, "n q"], template: Float[Array, "n q"], count: int
 ) -> Components:
-    """The first `count` right singular vectors of the centred mean aligned data (at most min(n, q)).
+    """The first `count` right singular vectors of the centred mean aligned data, min(n, q) at most.
 
     PyMVPA leaves the sign to LAPACK and the offset to whatever is mapped first; here the largest
     entry of a component is positive and the offset is the template's mean.

@@ -14,7 +14,7 @@ Method = Literal["svd", "polar"]
 
 
 def scaled_newton_schulz_steps(dtype: np.dtype) -> list[float]:
-    """Scales rho of the iteration X <- rho X (3 I - rho^2 X'X) / 2 that takes X to its polar factor.
+    """Scales rho of the iteration X <- rho X (3 I - rho^2 X'X) / 2, which ends in the polar factor.
 
     Singular values in [low, 1] go to rho s (3 - rho^2 s^2) / 2. The best rho for the interval is
     sqrt(3 / (1 + low + low^2)), but it sends s = 1 to `low`, where rounding drowns it; a cap at 1.6

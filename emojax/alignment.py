@@ -25,7 +25,7 @@ REGIMES = ("group", "independent_runs", "transductive", "none")
 
 
 def group(model: Hyperalignment, training: Float[Array, "s n v"]) -> Procrustes:
-    """One map for all subjects: the rotation that takes the training subjects together to the template.
+    """One map for all subjects: the rotation that takes all training rows nearest to the template.
 
     min over one orthogonal R of sum_s ||(x_s - mean) R - (template - mean)||_F. It assumes that
     voxel j is the same place in every subject; where topographies differ it can do little.
@@ -41,7 +41,9 @@ def group(model: Hyperalignment, training: Float[Array, "s n v"]) -> Procrustes:
       ValueError: shapes do not fit the template, or the model has links besides the rotation.
     """
     if model.components is not None or model.options.zscore_all or model.options.alpha < 1:
-        raise ValueError("want a model without zscore_all, alpha < 1 or output_dim for one rotation")
+        raise ValueError(
+            "want a model without zscore_all, alpha < 1 or output_dim for one rotation"
+        )
     if training.ndim != 3 or training.shape[1:] != model.template.shape:
         raise ValueError(
             f"want training [s, {model.template.shape[0]}, {model.template.shape[1]}] as the "
@@ -96,7 +98,7 @@ def match_rows(
     runs: Sequence[Int[Array, " t"]],
     labels: Sequence[Int[Array, " t"]],
 ) -> tuple[list[Float[jax.Array, "c v"]], Int[np.ndarray, "c 2"]]:
-    """Rows that correspond by condition: the mean of every (run, class) cell that all subjects have.
+    """Rows that correspond by condition: the mean of every (run, class) cell all subjects have.
 
     For designs that are not time-locked, and for runs of unequal length or number. The result is
     what `hyperalignment.fit` and `align` take; cells are in ascending order of run, then class, so
@@ -118,7 +120,9 @@ def match_rows(
             f"want data, runs and labels of the same >= 1 subjects; got {len(data)}, {len(runs)}, "
             f"{len(labels)}"
         )
-    subjects = [np.stack([np.asarray(r), np.asarray(y)], 1) for r, y in zip(runs, labels, strict=True)]
+    subjects = [
+        np.stack([np.asarray(r), np.asarray(y)], 1) for r, y in zip(runs, labels, strict=True)
+    ]
     for i, (x, cells) in enumerate(zip(data, subjects, strict=True)):
         if x.ndim != 2 or len(x) != len(cells):
             raise ValueError(f"want data[{i}] [{len(cells)}, v] as its runs; got {x.shape}")

@@ -37,9 +37,7 @@ class AnovaState(NamedTuple):
     within: Float[Array, " v"]  # sum of squared differences to the class means
 
 
-def f_scores(
-    x: Float[Array, "n v"], y: Int[Array, " n"], num_classes: int
-) -> Float[Array, " v"]:
+def f_scores(x: Float[Array, "n v"], y: Int[Array, " n"], num_classes: int) -> Float[Array, " v"]:
     """The one-way F statistic of every voxel: `f_test(x, y, num_classes).f`.
 
     Args:
@@ -115,8 +113,9 @@ def merge(a: AnovaState, b: AnovaState) -> AnovaState:
       ValueError: the states differ in voxels or classes.
     """
     if a.mean.shape != b.mean.shape:
-        raise ValueError(f"want states of one shape [classes, voxels]; got {a.mean.shape}, "
-                         f"{b.mean.shape}")
+        raise ValueError(
+            f"want states of one shape [classes, voxels]; got {a.mean.shape}, {b.mean.shape}"
+        )
     return _merge(a, b)
 
 

@@ -24,6 +24,7 @@ from emojax.procrustes import LowRankProcrustes, Procrustes
 
 Mappings = Procrustes | LowRankProcrustes | Chain  # stacked over subjects
 
+
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Hyperalignment:

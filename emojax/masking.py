@@ -85,8 +85,8 @@ def brain_mask(
     mask = ndimage.binary_erosion(above, iterations=opening) if opening else above
     if not mask.any():
         raise ValueError(
-            f"opening={opening} leaves none of {above.sum()} voxels above the threshold in a volume "
-            f"of shape {volume.shape}; want a smaller one (0 for single slices)"
+            f"opening={opening} leaves none of {above.sum()} voxels above the threshold in a "
+            f"volume of shape {volume.shape}; want a smaller one (0 for single slices)"
         )
     if largest:
         mask = _largest_component(mask)

@@ -99,7 +99,7 @@ class LowRankProcrustes(Mapping):
 
 
 class Rows(NamedTuple):
-    """Centred rows A = left @ basis.T of one subject, compressed if there are more voxels than rows.
+    """Centred rows A = left @ basis.T of one subject, compressed if it has more voxels than rows.
 
     Only the small `left` enters a Procrustes fit, whose cost then depends on voxels only through
     the one QR decomposition that made it.
@@ -187,7 +187,7 @@ def dense_map(source: Rows, core, scale, target: Rows, reflection: bool) -> Proc
 
 
 def _complement(basis):
-    """[p, p - r] orthonormal columns, orthogonal to those of basis [p, r]; which ones is arbitrary."""
+    """[p, p - r] orthonormal columns orthogonal to those of basis [p, r], of arbitrary choice."""
     q, _ = jnp.linalg.qr(jax.lax.stop_gradient(basis), mode="complete")
     return q[:, basis.shape[1] :]
 
@@ -274,9 +274,7 @@ def transform(
     return _forward(mapping, as_float(x))
 
 
-def inverse(
-    mapping: Procrustes | LowRankProcrustes, y: Float[Array, "t q"]
-) -> Float[Array, "t p"]:
+def inverse(mapping: Procrustes | LowRankProcrustes, y: Float[Array, "t q"]) -> Float[Array, "t p"]:
     """(y - target_mean) @ rotation.T / scale + source_mean: rows y [t, q] in the source's space.
 
     Undoes `transform` exactly where p == q; otherwise up to the dropped directions.

@@ -8,7 +8,6 @@ of each subject its own number, for example `100 * subject + run`.
 
 from collections.abc import Sequence
 from functools import partial
-from numbers import Integral, Real
 from typing import NamedTuple
 
 import jax
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Int32, Key, Shaped
 
+from emojax._apportion import nearest_table, part_sizes
 from emojax._check import Array, check_labels, is_concrete
 
 Rows = Int32[np.ndarray, "_"]
@@ -165,7 +165,7 @@ def random_split(
     Raises:
       ValueError: fractions are wrong, or there are fewer rows than parts.
     """
-    return _cut(_shuffle(key, num_rows), _part_sizes(num_rows, fractions, "rows"))
+    return _cut(_shuffle(key, num_rows), part_sizes(num_rows, fractions, "rows"))
 
 
 def stratified_split(
@@ -189,11 +189,11 @@ def stratified_split(
       ValueError: fractions or labels are wrong, or a part would lack a class.
     """
     labels = _host_labels(labels)
-    sizes = _part_sizes(len(labels), fractions, "rows")
+    sizes = part_sizes(len(labels), fractions, "rows")
     counts = np.unique(labels, return_counts=True)[1]
     shuffled = _shuffle(key, len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    cells = np.split(by_class, np.cumsum(_nearest_table(counts, sizes))[:-1])  # class by class
+    cells = np.split(by_class, np.cumsum(nearest_table(counts, sizes))[:-1])  # class by class
     parts = tuple(np.sort(np.concatenate(cells[p :: len(sizes)])) for p in range(len(sizes)))
     for i, part in enumerate(parts):
         require_classes(labels, part, None, f"part {i}")
@@ -222,7 +222,7 @@ def group_split(
       ValueError: fractions or shapes are wrong, fewer groups than parts, or a part lacks a class.
     """
     names, group = _number_groups(groups, at_least=1)
-    chosen = _cut(_shuffle(key, len(names)), _part_sizes(len(names), fractions, "groups"))
+    chosen = _cut(_shuffle(key, len(names)), part_sizes(len(names), fractions, "groups"))
     parts = tuple(_rows(np.isin(group, c)) for c in chosen)
     if labels is not None:
         labels = _host_labels(labels, len(group))
@@ -260,59 +260,6 @@ def _folds(group, tests, labels, num_classes) -> list[Split]:
             require_classes(labels, split.test, num_classes, f"{where}, test")
         splits.append(split)
     return splits
-
-
-def _part_sizes(total: int, fractions: Sequence[int | float], unit: str) -> np.ndarray:
-    """[parts] int >= 1 with sum `total`, as `random_split` describes."""
-    given = tuple(fractions)
-    if not given or not all(isinstance(f, Real) and f > 0 for f in given):
-        raise ValueError(f"want one fraction > 0 per part; got {given}")
-    whole = all(isinstance(f, Integral) for f in given)
-    want = total if whole else 1
-    if abs(sum(given) - want) > 1e-6:
-        raise ValueError(f"want fractions with sum 1 or sizes with sum {total}; got {given}")
-    if total < len(given):
-        raise ValueError(f"want at least as many {unit} as parts; got {total} for {len(given)}")
-    sizes = _largest_remainder(total, np.array(given, dtype=np.float64))
-    while 0 in sizes:
-        sizes[sizes.argmax()] -= 1
-        sizes[sizes.argmin()] += 1
-    return sizes
-
-
-def _largest_remainder(total: int, weights: np.ndarray) -> np.ndarray:
-    exact = total * weights / weights.sum()
-    sizes = np.floor(exact + 1e-9).astype(np.int64)  # 100 * 0.29 is 28.999...
-    sizes[np.argsort(sizes - exact, kind="stable")[: total - sizes.sum()]] += 1
-    return sizes
-
-
-def _nearest_table(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The integer table with these row and column sums that is nearest to proportional.
-
-    Each class alone is nearest when rounded by largest remainder. Then rows move, one at a time,
-    from parts with too many to parts with too few along the cheapest path of moves, which stays
-    nearest at every step (successive shortest paths; Bellman-Ford, as a move may cost < 0).
-    """
-    exact = np.outer(counts, sizes) / counts.sum()
-    table = np.stack([_largest_remainder(n, sizes) for n in counts.tolist()])
-    while (table.sum(0) != sizes).any():
-        # 2 cost[k, a, b] is the change of the squared distance if one of class k goes from a to b.
-        off = table - exact
-        cost = np.where(table[:, :, None] > 0, 1 - off[:, :, None] + off[:, None, :], np.inf)
-        mover, cost = cost.argmin(0), cost.min(0)
-        surplus = table.sum(0) - sizes
-        distance, before = np.where(surplus > 0, 0.0, np.inf), np.full(len(sizes), -1)
-        for _ in sizes:
-            through = distance[:, None] + cost
-            shorter = through.min(0) < distance - 1e-9
-            distance = np.where(shorter, through.min(0), distance)
-            before = np.where(shorter, through.argmin(0), before)
-        part = np.where(surplus < 0, distance, np.inf).argmin()
-        while before[part] >= 0:
-            table[mover[before[part], part], [before[part], part]] += (-1, 1)
-            part = before[part]
-    return table
 
 
 def _check_key(key) -> None:

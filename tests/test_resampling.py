@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedShuffleSplit
 
 from emojax import resampling
+from emojax._apportion import nearest_table
 
 KEY = jax.random.key(0)
 OTHER_KEY = jax.random.key(1)
@@ -291,7 +292,7 @@ def test_class_table_is_the_nearest_of_all(counts, data):
     total = sum(counts)
     cuts = data.draw(st.sets(st.integers(1, max(total - 1, 1)), max_size=2))
     sizes = np.diff([0, *sorted(cuts - {total}), total])
-    table = resampling._nearest_table(np.array(counts), sizes)
+    table = nearest_table(np.array(counts), sizes)
     np.testing.assert_array_equal(table.sum(0), sizes)
     np.testing.assert_array_equal(table.sum(1), counts)
     assert table.min() >= 0
