@@ -4,6 +4,8 @@ Shapes are static and always checked. Values are checked where they are known: i
 `jax.vmap` or `jax.grad` of the caller they are not, and these checks pass silently.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,12 +24,23 @@ def as_float(x: Array) -> jax.Array:
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
+def known(predicate: Callable[..., Array], *arrays: Array) -> bool | None:
+    """The truth of predicate(*arrays), or None if an array is being traced.
+
+    Inside a caller's `jit` even arrays that it closed over would be traced by a jax predicate.
+    """
+    if not is_concrete(*arrays):
+        return None
+    with jax.ensure_compile_time_eval():
+        return bool(predicate(*arrays))
+
+
 _all_finite = jax.jit(lambda x: jnp.isfinite(x).all())
 
 
 def check_finite(name: str, x: Array) -> None:
     """Raises ValueError, with their number and first place, if `x` has NaN or infinite entries."""
-    if is_concrete(x) and not bool(_all_finite(x)):
+    if known(_all_finite, x) is False:
         bad = np.argwhere(~np.isfinite(np.asarray(x)))
         where = tuple(int(i) for i in bad[0])
         raise ValueError(
@@ -40,6 +53,6 @@ def check_labels(name: str, labels: Array, num_classes: int) -> None:
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"want integer {name}; got dtype {labels.dtype}")
     if is_concrete(labels) and labels.size:
-        low, high = int(labels.min()), int(labels.max())
+        low, high = int(np.asarray(labels).min()), int(np.asarray(labels).max())
         if low < 0 or high >= num_classes:
             raise ValueError(f"want {name} in [0, {num_classes}); got values from {low} to {high}")

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from emojax import procrustes
-from emojax._check import as_float, check_finite, is_concrete
+from emojax._check import as_float, check_finite, is_concrete, known
 from emojax._links import Chain, prepare, principal_components, zscore
 from emojax._polar import Method
 
@@ -48,11 +48,14 @@ def blocks(data):
         made, size = [as_float(x)[None] for x in data], 1
     for i, block in enumerate(made):
         check_finite(f"data (subjects from {i * size})", block)
-        if is_concrete(block) and not bool(jax.vmap(procrustes.varies)(block).all()):
+        if known(_all_vary, block) is False:
             raise ValueError(
                 f"want voxels that vary in every subject; see subjects from {i * size}"
             )
     return made, stacked
+
+
+_all_vary = jax.jit(lambda block: jax.vmap(procrustes.varies)(block).all())
 
 
 def _check_shape(shapes):

@@ -147,8 +147,10 @@ def align(
     count = n if rows is None else len(rows)
     if blocks[0].shape[1] != count:
         raise ValueError(f"want data with {count} rows, as the template; got {blocks[0].shape[1]}")
-    if rows is not None and is_concrete(rows) and (np.min(rows) < 0 or np.max(rows) >= n):
-        raise ValueError(f"want rows in [0, {n}); got {np.min(rows)} to {np.max(rows)}")
+    if rows is not None and is_concrete(rows):
+        low, high = np.asarray(rows).min(), np.asarray(rows).max()
+        if low < 0 or high >= n:
+            raise ValueError(f"want rows in [0, {n}); got {low} to {high}")
     template = model.template if rows is None else model.template[jnp.asarray(rows)]
     row_blocks, links = _levels.prepared(blocks, model.options)
     fitted, _, _ = _levels.level3(row_blocks, template, model.options)

@@ -264,7 +264,8 @@ def _confusion_matrix(labels, predicted, num_classes):
 @partial(jax.jit, static_argnames="num_classes")
 def _precision_recall_f1(labels, predicted, num_classes):
     counts = _confusion_matrix(labels, predicted, num_classes)
-    right, found, support = counts.diagonal(), counts.sum(0), counts.sum(1)
+    right = counts.diagonal()
+    found, support = (counts.sum(axis, dtype=jnp.int32) for axis in (0, 1))
     precision, recall = (_ratio(right, jnp.maximum(n, 1)) for n in (found, support))
     f1 = _ratio(2 * right, jnp.maximum(found + support, 1))
     return ClassScores(precision, recall, f1, support)
@@ -284,14 +285,10 @@ class _Ranking(NamedTuple):
 def _rank(is_positive, scores):
     order = jnp.argsort(scores, descending=True)
     scores, is_positive = scores[order], is_positive[order]
-    n = scores.size
-    index, edge = jnp.arange(n, dtype=jnp.int32), jnp.ones(1, bool)
-    steps = scores[1:] != scores[:-1]
-    first = jax.lax.cummax(jnp.where(jnp.concatenate([edge, steps]), index, 0))
-    end = jnp.where(jnp.concatenate([steps, edge]), index + 1, n)
-    end = jax.lax.cummin(end, reverse=True)
+    ascending = -scores
+    first, end = (jnp.searchsorted(ascending, ascending, side=x) for x in ("left", "right"))
     positives = jnp.pad(jnp.cumsum(is_positive, dtype=jnp.int32), (1, 0))
-    negatives = jnp.arange(n + 1, dtype=jnp.int32) - positives
+    negatives = jnp.arange(scores.size + 1, dtype=jnp.int32) - positives
     return _Ranking(scores, is_positive, positives, negatives, first, end)
 
 

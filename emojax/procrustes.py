@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float
 
-from emojax._check import Array, as_float, check_finite, is_concrete
+from emojax._check import Array, as_float, check_finite, known
 from emojax._polar import Method, polar
 
 
@@ -308,7 +308,7 @@ def _checked(source, target, demean, method):
         )
     for name, x in (("source", source), ("target", target)):
         check_finite(name, x)
-        if is_concrete(x) and not bool(varies(x, demean)):
+        if known(partial(varies, demean=demean), x) is False:
             raise ValueError(f"want a {name} with voxels that vary over rows; all are constant")
     return source, target
 

@@ -305,8 +305,8 @@ def _bootstrap(key, values, *, count, level, statistic):
         drawn = as_float(_map(f, keys, size))
         return jnp.quantile(drawn, jnp.array([1 - level, 1 + level], drawn.dtype) / 2, axis=0)
 
-    def draw(key):
-        return jax.random.randint(key, (n,), 0, n)
+    def draw(key):  # the remainder favours some subjects by n / 2**32: nothing
+        return jax.random.bits(key, (n,)) % n
 
     if statistic is not None:
         estimate = as_float(statistic(values))

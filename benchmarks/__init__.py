@@ -1,0 +1,1 @@
+"""Measurements beside peers; see each file for its command."""

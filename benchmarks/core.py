@@ -1,0 +1,300 @@
+"""Speed and memory of the functional core beside its peers, on the same arrays.
+
+    pip install -r requirements.txt -r requirements-bench.txt
+    python -m benchmarks.core                 # everything, about 25 minutes on 2 cores
+    python -m benchmarks.core --only=anova    # or: hyperalignment, wide, subjects
+
+Every measurement runs in a process of its own (so that peak memory and threads are its own); ours
+and the peers' take turns for several rounds, because machines drift. A round is the median of a
+process's timed calls after one warm-up call, which includes compilation. Times are wall seconds of
+the call alone, with the arrays in memory. Results go to benchmarks/results/core_cpu.json.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+MEMORY_LIMIT = 20 * 2**30  # address space of one process; the machines have 24 GiB
+TIME_LIMIT = 900
+
+
+def planted(subjects, rows, voxels, dtype):
+    """A shared signal in every subject's own topography, with noise, scale and offset."""
+    import numpy as np
+
+    rng = np.random.default_rng(1002)
+    shared = rng.standard_normal((rows, min(rows, voxels))) * np.linspace(2, 0.5, min(rows, voxels))
+    data = np.empty((subjects, rows, voxels), dtype)
+    for x in data:
+        topography = rng.standard_normal((shared.shape[1], voxels)) / shared.shape[1] ** 0.5
+        x[:] = shared @ topography + 0.5 * rng.standard_normal((rows, voxels))
+    return data
+
+
+def emojax_fit(data, method="svd"):
+    import jax
+
+    from emojax import hyperalignment
+
+    return lambda: jax.block_until_ready(hyperalignment.fit(data, method=method))
+
+
+def fmralign_fit(data):
+    from fmralign import GroupAlignment
+
+    subjects = {f"sub-{i}": x for i, x in enumerate(data)}
+    return lambda: GroupAlignment(method="procrustes", n_iter=2).fit(subjects, y="template")
+
+
+def hyperalignment_fit(data):
+    from hyperalignment.local_template import compute_template
+    from hyperalignment.procrustes import procrustes
+    from scipy.stats import zscore
+
+    data = zscore(data, axis=1)
+
+    def fit():
+        template = compute_template(data, kind="procrustes")
+        return template, [procrustes(x, template, scaling=True) for x in data]
+
+    return fit
+
+
+def emojax_anova(x, y):
+    from emojax import anova
+
+    return lambda: anova.f_scores(x, y, 3).block_until_ready()
+
+
+def emojax_anova_device(x, y):
+    import jax.numpy as jnp
+
+    return emojax_anova(jnp.asarray(x), y)
+
+
+def sklearn_anova(x, y):
+    from sklearn.feature_selection import f_classif
+
+    return lambda: f_classif(x, y)
+
+
+TOOLS = {
+    "emojax": emojax_fit,
+    "emojax polar": lambda data: emojax_fit(data, "polar"),
+    "fmralign": fmralign_fit,
+    "hyperalignment": hyperalignment_fit,
+    "emojax f_scores (NumPy array)": emojax_anova,
+    "emojax f_scores (jax array)": emojax_anova_device,
+    "scikit-learn f_classif": sklearn_anova,
+}
+
+
+def work(case):
+    """Runs in the child: builds the data, times the calls, prints one line of JSON."""
+    import numpy as np
+
+    warnings.filterwarnings("ignore")
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    if case["dtype"] == "float64" and case["tool"].startswith("emojax"):
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+    if "f_" in case["tool"]:
+        samples, voxels = case["shape"]
+        rng = np.random.default_rng(0)
+        y = np.repeat(np.arange(3), -(-samples // 3))[:samples]
+        x = rng.standard_normal((samples, voxels), dtype=np.float32)
+        x *= 50  # scanner units
+        x += 10_000
+        x[:, : voxels // 10] += 5 * y[:, None]
+        call = TOOLS[case["tool"]](x, y)
+    else:
+        call = TOOLS[case["tool"]](planted(*case["shape"], case["dtype"]))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    call()
+    first, times = time.perf_counter() - start, []
+    for _ in range(case["calls"]):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        json.dumps(
+            {
+                "seconds": statistics.median(times or [first]),
+                "first_seconds": first,
+                "peak_mib": round(peak / 1024),
+                "before_mib": round(before / 1024),
+            }
+        )
+    )
+
+
+def measure(case):
+    """One round of one case in a child process; a failure is a result, too."""
+    cpus = sorted(os.sched_getaffinity(0))[: case["threads"]]
+    env = dict(os.environ, PYTHONPATH=str(ROOT))
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        # Ours decomposes subjects in parallel itself; a second level of threads gets in the way.
+        env[name] = "1" if case["tool"].startswith("emojax") else str(case["threads"])
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "benchmarks.core", "--worker", json.dumps(case)],
+            cwd=ROOT,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=TIME_LIMIT,
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus),
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"no result within {TIME_LIMIT} s"}
+    if done.returncode:
+        return {"failed": (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def compare(title, tools, shape, *, threads=2, rounds=3, calls=3):
+    """Rounds of all tools in turn; a summary per tool."""
+    cases = [
+        {
+            "title": title,
+            "tool": tool,
+            "dtype": dtype,
+            "shape": shape,
+            "threads": threads,
+            "calls": calls,
+        }
+        for tool, dtype in tools
+    ]
+    found = [[] for _ in cases]
+    for _ in range(rounds):
+        for case, rows in zip(cases, found, strict=True):
+            if not (rows and "failed" in rows[0]):
+                rows.append(measure(case))
+                print(
+                    case["tool"], case["dtype"], shape, f"{threads} threads", rows[-1], flush=True
+                )
+    return [dict(case, **summary(rows)) for case, rows in zip(cases, found, strict=True)]
+
+
+def summary(rows):
+    if "failed" in rows[0]:
+        return rows[0]
+    seconds = [row["seconds"] for row in rows]
+    return {
+        "seconds": statistics.median(seconds),
+        "seconds_rounds": seconds,
+        "first_seconds": statistics.median(row["first_seconds"] for row in rows),
+        "peak_mib": max(row["peak_mib"] for row in rows),
+        "before_mib": max(row["before_mib"] for row in rows),
+    }
+
+
+def run_anova():
+    tools = [(name, "float32") for name in TOOLS if "f_" in name]
+    return compare("F-scores", tools, [4000, 50_000], rounds=5)
+
+
+def run_hyperalignment():
+    both = [("emojax", "float32"), ("emojax", "float64"), ("fmralign", "float64")]
+    out = []
+    for threads in (1, 2):
+        for voxels, peers in ((300, True), (1000, True), (3000, False)):
+            tools = [*both, ("hyperalignment", "float64")] if peers else both
+            rounds = 5 if voxels == 300 else 2
+            out += compare(
+                "hyperalignment",
+                tools,
+                [11, 400, voxels],
+                threads=threads,
+                rounds=rounds,
+                calls=5 if voxels == 300 else 1,
+            )
+    return out
+
+
+def run_wide():
+    tools = [("emojax", "float32"), ("fmralign", "float64"), ("hyperalignment", "float64")]
+    return compare("whole brain", tools, [11, 400, 40_000], rounds=1, calls=1)
+
+
+def run_subjects():
+    out = []
+    for subjects in (11, 44, 176):
+        out += compare("subjects", [("emojax", "float32")], [subjects, 400, 300], rounds=3)
+    return out
+
+
+RUNS = {
+    "anova": run_anova,
+    "hyperalignment": run_hyperalignment,
+    "wide": run_wide,
+    "subjects": run_subjects,
+}
+
+
+def environment():
+    """Device, versions and commit that the numbers belong to."""
+    import importlib.metadata
+
+    cpu = next(
+        line.split(":")[1].strip()
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    )
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True)
+    names = ["jax", "jaxlib", "numpy", "scipy", "scikit-learn", "fmralign", "hyperalignment"]
+    return {
+        "device": f"CPU: {cpu}, {len(os.sched_getaffinity(0))} cores used",
+        "python": sys.version.split()[0],
+        "versions": {name: importlib.metadata.version(name) for name in names},
+        "commit": commit.strip() + ("+changes" if dirty.stdout.strip() else ""),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def table(results):
+    """Markdown rows, as the README shows them."""
+    lines = ["| what | threads | tool | dtype | seconds | peak MiB |", "|---|---|---|---|---|---|"]
+    for row in results:
+        shape = " x ".join(f"{n:,}" for n in row["shape"])
+        seconds = f"{row['seconds']:.3g}" if "seconds" in row else row["failed"]
+        lines.append(
+            f"| {row['title']} {shape} | {row['threads']} | {row['tool']} | {row['dtype']} "
+            f"| {seconds} | {row.get('peak_mib', '')} |"
+        )
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", choices=RUNS, help="one part; the other parts of the file stay")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return work(json.loads(args.worker))
+    path = RESULTS / "core_cpu.json"
+    stored = json.loads(path.read_text()) if path.exists() else {}
+    for name in [args.only] if args.only else RUNS:
+        stored[name] = {"environment": environment(), "results": RUNS[name]()}
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(stored, indent=1) + "\n")
+        temporary.rename(path)
+        print(table(stored[name]["results"]))
+
+
+if __name__ == "__main__":
+    main()
