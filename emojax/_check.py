@@ -56,3 +56,10 @@ def check_labels(name: str, labels: Array, num_classes: int) -> None:
         low, high = int(np.asarray(labels).min()), int(np.asarray(labels).max())
         if low < 0 or high >= num_classes:
             raise ValueError(f"want {name} in [0, {num_classes}); got values from {low} to {high}")
+
+
+def check_key(key: Array) -> None:
+    """Raises ValueError if `key` is not a single typed key."""
+    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.shape:
+        got = f"{getattr(key, 'dtype', type(key).__name__)}{list(getattr(key, 'shape', ()))}"
+        raise ValueError(f"want one typed key, as jax.random.key(0) makes; got {got}")

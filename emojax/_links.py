@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from emojax._check import Array
-from emojax.procrustes import LowRankProcrustes, Mapping, Procrustes, centre
+from emojax.procrustes import LowRankProcrustes, Mapping, Procrustes, centre, column_mean
 
 
 class ZScore(NamedTuple):
@@ -43,7 +43,7 @@ def zscore(x: Float[Array, "n v"]) -> tuple[Float[Array, "n v"], ZScore]:
     """
     n, v = x.shape
     rest, mean = centre(x)
-    variance = (rest**2).mean(0)
+    variance = column_mean(rest**2)
     typical = jnp.sqrt(variance.mean())
     tolerance = jnp.finfo(x.dtype).eps * (4 * jnp.abs(mean) + 10 * max(n, v) ** 0.5 * typical)
     constant = variance <= tolerance**2
@@ -57,7 +57,7 @@ def whiten(x: Float[Array, "n v"], alpha: float) -> tuple[Float[Array, "n v"], W
     Directions beyond the rank min(n, v) get weight 0. The mean is removed on application.
     """
     _, s, vt = jnp.linalg.svd(x, full_matrices=False)
-    link = Whitening(x.mean(0), vt.T, 1 / jnp.sqrt((1 - alpha) * s**2 + alpha))
+    link = Whitening(column_mean(x), vt.T, 1 / jnp.sqrt((1 - alpha) * s**2 + alpha))
     return _whitened(link, x), link
 
 

@@ -110,11 +110,16 @@ class Rows(NamedTuple):
     mean: Float[Array, " p"]
 
 
+def column_mean(x: Float[Array, "n p"]) -> Float[Array, " p"]:
+    """x.mean(0) as a product, because XLA's CPU sums down columns 25 times slower."""
+    return jnp.full(x.shape[0], 1 / x.shape[0], x.dtype) @ x
+
+
 def centre(x: Float[Array, "n p"]) -> tuple[Float[Array, "n p"], Float[Array, " p"]]:
     """`x` without its column means, and the means; in float32 the first mean is off by rounding."""
-    mean = x.mean(0)
+    mean = column_mean(x)
     rest = x - mean
-    left_over = rest.mean(0)
+    left_over = column_mean(rest)
     return rest - left_over, mean + left_over
 
 
@@ -318,7 +323,7 @@ def varies(x, demean=True):
     """False if every column is constant up to rounding (or zero, if not centred)."""
     rows, mean = centre(x) if demean else (x, jnp.zeros(x.shape[1], x.dtype))
     tolerance = (x.shape[0] * jnp.finfo(x.dtype).eps * mean) ** 2
-    return ((rows**2).sum(0) > tolerance).any()
+    return (column_mean(rows**2) * x.shape[0] > tolerance).any()
 
 
 @partial(jax.jit, static_argnames=("scaling", "reflection", "demean", "method", "lowrank"))

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int, Int32, Key, Shaped
 
 from emojax._apportion import nearest_table, part_sizes
-from emojax._check import Array, check_labels, is_concrete
+from emojax._check import Array, check_key, check_labels, is_concrete
 
 Rows = Int32[np.ndarray, "_"]
 
@@ -59,7 +59,7 @@ def balance(
     References:
       arXiv 2210.17015, section 2 (class balance of Experiment A).
     """
-    _check_key(key)
+    check_key(key)
     labels = jnp.asarray(labels)
     if labels.ndim < 1 or labels.size == 0:
         raise ValueError(f"want labels [..., n] with n >= 1; got shape {labels.shape}")
@@ -68,7 +68,7 @@ def balance(
     if num_classes is None:
         if not is_concrete(labels):
             raise ValueError("want num_classes as a static number under jit and vmap; got None")
-        num_classes = int(labels.max()) + 1
+        num_classes = int(np.asarray(labels).max()) + 1
     check_labels("labels", labels, num_classes)
     if is_concrete(labels):
         for s, subject in enumerate(np.asarray(labels).reshape(-1, labels.shape[-1])):
@@ -262,12 +262,6 @@ def _folds(group, tests, labels, num_classes) -> list[Split]:
     return splits
 
 
-def _check_key(key) -> None:
-    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.shape:
-        got = f"{getattr(key, 'dtype', type(key).__name__)}{list(getattr(key, 'shape', ()))}"
-        raise ValueError(f"want one typed key, as jax.random.key(0) makes; got {got}")
-
-
 def _host_labels(labels, num_rows=None, num_classes=None) -> np.ndarray:
     labels = np.asarray(labels)
     want = labels.size if num_rows is None else num_rows
@@ -296,7 +290,7 @@ def _rows(mask: np.ndarray) -> Rows:
 
 
 def _shuffle(key, n: int) -> Rows:
-    _check_key(key)
+    check_key(key)
     # NumPy, seeded by the key: jax would compile anew for every n.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     return rng.permutation(n).astype(np.int32)

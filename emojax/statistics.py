@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Integer, Key, Shaped
 
-from emojax._check import Array, as_float, check_finite, is_concrete
+from emojax._check import Array, as_float, check_finite, check_key, is_concrete
 from emojax.metrics import accuracy
 
 _CHUNK = 2**22  # numbers held at a time, per array, while resampling
@@ -60,7 +60,7 @@ def permute_within(
     Raises:
       ValueError: no typed key, or runs that are no integer vector of at least one sample.
     """
-    _check_key(key)
+    check_key(key)
     if runs.ndim != 1 or not runs.size:
         raise ValueError(f"want runs [samples >= 1]; got shape {runs.shape}")
     return _permute_within(key, (_ids("runs", runs),))
@@ -114,7 +114,7 @@ def permutation_test(
       Phipson & Smyth, Permutation p-values should never be zero, 2010. Winkler et al., Permutation
       inference for the general linear model, 2014 (exchangeability blocks).
     """
-    _check_key(key)
+    check_key(key)
     shapes = [labels.shape, predicted.shape[:1], runs.shape]
     shapes += [] if blocks is None else [blocks.shape]
     if labels.ndim != 1 or len(set(shapes)) > 1 or not labels.size:
@@ -169,7 +169,7 @@ def bootstrap_interval(
     References:
       Efron & Tibshirani, An introduction to the bootstrap, 1993, chapter 13.
     """
-    _check_key(key)
+    check_key(key)
     values = as_float(values)
     if values.ndim < 1 or values.shape[0] < 2:
         raise ValueError(f"want values of at least 2 subjects; got shape {values.shape}")
@@ -215,7 +215,7 @@ def paired_test(
       for comparing supervised classification learning algorithms, 1998. Nadeau & Bengio, Inference
       for the generalization error, 2003.
     """
-    _check_key(key)
+    check_key(key)
     a, b = as_float(a), as_float(b)
     if a.ndim != 1 or a.shape != b.shape or not a.size:
         raise ValueError(f"want a and b of one shape [folds >= 1]; got {a.shape}, {b.shape}")
@@ -223,12 +223,6 @@ def paired_test(
     check_finite("b", b)
     _check_count("num_permutations", num_permutations)
     return _paired_test(key, a, b, count=num_permutations)
-
-
-def _check_key(key):
-    dtype = getattr(key, "dtype", type(key))
-    if not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
-        raise ValueError(f"want one key from jax.random.key; got {dtype} {np.shape(key)}")
 
 
 def _check_count(name, count):

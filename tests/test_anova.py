@@ -52,7 +52,7 @@ def fold_chunks(chunks, rng):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("n", [9, 48, 300])
+@pytest.mark.parametrize("n", [9, 48])
 def test_matches_sklearn(path, n, dtype):
     x, y = make_data(n, dtype=dtype)
     f, p = want_of(x, y)
@@ -69,23 +69,23 @@ def test_matches_sklearn(path, n, dtype):
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("n", [48, 1200])
 def test_float32_keeps_its_digits_in_scanner_units(path, n):
-    x, y = make_data(n, 200, mean=1e4, sd=50, dtype=np.float32)
+    x, y = make_data(n, mean=1e4, sd=50, dtype=np.float32)
     got = anova.f_scores(PATHS[path](x), y, CLASSES)
     np.testing.assert_allclose(got, want_of(x, y)[0], rtol=2e-4)
 
 
 def test_many_chunks_keep_digits(monkeypatch):
     monkeypatch.setattr(anova, "CHUNK_BYTES", 1)  # the fewest rows per chunk that it allows
-    x, y = make_data(1203, 40, mean=1e4, sd=50, dtype=np.float32)
+    x, y = make_data(1203, mean=1e4, sd=50, dtype=np.float32)
     np.testing.assert_allclose(anova.f_scores(x, y, CLASSES), want_of(x, y)[0], rtol=2e-4)
     x, y = (a[np.argsort(y, kind="stable")] for a in (x, y))  # most chunks have one class
     np.testing.assert_allclose(anova.f_scores(x, y, CLASSES), want_of(x, y)[0], rtol=2e-4)
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("n", [24, 400])
+@pytest.mark.parametrize("n", [9, 48, 1200])
 def test_a_spike_in_the_first_sample_costs_no_digits(path, n):
-    x, y = make_data(n, 200, mean=1e4, sd=50, dtype=np.float32)
+    x, y = make_data(n, mean=1e4, sd=50, dtype=np.float32)
     x[0] += 20 * 50  # the pivot starts from the first sample
     got = anova.f_scores(PATHS[path](x), y, CLASSES)
     np.testing.assert_allclose(got, want_of(x, y)[0], rtol=2e-4)
@@ -94,18 +94,17 @@ def test_a_spike_in_the_first_sample_costs_no_digits(path, n):
 @pytest.mark.parametrize("path", PATHS)
 def test_classes_far_apart_cost_no_digits(path):
     """Nearly all variance lies between classes: within = squares - means would cancel."""
-    x, y = make_data(400, 50, mean=1e4, sd=5, dtype=np.float32)
+    x, y = make_data(mean=1e4, sd=5, dtype=np.float32)
     x += (1000 * y[:, None]).astype(np.float32)
     got = anova.f_scores(PATHS[path](x), y, CLASSES)
     np.testing.assert_allclose(got, want_of(x, y)[0], rtol=2e-4)
 
 
-@pytest.mark.parametrize("n", [20, 77])
-def test_constant_voxels_have_exactly_zero_f(n, dtype, monkeypatch):
+def test_constant_voxels_have_exactly_zero_f(dtype, monkeypatch):
     monkeypatch.setattr(anova, "CHUNK_BYTES", 1)
-    x, y = make_data(n, 8, dtype=dtype)
+    x, y = make_data(dtype=dtype)
     x[:, 2:5] = CONSTANTS
-    chunks = [streamed(x[i::7], y[i::7], [len(x[i::7])]) for i in range(7)]
+    chunks = [streamed(x[i : i + 4], y[i : i + 4], [4]) for i in range(0, 48, 4)]
     rng = np.random.default_rng(0)
     tests = [anova.f_test(make(x), y, CLASSES) for make in PATHS.values()]
     tests += [anova.finalize(fold_chunks(chunks, rng)) for _ in range(5)]
@@ -154,8 +153,8 @@ def test_integers_do_not_overflow(path, kind):
 
 
 def test_reads_a_memory_map(tmp_path, monkeypatch):
-    monkeypatch.setattr(anova, "CHUNK_BYTES", 4096)
-    x, y = make_data(200, dtype=np.float32)
+    monkeypatch.setattr(anova, "CHUNK_BYTES", 1)
+    x, y = make_data(dtype=np.float32)
     np.save(tmp_path / "x.npy", x)
     mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
     np.testing.assert_array_equal(anova.f_scores(mapped, y, CLASSES), anova.f_scores(x, y, CLASSES))
@@ -163,7 +162,7 @@ def test_reads_a_memory_map(tmp_path, monkeypatch):
     np.testing.assert_allclose(anova.finalize(state).f, want_of(x, y)[0], rtol=2e-4)
 
 
-@pytest.mark.parametrize("sizes", [[48], [1] * 48, [33, 1, 14], [2, 46]])
+@pytest.mark.parametrize("sizes", [[48], [1] * 48, [33, 1, 14]])
 def test_streaming_equals_one_shot(sizes, dtype):
     x, y = make_data(mean=1e4, sd=50, dtype=dtype)
     for order in (np.arange(48), np.argsort(y)):  # sorted: chunks lack classes
@@ -231,16 +230,15 @@ def test_an_empty_state_changes_nothing():
 
 
 def test_state_is_a_few_numbers_per_voxel():
-    state = anova.init(1000, CLASSES)
-    grown = anova.update(state, np.zeros((70, 1000), np.float32), np.arange(70) % CLASSES)
-    for one in (state, grown):
-        assert sum(leaf.size for leaf in one) == (CLASSES + 2) * 1000 + CLASSES
+    x, y = make_data(dtype=np.float32)
+    state = anova.init(30, CLASSES)
+    for one in (state, anova.update(state, x, y)):
+        assert sum(leaf.size for leaf in one) == (CLASSES + 2) * 30 + CLASSES
 
 
-@pytest.mark.parametrize("rows", [3, 41])
-def test_shards_merge_to_the_whole(rows):
+def test_shards_merge_to_the_whole():
     """Rows over 8 devices, sorted by class, so that every device lacks classes."""
-    n, v = 8 * rows, 12
+    n, v = 8 * 41, 12
     x, y = make_data(n, v, mean=1e4, sd=50, dtype=np.float32)
     x, y = (a[np.argsort(y, kind="stable")] for a in (x, y))
     x[:, 6] = 0.1
@@ -296,9 +294,8 @@ def test_two_classes_give_the_square_of_t(x64):
     np.testing.assert_allclose(got.p, t.pvalue, rtol=1e-9)
 
 
-@pytest.mark.parametrize("n", [24, 80])
-def test_jit_and_vmap_over_folds_equal_a_loop(n):
-    x, y = zip(*(make_data(n, seed=s, dtype=np.float32) for s in range(3)), strict=True)
+def test_jit_and_vmap_over_folds_equal_a_loop():
+    x, y = zip(*(make_data(seed=s, dtype=np.float32) for s in range(3)), strict=True)
     y = [np.roll(labels, i) for i, labels in enumerate(y)]
 
     def score(x, y):
@@ -317,16 +314,17 @@ def test_jit_and_vmap_over_folds_equal_a_loop(n):
         np.testing.assert_array_equal(chosen[i], choose(*fold))
 
 
-@pytest.mark.parametrize("n", [12, 70])
+@pytest.mark.parametrize("n", [12, 40])
 def test_gradient(n, x64):
     x, y = make_data(n, 6)
+    y = y % 2
     x[:, 5] = 0.1
     weight, step = np.random.default_rng(1).normal(size=(2, *x.shape))
     step[:, 5] = 0  # a constant voxel is a kink: its gradient has to be finite, no more
 
     @jax.jit
     def score(x):
-        f, p = anova.f_test(x, y, CLASSES)[:2]
+        f, p = anova.f_test(x, y, 2)[:2]
         return (weight[0] * f + weight[1] * p).sum()
 
     grad = jax.jit(jax.grad(score))(x)
