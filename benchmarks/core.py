@@ -2,12 +2,13 @@
 
     pip install -r requirements.txt -r requirements-bench.txt
     python -m benchmarks.core                 # everything, about 25 minutes on 2 cores
-    python -m benchmarks.core --only=anova    # or: hyperalignment, wide, subjects
+    python -m benchmarks.core --only=anova    # or: hyperalignment, methods, wide, subjects
 
 Every measurement runs in a process of its own (so that peak memory and threads are its own); ours
 and the peers' take turns for several rounds, because machines drift. A round is the median of a
 process's timed calls after one warm-up call, which includes compilation. Times are wall seconds of
-the call alone, with the arrays in memory. Results go to benchmarks/results/core_cpu.json.
+the call alone, with the arrays in memory. Results go to benchmarks/results/core_cpu.json, or on a
+GPU, where `--only=methods` and `--only=subjects` need no peers, to core_gpu.json.
 """
 
 import argparse
@@ -224,6 +225,14 @@ def run_hyperalignment():
     return out
 
 
+def run_methods():
+    """Both ways to the rotation; matrix products are meant to win on a GPU."""
+    tools, out = [("emojax", "float32"), ("emojax polar", "float32")], []
+    for voxels in (300, 1000, 3000):
+        out += compare("methods", tools, [11, 400, voxels], rounds=2)
+    return out
+
+
 def run_wide():
     tools = [("emojax", "float32"), ("fmralign", "float64"), ("hyperalignment", "float64")]
     return compare("whole brain", tools, [11, 400, 40_000], rounds=1, calls=1)
@@ -239,15 +248,30 @@ def run_subjects():
 RUNS = {
     "anova": run_anova,
     "hyperalignment": run_hyperalignment,
+    "methods": run_methods,
     "wide": run_wide,
     "subjects": run_subjects,
 }
+
+
+def accelerator():
+    """(platform, kind) of the device that jax uses, asked in a child so that memory stays free."""
+    code = "import jax; d = jax.devices()[0]; print(d.platform, d.device_kind, sep=chr(10))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return tuple(done.stdout.strip().splitlines()[-2:])
 
 
 def environment():
     """Device, versions and commit that the numbers belong to."""
     import importlib.metadata
 
+    def version(name):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    platform, kind = accelerator()
     cpu = next(
         line.split(":")[1].strip()
         for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
@@ -257,10 +281,11 @@ def environment():
     commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True)
     names = ["jax", "jaxlib", "numpy", "scipy", "scikit-learn", "fmralign", "hyperalignment"]
+    cpu = f"CPU: {cpu}, {len(os.sched_getaffinity(0))} cores"
     return {
-        "device": f"CPU: {cpu}, {len(os.sched_getaffinity(0))} cores used",
+        "device": cpu if platform == "cpu" else f"{kind}; {cpu}",
         "python": sys.version.split()[0],
-        "versions": {name: importlib.metadata.version(name) for name in names},
+        "versions": {name: version(name) for name in names},
         "commit": commit.strip() + ("+changes" if dirty.stdout.strip() else ""),
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -286,7 +311,8 @@ def main():
     args = parser.parse_args()
     if args.worker:
         return work(json.loads(args.worker))
-    path = RESULTS / "core_cpu.json"
+    path = RESULTS / f"core_{accelerator()[0]}.json"
+    RESULTS.mkdir(exist_ok=True)
     stored = json.loads(path.read_text()) if path.exists() else {}
     for name in [args.only] if args.only else RUNS:
         stored[name] = {"environment": environment(), "results": RUNS[name]()}

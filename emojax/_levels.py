@@ -4,6 +4,7 @@ Subjects come in blocks [g, n, v] of equal width. One block at a time is decompo
 parallel, so that whole brains fit in memory and small data keep all cores busy.
 """
 
+import functools
 from functools import partial
 from typing import NamedTuple
 
@@ -116,64 +117,89 @@ def _level1_step(common, rows, i, count, share, options):
     return (zscore(common)[0] if options.zscore_common else common), (y, residual)
 
 
-@partial(jax.jit, static_argnames=("total", "options"))
+@partial(jax.jit, static_argnames="options")
 @jax.default_matmul_precision("highest")
-def _level2_block(rows, mapped, common, total, options):
+def _start(rows, i, options):
+    """The reference's rows as they came, and the common space that level 1 starts from."""
+    start = procrustes.restore(jax.tree.map(lambda leaf: leaf[i], rows))
+    as_is = options.zscore_all or not options.zscore_common
+    return start, start if as_is else zscore(start)[0]
+
+
+@partial(jax.jit, static_argnames="reference")
+def _after_level1(steps, residuals, start, reference):
+    """All subjects' rows [s, n, q] with the reference in its place, their mean, the residuals [s].
+
+    The reference enters level 2 as it came, neither mapped nor z-scored.
+    """
+    mapped = jnp.stack([*steps[:reference], start, *steps[reference:]])
+    zero = jnp.zeros_like(residuals[0])
+    return mapped, mapped.mean(0), jnp.stack([*residuals[:reference], zero, *residuals[reference:]])
+
+
+@partial(jax.jit, static_argnames="options")
+@jax.default_matmul_precision("highest")
+def _level2_block(rows, mapped, first, common, options):
     """Maps each subject of a block onto the mean of all others' previous versions."""
+    total = len(mapped)
+    previous = jax.lax.dynamic_slice_in_dim(mapped, first, len(rows.mean))
 
     def one(source, previous):
         others = (total * common - previous) / (total - 1)
         y = _move_onto(source, zscore(others)[0] if options.zscore_common else others, options)
         return y, jnp.linalg.norm(y - common)
 
-    return jax.vmap(one)(rows, mapped)
+    return jax.vmap(one)(rows, previous)
+
+
+@jax.jit
+def _after_level2(moved):
+    mapped = jnp.concatenate([y for y, _ in moved])
+    return mapped, mapped.mean(0), jnp.concatenate([residuals for _, residuals in moved])
+
+
+@partial(jax.jit, static_argnames="options")
+@jax.default_matmul_precision("highest")
+def _finished(common, options):
+    return zscore(common)[0] if options.zscore_common else common
 
 
 def train(rows_blocks, reference, level2_iters, share, options):
     """Levels 1 and 2: the template [n, q] and the training residuals [1 + level2_iters, s]."""
     order = [(b, i) for b, rows in enumerate(rows_blocks) for i in range(len(rows.mean))]
     b, i = order.pop(reference)
-    start = procrustes.restore(jax.tree.map(lambda leaf: leaf[i], rows_blocks[b]))
-    common = start
-    if options.zscore_common and not options.zscore_all:
-        common = zscore(start)[0]
+    start, common = _start(rows_blocks[b], i, options)
     if not order:  # a single subject is its own common space
         return common, jnp.zeros((1 + level2_iters, 1), common.dtype)
-    steps, residuals = _level1(rows_blocks, common, order, share, options)
-    # The reference enters level 2 as it came, neither mapped nor z-scored.
-    mapped = jnp.concatenate([steps[:reference], start[None], steps[reference:]])
-    history = [jnp.insert(residuals, reference, 0)]
-    total = len(mapped)
-    ends = [sum(len(rows.mean) for rows in rows_blocks[: k + 1]) for k in range(len(rows_blocks))]
-    common = mapped.mean(0)
+    steps = _level1(rows_blocks, common, order, share, options)
+    mapped, common, residuals = _after_level1(*steps, start, reference)
+    history = [residuals]
     for _ in range(level2_iters):
-        parts = jnp.split(mapped, ends[:-1])
-        del mapped
-        moved = []
-        for k, rows in enumerate(rows_blocks):
-            moved.append(_level2_block(rows, parts[k], common, total, options))
-            parts[k] = None  # whole brains: let each part go as soon as it is used
-        mapped = jnp.concatenate([y for y, _ in moved])
-        history.append(jnp.concatenate([residual for _, residual in moved]))
-        common = mapped.mean(0)
-    return (zscore(common)[0] if options.zscore_common else common), jnp.stack(history)
+        moved, first = [], 0
+        for rows in rows_blocks:
+            moved.append(_level2_block(rows, mapped, first, common, options))
+            first += len(rows.mean)
+        mapped, common, residuals = _after_level2(moved)
+        history.append(residuals)
+    return _finished(common, options), jnp.stack(history)
 
 
 def _level1(rows_blocks, common, order, share, options):
-    """Every subject but the reference in turn: its mapped rows [s - 1, n, q] and residuals."""
+    """Every subject but the reference in turn: mapped rows [n, q] and residual of each."""
     if is_concrete(common) or len(rows_blocks) > 1:
         # A loop on the host: XLA's CPU runs the body of a scan on one thread.
         out = []
         for count, (b, i) in enumerate(order, start=1):
             common, y = _level1_step(common, rows_blocks[b], i, count, share, options)
             out.append(y)
-        return jnp.stack([y for y, _ in out]), jnp.stack([residual for _, residual in out])
+        return [y for y, _ in out], [residual for _, residual in out]
 
     def step(common, index):
         return _level1_step(common, rows_blocks[0], *index, share, options)
 
     subjects = jnp.asarray([i for _, i in order])
-    return jax.lax.scan(step, common, (subjects, jnp.arange(1, len(order) + 1)))[1]
+    steps = jax.lax.scan(step, common, (subjects, jnp.arange(1, len(order) + 1)))[1]
+    return [list(each) for each in steps]
 
 
 @partial(jax.jit, static_argnames=("lowrank", "options"))
@@ -205,7 +231,8 @@ def level3(rows_blocks, template, options):
             lowrank = min(rows.mean.shape[1], q) >= 2 * n
         out.append(_level3_block(rows, template, lowrank, options))
     fitted, moved, residuals = zip(*out, strict=True)
-    return list(fitted), sum(moved), jnp.concatenate(residuals)
+    residuals = residuals[0] if len(out) == 1 else jnp.concatenate(residuals)
+    return list(fitted), functools.reduce(jnp.add, moved), residuals
 
 
 reduce_to = jax.jit(principal_components, static_argnames="count")

@@ -312,7 +312,7 @@ def _finalize(state):
     classes = state.count.shape[0]
     samples = state.count.sum()
     df_between, df_within = jnp.asarray(classes - 1, samples.dtype), samples - classes
-    grand = (state.count / samples) @ state.mean
+    grand = jnp.matmul(state.count / samples, state.mean, precision="highest")
     between = (state.count[:, None] * (state.mean - grand) ** 2).sum(0) / df_between
     within = state.within / df_within
     constant = (within == 0) & (between == 0)

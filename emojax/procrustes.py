@@ -319,6 +319,7 @@ def _checked(source, target, demean, method):
 
 
 @partial(jax.jit, static_argnames="demean")
+@jax.default_matmul_precision("highest")
 def varies(x, demean=True):
     """False if every column is constant up to rounding (or zero, if not centred)."""
     rows, mean = centre(x) if demean else (x, jnp.zeros(x.shape[1], x.dtype))

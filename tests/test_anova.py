@@ -51,6 +51,11 @@ def fold_chunks(chunks, rng):
     return chunks[0]
 
 
+def unstacked(states):
+    """The states along the leading axis of every leaf."""
+    return [anova.AnovaState(*leaves) for leaves in zip(*states, strict=True)]
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("n", [9, 48])
 def test_matches_sklearn(path, n, dtype):
@@ -254,8 +259,7 @@ def test_shards_merge_to_the_whole():
 
     def everyones(x, y):
         gathered = jax.lax.all_gather(own(x, y), "rows")
-        states = [jax.tree.map(lambda leaf: leaf[i], gathered) for i in range(8)]
-        return anova.finalize(functools.reduce(anova.merge, states)).f[None]
+        return anova.finalize(functools.reduce(anova.merge, unstacked(gathered))).f[None]
 
     want = want_of(np.delete(x, 6, 1), y)[0]
     on_devices = shard_map(everyones)
@@ -265,8 +269,7 @@ def test_shards_merge_to_the_whole():
         assert f[6] == 0
         np.testing.assert_allclose(np.delete(f, 6), want, rtol=2e-4)
     states = jax.device_get(shard_map(lambda x, y: jax.tree.map(lambda a: a[None], own(x, y))))
-    parts = [jax.tree.map(lambda leaf: leaf[i], states) for i in range(8)]
-    on_host = anova.finalize(functools.reduce(anova.merge, parts)).f
+    on_host = anova.finalize(functools.reduce(anova.merge, unstacked(states))).f
     np.testing.assert_allclose(on_host, on_devices[0], rtol=1e-5)
     one_shot = anova.f_scores(jnp.asarray(x), y, CLASSES)
     np.testing.assert_allclose(on_host, one_shot, rtol=2e-4)
@@ -371,7 +374,9 @@ def test_f_scores_says_what_is_wrong(path):
             function(x, y - 1, CLASSES)
         with pytest.raises(ValueError, match="want integer y; got dtype float64"):
             function(x, y.astype(np.float64), CLASSES)
-        with pytest.raises(ValueError, match=r"samples of every class; got counts \[12 12 12 12  0"):
+        with pytest.raises(
+            ValueError, match=r"samples of every class; got counts \[12 12 12 12  0"
+        ):
             function(x, y, 5)
 
 

@@ -1,4 +1,4 @@
-"""Brain masks against nilearn on real scans; what apply_mask, unmask and the voxel counts promise."""
+"""Brain masks against nilearn on real scans; round trips, voxel counts, transforms, messages."""
 
 import jax
 import jax.numpy as jnp
@@ -255,7 +255,9 @@ def test_usable_voxels_says_what_is_wrong():
         masking.usable_voxels(volumes, some_mask()[..., :4])
     with pytest.raises(ValueError, match=r"want a bool mask \[x, y, z\]; got int64 of shape"):
         masking.usable_voxels(volumes, some_mask().astype(np.int64))
-    with pytest.raises(ValueError, match="vary over volumes; got 0 voxels kept.* 2 zero, 58 const"):
+    with pytest.raises(
+        ValueError, match=r"vary over volumes; got 0 voxels kept.* 2 zero, 58 const"
+    ):
         masking.usable_voxels(np.stack([volumes[1]] * 2))
 
 
