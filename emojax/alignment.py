@@ -94,10 +94,10 @@ def none(num_voxels: int, dtype: jax.typing.DTypeLike = float) -> Procrustes:
 
 
 def match_rows(
-    data: Sequence[Float[Array, "t v"]],
-    runs: Sequence[Int[Array, " t"]],
-    labels: Sequence[Int[Array, " t"]],
-) -> tuple[list[Float[jax.Array, "c v"]], Int[np.ndarray, "c 2"]]:
+    data: Sequence[Float[Array, "_ _"]],
+    runs: Sequence[Int[Array, "_"]],
+    labels: Sequence[Int[Array, "_"]],
+) -> tuple[list[Float[jax.Array, "c _"]], Int[np.ndarray, "c 2"]]:
     """Rows that correspond by condition: the mean of every (run, class) cell all subjects have.
 
     For designs that are not time-locked, and for runs of unequal length or number. The result is
@@ -120,13 +120,14 @@ def match_rows(
             f"want data, runs and labels of the same >= 1 subjects; got {len(data)}, {len(runs)}, "
             f"{len(labels)}"
         )
-    subjects = [
-        np.stack([np.asarray(r), np.asarray(y)], 1) for r, y in zip(runs, labels, strict=True)
-    ]
-    for i, (x, cells) in enumerate(zip(data, subjects, strict=True)):
-        if x.ndim != 2 or len(x) != len(cells):
-            raise ValueError(f"want data[{i}] [{len(cells)}, v] as its runs; got {x.shape}")
+    for i, (x, run, label) in enumerate(zip(data, runs, labels, strict=True)):
+        if x.ndim != 2 or run.shape != x.shape[:1] or label.shape != x.shape[:1]:
+            raise ValueError(
+                f"want data[{i}] [t, v], runs and labels [t]; got {x.shape}, {run.shape}, "
+                f"{label.shape}"
+            )
         check_finite(f"data[{i}]", as_float(x))
+    subjects = [np.stack(list(map(np.asarray, pair)), 1) for pair in zip(runs, labels, strict=True)]
     found = [{tuple(cell) for cell in cells.tolist()} for cells in subjects]
     shared = sorted(set.intersection(*found))
     if not shared:

@@ -175,7 +175,10 @@ def _checked_test(x, y, num_classes):
         count = np.bincount(np.asarray(y), minlength=num_classes)
         if (count == 0).any():
             raise ValueError(f"want samples of every class; got counts {count}")
-    test = _streamed(x, y, num_classes) if isinstance(x, np.ndarray) else _test(x, y, num_classes)
+    if isinstance(x, np.ndarray):
+        test = _streamed(x, y, num_classes)
+    else:
+        test = _test(as_float(x), jnp.asarray(y), num_classes)
     if known(lambda f: jnp.isfinite(f).all(), test.f) is False:
         check_finite("x", x)  # costs a pass over x, so only where a result says that it is needed
     return test

@@ -40,7 +40,7 @@ class Hyperalignment:
 
 
 def fit(
-    data: Float[Array, "s n v"] | Sequence[Float[Array, "n v"]],
+    data: Float[Array, "s n v"] | Sequence[Float[Array, "n _"]],
     *,
     reference: int | None = None,
     level2_iters: int = 1,
@@ -124,7 +124,7 @@ def fit(
 
 def align(
     model: Hyperalignment,
-    data: Float[Array, "s r v"] | Sequence[Float[Array, "r v"]],
+    data: Float[Array, "s r v"] | Sequence[Float[Array, "r _"]],
     rows: Int[Array, " r"] | None = None,
 ) -> Mappings | list[Mappings]:
     """Level 3: maps subjects, known or new, onto the frozen template.
@@ -159,8 +159,8 @@ def align(
 
 def transform(
     mappings: Mappings | Sequence[Mappings],
-    data: Float[Array, "s t v"] | Sequence[Float[Array, "t v"]],
-) -> Float[Array, "s t q"] | list[Float[Array, "t q"]]:
+    data: Float[Array, "s t v"] | Sequence[Float[Array, "_ _"]],
+) -> Float[Array, "s t q"] | list[Float[Array, "_ _"]]:
     """Moves every subject's rows, fitted or new, into the common space.
 
     Args:
@@ -175,8 +175,8 @@ def transform(
 
 def inverse(
     mappings: Mappings | Sequence[Mappings],
-    aligned: Float[Array, "s t q"] | Sequence[Float[Array, "t q"]],
-) -> Float[Array, "s t v"] | list[Float[Array, "t v"]]:
+    aligned: Float[Array, "s t q"] | Sequence[Float[Array, "_ _"]],
+) -> Float[Array, "s t v"] | list[Float[Array, "_ _"]]:
     """Brings rows of the common space into every subject's voxels; see `Chain` for what is undone.
 
     Raises:
@@ -188,7 +188,7 @@ def inverse(
 def _apply(function, mappings, data):
     if len(mappings) != len(data):
         raise ValueError(f"want as many subjects as maps ({len(mappings)}); got {len(data)}")
-    if isinstance(mappings, list) or isinstance(data, list):
+    if isinstance(mappings, Sequence) or isinstance(data, Sequence):
         return [function(mapping, x) for mapping, x in zip(list(mappings), data, strict=True)]
     return jax.vmap(function)(mappings, as_float(data))
 

@@ -265,9 +265,7 @@ def fit_lowrank(
     return _fit(source, target, lowrank=True, **options)
 
 
-def transform(
-    mapping: Procrustes | LowRankProcrustes, x: Float[Array, "t p"]
-) -> Float[Array, "t q"]:
+def transform(mapping: Mapping, x: Float[Array, "t p"]) -> Float[Array, "t q"]:
     """scale * (x - source_mean) @ rotation + target_mean, for fitted or new rows x [t, p].
 
     For a stack of maps use `jax.vmap(transform)`.
@@ -279,7 +277,7 @@ def transform(
     return _forward(mapping, as_float(x))
 
 
-def inverse(mapping: Procrustes | LowRankProcrustes, y: Float[Array, "t q"]) -> Float[Array, "t p"]:
+def inverse(mapping: Mapping, y: Float[Array, "t q"]) -> Float[Array, "t p"]:
     """(y - target_mean) @ rotation.T / scale + source_mean: rows y [t, q] in the source's space.
 
     Undoes `transform` exactly where p == q; otherwise up to the dropped directions.
