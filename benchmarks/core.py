@@ -1,7 +1,7 @@
 """Speed and memory of the functional core beside its peers, on the same arrays.
 
     pip install -r requirements.txt -r requirements-bench.txt
-    python -m benchmarks.core                 # everything, about 25 minutes on 2 cores
+    python -m benchmarks.core                 # everything, about 15 minutes on 2 cores
     python -m benchmarks.core --only=anova    # or: hyperalignment, methods, wide, subjects
 
 Every measurement runs in a process of its own (so that peak memory and threads are its own); ours
@@ -25,7 +25,7 @@ import warnings
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 MEMORY_LIMIT = 20 * 2**30  # address space of one process; the machines have 24 GiB
-TIME_LIMIT = 900
+TIME_LIMIT = 150  # of one process; no peer that finishes a case here needs more
 
 
 def planted(subjects, rows, voxels, dtype):
@@ -204,23 +204,19 @@ def summary(rows):
 
 def run_anova():
     tools = [(name, "float32") for name in TOOLS if "f_" in name]
-    return compare("F-scores", tools, [4000, 50_000], rounds=5)
+    return compare("F-scores", tools, [4000, 50_000], calls=5)
 
 
 def run_hyperalignment():
     both = [("emojax", "float32"), ("emojax", "float64"), ("fmralign", "float64")]
     out = []
-    for threads in (1, 2):
+    for threads in (2, 1):
         for voxels, peers in ((300, True), (1000, True), (3000, False)):
             tools = [*both, ("hyperalignment", "float64")] if peers else both
-            rounds = 5 if voxels == 300 else 2
+            small = voxels == 300
+            shape, rounds, calls = [11, 400, voxels], 3 if small else 1, 5 if small else 1
             out += compare(
-                "hyperalignment",
-                tools,
-                [11, 400, voxels],
-                threads=threads,
-                rounds=rounds,
-                calls=5 if voxels == 300 else 1,
+                "hyperalignment", tools, shape, threads=threads, rounds=rounds, calls=calls
             )
     return out
 
@@ -229,7 +225,7 @@ def run_methods():
     """Both ways to the rotation; matrix products are meant to win on a GPU."""
     tools, out = [("emojax", "float32"), ("emojax polar", "float32")], []
     for voxels in (300, 1000, 3000):
-        out += compare("methods", tools, [11, 400, voxels], rounds=2)
+        out += compare("methods", tools, [11, 400, voxels], rounds=1)
     return out
 
 
@@ -241,7 +237,7 @@ def run_wide():
 def run_subjects():
     out = []
     for subjects in (11, 44, 176):
-        out += compare("subjects", [("emojax", "float32")], [subjects, 400, 300], rounds=3)
+        out += compare("subjects", [("emojax", "float32")], [subjects, 400, 300], rounds=2)
     return out
 
 
