@@ -162,8 +162,8 @@ def select_top(f: Float[Array, " v"], m: int) -> Int[Array, " m"]:
 
 
 def _check_shapes(x, y):
-    if x.ndim != 2 or y.shape != x.shape[:1]:
-        raise ValueError(f"want x [n, v] and y [n]; got {x.shape}, {y.shape}")
+    if x.ndim != 2 or not x.shape[1] or y.shape != x.shape[:1]:
+        raise ValueError(f"want x [n, v >= 1] and y [n]; got {x.shape}, {y.shape}")
 
 
 def _checked_test(x, y, num_classes):
@@ -175,8 +175,9 @@ def _checked_test(x, y, num_classes):
         count = np.bincount(np.asarray(y), minlength=num_classes)
         if (count == 0).any():
             raise ValueError(f"want samples of every class; got counts {count}")
-    if isinstance(x, np.ndarray):
-        test = _streamed(x, y, num_classes)
+    if isinstance(x, np.ndarray) and is_concrete(y):
+        with jax.ensure_compile_time_eval():  # a caller's jit would see the buffers, not their past
+            test = _streamed(x, np.asarray(y), num_classes)
     else:
         test = _test(as_float(x), jnp.asarray(y), num_classes)
     if known(lambda f: jnp.isfinite(f).all(), test.f) is False:

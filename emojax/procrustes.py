@@ -77,7 +77,9 @@ class LowRankProcrustes(Mapping):
 
     The rotation has the rank r of the fitted rows: it maps the span of the source's rows onto that
     of the target's and drops what lies outside, where the data say nothing. (A dense fit rotates
-    what lies outside to an arbitrary place.) `rotation` and `projection` form the p x q matrix.
+    what lies outside to an arbitrary place; so do both within the span of rounding noise where rows
+    have a lower rank than n - 1, as after centring within runs. Fitted rows are not affected.)
+    `rotation` and `projection` form the p x q matrix.
     """
 
     left: Float[Array, "*stack p r"]

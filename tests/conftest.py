@@ -3,6 +3,13 @@
 import os
 import pathlib
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+if worker and hasattr(os, "sched_setaffinity"):
+    # One core for each worker: XLA's threads wait in a spin, and would take each other's time.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
 import jax
 import numpy as np
 import pytest

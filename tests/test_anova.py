@@ -359,7 +359,7 @@ def test_f_scores_says_what_is_wrong(path):
     x, y = make_data(dtype=np.float32)
     x = PATHS[path](x)
     for function in (anova.f_scores, anova.f_test):
-        with pytest.raises(ValueError, match=r"x \[n, v\] and y \[n\]; got \(48, 30\), \(47,\)"):
+        with pytest.raises(ValueError, match=r"x \[n, v >= 1\] and y \[n\]; got \(48, 30\), \(47,\)"):
             function(x, y[:-1], CLASSES)
         with pytest.raises(ValueError, match=r"got \(48,\), \(48,\)"):
             function(x[:, 0], y, CLASSES)
@@ -389,7 +389,7 @@ def test_streaming_says_what_is_wrong():
         anova.update(state, x[:, :-1], y)
     with pytest.raises(ValueError, match=r"want x \[n >= 1, 30\]; got \(0, 30\)"):
         anova.update(state, x[:0], y[:0])
-    with pytest.raises(ValueError, match=r"x \[n, v\] and y \[n\]; got \(48, 30\), \(3,\)"):
+    with pytest.raises(ValueError, match=r"x \[n, v >= 1\] and y \[n\]; got \(48, 30\), \(3,\)"):
         anova.update(state, x, y[:3])
     with pytest.raises(ValueError, match=r"want y in \[0, 4\); got values from 1 to 4"):
         anova.update(state, x, y + 1)
@@ -409,3 +409,23 @@ def test_select_top_says_what_is_wrong():
             anova.select_top(f, m)
     with pytest.raises(ValueError, match=r"got f \(1, 5\), m 2"):
         anova.select_top(f[None], 2)
+
+
+def test_numpy_samples_inside_a_callers_jit(monkeypatch):
+    """The streamed path reuses its buffers, which must not become constants of a trace."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(1e4, 50, (100, 30)).astype(np.float32), np.arange(100) % 3
+    monkeypatch.setattr(anova, "CHUNK_BYTES", 16 * x[0].nbytes)
+    want = f_classif(x.astype(np.float64), y)[0]
+    for got in (
+        jax.jit(lambda labels: anova.f_scores(x, labels, 3))(y),
+        jax.jit(lambda one: one * anova.f_scores(x, y, 3))(1.0),
+        jax.vmap(lambda labels: anova.f_scores(x, labels, 3))(y[None])[0],
+    ):
+        np.testing.assert_allclose(got, want, rtol=2e-4)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
+def test_no_voxels_are_refused(kind):
+    with pytest.raises(ValueError, match=r"v >= 1\] and y \[n\]; got \(6, 0\), \(6,\)"):
+        anova.f_scores(kind(np.zeros((6, 0), np.float32)), np.arange(6) % 2, 2)

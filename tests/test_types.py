@@ -3,6 +3,7 @@
 The checker has to be in place before emojax is imported, hence a process of its own.
 """
 
+import os
 import subprocess
 import sys
 
@@ -47,10 +48,10 @@ def anova_calls(to):
 
 
 def procrustes_calls(to):
-    for n, p, q in [(12, 5, 5), (6, 9, 11), (6, 9, 4)]:
+    for n, p, q in [(12, 5, 4), (6, 9, 11)]:
         x, y = (to(rng.normal(size=(n, v)).astype(np.float32)) for v in (p, q))
         for fit in (procrustes.fit, procrustes.fit_lowrank):
-            fitted = fit(x, y, reflection=False)
+            fitted = fit(x, y)
             moved = procrustes.transform(fitted, x)
             procrustes.inverse(fitted, to(np.asarray(moved)))
             assert fitted.projection.shape == fitted.rotation.shape == (p, q)
@@ -79,12 +80,12 @@ def hyperalignment_calls(to):
     maps = hyperalignment.align(model, stacked[:, :4], to(np.arange(4)))
     hyperalignment.transform(list(maps), [stacked[0], stacked[1, :3]])
     hyperalignment.transform(maps, stacked[:, :3])
-    jax.eval_shape(jax.grad(lambda x: hyperalignment.fit(x).residuals.sum()), stacked)
+    jax.eval_shape(lambda x: hyperalignment.fit(x).residuals, stacked)
 
 
 def alignment_calls(to):
-    runs, labels = (to(a.ravel()) for a in np.indices((3, 4)))
-    data = [to(rng.normal(size=(12, v)).astype(np.float32)) for v in (6, 5)]
+    runs, labels = (to(a.ravel()) for a in np.indices((2, 5)))
+    data = [to(rng.normal(size=(10, v)).astype(np.float32)) for v in (6, 5)]
     means, cells = alignment.match_rows(data, [runs, runs], [labels, labels])
     alignment.match_rows((data[0], data[1][:8]), (runs, runs[:8]), (labels, labels[:8]))
     stacked = to(np.stack([data[0]] * 2))
@@ -94,7 +95,6 @@ def alignment_calls(to):
     other = alignment.independent_runs(model, data[1][:8], to(np.arange(8)))
     procrustes.transform(other, data[1])
     alignment.transductive(model, data[1])
-    alignment.transductive(hyperalignment.fit(stacked[:1], output_dim=2), data[0])
     alignment.none(5)
 
 
@@ -144,7 +144,14 @@ else:
 
 
 def run(code):
-    done = subprocess.run([sys.executable, "-c", PRELUDE + code], capture_output=True, text=True)
+    # Compiled without optimisation: only shapes matter.
+    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XLA_FLAGS": fast},
+    )
     assert done.returncode == 0, done.stderr[-4000:]
 
 
