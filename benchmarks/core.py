@@ -1,7 +1,7 @@
 """Speed and memory of the functional core beside its peers, on the same arrays.
 
     pip install -r requirements.txt -r requirements-bench.txt
-    python -m benchmarks.core                 # everything, about 15 minutes on 2 cores
+    python -m benchmarks.core                 # everything, about 12 minutes on 2 cores
     python -m benchmarks.core --only=anova    # or: hyperalignment, methods, wide, subjects
 
 Every measurement runs in a process of its own (so that peak memory and threads are its own); ours
@@ -25,7 +25,7 @@ import warnings
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 MEMORY_LIMIT = 20 * 2**30  # address space of one process; the machines have 24 GiB
-TIME_LIMIT = 150  # of one process; no peer that finishes a case here needs more
+TIME_LIMIT = 100  # of one process; no peer that finishes a case here needs more
 
 
 def planted(subjects, rows, voxels, dtype):
@@ -204,7 +204,7 @@ def summary(rows):
 
 def run_anova():
     tools = [(name, "float32") for name in TOOLS if "f_" in name]
-    return compare("F-scores", tools, [4000, 50_000], calls=5)
+    return compare("F-scores", tools, [4000, 50_000], rounds=2, calls=5)
 
 
 def run_hyperalignment():
@@ -214,7 +214,7 @@ def run_hyperalignment():
         for voxels, peers in ((300, True), (1000, True), (3000, False)):
             tools = [*both, ("hyperalignment", "float64")] if peers else both
             small = voxels == 300
-            shape, rounds, calls = [11, 400, voxels], 3 if small else 1, 5 if small else 1
+            shape, rounds, calls = [11, 400, voxels], 2 if small else 1, 3 if small else 1
             out += compare(
                 "hyperalignment", tools, shape, threads=threads, rounds=rounds, calls=calls
             )

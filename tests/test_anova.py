@@ -359,7 +359,9 @@ def test_f_scores_says_what_is_wrong(path):
     x, y = make_data(dtype=np.float32)
     x = PATHS[path](x)
     for function in (anova.f_scores, anova.f_test):
-        with pytest.raises(ValueError, match=r"x \[n, v >= 1\] and y \[n\]; got \(48, 30\), \(47,\)"):
+        with pytest.raises(
+            ValueError, match=r"x \[n, v >= 1\] and y \[n\]; got \(48, 30\), \(47,\)"
+        ):
             function(x, y[:-1], CLASSES)
         with pytest.raises(ValueError, match=r"got \(48,\), \(48,\)"):
             function(x[:, 0], y, CLASSES)
