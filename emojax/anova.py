@@ -32,7 +32,7 @@ class AnovaState(NamedTuple):
     """All that has to be kept of the samples seen so far: (classes + 2) numbers per voxel."""
 
     count: Float[Array, " k"]  # samples of each class
-    pivot: Float[Array, " v"]  # one sample, so that a constant voxel's differences are exactly 0
+    pivot: Float[Array, " v"]  # near the mean, and a constant voxel's very value
     mean: Float[Array, "k v"]  # class mean minus pivot; 0 for classes not seen
     within: Float[Array, " v"]  # sum of squared differences to the class means
 

@@ -125,6 +125,10 @@ def centre(x: Float[Array, "n p"]) -> tuple[Float[Array, "n p"], Float[Array, " 
     return rest - left_over, mean + left_over
 
 
+def _centre_if(x, demean):
+    return centre(x) if demean else (x, jnp.zeros(x.shape[1], x.dtype))
+
+
 def restore(rows: Rows) -> Float[Array, "n p"]:
     """The matrix that `compress` was given."""
     return (rows.left if rows.basis is None else rows.left @ rows.basis.T) + rows.mean
@@ -137,7 +141,7 @@ def compress(x: Float[Array, "n p"], demean: bool = True) -> Rows:
     first axis leaves n - 1 rows of full rank, so that r = n - 1 and derivatives exist.
     """
     n, p = x.shape
-    x, mean = centre(x) if demean else (x, jnp.zeros(p, x.dtype))
+    x, mean = _centre_if(x, demean)
     if p <= n:
         return Rows(x, None, mean)
     if not demean:
@@ -322,7 +326,7 @@ def _checked(source, target, demean, method):
 @jax.default_matmul_precision("highest")
 def varies(x, demean=True):
     """False if every column is constant up to rounding (or zero, if not centred)."""
-    rows, mean = centre(x) if demean else (x, jnp.zeros(x.shape[1], x.dtype))
+    rows, mean = _centre_if(x, demean)
     tolerance = (x.shape[0] * jnp.finfo(x.dtype).eps * mean) ** 2
     return (column_mean(rows**2) * x.shape[0] > tolerance).any()
 
@@ -334,13 +338,9 @@ def _fit(source, target, *, scaling, reflection, demean, method, lowrank):
     if lowrank or wide > n:
         a, b = compress(source, demean), compress(target, demean)
     else:  # the narrow side bounds the rank: one thin SVD of the p x q cross-product
-        a, b = (Rows(*_centre_if(x, demean)) for x in (source, target))
+        pairs = (_centre_if(x, demean) for x in (source, target))
+        a, b = (Rows(rows, None, mean) for rows, mean in pairs)
     core, scale = align_rows(a, b, scaling=scaling, reflection=reflection, method=method)
     if lowrank:
         return lowrank_map(a, core, scale, b)
     return dense_map(a, core, scale, b, reflection)
-
-
-def _centre_if(x, demean):
-    rows, mean = centre(x) if demean else (x, jnp.zeros(x.shape[1], x.dtype))
-    return rows, None, mean
