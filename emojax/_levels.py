@@ -5,6 +5,7 @@ parallel, so that whole brains fit in memory and small data keep all cores busy.
 """
 
 import functools
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -12,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from emojax import procrustes
-from emojax._check import as_float, check_finite, is_concrete, known
-from emojax._links import Chain, prepare, principal_components, zscore
+from emojax._check import Array, as_float, check_finite, is_concrete, known
+from emojax._links import Chain, Components, prepare, principal_components, zscore
 from emojax._polar import Method
+from emojax.procrustes import Mapping, Rows
 
 BLOCK_BYTES = 2**26
 
@@ -32,7 +34,7 @@ class Options(NamedTuple):
     lowrank: bool | None
 
 
-def blocks(data):
+def blocks(data: Array | Sequence[Array]) -> tuple[list[jax.Array], bool]:
     """Checked subjects in blocks [g, n, v] that are worked on at once; do they form a stack?"""
     if not hasattr(data, "ndim") and len({x.shape for x in data}) == 1:
         data = jnp.stack([as_float(x) for x in data])
@@ -84,7 +86,8 @@ def _prepare_block(block, options):
     return jax.vmap(one)(block)
 
 
-def prepared(blocks, options):
+def prepared(blocks: list[jax.Array], options: Options) -> tuple[list, list]:
+    """Every block's rows, compressed, and the links that led to them."""
     pairs = [_prepare_block(block, options) for block in blocks]
     return [rows for rows, _ in pairs], [links for _, links in pairs]
 
@@ -164,7 +167,13 @@ def _finished(common, options):
     return zscore(common)[0] if options.zscore_common else common
 
 
-def train(rows_blocks, reference, level2_iters, share, options):
+def train(
+    rows_blocks: list[Rows],
+    reference: int,
+    level2_iters: int,
+    share: float | None,
+    options: Options,
+) -> tuple[jax.Array, jax.Array]:
     """Levels 1 and 2: the template [n, q] and the training residuals [1 + level2_iters, s]."""
     order = [(b, i) for b, rows in enumerate(rows_blocks) for i in range(len(rows.mean))]
     b, i = order.pop(reference)
@@ -221,7 +230,9 @@ def _level3_block(rows, template, lowrank, options):
     return fitted, moved.sum(0), residuals
 
 
-def level3(rows_blocks, template, options):
+def level3(
+    rows_blocks: list[Rows], template: jax.Array, options: Options
+) -> tuple[list, jax.Array, jax.Array]:
     """Maps of every block onto the template, the sum of all mapped rows [n, q], residuals [s]."""
     n, q = template.shape
     out = []
@@ -238,7 +249,9 @@ def level3(rows_blocks, template, options):
 reduce_to = jax.jit(principal_components, static_argnames="count")
 
 
-def collected(fitted, links, components, stacked):
+def collected(
+    fitted: list[Mapping], links: list[tuple], components: Components | None, stacked: bool
+) -> Mapping | list[Mapping]:
     """Maps of all blocks as one stack, or a list where widths differ; in chains if links are on."""
 
     def wrapped(one, ends):

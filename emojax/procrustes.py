@@ -10,7 +10,7 @@ from typing import NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from emojax._check import Array, as_float, check_finite, known
 from emojax._polar import Method, polar
@@ -175,13 +175,17 @@ def align_rows(
     return core, trace / size if scaling else jnp.ones_like(trace)
 
 
-def moved_rows(source: Rows, core, scale, target: Rows) -> Float[Array, "n q"]:
+def moved_rows(
+    source: Rows, core: jax.Array, scale: jax.Array, target: Rows
+) -> Float[Array, "n q"]:
     """The source's fitted rows in the target's space."""
     rows = scale * (source.left @ core)
     return (rows if target.basis is None else rows @ target.basis.T) + target.mean
 
 
-def dense_map(source: Rows, core, scale, target: Rows, reflection: bool) -> Procrustes:
+def dense_map(
+    source: Rows, core: jax.Array, scale: jax.Array, target: Rows, reflection: bool
+) -> Procrustes:
     """The fitted map with its rotation as one matrix, orthogonal also outside the rows' span."""
     rotation = core if source.basis is None else source.basis @ core
     if target.basis is not None:
@@ -203,7 +207,7 @@ def _complement(basis):
     return q[:, basis.shape[1] :]
 
 
-def lowrank_map(source: Rows, core, scale, target: Rows) -> LowRankProcrustes:
+def lowrank_map(source: Rows, core: jax.Array, scale: jax.Array, target: Rows) -> LowRankProcrustes:
     """The fitted map with its rotation as two factors."""
     left = core if source.basis is None else source.basis @ core
     right = jnp.eye(core.shape[1], dtype=core.dtype) if target.basis is None else target.basis
@@ -324,7 +328,7 @@ def _checked(source, target, demean, method):
 
 @partial(jax.jit, static_argnames="demean")
 @jax.default_matmul_precision("highest")
-def varies(x, demean=True):
+def varies(x: Float[Array, "n p"], demean: bool = True) -> Bool[Array, ""]:
     """False if every column is constant up to rounding (or zero, if not centred)."""
     rows, mean = _centre_if(x, demean)
     tolerance = (x.shape[0] * jnp.finfo(x.dtype).eps * mean) ** 2
