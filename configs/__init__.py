@@ -1,0 +1,1 @@
+"""Configurations: a docstring says command, hardware, time and result."""

@@ -1,0 +1,54 @@
+"""Every key with its default and unit; experiments change a few lines of it."""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """All keys; locked, so that a mistyped one fails."""
+    config = ConfigDict()
+    config.seed = 0
+    config.data = _data()
+    return config.lock()
+
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
+    data.source = "synthetic"  # bids, spm, lab, arrays or synthetic
+    data.root = ""  # folder of the study; not for synthetic
+    data.store = ""  # folder of decoded scans; "" is "store" beside the workdir
+    data.progress = True  # draw progress bars
+    # Which part of the study. Comma-separated, without BIDS prefixes: "01,02"; "" is all.
+    data.subjects = ""
+    data.runs = ""
+    data.sessions = ""
+    data.task = ""  # one task; "" where the study has only one
+    data.space = ""  # space of derivatives, e.g. MNI152NLin2009cAsym; "" where there is only one
+    # Labels of volumes from events (bids, and onset tables of spm).
+    data.events_root = ""  # BIDS folder of the events.tsv of derivatives; "" is root
+    data.label_column = "trial_type"  # column of events.tsv
+    data.label_map = ""  # "rest=;neutral=value;negative=value|value"; empty right side: no event
+    data.hrf_delay_s = 5.0  # s from an event to the volumes that show it
+    data.min_overlap = 0.5  # least part of a volume's acquisition inside its event, in (0, 1]
+    data.conflicts = "error"  # a volume in events of two classes: "error" or "drop"
+    data.drop_first = 0  # volumes at the start of each run that are never used
+    data.tr = 0.0  # s, where neither header nor JSON has one; 0 is none
+    data.labels = ""  # spm: the CSV or onset table, relative to root
+    # Cleaning of each run by itself, over all of its volumes. The paper does none.
+    data.detrend = 0  # degree of the polynomial that is removed: 0 none, 1 linear, 2 quadratic
+    data.zscore = False  # each voxel to mean 0 and sd 1 in each run
+    data.motion = False  # remove what the six realignment parameters explain
+    data.synthetic = _synthetic()
+    return data
+
+
+def _synthetic() -> ConfigDict:
+    synthetic = ConfigDict()
+    synthetic.seed = 0
+    synthetic.design = "A"  # the paper's cohort A or B
+    synthetic.subjects = 0  # 0 is the paper's number: 11 (A), 22 (B)
+    synthetic.volumes = 0  # of each run; 0 is the paper's number
+    synthetic.grid = (64, 64, 44)  # voxels
+    synthetic.signal = 1.0  # strength of the response, in units of the default
+    synthetic.order = "shared"  # the block order of subjects: "shared" or "independent"
+    synthetic.null = False  # no response at all: the noise floor
+    return synthetic

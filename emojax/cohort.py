@@ -1,0 +1,264 @@
+"""The data of a study as every step reads it: one row per labelled volume, values left on disk.
+
+cohort = sources.load(config)
+cohort.labels, cohort.subject, cohort.run, cohort.time   # [n] each
+cohort.volumes[rows]                                     # reads these, float32 [k, X, Y, Z]
+x = cohort.features(mask)                                # [n, voxels], C order of the mask
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Num
+
+from emojax.errors import InputError
+
+Rows = Sequence[int] | np.ndarray | slice
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """One scanner run: all its volumes in order, labelled or not."""
+
+    subject: str
+    name: str  # unique within the subject, e.g. "ses-1_run-02"
+    frames: Num[
+        np.ndarray, "t ..."
+    ]  # [t, X, Y, Z] or [t, voxels]; often memory-mapped, stored units
+    tr: float | None = None  # s between volumes; None where rows are not points in time
+    affine: Float[np.ndarray, "4 4"] | None = None  # voxel -> mm
+    slope: float = 1.0  # value = slope * stored + intercept
+    intercept: float = 0.0
+    motion: Float[np.ndarray, "t _"] | None = None  # realignment parameters
+    hashes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # source file -> sha256
+
+    def read(self, frames: Rows) -> Float[np.ndarray, "k ..."]:
+        """Values of some volumes, float32, in the units of the scan."""
+        values = np.asarray(self.frames[frames], np.float32)
+        if self.slope != 1:
+            values = values * np.float32(self.slope)
+        return values if self.intercept == 0 else values + np.float32(self.intercept)
+
+
+class Volumes:
+    """The volumes of a cohort, read when they are indexed: rows -> float32 [k, ...]."""
+
+    def __init__(self, cohort: "Cohort"):
+        self._cohort = cohort
+
+    def __len__(self) -> int:
+        return len(self._cohort.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, X, Y, Z) or (n, voxels)."""
+        return (len(self), *self._cohort.shape)
+
+    dtype = np.dtype(np.float32)
+
+    def __getitem__(self, rows) -> np.ndarray:
+        rows = np.arange(len(self))[rows]
+        if rows.ndim == 0:
+            return self[rows[None]][0]
+        cohort, out = self._cohort, np.empty((len(rows), *self._cohort.shape), np.float32)
+        for index in np.unique(cohort.run_index[rows]):
+            here = np.flatnonzero(cohort.run_index[rows] == index)
+            out[here] = cohort.runs[index].read(cohort.frame[rows[here]])
+        return out
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("want copy=True or None: volumes are read from disk")
+        return self[:].astype(dtype or self.dtype, copy=False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cohort:
+    """Labelled volumes of one or more subjects.
+
+    `runs` holds all volumes; the row vectors name the labelled ones that decoding uses. `masks`
+    are the subjects' own brain masks, where the source has them.
+    """
+
+    runs: tuple[Run, ...]
+    classes: tuple[str, ...]
+    labels: Int[np.ndarray, " n"]  # int32, index into `classes`
+    run_index: Int[np.ndarray, " n"]  # int32, index into `runs`: unique over subjects
+    frame: Int[np.ndarray, " n"]  # int32, place of the volume in its run, from 0
+    masks: Mapping[str, Bool[np.ndarray, "X Y Z"]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def volumes(self) -> Volumes:
+        """The values, read on indexing."""
+        return Volumes(self)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one volume: (X, Y, Z) or (voxels,).
+
+        Raises:
+          InputError: subjects differ.
+        """
+        shapes = {run.frames.shape[1:]: run for run in self.runs}
+        if len(shapes) > 1:
+            found = ", ".join(f"{s} ({run.subject} {run.name})" for s, run in shapes.items())
+            raise InputError(
+                "volumes of the cohort", f"shapes {found}", "one shape for all subjects"
+            )
+        return next(iter(shapes))
+
+    @property
+    def subject(self) -> np.ndarray:
+        """[n] str, subject of each volume."""
+        return np.array([run.subject for run in self.runs])[self.run_index]
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects that have labelled volumes, sorted."""
+        return tuple(np.unique(self.subject).tolist())
+
+    @property
+    def run(self) -> np.ndarray:
+        """[n] str, run of each volume; unique within a subject only, see `run_index`."""
+        return np.array([run.name for run in self.runs])[self.run_index]
+
+    @property
+    def time(self) -> Float[np.ndarray, " n"]:
+        """[n] s from the start of the run to that of the volume; row numbers where TR is None."""
+        tr = np.array([1.0 if run.tr is None else run.tr for run in self.runs])
+        return self.frame * tr[self.run_index]
+
+    @property
+    def tr(self) -> float | None:
+        """The one TR of all runs in s, or None where they differ or have none."""
+        trs = {run.tr for run in self.runs}
+        return trs.pop() if len(trs) == 1 else None
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Source file -> sha256 of its content."""
+        return {path: digest for run in self.runs for path, digest in run.hashes.items()}
+
+    def affine(self, subject: str) -> Float[np.ndarray, "4 4"] | None:
+        """Voxel -> mm of a subject (all its runs share it), or None."""
+        return next(run.affine for run in self.runs if run.subject == subject)
+
+    def select(self, rows: Rows) -> "Cohort":
+        """The same runs with some of the labelled volumes: a bool mask [n], indices or a slice."""
+        rows = np.arange(len(self.labels))[rows]
+        vectors = {name: getattr(self, name)[rows] for name in ("labels", "run_index", "frame")}
+        return dataclasses.replace(self, **vectors)
+
+    def chunks(self, size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yields (rows [k], values float32 [k, ...]) run by run, k <= size, every row once."""
+        order = np.lexsort((self.frame, self.run_index))
+        cuts = np.flatnonzero(np.diff(self.run_index[order])) + 1
+        for rows in np.split(order, cuts):
+            for start in range(0, len(rows), size):
+                part = rows[start : start + size]
+                yield part, self.runs[self.run_index[part[0]]].read(self.frame[part])
+
+    def features(self, mask: Bool[np.ndarray, "X Y Z"] | None = None) -> Float[np.ndarray, "n v"]:
+        """All labelled volumes inside a mask, float32, never more than a chunk of whole volumes.
+
+        Args:
+          mask: [X, Y, Z] bool; None for a cohort of vectors, which are returned as they are.
+
+        Raises:
+          ValueError: the mask does not fit the volumes.
+        """
+        if mask is None:
+            return self.volumes[:]
+        if mask.shape != self.shape:
+            raise ValueError(f"want a mask of shape {self.shape} as the volumes; got {mask.shape}")
+        out = np.empty((len(self.labels), int(mask.sum())), np.float32)
+        for rows, values in self.chunks():
+            for row, volume in zip(rows, values, strict=True):
+                out[row] = volume[mask]
+        return out
+
+    def counts(self) -> list[dict[str, Any]]:
+        """One row per run for print and report: subject, run, volumes, number of each class."""
+        rows = []
+        for index, run in enumerate(self.runs):
+            here = np.bincount(self.labels[self.run_index == index], minlength=len(self.classes))
+            per_class = dict(zip(self.classes, here.tolist(), strict=True))
+            scanned = {"subject": run.subject, "run": run.name, "volumes": len(run.frames)}
+            rows.append(scanned | per_class | {"unused": len(run.frames) - int(here.sum())})
+        return rows
+
+
+def build(
+    runs: Sequence[Run],
+    classes: Sequence[str],
+    labels: Sequence[Int[np.ndarray, " t"]],
+    masks: Mapping[str, Bool[np.ndarray, "X Y Z"]] | None = None,
+) -> Cohort:
+    """A cohort from whole runs and one label per volume.
+
+    Args:
+      runs: all runs, any order; they are sorted by subject and name.
+      classes: names of the classes, in the order of their numbers.
+      labels: for each run [t] int, the class of each volume, -1 where it has none.
+      masks: subject -> its own brain mask.
+
+    Raises:
+      InputError: no run; a subject has two runs of one name, or runs of different shape, affine or
+        TR; labels of another length than their run; no volume at all has a label.
+    """
+    if not runs:
+        raise InputError("cohort", "no run", "at least one")
+    pairs = sorted(zip(runs, labels, strict=True), key=lambda pair: (pair[0].subject, pair[0].name))
+    runs, labels = (tuple(column) for column in zip(*pairs, strict=True))
+    for previous, run in itertools.pairwise(runs):
+        if previous.subject == run.subject:
+            _check_same(previous, run)
+    for run, label in zip(runs, labels, strict=True):
+        if label.shape != (len(run.frames),):
+            raise InputError(
+                place(run),
+                f"{len(run.frames)} volumes and {label.size} labels",
+                "one label per volume",
+            )
+    frame = np.concatenate([np.arange(len(run.frames)) for run in runs])
+    run_index = np.repeat(np.arange(len(runs)), [len(run.frames) for run in runs])
+    labels = np.concatenate(labels)
+    used = labels >= 0
+    if not used.any():
+        raise InputError(
+            "cohort", f"no labelled volume in {len(runs)} runs", f"volumes of {classes}"
+        )
+    vectors = (x[used].astype(np.int32) for x in (labels, run_index, frame))
+    return Cohort(runs, tuple(classes), *vectors, masks=dict(masks or {}))
+
+
+def place(run: Run) -> str:
+    """Where a run came from, for messages: its first file, else subject and run."""
+    return next(iter(run.hashes), f"subject {run.subject} run {run.name}")
+
+
+def _check_same(a: Run, b: Run) -> None:
+    """Runs of one subject must be distinct and on one grid."""
+    if a.name == b.name:
+        raise InputError(
+            place(b),
+            f"subject {b.subject!r} run {b.name!r} a second time (first: {place(a)})",
+            "each run once",
+        )
+    if a.frames.shape[1:] != b.frames.shape[1:]:
+        expected = f"{a.frames.shape[1:]} as in {place(a)}"
+        raise InputError(place(b), f"volumes of shape {b.frames.shape[1:]}", expected)
+    if (a.affine is None) != (b.affine is None) or (
+        a.affine is not None and not np.allclose(a.affine, b.affine, atol=1e-3)
+    ):
+        off = (
+            ""
+            if a.affine is None or b.affine is None
+            else f" (off by {np.abs(a.affine - b.affine).max():.3g})"
+        )
+        raise InputError(place(b), f"another affine than {place(a)}{off}", "one affine per subject")
+    if a.tr != b.tr:
+        raise InputError(place(b), f"TR {b.tr} s", f"{a.tr} s as in {place(a)}")
