@@ -22,8 +22,8 @@ import sys
 import time
 import warnings
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-RESULTS = ROOT / "benchmarks" / "results"
+from benchmarks.record import ROOT, accelerator, keep
+
 MEMORY_LIMIT = 20 * 2**30  # address space of one process; the machines have 24 GiB
 TIME_LIMIT = 100  # of one process; no peer that finishes a case here needs more
 
@@ -250,43 +250,6 @@ RUNS = {
 }
 
 
-def accelerator():
-    """(platform, kind) of the device that jax uses, asked in a child so that memory stays free."""
-    code = "import jax; d = jax.devices()[0]; print(d.platform, d.device_kind, sep=chr(10))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return tuple(done.stdout.strip().splitlines()[-2:])
-
-
-def environment():
-    """Device, versions and commit that the numbers belong to."""
-    import importlib.metadata
-
-    def version(name):
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
-    platform, kind = accelerator()
-    cpu = next(
-        line.split(":")[1].strip()
-        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    )
-    git = ["git", "-C", str(ROOT)]
-    commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
-    dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True)
-    names = ["jax", "jaxlib", "numpy", "scipy", "scikit-learn", "fmralign", "hyperalignment"]
-    cpu = f"CPU: {cpu}, {len(os.sched_getaffinity(0))} cores"
-    return {
-        "device": cpu if platform == "cpu" else f"{kind}; {cpu}",
-        "python": sys.version.split()[0],
-        "versions": {name: version(name) for name in names},
-        "commit": commit.strip() + ("+changes" if dirty.stdout.strip() else ""),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
 def table(results):
     """Markdown rows, as the README shows them."""
     lines = ["| what | threads | tool | dtype | seconds | peak MiB |", "|---|---|---|---|---|---|"]
@@ -307,15 +270,10 @@ def main():
     args = parser.parse_args()
     if args.worker:
         return work(json.loads(args.worker))
-    path = RESULTS / f"core_{accelerator()[0]}.json"
-    RESULTS.mkdir(exist_ok=True)
-    stored = json.loads(path.read_text()) if path.exists() else {}
     for name in [args.only] if args.only else RUNS:
-        stored[name] = {"environment": environment(), "results": RUNS[name]()}
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(stored, indent=1) + "\n")
-        temporary.rename(path)
-        print(table(stored[name]["results"]))
+        results = RUNS[name]()
+        keep(f"core_{accelerator()[0]}", name, results)
+        print(table(results))
 
 
 if __name__ == "__main__":

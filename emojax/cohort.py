@@ -35,9 +35,9 @@ class Run:
     motion: Float[np.ndarray, "t _"] | None = None  # realignment parameters
     hashes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # source file -> sha256
 
-    def read(self, frames: Rows) -> Float[np.ndarray, "k ..."]:
-        """Values of some volumes, float32, in the units of the scan."""
-        values = np.asarray(self.frames[frames], np.float32)
+    def read(self, frames: Rows, voxels=...) -> Float[np.ndarray, "k ..."]:
+        """Values of some volumes (and some voxels, an index), float32, in the units of the scan."""
+        values = np.asarray(self.frames[frames][:, *np.index_exp[voxels]], np.float32)
         if self.slope != 1:
             values = values * np.float32(self.slope)
         return values if self.intercept == 0 else values + np.float32(self.intercept)

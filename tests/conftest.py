@@ -14,6 +14,8 @@ import jax
 import numpy as np
 import pytest
 
+from configs import common
+
 jax.config.update("jax_num_cpu_devices", 8)
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
@@ -47,3 +49,12 @@ def shared_path(relative: str) -> pathlib.Path:
 def shared():
     """Returns shared(relative) -> path of reference data, or skips."""
     return shared_path
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Every key with its default; quiet, with a store of its own."""
+    config = common.get_config()
+    config.data.store = str(tmp_path / "store")
+    config.data.progress = False
+    return config

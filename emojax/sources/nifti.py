@@ -59,12 +59,15 @@ def open_mapped(mapped: pathlib.Path, path: pathlib.Path) -> Scan:
 
 
 def repetition_time(header: nib.spatialimages.SpatialHeader) -> float | None:
-    """TR in s from a header, None where it has none. Units that are not set are read as seconds."""
+    """TR in s from a header; None where it has none, or does not say in which unit.
+
+    A step of 1 in unknown units is what many tools write when they do not know the TR.
+    """
     zooms = header.get_zooms()
-    if len(zooms) < 4 or not np.isfinite(zooms[3]) or zooms[3] <= 0:
+    units = header.get_xyzt_units()[1] if hasattr(header, "get_xyzt_units") else ""
+    if units not in SECONDS or len(zooms) < 4 or not np.isfinite(zooms[3]) or zooms[3] <= 0:
         return None
-    units = header.get_xyzt_units()[1] if hasattr(header, "get_xyzt_units") else "sec"
-    return round(float(zooms[3]) * SECONDS.get(units, 1.0), 6)
+    return round(float(zooms[3]) * SECONDS[units], 6)
 
 
 def size(path: pathlib.Path, start: bytes) -> int:

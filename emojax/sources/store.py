@@ -18,6 +18,7 @@ import json
 import os
 import pathlib
 import shutil
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -163,8 +164,8 @@ class Store:
         scans = [nifti.open_mapped(self._mapped(file, facts[file]), file) for file in files]
         if len(files) == 1:
             scan = scans[0]
-            if scan.frames.ndim != 4:
-                raise InputError(files[0], f"shape {scan.frames.shape}", "a 4-D scan [X, Y, Z, t]")
+            if len(scan.frames) == 1:
+                raise InputError(files[0], "one volume", "a 4-D scan [X, Y, Z, t]")
             bad = facts[files[0]]
             if bad["bad_volume"] is not None:
                 raise InputError(
@@ -211,7 +212,7 @@ class Store:
     @contextlib.contextmanager
     def _partial(self, path: pathlib.Path) -> Iterator[pathlib.Path]:
         """A temporary name beside `path`; renamed to it at the end, removed on any failure."""
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+        partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
         try:
             yield partial
             if partial.exists():
@@ -248,6 +249,14 @@ class Store:
         with rich.progress.Progress(*columns, transient=True, disable=not self.progress) as bar:
             task = bar.add_task("", total=total)
             yield lambda size: bar.advance(task, size)
+
+
+def default(data) -> pathlib.Path:
+    """The store of `config.data`: `data.store`, or "store" in the current folder where it is "".
+
+    `launch.py` puts it beside the workdir.
+    """
+    return pathlib.Path(data.store or "store")
 
 
 def sha256(path: Path) -> str:

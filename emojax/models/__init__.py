@@ -1,0 +1,1 @@
+"""The two networks, as Flax Linen modules, and the import of their Keras weights."""

@@ -1,0 +1,199 @@
+"""Reads the weights of the published Keras networks (.h5) into the variables of ours.
+
+Keras numbers its layers per class and per process: a second model starts at, say, conv3d_17. So a
+layer is known by the rank of its number among the layers of its class, which is the order of
+creation; the order in the file is another one where branches meet.
+"""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emojax.models.cnn1d import CNN1D
+
+# Keras' name of a weight -> our collection and name.
+_WEIGHTS = {
+    "kernel": ("params", "kernel"),
+    "bias": ("params", "bias"),
+    "gamma": ("params", "scale"),
+    "beta": ("params", "bias"),
+    "moving_mean": ("batch_stats", "mean"),
+    "moving_variance": ("batch_stats", "var"),
+}
+_SHOWN = 5  # differences that an error lists
+
+
+class Tensor(NamedTuple):
+    """One line of an import's report."""
+
+    source: str  # "conv1d_1/kernel"
+    path: str  # "params/conv1/kernel"
+    shape: tuple[int, ...]
+
+
+class Imported(NamedTuple):
+    """The variables for `model.apply`, and where each tensor came from."""
+
+    variables: dict[str, Any]
+    report: list[Tensor]
+
+
+def split_name(layer: str) -> tuple[str, int]:
+    """Class and number of a layer's name: ("conv3d", 17) of "conv3d_17", ("conv3d", 0) of "conv3d".
+
+    The first layer of a process has no number in tf.keras and number 1 in Keras.
+    """
+    kind, number = re.fullmatch(r"(.*?)(?:_(\d+))?", layer).groups()
+    return kind, int(number or 0)
+
+
+def read_h5(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """The layers that have weights, class by class, in order of creation within a class.
+
+    Args:
+      path: of a whole model or of its weights alone, as Keras 1 to 2 and tf.keras save them.
+
+    Returns:
+      [(layer name, {weight name without its path and ":0": array})].
+
+    Raises:
+      ValueError: the file is not HDF5, or not of this layout.
+      FileNotFoundError: there is no such file.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ValueError(f"{path}: want an HDF5 file of Keras weights; got {error}") from error
+    with file:
+        root = file.get("model_weights", file)
+        if "layer_names" not in root.attrs:
+            raise ValueError(
+                f"{path}: want a Keras .h5 file, with the attribute layer_names; "
+                f"got the groups {sorted(root)[:_SHOWN]}"
+            )
+        layers = [(name, _read_layer(path, root, name)) for name in _names(root, "layer_names")]
+    layers = [(name, weights) for name, weights in layers if weights]
+    kinds = list(dict.fromkeys(split_name(name)[0] for name, _ in layers))
+    return sorted(layers, key=lambda layer: _creation(kinds, layer[0]))
+
+
+def _creation(kinds, name):
+    kind, number = split_name(name)
+    return kinds.index(kind), number
+
+
+def _names(group, attribute):
+    """Strings are bytes in files of h5py 2 and str in later ones."""
+    return [n.decode() if isinstance(n, bytes) else str(n) for n in group.attrs[attribute]]
+
+
+def _read_layer(path, root, layer):
+    weights = {}
+    for name in _names(root[layer], "weight_names") if layer in root else ():
+        if name not in root[layer]:
+            raise ValueError(f"{path}: want the tensor {layer}/{name} that it lists; it is absent")
+        weights[name.rsplit("/", 1)[-1].removesuffix(":0")] = root[layer][name][()]
+    return weights
+
+
+def assign(
+    path: str | os.PathLike,
+    layers: Mapping[str, Sequence[str]],
+    expected: Mapping[str, Any],
+) -> Imported:
+    """Gives every tensor of a file its place in our variables; nothing may be left over.
+
+    Args:
+      path: as for `read_h5`.
+      layers: Keras' class -> our layers of that class, as "a/b/c" paths, in order of creation.
+      expected: variables of shapes and dtypes, as `jax.eval_shape(model.init, ...)` gives them.
+
+    Returns:
+      Variables with the structure and dtypes of `expected`, and the report in order of the file.
+
+    Raises:
+      ValueError: the file lacks a layer or tensor, has one too many, or one of another shape;
+        it names the file, what was found and what was expected.
+    """
+    found = read_h5(path)
+    _check_layers(path, layers, [name for name, _ in found])
+    slots = {_join(keys): leaf for keys, leaf in jax.tree.leaves_with_path(expected)}
+    ours = (name for kind in dict.fromkeys(split_name(n)[0] for n, _ in found) for name in layers[kind])
+    tensors, report = {}, []
+    for layer, (source, weights) in zip(ours, found, strict=True):
+        for weight, array in weights.items():
+            collection, leaf = _WEIGHTS.get(weight, ("params", weight))
+            tensor = Tensor(f"{source}/{weight}", f"{collection}/{layer}/{leaf}", array.shape)
+            tensors[tensor.path] = array
+            report.append(tensor)
+    _check_tensors(path, slots, report)
+    variables = jax.tree.map_with_path(
+        lambda keys, leaf: jnp.asarray(tensors[_join(keys)], leaf.dtype), dict(expected)
+    )
+    return Imported(variables, report)
+
+
+def _join(keys):
+    return "/".join(key.key for key in keys)
+
+
+def _check_layers(path, layers, found):
+    want = {kind: len(names) for kind, names in layers.items() if names}
+    got = {}
+    for name in found:
+        kind = split_name(name)[0]
+        got[kind] = got.get(kind, 0) + 1
+    if want != got:
+        raise ValueError(f"{path}: want layers {_count(want)}; got {_count(got)}")
+
+
+def _count(numbers):
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(numbers.items())) or "none"
+
+
+def _check_tensors(path, slots, report):
+    got = {tensor.path: tensor for tensor in report}
+    wrong = [f"no tensor for {name} {slots[name].shape}" for name in slots if name not in got]
+    for name, tensor in got.items():
+        if name not in slots:
+            wrong.append(f"{tensor.source} {tensor.shape}, which has no place")
+        elif tensor.shape != slots[name].shape:
+            wrong.append(f"{tensor.source} {tensor.shape} for {name} {slots[name].shape}")
+    if wrong:
+        more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
+        raise ValueError(
+            f"{path}: want one tensor of the same shape for each of ours; got "
+            + "; ".join(wrong[:_SHOWN]) + more
+        )
+
+
+def import_cnn1d(path: str | os.PathLike, model: CNN1D, voxels: int) -> Imported:
+    """The weights of Experiment A's network, for `model` on vectors of `voxels`.
+
+    Args:
+      path: as for `read_h5`.
+      model: of the file's widths; dtypes are the model's `param_dtype`.
+      voxels: length of its input vectors.
+
+    Raises:
+      ValueError: as for `assign`.
+    """
+    x = jax.ShapeDtypeStruct((1, voxels), model.dtype)
+    expected = jax.eval_shape(model.init, jax.random.key(0), x)
+    convs = [f"conv{i + 1}" for i in range(len(model.filters))]
+    hidden = [f"dense{i + 1}" for i in range(len(model.dense))]
+    norms = [f"{name}_bn" for name in (*convs, *hidden)] if model.batch_norm else []
+    layers = {
+        "conv1d": convs,
+        "dense": [*hidden, f"dense{len(hidden) + 1}"],
+        "batch_normalization": norms,
+    }
+    return assign(path, layers, expected)

@@ -1,0 +1,69 @@
+"""Variables of MATLAB files, of all versions."""
+
+import pathlib
+from collections.abc import Sequence
+
+import h5py
+import numpy as np
+import scipy.io
+
+from emojax.errors import InputError
+
+
+def read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Reads some variables; the others are skipped.
+
+    Args:
+      path: a .mat file; version 7.3 is HDF5, the older ones are MATLAB's own.
+      names: of the variables.
+
+    Returns:
+      Name -> array of MATLAB's shape; cells are object arrays, text is an array of str.
+
+    Raises:
+      InputError: it is no .mat file, is damaged, or lacks one of the variables.
+    """
+    try:
+        if h5py.is_hdf5(path):
+            with h5py.File(path) as file:
+                have = sorted(name for name in file if not name.startswith("#"))
+                found = {name: _value(file, file[name]) for name in names if name in file}
+        else:
+            have = sorted(name for name, _, _ in scipy.io.whosmat(path))
+            found = scipy.io.loadmat(path, variable_names=list(names))
+    except Exception as error:  # both readers raise many types on damaged files
+        text = str(error) or type(error).__name__
+        raise InputError(path, f"no readable variables ({text})", "a .mat file") from None
+    for name in names:
+        if name not in found:
+            listed = ", ".join(have) or "none"
+            raise InputError(path, f"variables {listed}", f"{', '.join(names)}")
+    return {name: found[name] for name in names}
+
+
+def cells(path: pathlib.Path, name: str, value: np.ndarray) -> list[np.ndarray]:
+    """The contents of a cell array in MATLAB's order.
+
+    Raises:
+      InputError: the variable is no cell array.
+    """
+    if value.dtype != object:
+        found = f"{name} of type {value.dtype}, shape {value.shape}"
+        raise InputError(path, found, f"{name} as a cell array")
+    return [np.asarray(cell) for cell in value.ravel(order="F")]
+
+
+def _value(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
+    """One variable of a 7.3 file; HDF5 holds MATLAB's axes in reverse order."""
+    kind = bytes(item.attrs.get("MATLAB_class", b"")).decode()
+    if item.attrs.get("MATLAB_empty", 0):
+        return np.zeros(item[()].astype(int), object if kind == "cell" else float)
+    values = item[()].T
+    if kind == "cell":
+        out = np.empty(values.shape, object)
+        for index, reference in np.ndenumerate(values):
+            out[index] = _value(file, file[reference])
+        return out
+    if kind == "char":
+        return np.array(["".join(map(chr, row)) for row in values])
+    return values

@@ -1,0 +1,292 @@
+"""The pure functions behind `synthetic`: anatomy, topography, responses, noise, one run of EPI.
+
+Places are in mm of a template head; every subject's voxels are carried there by its own affine map,
+so that one set of smooth fields serves all subjects and grids. A run is
+
+    value = mean * (1 + sum_r course_r(t) map_r(x) + noise(t, x))
+
+with the courses and maps of task, networks, drift, motion and pulse side by side in one product.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy import stats
+from jaxtyping import Array, Float, Int, Key
+
+TR = 2.0  # s
+FIELD = (192.0, 192.0, 132.0)  # mm, the scanned box
+HEAD = (66.0, 82.0, 54.0)  # mm, half axes of the template brain
+FINE = 0.5  # s, resolution of stimuli
+BLOCK, PICTURE = 20.0, 4.0  # s
+DIMENSIONS = 35  # of the shared response space (Haxby et al. 2011)
+NETWORKS, DRIFTS = 10, 4  # numbers of maps
+TISSUE, AIR = 800.0, 8.0  # scanner units: mean of the brain, scale of the noise outside
+
+# Lengths of latent response vectors; 1 is a signal change of `CHANGE` in the most active regions.
+CHANGE = 0.010
+COMMON, CLASS, BLOCKS, PICTURES, OWN = 1.0, 0.5, 0.5, 0.9, 1.0
+SHARED = 0.35  # how far subjects' topographies agree: 0 not at all, 1 fully
+NOISE, NETWORK, DRIFT, PULSE = 0.012, 0.004, 0.008, 0.004  # parts of the mean, sd
+RESIDUAL = 0.1  # part of the head's movement that realignment leaves in the images
+
+# Where pictures evoke responses: x (both sides), y, z, radius in mm of the template, strength.
+REGIONS = (
+    (22.0, -60.0, 0.0, 18.0, 1.0),  # occipital
+    (34.0, -45.0, -20.0, 12.0, 0.9),  # ventral temporal
+    (26.0, -50.0, 26.0, 12.0, 0.7),  # parietal
+    (22.0, -4.0, -20.0, 8.0, 0.6),  # amygdala
+    (6.0, 45.0, 25.0, 12.0, 0.5),  # medial prefrontal
+    (38.0, 15.0, 0.0, 10.0, 0.5),  # insula
+)
+DROPOUT = ((0.0, 55.0, -28.0, 16.0, 0.7), (46.0, -10.0, -30.0, 12.0, 0.6))
+
+
+class Subject(NamedTuple):
+    """What stays the same in all runs of a subject, for the v voxels in and around the brain."""
+
+    mean: Float[Array, " v"]  # scanner units
+    maps: Float[Array, "r v"]  # of the courses, see `courses`
+    noise: Float[Array, " v"]  # sd, part of the mean
+    memory: Float[Array, " v"]  # AR(1) coefficient
+
+
+class Stimuli(NamedTuple):
+    """What is on the screen in each step of FINE s: -1 is the cross-hair."""
+
+    kind: Int[np.ndarray, " m"]  # 0 neutral, 1 negative
+    block: Int[np.ndarray, " m"]  # number of the block among those of its kind
+    picture: Int[np.ndarray, " m"]  # number of the picture in its block
+
+
+def affine(grid: tuple[int, int, int]) -> Float[np.ndarray, "4 4"]:
+    """Voxel -> mm; the middle of the box is the origin."""
+    size = np.divide(FIELD, grid)
+    out = np.diag([*size, 1.0])
+    out[:3, 3] = -size * (np.subtract(grid, 1)) / 2
+    return out
+
+
+def places(grid: tuple[int, int, int]) -> Float[np.ndarray, "n 3"]:
+    """Centres of all voxels in mm, C order."""
+    index = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1).reshape(-1, 3)
+    to_mm = affine(grid)
+    return (index @ to_mm[:3, :3] + to_mm[:3, 3]).astype(np.float32)
+
+
+def near_brain(grid: tuple[int, int, int]) -> Int[np.ndarray, " v"]:
+    """Flat indices of voxels that can be brain in a subject: one number of voxels for all."""
+    size = np.divide(FIELD, grid)
+    reach = np.add(HEAD, 0.12 * np.array(HEAD) + size)
+    return np.flatnonzero(((places(grid) / reach) ** 2).sum(1) <= 1)
+
+
+def hrf(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Canonical response to an impulse at t = 0 s, of area 1: gamma densities, peak less undershoot.
+
+    Shapes 6 and 16, ratio 6: the defaults of SPM (Friston et al. 1998).
+    """
+    return (stats.gamma.pdf(t, 6.0) - stats.gamma.pdf(t, 16.0) / 6) / (1 - 1 / 6)
+
+
+def fields(
+    key: Key[Array, ""], places: Float[Array, "v 3"], count: int, width: float
+) -> Float[Array, "count v"]:
+    """Smooth random fields, mean 0 and sd 1, with correlation exp(-d^2 / (2 width^2)) at d mm.
+
+    Sums of cosines with random waves (Rahimi and Recht, NeurIPS 2007), so a field has a value at
+    any place and does not depend on the grid.
+    """
+    waves, (key_wave, key_phase) = 64, jax.random.split(key)
+    wave = jax.random.normal(key_wave, (count, waves, 3)) / width
+    phase = jax.random.uniform(key_phase, (count, waves), maxval=2 * jnp.pi)
+
+    def field(parts):
+        wave, phase = parts
+        return jnp.sqrt(2 / waves) * jnp.cos(places @ wave.T + phase).sum(1)
+
+    return jax.lax.map(field, (wave, phase))
+
+
+def bumps(places: Float[Array, "v 3"], spots) -> Float[Array, " v"]:
+    """The highest of Gaussian spots (x, y, z, radius, height) and their mirror images."""
+    x, y, z, radius, height = jnp.array(spots).T[..., None]
+    distance = (jnp.abs(places[:, 0]) - x) ** 2 + (places[:, 1] - y) ** 2 + (places[:, 2] - z) ** 2
+    return (height * jnp.exp(-distance / (2 * radius**2))).max(0)
+
+
+def mixing(key: Key[Array, ""], count: int, shared: float) -> Float[Array, "count count"]:
+    """A random orthogonal matrix: the nearest one to sqrt(shared) I + sqrt(1 - shared) Q."""
+    random = jax.random.orthogonal(key, count)
+    u, _, vt = jnp.linalg.svd(jnp.sqrt(shared) * jnp.eye(count) + jnp.sqrt(1 - shared) * random)
+    return u @ vt
+
+
+@jax.jit
+def subject(
+    key: Key[Array, ""],
+    key_maps: Key[Array, ""],
+    places: Float[Array, "v 3"],
+    size: Float[Array, " 3"],
+) -> Subject:
+    """One subject's anatomy and functional topography.
+
+    Args:
+      key: of the subject.
+      key_maps: of the response maps that all subjects mix.
+      places: [v, 3] mm, of the voxels near the brain.
+      size: [3] mm, of a voxel.
+    """
+    names = ("size", "shift", "tissue", "mixing", "networks", "drift", "noise", "memory", "pulse")
+    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+    half = jnp.array(HEAD) * (1 + 0.03 * jax.random.normal(keys["size"], (3,)).clip(-2, 2))
+    shift = 2.0 * jax.random.normal(keys["shift"], (3,)).clip(-2, 2)
+    template = (places - shift) / half * jnp.array(HEAD)
+
+    def image(places):  # mean EPI at any place, for its slope as well
+        inside = (places - shift) / half
+        at = inside * jnp.array(HEAD)
+        depth = (1 - jnp.sqrt((inside**2).sum() + 1e-6)) * half.mean()  # mm; has a slope at 0 too
+        ventricle = ((at - jnp.array([0.0, -5.0, 8.0])) / jnp.array([9.0, 22.0, 9.0])) ** 2
+        bright = 1 + 0.4 * jax.nn.sigmoid(6 * (1 - ventricle.sum()))
+        coil = 1.1 - 0.003 * depth  # surface coils see the rim better
+        lost = 1 - bumps(at[None], DROPOUT)[0]
+        tissue = 1 + 0.08 * fields(keys["tissue"], at[None], 1, 9.0)[0, 0]
+        filled = jnp.clip(depth / size.mean() + 0.5, 0, 1)  # part of the voxel that is brain
+        return TISSUE * filled * bright * coil * lost * tissue
+
+    mean, slope = jax.vmap(jax.value_and_grad(image))(places)
+    task = mixing(keys["mixing"], DIMENSIONS, SHARED) @ fields(key_maps, template, DIMENSIONS, 6.0)
+    moved = jnp.concatenate([slope, jnp.cross(places, slope)], 1).T  # [6, v], units per mm and rad
+    maps = [
+        CHANGE * bumps(template, REGIONS) * task,
+        NETWORK * fields(keys["networks"], template, NETWORKS, 12.0),
+        DRIFT * fields(keys["drift"], template, DRIFTS, 40.0),
+        PULSE * (1 + 0.3 * fields(keys["pulse"], template, 1, 20.0)),
+        -RESIDUAL * jnp.where(mean > 0, moved / jnp.maximum(mean, 0.2 * TISSUE), 0),
+    ]
+    noise = NOISE * (1 + 0.15 * fields(keys["noise"], template, 1, 10.0)[0]).clip(0.5, 1.5)
+    memory = 0.35 + 0.08 * fields(keys["memory"], template, 1, 12.0)[0]
+    return Subject(mean, jnp.concatenate(maps), noise, memory.clip(0.1, 0.6))
+
+
+@jax.jit
+def responses(
+    key: Key[Array, ""], key_run: Key[Array, ""], stimuli: Stimuli
+) -> Float[Array, "m k"]:
+    """The shared latent activity of every step of FINE s, 0 at rest, before the haemodynamics.
+
+    A class has a mean response; a block and each of its pictures add their own. They belong to the
+    pictures: in another order of blocks they move with them.
+
+    Args:
+      key: of the response space, the same for all runs and subjects.
+      key_run: of the pictures of a run.
+      stimuli: what is shown.
+    """
+
+    def draw(key, length, *numbers):
+        for number in numbers:
+            key = jax.random.fold_in(key, number)
+        return length * jax.random.normal(key, (DIMENSIONS,)) / jnp.sqrt(DIMENSIONS)
+
+    key_common, key_class = jax.random.split(key)
+    key_block, key_picture = jax.random.split(key_run)
+    common = draw(key_common, COMMON)
+    apart = draw(key_class, CLASS)
+
+    def step(kind, block, picture):
+        own = draw(key_block, BLOCKS, kind, block)
+        own += draw(key_picture, PICTURES, kind, block, picture)
+        return common + (2 * kind - 1) * apart + own
+
+    shown = jax.vmap(step)(*(jnp.maximum(x, 0) for x in stimuli))
+    return jnp.where(jnp.asarray(stimuli.kind)[:, None] >= 0, shown, 0)
+
+
+@partial(jax.jit, static_argnames="num_volumes")
+def haemodynamic(activity: Float[Array, "m k"], num_volumes: int) -> Float[Array, "t k"]:
+    """Activity in steps of FINE s, convolved with `hrf` and read at the middle of each volume."""
+    volume = (jnp.arange(num_volumes) + 0.5) * TR
+    step = (jnp.arange(len(activity)) + 0.5) * FINE
+    return (hrf(volume[:, None] - step) * FINE) @ activity
+
+
+@partial(jax.jit, static_argnames="count")
+def coins(key: Key[Array, ""], count: int) -> Int[Array, " count"]:
+    """Zeros and ones; a longer row starts as a shorter one does."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
+    return jax.vmap(jax.random.bernoulli)(keys).astype(int)
+
+
+@partial(jax.jit, static_argnames="num_volumes")
+def motion(key: Key[Array, ""], num_volumes: int) -> Float[Array, "t 6"]:
+    """Realignment parameters, mm then rad: a slow walk, and in 1 % of volumes a jerk."""
+    key_walk, key_when, key_jerk = jax.random.split(key, 3)
+    unit = jnp.array([1, 1, 1, 0.02, 0.02, 0.02])
+    walk = jnp.cumsum(0.015 * jax.random.normal(key_walk, (num_volumes, 6)), 0)
+    when = jax.random.bernoulli(key_when, 0.01, (num_volumes, 1))
+    jerk = when * 0.4 * jax.random.normal(key_jerk, (num_volumes, 6))
+    return unit * (walk - walk[0] + jerk)
+
+
+def autoregressive(
+    key: Key[Array, ""], memory: Float[Array, " v"], num_volumes: int
+) -> Float[Array, "t v"]:
+    """Stationary AR(1) noise of sd 1, one coefficient a voxel."""
+    draws = jax.random.normal(key, (num_volumes, *memory.shape))
+
+    def step(last, draw):
+        value = memory * last + jnp.sqrt(1 - memory**2) * draw
+        return value, value
+
+    _, rest = jax.lax.scan(step, draws[0], draws[1:])
+    return jnp.concatenate([draws[:1], rest])
+
+
+@jax.jit
+def courses(
+    key: Key[Array, ""], task: Float[Array, "t k"], moves: Float[Array, "t 6"]
+) -> Float[Array, "t r"]:
+    """The time courses of a run, in the order of `Subject.maps`."""
+    names = ("own", "networks", "drift", "pulse")
+    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+    num_volumes = len(task)
+    own = autoregressive(keys["own"], jnp.full(DIMENSIONS, 0.5), num_volumes)
+    networks = autoregressive(keys["networks"], jnp.full(NETWORKS, 0.7), num_volumes)
+    time = jnp.linspace(-1, 1, num_volumes)
+    legendre = jnp.stack([jnp.ones_like(time), time, 1.5 * time**2 - 0.5], 1)  # mean of the run too
+    drift = legendre @ jax.random.normal(keys["drift"], (3, DRIFTS))
+    pulse = autoregressive(keys["pulse"], jnp.full(1, 0.5), num_volumes)
+    jerks = jnp.abs(jnp.diff(moves[:, :3], axis=0, prepend=moves[:1, :3])).sum(1, keepdims=True)
+    pulse -= jnp.where(jerks > 0.3, 4 * jerks, 0)  # a jerk darkens the whole volume
+    return jnp.concatenate(
+        [task + OWN * own / jnp.sqrt(DIMENSIONS), networks, drift, pulse, moves], axis=1
+    )
+
+
+@jax.jit
+def series(
+    key: Key[Array, ""], subject: Subject, courses: Float[Array, "t r"]
+) -> Float[Array, "t v"]:
+    """One run of the voxels near the brain, in scanner units."""
+    noise = subject.noise * autoregressive(key, subject.memory, len(courses))
+    return subject.mean * (1 + courses @ subject.maps + noise)
+
+
+@partial(jax.jit, static_argnames="n")
+def volume(
+    key: Key[Array, ""], t: int, inside: Float[Array, " v"], where: Int[Array, " v"], n: int
+) -> Int[Array, " n"]:
+    """Volume t, of n voxels, with the air around the brain, int16, magnitudes as of a scanner.
+
+    Air is Rayleigh noise in 256 steps, so that one random word serves four voxels.
+    """
+    bits = jax.lax.bitcast_convert_type(jax.random.bits(jax.random.fold_in(key, t), (-(-n // 4),)), jnp.uint8)
+    steps = AIR * jnp.sqrt(-2 * jnp.log((jnp.arange(256) + 0.5) / 256))
+    air = steps[bits.reshape(-1)[:n].astype(jnp.int32)]
+    values = air.at[where].set(jnp.hypot(inside, air[where]))
+    return jnp.round(values).clip(0, 32767).astype(jnp.int16)

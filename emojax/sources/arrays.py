@@ -1,0 +1,134 @@
+"""Features made elsewhere (betas, parcels, surfaces): one .npz per subject.
+
+    <root>/<subject>.npz
+        x        [rows, voxels] real numbers; subjects may differ in voxels
+        y        [rows] class of each row: int, or str (the classes are then their sorted names)
+        run      [rows] run of each row: int or str
+        classes  [classes] str, optional: names of the numbers in y; the same in all files
+
+Rows need not be points in time, so runs have no TR; they keep their order within each run.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from emojax.cohort import Cohort, Run, build
+from emojax.errors import InputError
+from emojax.sources import _tables, events, names, part
+from emojax.sources.store import sha256
+
+
+def load(config) -> Cohort:
+    """The cohort of `config.data`; see `read` for what it needs and refuses."""
+    data = part(config)
+    return read(
+        data.root,
+        subjects=names(data.subjects),
+        runs=names(data.runs),
+        label_map=data.label_map,
+    )
+
+
+def read(
+    root: str | pathlib.Path,
+    *,
+    subjects: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    label_map: str = events.EVERY_VALUE,
+) -> Cohort:
+    """Reads a folder of .npz files, in the form that the module describes.
+
+    Args:
+      root: the folder.
+      subjects: only these, by the names of their files; empty for all.
+      runs: only these, as in `run`; empty for all.
+      label_map: "class=name|name;class=name" to choose or join classes; "" takes them as they are.
+
+    Raises:
+      InputError: there is no file, one cannot be read or lacks a key, lengths disagree, x has NaN
+        or infinite values, classes differ between files, or y has numbers without a class (without
+        `classes`, those in use over all files must be 0, 1, ... without gaps).
+    """
+    root = pathlib.Path(root)
+    paths = sorted(root.glob("*.npz"))
+    if not paths:
+        raise InputError(root, "no .npz file", "one per subject (data.root)")
+    have = [(path.stem, "") for path in paths]
+    subset = [paths[i] for i in _tables.choose(root, have, subjects)]
+    contents = [_read(path) for path in subset]
+    classes = _classes(subset, contents)
+    found, named = [], []
+    for path, content in zip(subset, contents, strict=True):
+        hashes = {str(path): sha256(path)}
+        own = classes[content["y"]] if content["y"].dtype.kind in "iu" else content["y"]
+        for name in np.unique(content["run"]):
+            here = content["run"] == name
+            found.append(Run(path.stem, str(name), content["x"][here], hashes=hashes))
+            named.append(own[here].tolist())
+    kept = _tables.choose(root, [(run.subject, run.name) for run in found], (), runs)
+    found, named = [found[i] for i in kept], [named[i] for i in kept]
+    final, labels = _tables.classify(
+        root, named, label_map, column="y", classes=tuple(classes.tolist())
+    )
+    return build(found, final, labels)
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of one file, checked by themselves."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            content = {key: file[key] for key in file.files}
+    except Exception as error:  # a damaged archive raises many types
+        raise InputError(path, f"no readable arrays ({error})", "an .npz file") from None
+    for key in ("x", "y", "run"):
+        if key not in content:
+            listed = ", ".join(content) or "none"
+            raise InputError(path, f"keys {listed}", "x, y and run (and classes)")
+    x, y, run = (content[key] for key in ("x", "y", "run"))
+    if x.ndim != 2 or y.shape != x.shape[:1] or run.shape != x.shape[:1] or not x.size:
+        found = f"x of shape {x.shape}, y {y.shape}, run {run.shape}"
+        raise InputError(path, found, "x [rows, voxels], y [rows] and run [rows]")
+    wanted = {"x": (x, "iuf", "real numbers"), "y": (y, "iuU", "int or str")}
+    wanted["run"] = (run, "iuU", "int or str")
+    if "classes" in content:
+        wanted["classes"] = (content["classes"], "U", "str")
+    for key, (value, kinds, words) in wanted.items():
+        if value.dtype.kind not in kinds:
+            raise InputError(path, f"{key} of type {value.dtype}", words)
+    bad = np.argwhere(~np.isfinite(x))
+    if len(bad):
+        row, column = bad[0]
+        found = f"{len(bad)} NaN or infinite values in x (first: row {row}, column {column})"
+        raise InputError(path, found, "finite values")
+    return content
+
+
+def _classes(paths: Sequence[pathlib.Path], contents: Sequence[dict]) -> np.ndarray:
+    """[classes] str, the one list of class names of all files."""
+    first = contents[0]
+    for path, content in zip(paths, contents, strict=True):
+        ours, theirs = (c["classes"].tolist() if "classes" in c else None for c in (content, first))
+        if ours != theirs:
+            raise InputError(path, f"classes {ours}", f"{theirs} as in {paths[0]}")
+        if (content["y"].dtype.kind == "U") != (first["y"].dtype.kind == "U"):
+            expected = f"{first['y'].dtype} as in {paths[0]}"
+            raise InputError(path, f"y of type {content['y'].dtype}", expected)
+    used = np.unique(np.concatenate([content["y"] for content in contents]))
+    if "classes" in first:
+        classes = np.atleast_1d(first["classes"])
+    elif used.dtype.kind == "U":
+        classes = used
+    else:
+        classes = np.arange(len(used)).astype(str)
+    if len(classes) < 2 or len(np.unique(classes)) < len(classes):
+        raise InputError(paths[0], f"classes {classes.tolist()}", "two or more, each once")
+    for path, content in zip(paths, contents, strict=True):
+        y = content["y"]
+        strange = y[~np.isin(y, classes if y.dtype.kind == "U" else np.arange(len(classes)))]
+        if strange.size:
+            numbers = "" if y.dtype.kind == "U" else f"0 to {len(classes) - 1}, "
+            expected = f"{numbers}the classes {', '.join(classes.tolist())}"
+            raise InputError(path, f"y has {strange[0].item()!r}", expected)
+    return classes

@@ -1,0 +1,268 @@
+"""BIDS data sets, raw or derivatives (fMRIPrep's names), indexed with bids2table."""
+
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import bids2table
+import nibabel as nib
+import numpy as np
+
+from emojax.cohort import Cohort, Run, build
+from emojax.errors import InputError
+from emojax.sources import events, motion, names, part
+from emojax.sources.store import Image, Store, default, sha256
+
+PAPER = events.Timing()
+ABOUT_THE_IMAGE = {"space", "res", "den", "desc", "part", "cohort", "suffix", "ext", "datatype"}
+
+
+def load(config) -> Cohort:
+    """The cohort of `config.data`; see `read` for what it needs and refuses."""
+    data = part(config)
+    return read(
+        data.root,
+        Store(default(data), data.progress),
+        subjects=names(data.subjects),
+        sessions=names(data.sessions),
+        runs=names(data.runs),
+        task=data.task,
+        space=data.space,
+        events_root=data.events_root,
+        label_column=data.label_column,
+        label_map=data.label_map,
+        timing=events.timing(data),
+        tr=data.tr or None,
+    )
+
+
+def read(
+    root: str | pathlib.Path,
+    store: Store,
+    *,
+    subjects: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    task: str = "",
+    space: str = "",
+    events_root: str | pathlib.Path = "",
+    label_column: str = "trial_type",
+    label_map: str = events.EVERY_VALUE,
+    timing: events.Timing = PAPER,
+    tr: float | None = None,
+) -> Cohort:
+    """Reads the BOLD runs of a BIDS data set and labels their volumes from events.tsv.
+
+    Events and JSON files are inherited as BIDS 1.8 says (the nearest folder wins). A TR in the
+    header that comes without a unit of time does not count.
+
+    Args:
+      root: of the data set, raw or derivatives.
+      store: for the decoded scans.
+      subjects, sessions, runs: only these, as in "01"; empty for all.
+      task, space: which one; "" where the data set has only one.
+      events_root: BIDS folder that holds the events of a derivatives folder; "" is `root`.
+      label_column: column of events.tsv.
+      label_map: "rest=;neutral=value;negative=value|value" (see `events.parse_label_map`); "" makes
+        every value a class.
+      timing: lag, overlap, conflicts, dropped volumes.
+      tr: s; overrules header and JSON.
+
+    Returns:
+      The cohort; brain masks and motion of fMRIPrep are taken along where they exist.
+
+    Raises:
+      InputError: nothing matches, a filter names what does not exist, tasks or spaces are
+        ambiguous, a run has no events or no TR, header and JSON disagree on it, or anything that
+        `Store.images`, `events` and `cohort.build` refuse.
+    """
+    root = pathlib.Path(root)
+    index = _index(root)
+    bold = _choose(index, root, subjects, sessions, runs, task, space)
+    paths = [root / row["path"] for row in bold]
+    tables = _event_tables(paths, root, pathlib.Path(events_root or root))
+    parsed = {table: events.read(table, label_column) for table in dict.fromkeys(tables)}
+    per_run = [parsed[table] for table in tables]
+    labelling = events.labelling(per_run, label_map, label_column)
+    images = store.images(paths)
+    found, labels = [], []
+    motions = _motions(images, bold, index, root)
+    for row, image, table, parameters in zip(bold, images, per_run, motions, strict=True):
+        seconds = tr or _tr(image)
+        found.append(
+            Run(
+                subject=row["sub"],
+                name=_name(row),
+                frames=image.frames,
+                tr=seconds,
+                affine=image.affine,
+                slope=image.slope,
+                intercept=image.intercept,
+                motion=parameters,
+                hashes=image.hashes | {str(table.path): sha256(table.path)},
+            )
+        )
+        labels.append(events.assign(table, labelling, timing, len(image.frames), seconds))
+    masks = _masks(found, bold, index, root)
+    return build(found, labelling.classes, labels, masks)
+
+
+def _index(root: pathlib.Path) -> list[dict[str, Any]]:
+    if not root.is_dir():
+        raise InputError(root, "no such folder", "the root of a BIDS data set (data.root)")
+    logging.getLogger("bids2table").setLevel(logging.ERROR)  # it warns of every foreign file
+    return bids2table.index_dataset(root).to_pylist() if any(root.glob("sub-*")) else []
+
+
+def _choose(index, root, subjects, sessions, runs, task, space) -> list[dict[str, Any]]:
+    """The rows of the BOLD runs that are wanted, one per run."""
+    bold = [r for r in index if r["suffix"] == "bold" and r["ext"] in (".nii", ".nii.gz")]
+    if not bold:
+        raise InputError(root, "no sub-*/func/*_bold.nii(.gz)", "the root of a BIDS data set")
+    wanted = (
+        ("sub", subjects),
+        ("ses", sessions),
+        ("run", runs),
+        ("task", (task,) if task else ()),
+    )
+    for entity, values in wanted:
+        have = {_plain(row[entity]) for row in bold}
+        for value in values:
+            if _plain(value) not in have:
+                raise InputError(root, f"no {entity}-{value}", f"one of {_listed(have)}")
+        if values:
+            bold = [row for row in bold if _plain(row[entity]) in {_plain(v) for v in values}]
+    if not bold:
+        raise InputError(
+            root, "no run that all filters allow", "subjects, sessions, runs and a task"
+        )
+    bold = _only(root, bold, "task", "", "data.task")
+    bold = _only(root, bold, "space", space, "data.space")
+    if any(row["desc"] == "preproc" for row in bold):
+        bold = [row for row in bold if row["desc"] == "preproc"]
+    return sorted(bold, key=lambda row: row["path"])
+
+
+def _only(root, rows, entity: str, value: str, key: str) -> list[dict[str, Any]]:
+    have = {row[entity] for row in rows}
+    if value and value not in have:
+        raise InputError(root, f"no {entity}-{value}", f"{key} one of {_listed(have)}")
+    if not value and len(have) > 1:
+        raise InputError(root, f"{entity}s {_listed(have)}", f"one of them as {key}")
+    return [row for row in rows if not value or row[entity] == value]
+
+
+def _listed(values) -> str:
+    return ", ".join(sorted(str(v) for v in values))
+
+
+def _plain(value) -> str:
+    """ "01" and 1 are the same run."""
+    text = str(value)
+    return str(int(text)) if text.isdigit() else text
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    """Session, acquisition and run as in the file's name."""
+    entities = bids2table.parse_bids_entities(row["path"])
+    kept = [f"{e}-{entities[e]}" for e in ("ses", "acq", "dir", "run", "echo") if e in entities]
+    return "_".join(kept) or "run-1"
+
+
+def _event_tables(paths, root, events_root) -> list[pathlib.Path]:
+    """The events.tsv of each run: of the nearest folder upwards whose entities the run shares."""
+    listed: dict[pathlib.Path, list[tuple[pathlib.Path, dict[str, str]]]] = {}
+
+    def tables(folder: pathlib.Path):
+        if folder not in listed:
+            found = sorted(folder.glob("*events.tsv"))
+            listed[folder] = [(f, _entities(f)) for f in found]
+        return listed[folder]
+
+    out = []
+    for path in paths:
+        own, folder = _entities(path), path.parent.relative_to(root)
+        for parent in (folder, *folder.parents):
+            fitting = [
+                (len(entities), table)
+                for table, entities in tables(events_root / parent)
+                if entities.items() <= own.items()
+            ]
+            if fitting:
+                out.append(max(fitting)[1])
+                break
+        else:
+            expected = f"*_events.tsv in {events_root / folder} or above (data.events_root)"
+            raise InputError(path, "no events", expected)
+    return out
+
+
+def _entities(path: pathlib.Path) -> dict[str, str]:
+    entities = bids2table.parse_bids_entities(path)
+    return {k: v for k, v in entities.items() if k not in ABOUT_THE_IMAGE}
+
+
+def _tr(image: Image) -> float:
+    """TR in s of JSON and header, which must agree where both have one."""
+    try:
+        sidecar = bids2table.load_bids_metadata(image.path)
+    except (OSError, ValueError) as error:
+        raise InputError(image.path, f"a sidecar that is no JSON ({error})", "JSON") from None
+    tr = sidecar.get("RepetitionTime")
+    if tr is None and image.tr is None:
+        found = (
+            "VolumeTiming in its JSON" if "VolumeTiming" in sidecar else "no TR in header or JSON"
+        )
+        raise InputError(image.path, found, "RepetitionTime in s (or data.tr)")
+    if tr is None:
+        return image.tr
+    if isinstance(tr, bool) or not isinstance(tr, (int, float)) or not 0 < tr < np.inf:
+        raise InputError(
+            image.path, f"RepetitionTime {tr!r} in its JSON", "seconds > 0 (or data.tr)"
+        )
+    if image.tr is not None and abs(tr - image.tr) > 1e-3:
+        found = f"TR {image.tr:g} s in the header and {tr:g} s in the JSON"
+        raise InputError(image.path, found, "the same (or the right one as data.tr)")
+    return float(tr)
+
+
+def _derivatives(index, suffix: str, desc: str, ext: tuple[str, ...]):
+    """(space, entities) of a run -> path of what fMRIPrep derived from it."""
+    return {
+        (row["space"], _identity(row)): row["path"]
+        for row in index
+        if row["suffix"] == suffix and row["desc"] == desc and row["ext"] in ext
+    }
+
+
+def _identity(row) -> frozenset:
+    return frozenset(_entities(pathlib.Path(row["path"])).items())
+
+
+def _motions(images: Sequence[Image], bold, index, root):
+    """[t, 6] of each run, None where there are no confounds."""
+    confounds = _derivatives(index, "timeseries", "confounds", (".tsv",))
+    paths = [confounds.get((None, _identity(row))) for row in bold]
+    return [
+        None if path is None else motion.read(root / path, len(image.frames))
+        for path, image in zip(paths, images, strict=True)
+    ]
+
+
+def _masks(runs: Sequence[Run], bold, index, root) -> dict[str, np.ndarray]:
+    """Subject -> voxels that are brain in all of its runs, where there are masks."""
+    files = _derivatives(index, "mask", "brain", (".nii", ".nii.gz"))
+    masks: dict[str, np.ndarray] = {}
+    for run, row in zip(runs, bold, strict=True):
+        if (found := files.get((row["space"], _identity(row)))) is None:
+            continue
+        path = root / found
+        try:
+            mask = np.asarray(nib.load(path).dataobj) > 0
+        except Exception as error:  # nibabel raises many types on damaged files
+            raise InputError(path, f"no readable image ({error})", "a brain mask") from None
+        if mask.shape != run.frames.shape[1:]:
+            raise InputError(path, f"a mask of {mask.shape}", f"{run.frames.shape[1:]} as its run")
+        masks[run.subject] = masks.get(run.subject, True) & mask
+    return masks

@@ -1,0 +1,219 @@
+"""The paper's own files: volumes of each run in .mat files, or aligned vectors in two .csv files.
+
+Volumes. <root>/<subject>_run<number>_*.mat, such as E13502_run7_3D_wholeBrain_allConds.mat, with
+
+    I, I_test            cell arrays of [X, Y, Z] volumes (the paper: 64 x 64 x 44)
+    labels, labels_test  the class of each: 0 rest, 1 neutral, 2 negative
+
+I and I_test are the authors' own training and test part of one run. Both are read, I first. The
+files do not say at what time a volume was taken, so runs have no TR, and that neighbouring rows
+are neighbours in time must not be relied on.
+
+Vectors. <root>/X_hyp_v2.csv, one row of voxels per volume, and <root>/Y_hyp_v2.csv, its class; the
+same number of rows (400) for each subject, one subject after the other. A first line with names is
+skipped. **These vectors are leaky**: voxels were chosen and subjects aligned on all volumes, those
+of the test subject included, so that no score on them is one of an unseen subject.
+"""
+
+import functools
+import pathlib
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import rich.progress
+from jaxtyping import Int
+
+from emojax.cohort import Cohort, Run, build
+from emojax.errors import InputError
+from emojax.sources import _mat, _tables, events, names, part
+from emojax.sources.store import Store, default, sha256
+
+CLASSES = ("rest", "neutral", "negative")
+NAME = re.compile(r"(?P<subject>.+?)_run-?(?P<run>\d+)(_.*)?\.mat")
+VECTORS, CLASS_NUMBERS = "X_hyp_v2.csv", "Y_hyp_v2.csv"
+
+
+def load(config) -> Cohort:
+    """The cohort of `config.data`: vectors where the folder has them, else volumes."""
+    data = part(config)
+    root, subjects, runs = pathlib.Path(data.root), names(data.subjects), names(data.runs)
+    if (root / VECTORS).exists() or (root / CLASS_NUMBERS).exists():
+        return read_vectors(root, subjects=subjects, runs=runs, label_map=data.label_map)
+    store = Store(default(data), data.progress)
+    return read(root, store, subjects=subjects, runs=runs, label_map=data.label_map)
+
+
+def read(
+    root: str | pathlib.Path,
+    store: Store,
+    *,
+    subjects: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    label_map: str = events.EVERY_VALUE,
+) -> Cohort:
+    """Reads the .mat files of a folder; the first time, their volumes are copied into the store.
+
+    Args:
+      root: the folder.
+      store: for the volumes, as float32, or in the files' own type if that is of integers.
+      subjects, runs: only these, as in the names ("E13502", "7"); empty for all.
+      label_map: "class=name|name;class=name" over rest, neutral, negative, to choose or join
+        classes; "" takes the three.
+
+    Raises:
+      InputError: there is no file, a name does not give subject and run, a variable is missing or
+        of another kind, volumes and labels do not fit each other, or a volume has NaN.
+    """
+    root = pathlib.Path(root)
+    matches = {path: NAME.fullmatch(path.name) for path in sorted(root.glob("*.mat"))}
+    if not matches:
+        raise InputError(root, f"no .mat file and no {VECTORS}", "the paper's files (data.root)")
+    for path, match in matches.items():
+        if match is None:
+            raise InputError(path, f"the name {path.name}", "<subject>_run<number>_*.mat")
+    paths, have = list(matches), [(m["subject"], m["run"]) for m in matches.values()]
+    kept = _tables.choose(root, have, subjects, runs)
+    labels = {i: _labels(paths[i]) for i in kept}  # cheap, so that faults show before the copying
+    named = [_names(np.concatenate(labels[i])) for i in kept]
+    classes, numbers = _tables.classify(
+        root, named, label_map, column="labels and labels_test", classes=CLASSES
+    )
+    shown = rich.progress.track(
+        kept, "reading .mat files", transient=True, disable=not store.progress
+    )
+    found = [_run(paths[i], *have[i], tuple(len(p) for p in labels[i]), store) for i in shown]
+    return build(found, classes, numbers)
+
+
+def read_vectors(
+    root: str | pathlib.Path,
+    *,
+    rows_per_subject: int = 400,
+    subjects: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    label_map: str = events.EVERY_VALUE,
+) -> Cohort:
+    """Reads the pair of aligned vectors and classes. They are leaky, see the module.
+
+    Args:
+      root: the folder that holds both files.
+      rows_per_subject: rows of one subject; they become its one run, "1".
+      subjects: only these: "01" is the first in the file; empty for all.
+      runs: only these; empty for all.
+      label_map: as of `read`.
+
+    Raises:
+      InputError: a file is missing or has a cell that is no finite number, the two differ in rows,
+        the rows are not whole subjects, or a class is not 0, 1 or 2.
+    """
+    root = pathlib.Path(root)
+    x_path, y_path = root / VECTORS, root / CLASS_NUMBERS
+    x = _tables.numbers(x_path, delimiter=",", skip=_header(x_path)).astype(np.float32)
+    y = _tables.numbers(y_path, delimiter=",", skip=_header(y_path))
+    if len(y) == len(x) + 1 and y[0] == 0:
+        y = y[1:]  # a column without a name is called 0 in some tables
+    if y.shape != (len(x), 1):
+        expected = f"{len(x)} rows of one class as {x_path}"
+        raise InputError(y_path, f"{y.shape[0]} rows of {y.shape[1]}", expected)
+    if len(x) % rows_per_subject:
+        raise InputError(x_path, f"{len(x)} rows", f"a multiple of {rows_per_subject} per subject")
+    named = _names(_class_numbers(y_path, "column 1", y))
+    hashes = {str(path): sha256(path) for path in (x_path, y_path)}
+    blocks = range(0, len(x), rows_per_subject)
+    have = [(f"{i:02}", "1") for i in range(1, len(blocks) + 1)]
+    kept = _tables.choose(root, have, subjects, runs)
+    rows = [slice(blocks[i], blocks[i] + rows_per_subject) for i in kept]
+    classes, labels = _tables.classify(
+        y_path, [named[r] for r in rows], label_map, column=CLASS_NUMBERS, classes=CLASSES
+    )
+    found = [Run(*have[i], x[r], hashes=hashes) for i, r in zip(kept, rows, strict=True)]
+    return build(found, classes, labels)
+
+
+def _labels(path: pathlib.Path) -> list[Int[np.ndarray, " n"]]:
+    """`labels` and `labels_test` of a file."""
+    variables = _mat.read(path, ("labels", "labels_test"))
+    return [_class_numbers(path, name, value) for name, value in variables.items()]
+
+
+def _class_numbers(path: pathlib.Path, name: str, value: np.ndarray) -> Int[np.ndarray, " n"]:
+    """A row or column of class numbers as int."""
+    numeric = value.dtype.kind in "iufb"
+    if not numeric or value.size != max(value.shape, default=0):
+        found = f"{name} of type {value.dtype}, shape {value.shape}"
+        raise InputError(path, found, "one row or column of class numbers")
+    bad = value[~np.isin(value, np.arange(len(CLASSES)))]
+    if bad.size:
+        listed = ", ".join(f"{i} {c}" for i, c in enumerate(CLASSES))
+        raise InputError(path, f"{bad[0]:g} in {name}", listed)
+    return value.ravel().astype(int)
+
+
+def _names(numbers: Int[np.ndarray, " n"]) -> list[str]:
+    return np.array(CLASSES)[numbers].tolist()
+
+
+def _run(path: pathlib.Path, subject: str, name: str, counts: tuple[int, int], store: Store) -> Run:
+    """A run whose volumes are mapped from the store; the .mat file is read if they are not there.
+
+    Args:
+      counts: numbers of labels and of labels_test.
+    """
+    digest = sha256(path)
+
+    @functools.cache
+    def volumes():
+        return _volumes(path, counts)
+
+    def describe(out):
+        out[:] = (*volumes()[0].shape, ord(np.result_type(*volumes()).char))
+
+    def fill(out):
+        for row, volume in zip(out, volumes(), strict=True):
+            row[...] = volume
+
+    facts = store.derived(f"lab 1 shape and type {digest}", (4,), np.int64, describe)
+    shape, kind = (sum(counts), *map(int, facts[:3])), np.dtype(chr(facts[3]))
+    frames = store.derived(f"lab 1 {digest}", shape, kind if kind.kind in "iu" else "f4", fill)
+    return Run(subject, name, frames, hashes={str(path): digest})
+
+
+def _volumes(path: pathlib.Path, counts: tuple[int, int]) -> list[np.ndarray]:
+    """The volumes of I and of I_test, checked."""
+    volumes = []
+    for (name, value), count in zip(
+        _mat.read(path, ("I", "I_test")).items(), counts, strict=True
+    ):
+        part = _mat.cells(path, name, value)
+        if len(part) != count:
+            raise InputError(path, f"{len(part)} volumes in {name}", f"{count} as it has labels")
+        volumes += part
+        for i, volume in enumerate(part):
+            if volume.ndim != 3 or volume.shape != volumes[0].shape or volume.dtype.kind not in "iuf":
+                found = f"{volume.dtype} of shape {volume.shape} in volume {i} of {name}"
+                shape = volumes[0].shape
+                expected = f"real numbers {shape if len(shape) == 3 else '[X, Y, Z]'}"
+                raise InputError(path, found, expected)
+            if not np.isfinite(volume).all():
+                bad = int((~np.isfinite(volume)).sum())
+                found = f"{bad} NaN or infinite voxels in volume {i} of {name}"
+                raise InputError(path, found, "finite values")
+    return volumes
+
+
+def _header(path: pathlib.Path) -> int:
+    """1 if the first line of a table holds names: no numbers, or 0, 1, 2, ...; else 0."""
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            cells = [cell.strip().strip('"') for cell in file.readline().split(",")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, f"no readable table ({error})", "numbers") from None
+    if len(cells) > 1 and cells == [str(i) for i in range(len(cells))]:
+        return 1
+    try:
+        for cell in cells:
+            float(cell)
+            return 0
+    except ValueError:
+        return 1

@@ -1,0 +1,281 @@
+"""CNN1D against recorded outputs of the authors' Keras network, and composed against plain."""
+
+import importlib.util
+import json
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from conftest import shared_path
+from emojax.models.cnn1d import CNN1D, composed, penalty
+from emojax.optimizer import adam
+
+SMALL = {"filters": (5, 4, 3), "window": 4, "dense": (8, 6), "num_classes": 3}
+VOXELS = 20  # of the small network: 11 positions, 33 features
+
+
+@cache
+def golden():
+    """recipe module, our parameters in float32, inference and training manifests."""
+    spec = importlib.util.spec_from_file_location("recipe", shared_path("golden/keras/recipe.py"))
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    params = {}
+    for path, value in recipe.weights("cnn1d").items():
+        layer, kind = path.split("/")
+        params.setdefault(layer, {})[kind] = value
+    manifests = [
+        json.loads(shared_path(f"golden/keras/{name}_manifest.json").read_text())
+        for name in ("cnn1d", "train_step")
+    ]
+    return recipe, params, *manifests
+
+
+def cast(tree, dtype):
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), tree)
+
+
+def small(seed=0, **options):
+    """A small network, its variables with biases that are not zero, a batch of 5."""
+    model = CNN1D(**SMALL, **options)
+    x = np.random.default_rng(seed).normal(size=(5, VOXELS)).astype(np.float32)
+    variables = jax.jit(model.init)(jax.random.key(seed), x)
+    keys = jax.random.split(jax.random.key(seed + 1), 100)
+    leaves, tree = jax.tree.flatten(variables["params"])
+    leaves = [leaf + 0.1 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=False)]
+    return model, {**variables, "params": jax.tree.unflatten(tree, leaves)}, x
+
+
+def test_parameters_are_those_of_keras(shared):
+    _, params, manifest, _ = golden()
+    x = jax.ShapeDtypeStruct((1, 300), jnp.float32)
+    got = jax.eval_shape(CNN1D().init, jax.random.key(0), x)["params"]
+    assert jax.tree.map(jnp.shape, got) == jax.tree.map(np.shape, params)
+    assert sum(leaf.size for leaf in jax.tree.leaves(got)) == manifest["total_params"]
+
+
+def test_initialisers_are_those_of_keras():
+    x = np.zeros((1, 300), np.float32)
+    params = jax.jit(CNN1D(dense=(64,)).init)(jax.random.key(0), x)["params"]
+    assert not any(layer["bias"].any() for layer in params.values())
+    for name, fans in {"conv1": 10 * 129, "conv3": 10 * 256, "dense1": 246 * 64 + 64}.items():
+        kernel, limit = params[name]["kernel"], (6 / fans) ** 0.5  # uniform(-limit, limit)
+        assert 0.98 * limit < np.abs(kernel).max() <= limit
+        np.testing.assert_allclose(kernel.std(), limit / 3**0.5, rtol=0.03)
+
+
+@pytest.mark.parametrize("compose", [True, False], ids=["composed", "plain"])
+def test_outputs_match_keras(shared, dtype, compose):
+    recipe, params, _, _ = golden()
+    want = np.load(shared("golden/keras/cnn1d_golden.npz"))
+    model = CNN1D(dtype=dtype, param_dtype=dtype, compose=compose)
+    variables = {"params": cast(params, dtype)}
+    x = jnp.asarray(recipe.cnn1d_inputs()[..., 0], dtype)
+    features = model.apply(variables, x, method="features")
+    logits = model.apply(variables, x)
+    assert logits.dtype == features.dtype == dtype
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(features, want["features_f64"], rtol=0, atol=4 * tolerance)
+    np.testing.assert_allclose(logits, want["logits_f64"], rtol=0, atol=tolerance)
+
+
+def test_composed_kernel_matches_the_recorded_one(shared, dtype):
+    want = np.load(shared("golden/keras/cnn1d_golden.npz"))
+    kernel, bias = composed(cast(golden()[1], dtype))
+    assert kernel.shape == (55, 1, 64) and bias.shape == (64,) and kernel.dtype == dtype
+    tolerance = 1e-13 if dtype == np.float64 else 1e-6
+    np.testing.assert_allclose(kernel, want["composed_kernel_f64"], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(bias, want["composed_bias_f64"], rtol=0, atol=tolerance)
+
+
+def loss_of(model, x, y, kind, factor):
+    def loss(params):
+        logits = model.apply({"params": params}, x)
+        nll = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+        return nll + penalty(params, kind, factor), nll
+
+    return loss
+
+
+def test_one_training_step_matches_keras(shared, dtype):
+    recipe, params, _, manifest = golden()
+    name, rtol = ("f64", 1e-11) if dtype == np.float64 else ("f32", 1e-5)
+    record, arrays = manifest["cnn1d"][name], np.load(shared("golden/keras/train_step_golden.npz"))
+    x, one_hot = recipe.cnn1d_train_batch()
+    model = CNN1D(dtype=dtype, param_dtype=dtype)
+    loss = loss_of(model, jnp.asarray(x[..., 0], dtype), jnp.argmax(one_hot, 1), "l1", 5e-3)
+    tx = adam(manifest["cnn1d"]["lr"])
+
+    @jax.jit
+    def step(params):
+        (total, nll), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        updates, _ = tx.update(grads, tx.init(params))
+        return total, nll, grads, optax.apply_updates(params, updates)
+
+    total, nll, grads, after = step(cast(params, dtype))
+    # The recorded losses were rounded to float32 in both precisions.
+    before = record["train_mode_before"]
+    np.testing.assert_allclose([total, nll], [before["total"], before["ce"]], rtol=5e-7)
+    np.testing.assert_allclose(step(after)[0], record["train_mode_after"]["total"], rtol=5e-7)
+    for key in arrays.files:
+        if key.startswith(f"cnn1d/{name}/"):
+            _, _, which, path = key.split("/")
+            layer, leaf = path.split(".")
+            got = np.asarray((grads if which == "grad" else after)[layer][leaf], float)
+            error = np.linalg.norm(got - arrays[key]) / np.linalg.norm(arrays[key])
+            assert error < rtol, (key, error)
+    for tensor in record["tensors"]:
+        layer, leaf = tensor["path"].split("/")
+        norm = np.linalg.norm(np.asarray(after[layer][leaf], float))
+        np.testing.assert_allclose(norm, tensor["norm_after"], rtol=rtol, err_msg=tensor["path"])
+
+
+def test_composed_and_plain_have_the_same_outputs_and_gradients():
+    model, variables, x = small()
+    weights = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+
+    @partial(jax.jit, static_argnames="model")
+    @partial(jax.value_and_grad, argnums=(0, 1))
+    def run(params, x, model):
+        return (weights * model.apply({"params": params}, x)).sum()
+
+    got = run(variables["params"], x, model)
+    want = run(variables["params"], x, model.clone(compose=False))
+    np.testing.assert_allclose(got[0], want[0], rtol=1e-5)
+    for a, b in zip(jax.tree.leaves(got[1]), jax.tree.leaves(want[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * np.abs(b).max())
+
+
+def test_an_activation_or_batch_norm_is_not_composed_away():
+    model, variables, x = small(conv_activation="relu")
+    want = np.asarray(x)[..., None]
+    for name in ("conv1", "conv2", "conv3"):
+        kernel, bias = variables["params"][name].values()
+        windows = np.lib.stride_tricks.sliding_window_view(want, 4, axis=1)  # [batch, t, in, window]
+        want = np.maximum(np.einsum("btik,kio->bto", windows, kernel) + bias, 0)
+    got = model.apply(variables, x, method="features")
+    np.testing.assert_allclose(got, want.reshape(5, -1), rtol=1e-4, atol=1e-6)
+    linear = model.clone(conv_activation=None).apply(variables, x, method="features")
+    assert np.abs(got - linear).max() > 0.1
+
+
+def test_batch_norm_normalises_in_training_and_learns_its_statistics():
+    model, variables, x = small(batch_norm=True)
+    variables["params"] = CNN1D(**SMALL, batch_norm=True).init(jax.random.key(0), x)["params"]
+    x = 3 + 2 * x
+    features, updated = model.apply(
+        variables, x, train=True, method="features", mutable=["batch_stats"]
+    )
+    channels = features.reshape(-1, 3)
+    np.testing.assert_allclose(channels.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(channels.var(0), 1, rtol=0.02)
+    kernel = np.asarray(variables["params"]["conv1"]["kernel"])[:, 0]
+    out = np.lib.stride_tricks.sliding_window_view(np.asarray(x), 4, axis=1) @ kernel
+    stats = updated["batch_stats"]["conv1_bn"]
+    np.testing.assert_allclose(stats["mean"], 0.01 * out.mean((0, 1)), rtol=1e-4)
+    np.testing.assert_allclose(stats["var"], 0.99 + 0.01 * out.var((0, 1)), rtol=1e-4)
+    layers = ("conv1", "conv2", "conv3", "dense1", "dense2")
+    assert set(variables["batch_stats"]) == {f"{layer}_bn" for layer in layers}
+    with pytest.raises(ValueError, match="got conv1_bn"):
+        composed(variables["params"])
+
+
+def test_dropout_is_inverted_and_given_by_its_key():
+    model, variables, x = small(dropout=(0.5, 0.0))
+    features = model.apply(variables, x, method="features")
+    # Layers of the identity behind the dropout show what is left of the features.
+    model = model.clone(dense=(33,), num_classes=33)
+    eye = {"kernel": jnp.eye(33), "bias": jnp.full(33, 100.0)}
+    params = {**variables["params"], "dense1": eye, "dense2": {**eye, "bias": jnp.full(33, -100.0)}}
+    params.pop("dense3")
+
+    def run(seed, train=True):
+        return model.apply(
+            {"params": params}, x, train=train, rngs={"dropout": jax.random.key(seed)}
+        )
+
+    got = run(0)
+    kept = np.abs(got) > 1e-4
+    np.testing.assert_allclose(got[kept], 2 * features[kept], rtol=1e-3, atol=1e-4)
+    assert 0.3 < kept.mean() < 0.7
+    np.testing.assert_array_equal(got, run(0))
+    assert (np.asarray(run(1) != got)).any()
+    np.testing.assert_allclose(run(0, train=False), features, atol=1e-4)
+
+
+def test_both_dropouts_act_in_training_only():
+    for rates in [(0.9, 0.0), (0.0, 0.9)]:
+        model, variables, x = small(dropout=rates)
+        plain = model.clone(dropout=(0.0, 0.0)).apply(variables, x)
+        noisy = model.apply(variables, x, train=True, rngs={"dropout": jax.random.key(0)})
+        assert (np.asarray(plain != noisy)).any()
+        np.testing.assert_array_equal(plain, model.apply(variables, x))
+
+
+@pytest.mark.parametrize("compose", [True, False], ids=["composed", "plain"])
+def test_folds_under_jit_and_vmap_equal_a_loop(compose):
+    model, _, x = small(compose=compose)
+    folds = [small(seed)[1]["params"] for seed in range(3)]
+    keys = jax.random.split(jax.random.key(0), 3)
+
+    def loss(params, key):
+        logits = model.apply({"params": params}, x, train=True, rngs={"dropout": key})
+        return (logits**2).sum() + penalty(params, "l2", 0.1)
+
+    grad = jax.jit(jax.value_and_grad(loss))
+    got = jax.jit(jax.vmap(grad))(jax.tree.map(lambda *p: jnp.stack(p), *folds), keys)
+    want = [grad(params, key) for params, key in zip(folds, keys, strict=True)]
+    want = jax.tree.map(lambda *p: np.stack(p), *want)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-4), got, want)
+
+
+def test_half_precision_computes_with_parameters_kept_in_single():
+    model, variables, x = small()
+    half = model.clone(dtype=jnp.bfloat16)
+    got = half.apply(variables, x)
+    assert got.dtype == jnp.bfloat16
+    want = model.apply(variables, x)
+    np.testing.assert_allclose(got.astype(np.float32), want, atol=0.05 * np.abs(want).max())
+
+
+def test_penalties_by_hand():
+    _, variables, _ = small()
+    params = jax.tree.map(np.asarray, variables["params"])
+    kernels = sum((layer["kernel"] ** 2).sum() for layer in params.values())
+    np.testing.assert_allclose(penalty(params, "l2", 5e-2), 0.05 * kernels, rtol=1e-6)
+    hidden = sum(np.abs(leaf).sum() for d in ("dense1", "dense2") for leaf in params[d].values())
+    np.testing.assert_allclose(penalty(params, "l1", 5e-3), 0.005 * hidden, rtol=1e-6)
+
+
+def test_penalty_ignores_batch_norm():
+    _, variables, _ = small(batch_norm=True)
+    params = variables["params"]
+    without = {name: layer for name, layer in params.items() if not name.endswith("_bn")}
+    for kind in ("l1", "l2"):
+        np.testing.assert_array_equal(penalty(params, kind, 1.0), penalty(without, kind, 1.0))
+
+
+def test_the_narrowest_vector():
+    model = CNN1D(**SMALL)
+    x = np.ones((2, 10), np.float32)
+    variables = model.init(jax.random.key(0), x)
+    assert model.apply(variables, x, method="features").shape == (2, 3)
+    assert model.apply(variables, x[:0]).shape == (0, 3)
+
+
+def test_says_what_is_wrong():
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match=r"want x \[batch, voxels >= 55\]; got \(4, 54\)"):
+        CNN1D().init(key, np.zeros((4, 54)))
+    with pytest.raises(ValueError, match=r"got \(4, 300, 1\)"):
+        CNN1D().init(key, np.zeros((4, 300, 1)))
+    with pytest.raises(ValueError, match=r"None or one of \['elu', .*\]; got 'swish'"):
+        CNN1D(conv_activation="swish").init(key, np.zeros((4, 300)))
+    with pytest.raises(ValueError, match="want kind 'l1' or 'l2' and factor >= 0; got 'l3', 1.0"):
+        penalty({}, "l3", 1.0)
+    with pytest.raises(ValueError, match="got 'l2', -1.0"):
+        penalty({}, "l2", -1.0)

@@ -1,0 +1,214 @@
+"""Decoded scans: values as nibabel reads them, nothing read twice, nothing half-written."""
+
+import gzip
+import json
+import os
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from emojax.errors import InputError
+from emojax.sources.store import Store
+
+SHAPE = (6, 5, 4, 7)
+
+
+def save(path, values=None, *, dtype=np.int16, slope=1.0, tr=2.0, units="sec", affine=None):
+    values = np.random.default_rng(0).integers(0, 900, SHAPE) if values is None else values
+    affine = np.diag([3.0, 3, 3, 1]) if affine is None else affine
+    image = nib.Nifti1Image(values.astype(dtype), affine)
+    image.header.set_slope_inter(slope, 5.0 if slope != 1 else 0.0)
+    if values.ndim == 4:
+        image.header.set_zooms((3, 3, 3, tr))
+    image.header.set_xyzt_units("mm", units)
+    nib.save(image, path)
+    return path
+
+
+def values_of(image):
+    return image.frames * image.slope + image.intercept
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.img"])
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32, ">i2"])
+def test_values_and_header_as_nibabel_reads_them(tmp_path, store, name, dtype):
+    values = np.random.default_rng(1).integers(0, 200, SHAPE)
+    path = save(tmp_path / name, values, dtype=dtype, slope=0.5)
+    want = nib.load(path)
+    for _ in range(2):  # decoded, then mapped
+        (got,) = store.images([path])
+        np.testing.assert_allclose(values_of(got), np.moveaxis(want.get_fdata(), -1, 0), rtol=1e-6)
+        np.testing.assert_array_equal(got.affine, want.affine)
+        assert got.tr == 2.0 and got.nan_voxels == 0 and list(got.hashes) == [str(path)]
+
+
+@pytest.mark.parametrize(
+    ("units", "tr", "want"), [("msec", 2500.0, 2.5), ("unknown", 1.0, None), ("sec", 0.0, None)]
+)
+def test_tr_needs_a_unit(tmp_path, store, units, tr, want):
+    assert store.images([save(tmp_path / "a.nii", tr=tr, units=units)])[0].tr == want
+
+
+def test_second_read_opens_no_source(tmp_path, store, monkeypatch):
+    path = save(tmp_path / "a.nii.gz")
+    store.images([path])
+    monkeypatch.setattr(Store, "_decode", lambda *_: pytest.fail("decoded again"))
+    assert store.images([path])[0].frames.shape == (7, 6, 5, 4)
+
+
+def test_changed_file_is_read_again(tmp_path, store):
+    path = save(tmp_path / "a.nii.gz")
+    before = store.images([path])[0]
+    save(path, np.ones(SHAPE))
+    os.utime(path, ns=(time.time_ns(), time.time_ns() + 10**9))
+    after = store.images([path])[0]
+    assert (after.frames == 1).all() and after.hashes != before.hashes
+
+
+def test_lost_or_damaged_store_files_are_made_again(tmp_path, store):
+    path = save(tmp_path / "a.nii.gz")
+    store.images([path])
+    for file in store.folder.glob("*.nii"):
+        file.unlink()
+    for file in store.folder.glob("paths/*.json"):
+        file.write_text("{half")
+    assert store.images([path])[0].frames.shape == (7, 6, 5, 4)
+
+
+def test_3d_files_are_one_run(tmp_path, store):
+    values = np.random.default_rng(0).integers(0, 900, SHAPE)
+    paths = [save(tmp_path / f"v{t}.nii", values[..., t]) for t in range(7)]
+    (got,) = store.images([paths])
+    np.testing.assert_array_equal(got.frames, np.moveaxis(values, -1, 0))
+    assert len(got.hashes) == 7
+    save(paths[3], values[..., 3], slope=2.0)  # another scale in one file
+    np.testing.assert_allclose(values_of(store.images([paths])[0])[3], values[..., 3] * 2.0 + 5)
+
+
+def test_multi_member_and_padded_gzip(tmp_path, store):
+    raw = save(tmp_path / "a.nii").read_bytes()
+    path = tmp_path / "b.nii.gz"
+    path.write_bytes(gzip.compress(raw[:1000]) + gzip.compress(raw[1000:]) + b"\0" * 512)
+    np.testing.assert_array_equal(
+        store.images([path])[0].frames, store.images([tmp_path / "a.nii"])[0].frames
+    )
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def damaged(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+def short_image(path):
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:-100]))
+
+
+def no_image(path):
+    path.write_bytes(gzip.compress(b"onset\tduration\n" * 100))
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("harm", "match"),
+    [
+        (truncated, "a truncated .nii.gz; expected a whole one"),
+        (damaged, "damaged gzip data|truncated"),
+        (short_image, r"1932 bytes|bytes of image; expected \d+"),
+        (no_image, "no NIfTI header; expected a .nii.gz image"),
+        (empty, "a truncated .nii.gz"),
+    ],
+)
+def test_bad_files_leave_nothing_behind(tmp_path, store, harm, match):
+    good, bad = save(tmp_path / "good.nii.gz"), save(tmp_path / "bad.nii.gz")
+    save(bad, np.random.default_rng(5).integers(0, 900, SHAPE))
+    harm(bad)
+    with pytest.raises(InputError, match=match) as error:
+        store.images([good, bad])
+    assert str(error.value).startswith(str(bad)) and "\n" not in str(error.value)
+    assert not list(store.folder.glob("**/*.partial"))
+    facts = [json.loads(f.read_text())["sha256"] for f in store.folder.glob("*.json")]
+    assert {f.stem for f in store.folder.glob("*.nii")} == set(facts)
+    assert store.images([good])[0].frames.shape == (7, 6, 5, 4)
+
+
+def test_other_files_that_cannot_be_used(tmp_path, store):
+    with pytest.raises(InputError, match="no such file"):
+        store.images([tmp_path / "none.nii"])
+    with pytest.raises(InputError, match="expected a 4-D scan"):
+        store.images([save(tmp_path / "a.nii", np.ones(SHAPE[:3]))])
+    pair = save(tmp_path / "p.img")
+    (tmp_path / "p.hdr").unlink()
+    with pytest.raises(InputError, match=r"the other half|no readable image"):
+        store.images([pair])
+    image = nib.Nifti1Image(np.ones(SHAPE, np.int16), np.eye(4))
+    image.header["srow_x"][0] = np.nan
+    image.header["sform_code"], image.header["qform_code"] = 1, 0
+    (tmp_path / "b.nii").write_bytes(image.header.binaryblock + b"\0" * 4 + bytes(2 * 840))
+    with pytest.raises(InputError, match="affine"):
+        store.images([tmp_path / "b.nii"])
+
+
+def test_nan_in_every_volume_is_counted_and_in_one_is_refused(tmp_path, store):
+    values = np.random.default_rng(0).normal(size=SHAPE)
+    values[0, 0] = np.nan
+    path = save(tmp_path / "a.nii", values, dtype=np.float32)
+    assert store.images([path])[0].nan_voxels == 4
+    values[3, 3, 3, 5] = np.inf
+    path = save(tmp_path / "b.nii.gz", values, dtype=np.float32)
+    for _ in range(2):
+        with pytest.raises(InputError, match="5 NaN or infinite voxels in volume 5"):
+            store.images([path])
+
+
+def test_disk_too_small(tmp_path, store, monkeypatch):
+    usage = type("usage", (), {"free": 100})
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match=r"0.00 GB free; expected 0.00 GB .* \(set data.store\)"):
+        store.images([save(tmp_path / "a.nii.gz")])
+
+
+def test_derived_is_filled_once_and_never_half(store):
+    def fails(out):
+        out[0] = 1
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.derived("k", (3, 2), np.float32, fails)
+    assert not list(store.folder.iterdir())
+    store.derived("k", (3, 2), np.float32, lambda out: out.fill(7))
+    got = store.derived("k", (3, 2), np.float32, fails)
+    assert (got == 7).all() and not got.flags.writeable
+
+
+def test_left_overs_of_a_kill_are_removed_when_old(tmp_path, store):
+    path = save(tmp_path / "a.nii.gz")
+    store.images([path])
+    old, new = (store.folder / f"{n}.1.partial" for n in ("old", "new"))
+    old.touch(), new.touch()
+    os.utime(old, (0, 0))
+    store.images([path])
+    assert not old.exists() and new.exists()
+
+
+def test_real_scans(shared, store):
+    paths = sorted(shared("data").glob("**/*.nii.gz"))
+    assert len(paths) > 30
+    scans = [p for p in paths if len(nib.load(p).shape) == 4]
+    for path, image in zip(scans, store.images(scans), strict=True):
+        want = np.moveaxis(np.asarray(nib.load(path).dataobj), -1, 0)
+        np.testing.assert_array_equal(values_of(image), want)
