@@ -14,7 +14,6 @@ GPU, where `--only=methods` and `--only=subjects` need no peers, to core_gpu.jso
 import argparse
 import json
 import os
-import pathlib
 import resource
 import statistics
 import subprocess

@@ -35,7 +35,7 @@ EVENTS = "onset\tduration\ttrial_type\n" + "".join(
 
 
 def make_study(root):
-    """11 subjects x 2 runs. Noise of 7 bits around a smooth head: it compresses about as scans do."""
+    """11 subjects x 2 runs: noise inside a smooth head, which compresses about as scans do."""
     rng = np.random.default_rng(0)
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE[:3]), indexing="ij")
     head = (900 * np.exp(-2 * (x**2 + y**2 + z**2)))[..., None]

@@ -32,7 +32,8 @@ def _data() -> ConfigDict:
     data.conflicts = "error"  # a volume in events of two classes: "error" or "drop"
     data.drop_first = 0  # volumes at the start of each run that are never used
     data.tr = 0.0  # s, where neither header nor JSON has one; 0 is none
-    data.labels = ""  # spm: the CSV or onset table, relative to root
+    data.labels = ""  # spm: the CSV or onset table, relative to root; or a .mat file of each run
+    data.onset_unit = "s"  # spm: of onsets and durations, "s" or "scans" (volumes from 0)
     # Cleaning of each run by itself, over all of its volumes. The paper does none.
     data.detrend = 0  # degree of the polynomial that is removed: 0 none, 1 linear, 2 quadratic
     data.zscore = False  # each voxel to mean 0 and sd 1 in each run

@@ -38,7 +38,7 @@ def adam(
       ValueError: an option outside its range.
 
     References:
-      Kingma and Ba, Adam, 2015: "optax" is algorithm 1, "keras" the variant at the end of section 2.
+      Kingma and Ba, Adam, 2015: algorithm 1 ("optax"), and the end of its section 2 ("keras").
     """
     for rule, got, holds in (
         ("learning_rate > 0", learning_rate, learning_rate > 0),

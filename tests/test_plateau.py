@@ -31,7 +31,7 @@ def run(plateau, *histories):
     numbers = np.array([[value or 0.0 for value in values] for values in padded])
     states = jax.jit(jax.vmap(scan))(numbers, seen)
     return [
-        jax.tree.map(lambda x, i=i, n=len(values): np.asarray(x)[i, :n], states)
+        jax.tree.map(lambda x, i=i, values=values: np.asarray(x)[i, : len(values)], states)
         for i, values in enumerate(histories)
     ]
 

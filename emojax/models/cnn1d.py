@@ -171,10 +171,11 @@ def _compose(layers):
     for after, after_bias in layers[1:]:
         bias = bias @ after.sum(0) + after_bias
         product = jnp.einsum("kic,lcd->klid", kernel, after)
-        k, l = product.shape[:2]
-        # Rows of length k + l, read again as rows one shorter: row k is then shifted by k.
-        rows = jnp.pad(product, ((0, 0), (0, k), (0, 0), (0, 0))).reshape(-1, *product.shape[2:])
-        kernel = rows[:-k].reshape(k, k + l - 1, *product.shape[2:]).sum(0)
+        k, rest = product.shape[0], product.shape[2:]
+        taps = k + product.shape[1] - 1
+        # Rows of length taps + 1, read again as rows one shorter: row k is then shifted by k.
+        rows = jnp.pad(product, ((0, 0), (0, k), (0, 0), (0, 0))).reshape(-1, *rest)
+        kernel = rows[:-k].reshape(k, taps, *rest).sum(0)
     return kernel, bias
 
 

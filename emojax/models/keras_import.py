@@ -126,7 +126,9 @@ def assign(
     found = read_h5(path)
     _check_layers(path, layers, [name for name, _ in found])
     slots = {_join(keys): leaf for keys, leaf in jax.tree.leaves_with_path(expected)}
-    ours = (name for kind in dict.fromkeys(split_name(n)[0] for n, _ in found) for name in layers[kind])
+    ours = (
+        name for kind in dict.fromkeys(split_name(n)[0] for n, _ in found) for name in layers[kind]
+    )
     tensors, report = {}, []
     for layer, (source, weights) in zip(ours, found, strict=True):
         for weight, array in weights.items():
@@ -171,7 +173,8 @@ def _check_tensors(path, slots, report):
         more = f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise ValueError(
             f"{path}: want one tensor of the same shape for each of ours; got "
-            + "; ".join(wrong[:_SHOWN]) + more
+            + "; ".join(wrong[:_SHOWN])
+            + more
         )
 
 

@@ -93,7 +93,7 @@ def hrf(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 
 
 def fields(
-    key: Key[Array, ""], places: Float[Array, "v 3"], count: int, width: float
+    key: Key[Array, ""], places: Float[Array, "v 3"], widths: Float[Array, " count"]
 ) -> Float[Array, "count v"]:
     """Smooth random fields, mean 0 and sd 1, with correlation exp(-d^2 / (2 width^2)) at d mm.
 
@@ -101,8 +101,8 @@ def fields(
     any place and does not depend on the grid.
     """
     waves, (key_wave, key_phase) = 64, jax.random.split(key)
-    wave = jax.random.normal(key_wave, (count, waves, 3)) / width
-    phase = jax.random.uniform(key_phase, (count, waves), maxval=2 * jnp.pi)
+    wave = jax.random.normal(key_wave, (len(widths), waves, 3)) / widths[:, None, None]
+    phase = jax.random.uniform(key_phase, (len(widths), waves), maxval=2 * jnp.pi)
 
     def field(parts):
         wave, phase = parts
@@ -140,7 +140,7 @@ def subject(
       places: [v, 3] mm, of the voxels near the brain.
       size: [3] mm, of a voxel.
     """
-    names = ("size", "shift", "tissue", "mixing", "networks", "drift", "noise", "memory", "pulse")
+    names = ("size", "shift", "tissue", "mixing", "fields")
     keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
     half = jnp.array(HEAD) * (1 + 0.03 * jax.random.normal(keys["size"], (3,)).clip(-2, 2))
     shift = 2.0 * jax.random.normal(keys["shift"], (3,)).clip(-2, 2)
@@ -154,23 +154,28 @@ def subject(
         bright = 1 + 0.4 * jax.nn.sigmoid(6 * (1 - ventricle.sum()))
         coil = 1.1 - 0.003 * depth  # surface coils see the rim better
         lost = 1 - bumps(at[None], DROPOUT)[0]
-        tissue = 1 + 0.08 * fields(keys["tissue"], at[None], 1, 9.0)[0, 0]
+        tissue = 1 + 0.08 * fields(keys["tissue"], at[None], jnp.array([9.0]))[0, 0]
         filled = jnp.clip(depth / size.mean() + 0.5, 0, 1)  # part of the voxel that is brain
         return TISSUE * filled * bright * coil * lost * tissue
 
     mean, slope = jax.vmap(jax.value_and_grad(image))(places)
-    task = mixing(keys["mixing"], DIMENSIONS, SHARED) @ fields(key_maps, template, DIMENSIONS, 6.0)
+    task = fields(key_maps, template, jnp.full(DIMENSIONS, 6.0))
+    widths = jnp.array([10.0, 12.0, 20.0] + NETWORKS * [12.0] + DRIFTS * [40.0])
+    noise, memory, pulse, *rest = fields(keys["fields"], template, widths)
     moved = jnp.concatenate([slope, jnp.cross(places, slope)], 1).T  # [6, v], units per mm and rad
     maps = [
-        CHANGE * bumps(template, REGIONS) * task,
-        NETWORK * fields(keys["networks"], template, NETWORKS, 12.0),
-        DRIFT * fields(keys["drift"], template, DRIFTS, 40.0),
-        PULSE * (1 + 0.3 * fields(keys["pulse"], template, 1, 20.0)),
+        CHANGE * bumps(template, REGIONS) * (mixing(keys["mixing"], DIMENSIONS, SHARED) @ task),
+        NETWORK * jnp.stack(rest[:NETWORKS]),
+        DRIFT * jnp.stack(rest[NETWORKS:]),
+        PULSE * (1 + 0.3 * pulse[None]),
         -RESIDUAL * jnp.where(mean > 0, moved / jnp.maximum(mean, 0.2 * TISSUE), 0),
     ]
-    noise = NOISE * (1 + 0.15 * fields(keys["noise"], template, 1, 10.0)[0]).clip(0.5, 1.5)
-    memory = 0.35 + 0.08 * fields(keys["memory"], template, 1, 12.0)[0]
-    return Subject(mean, jnp.concatenate(maps), noise, memory.clip(0.1, 0.6))
+    return Subject(
+        mean,
+        jnp.concatenate(maps),
+        noise=NOISE * (1 + 0.15 * noise).clip(0.5, 1.5),
+        memory=(0.35 + 0.08 * memory).clip(0.1, 0.6),
+    )
 
 
 @jax.jit
@@ -252,15 +257,13 @@ def courses(
     key: Key[Array, ""], task: Float[Array, "t k"], moves: Float[Array, "t 6"]
 ) -> Float[Array, "t r"]:
     """The time courses of a run, in the order of `Subject.maps`."""
-    names = ("own", "networks", "drift", "pulse")
-    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-    num_volumes = len(task)
-    own = autoregressive(keys["own"], jnp.full(DIMENSIONS, 0.5), num_volumes)
-    networks = autoregressive(keys["networks"], jnp.full(NETWORKS, 0.7), num_volumes)
-    time = jnp.linspace(-1, 1, num_volumes)
+    key_noise, key_drift = jax.random.split(key)
+    memory = jnp.array(DIMENSIONS * [0.5] + NETWORKS * [0.7] + [0.5])
+    noise = autoregressive(key_noise, memory, len(task))
+    own, networks, pulse = jnp.split(noise, [DIMENSIONS, DIMENSIONS + NETWORKS], 1)
+    time = jnp.linspace(-1, 1, len(task))
     legendre = jnp.stack([jnp.ones_like(time), time, 1.5 * time**2 - 0.5], 1)  # mean of the run too
-    drift = legendre @ jax.random.normal(keys["drift"], (3, DRIFTS))
-    pulse = autoregressive(keys["pulse"], jnp.full(1, 0.5), num_volumes)
+    drift = legendre @ jax.random.normal(key_drift, (3, DRIFTS))
     jerks = jnp.abs(jnp.diff(moves[:, :3], axis=0, prepend=moves[:1, :3])).sum(1, keepdims=True)
     pulse -= jnp.where(jerks > 0.3, 4 * jerks, 0)  # a jerk darkens the whole volume
     return jnp.concatenate(

@@ -167,7 +167,10 @@ def _run(path: pathlib.Path, subject: str, name: str, counts: tuple[int, int], s
         return _volumes(path, counts)
 
     def describe(out):
-        out[:] = (*volumes()[0].shape, ord(np.result_type(*volumes()).char))
+        out[:] = (
+            *volumes()[0].shape,
+            ord(np.result_type(*{volume.dtype for volume in volumes()}).char),
+        )
 
     def fill(out):
         for row, volume in zip(out, volumes(), strict=True):
@@ -182,21 +185,19 @@ def _run(path: pathlib.Path, subject: str, name: str, counts: tuple[int, int], s
 def _volumes(path: pathlib.Path, counts: tuple[int, int]) -> list[np.ndarray]:
     """The volumes of I and of I_test, checked."""
     volumes = []
-    for (name, value), count in zip(
-        _mat.read(path, ("I", "I_test")).items(), counts, strict=True
-    ):
-        part = _mat.cells(path, name, value)
-        if len(part) != count:
-            raise InputError(path, f"{len(part)} volumes in {name}", f"{count} as it has labels")
-        volumes += part
-        for i, volume in enumerate(part):
-            if volume.ndim != 3 or volume.shape != volumes[0].shape or volume.dtype.kind not in "iuf":
+    variables = _mat.read(path, ("I", "I_test"))
+    for (name, value), count in zip(variables.items(), counts, strict=True):
+        own = _mat.cells(path, name, value)
+        if len(own) != count:
+            raise InputError(path, f"{len(own)} volumes in {name}", f"{count} as it has labels")
+        volumes += own
+        for i, volume in enumerate(own):
+            shape = volumes[0].shape
+            if volume.dtype.kind not in "iuf" or volume.ndim != 3 or volume.shape != shape:
                 found = f"{volume.dtype} of shape {volume.shape} in volume {i} of {name}"
-                shape = volumes[0].shape
-                expected = f"real numbers {shape if len(shape) == 3 else '[X, Y, Z]'}"
-                raise InputError(path, found, expected)
-            if not np.isfinite(volume).all():
-                bad = int((~np.isfinite(volume)).sum())
+                wanted = shape if len(shape) == 3 else "[X, Y, Z]"
+                raise InputError(path, found, f"real numbers {wanted}")
+            if bad := int((~np.isfinite(volume)).sum()):
                 found = f"{bad} NaN or infinite voxels in volume {i} of {name}"
                 raise InputError(path, found, "finite values")
     return volumes
@@ -209,11 +210,13 @@ def _header(path: pathlib.Path) -> int:
             cells = [cell.strip().strip('"') for cell in file.readline().split(",")]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(path, f"no readable table ({error})", "numbers") from None
-    if len(cells) > 1 and cells == [str(i) for i in range(len(cells))]:
-        return 1
+    counted = len(cells) > 1 and cells == [str(i) for i in range(len(cells))]
+    return int(counted or not any(map(_is_number, cells)))
+
+
+def _is_number(cell: str) -> bool:
     try:
-        for cell in cells:
-            float(cell)
-            return 0
+        float(cell)
     except ValueError:
-        return 1
+        return False
+    return True

@@ -1,0 +1,202 @@
+"""SPM12 folders: realigned images of each subject, labelled by a table or SPM's condition files.
+
+    <root>/<subject>/<run>/ra*.nii    one 4-D file, or one 3-D file per volume, in order of the
+                                      numbers in their names; .nii, .nii.gz or .img with .hdr
+    <root>/<subject>/ra*.nii          the same without folders of runs: each 4-D file is a run, with
+                                      its name; 3-D files are one run, "run-1"
+    .../rp_*.txt                      realignment parameters beside the images, optional
+
+Labels come from one of (see `_spm_labels`)
+
+    a table of volumes    .csv or .tsv: subject, run, volume (from 0), label
+    a table of onsets     .csv or .tsv: subject, run, name, onset, duration
+    condition files       .mat beside the images of each run: names, onsets, durations
+"""
+
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import nibabel as nib
+
+from emojax.cohort import Cohort, Run, build
+from emojax.errors import InputError
+from emojax.sources import _spm_labels, _tables, events, motion, names, part
+from emojax.sources.store import Store, default, sha256
+
+PAPER = events.Timing()
+IMAGES = (".nii", ".nii.gz", ".img", ".hdr")
+ONLY_RUN = "run-1"
+
+
+class Found(NamedTuple):
+    """One run on disk."""
+
+    subject: str
+    name: str
+    files: list[pathlib.Path]  # one 4-D file, or 3-D files in order
+    motion: pathlib.Path | None
+
+
+def load(config) -> Cohort:
+    """The cohort of `config.data`; see `read` for what it needs and refuses."""
+    data = part(config)
+    return read(
+        data.root,
+        Store(default(data), data.progress),
+        labels=data.labels,
+        subjects=names(data.subjects),
+        runs=names(data.runs),
+        label_column=data.label_column,
+        label_map=data.label_map,
+        timing=events.timing(data),
+        onset_unit=data.onset_unit,
+        tr=data.tr or None,
+    )
+
+
+def read(
+    root: str | pathlib.Path,
+    store: Store,
+    *,
+    labels: str,
+    subjects: Sequence[str] = (),
+    runs: Sequence[str] = (),
+    pattern: str = "ra*",
+    label_column: str = "trial_type",
+    label_map: str = events.EVERY_VALUE,
+    timing: events.Timing = PAPER,
+    onset_unit: str = "s",
+    tr: float | None = None,
+) -> Cohort:
+    """Reads folders of images as the module describes, and labels their volumes.
+
+    Args:
+      root: holds one folder per subject.
+      store: for decoded scans, and for runs joined from 3-D files.
+      labels: the table, relative to root; or the name of the .mat file in the folder of each run,
+        where {run} stands for the run's name.
+      subjects, runs: only these, by the names of folders (or files); empty for all.
+      pattern: names of the images, without their endings.
+      label_column: column of a table that labels come from, if it has one of that name.
+      label_map: "rest=;neutral=value;negative=value|value" (see `events.parse_label_map`); "" makes
+        every value a class.
+      timing: lag, overlap, conflicts, dropped volumes; of it a table of volumes heeds the last.
+      onset_unit: of onsets and durations, "s" or "scans".
+      tr: s; overrules the headers. 3-D files and Analyze headers have none.
+
+    Raises:
+      InputError: nothing is found, a filter names what does not exist, a folder mixes 3-D and 4-D
+        images, a run has no TR or no labels, or anything that `Store.images`, `motion`, `events`,
+        `_spm_labels` and `cohort.build` refuse.
+    """
+    root = pathlib.Path(root)
+    found = _find(root, pattern)
+    keys = [(run.subject, run.name) for run in found]
+    found = [found[i] for i in _tables.choose(root, keys, subjects, runs)]
+    folders = {(run.subject, run.name): run.files[0].parent for run in found}
+    tables = _spm_labels.read(root, labels, folders, label_column, onset_unit)
+    labeller = _spm_labels.labeller(tables, label_map, timing, onset_unit)
+    images = store.images([run.files if len(run.files) > 1 else run.files[0] for run in found])
+    out, numbers = [], []
+    for i, (run, image) in enumerate(zip(found, images, strict=True)):
+        if (seconds := tr or image.tr) is None:
+            raise InputError(image.path, "no TR in its header", "data.tr in s")
+        count = len(image.frames)
+        out.append(
+            Run(
+                subject=run.subject,
+                name=run.name,
+                frames=image.frames,
+                tr=seconds,
+                affine=image.affine,
+                slope=image.slope,
+                intercept=image.intercept,
+                motion=None if run.motion is None else motion.read(run.motion, count),
+                hashes=image.hashes | {str(tables[i].path): sha256(tables[i].path)},
+            )
+        )
+        numbers.append(labeller.assign(i, count, seconds))
+    return build(out, labeller.classes, numbers)
+
+
+def _find(root: pathlib.Path, pattern: str) -> list[Found]:
+    """All runs below root, in natural order of subjects and runs."""
+    if not root.is_dir():
+        raise InputError(root, "no such folder", "a folder of subjects (data.root)")
+    found = []
+    for subject in _folders(root):
+        direct = _runs(subject, pattern)
+        nested = {folder: _runs(folder, pattern) for folder in _folders(subject)}
+        nested = {folder: runs for folder, runs in nested.items() if runs}
+        if direct and nested:
+            expected = f"images in {next(iter(nested))} and its like only"
+            raise InputError(subject, f"{pattern} images beside folders of runs", expected)
+        for files in direct:
+            name = _stem(files[0]) if _is_4d(files[0]) else ONLY_RUN
+            found.append(Found(subject.name, name, files, _motion(files, len(direct) == 1)))
+        for folder, runs in nested.items():
+            if len(runs) > 1:
+                raise InputError(folder, f"{len(runs)} 4-D images {pattern}", "one run")
+            found.append(Found(subject.name, folder.name, runs[0], _motion(runs[0], True)))
+    if not found:
+        expected = f"<subject>/<run>/{pattern}.nii, .nii.gz or .img (data.root)"
+        raise InputError(root, f"no images {pattern}", expected)
+    return found
+
+
+def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted((child for child in folder.iterdir() if child.is_dir()), key=_natural)
+
+
+def _natural(path: pathlib.Path) -> list:
+    """Sorts by the numbers in a name: ra2 before ra10."""
+    return [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path.name)]
+
+
+def _stem(path: pathlib.Path) -> str:
+    return pathlib.Path(path.name.removesuffix(".gz")).stem
+
+
+def _runs(folder: pathlib.Path, pattern: str) -> list[list[pathlib.Path]]:
+    """The images of a folder by run: each 4-D file, or all 3-D files together."""
+    files: dict[str, pathlib.Path] = {}
+    for path in sorted(folder.glob(pattern), key=_natural):
+        if not path.name.endswith(IMAGES):
+            continue
+        other = files.setdefault(_stem(path), path)
+        if other is not path and {other.suffix, path.suffix} != {".hdr", ".img"}:
+            raise InputError(folder, f"both {other.name} and {path.name}", "one of them")
+    images = list(files.values())
+    whole = [path for path in images if _is_4d(path)]
+    if whole and len(whole) < len(images):
+        single = next(path for path in images if path not in whole)
+        found = f"{single.name} with one volume and {whole[0].name} with more"
+        raise InputError(folder, found, "either 3-D or 4-D images")
+    return [[path] for path in whole] or ([images] if images else [])
+
+
+def _is_4d(path: pathlib.Path) -> bool:
+    """Whether an image has more than one volume, as its header says."""
+    try:
+        shape = nib.load(path).shape
+    except Exception as error:  # nibabel raises many types on damaged headers
+        raise InputError(path, f"no readable image ({error})", "NIfTI or Analyze") from None
+    return len(shape) > 3 and shape[3] > 1
+
+
+def _motion(files: Sequence[pathlib.Path], alone: bool) -> pathlib.Path | None:
+    """The rp_*.txt of a run: the only one beside its images, or the one that has their name.
+
+    SPM names it after the image before it was realigned: rp_aX.txt belongs to raX.nii.
+    """
+    folder, name = files[0].parent, f"rp_{_stem(files[0])[1:]}.txt"
+    beside = sorted(folder.glob("rp_*.txt"))
+    own = [path for path in beside if path.name == name]
+    if not own and alone:
+        own = beside
+    if len(own) > 1:
+        listed = ", ".join(path.name for path in own)
+        raise InputError(folder, f"{listed} for one run", f"one of them, or {name}")
+    return own[0] if own else None

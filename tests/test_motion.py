@@ -1,0 +1,74 @@
+"""Realignment parameters of SPM, FSL and fMRIPrep, and what is refused."""
+
+import numpy as np
+import pytest
+
+from emojax.errors import InputError
+from emojax.sources import motion
+
+VALUES = np.random.default_rng(0).normal(0, 0.1, (5, 6)).round(6)
+
+
+def write_confounds(path, values=VALUES, columns=motion.COLUMNS):
+    """With a column that has no value in the first row, and in another order, as fMRIPrep has."""
+    header = ["framewise_displacement", *reversed(columns)]
+    rows = [["n/a" if i == 0 else "0.1", *map(str, row[::-1])] for i, row in enumerate(values)]
+    path.write_text("\n".join("\t".join(row) for row in [header, *rows]) + "\n")
+    return path
+
+
+def test_reads_spm(tmp_path):
+    np.savetxt(tmp_path / "rp_a.txt", VALUES, fmt="%16.7e")
+    got = motion.read(tmp_path / "rp_a.txt", 5)
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got, VALUES)
+
+
+def test_reads_the_columns_of_fmriprep_by_name(tmp_path):
+    got = motion.read(write_confounds(tmp_path / "confounds.tsv"), 5)
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got, VALUES)
+
+
+def test_reads_real_parameters(shared):
+    path = shared("data/pymvpa-haxby/bold_mc.par")
+    np.testing.assert_array_equal(motion.read(path, 19), np.loadtxt(path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 2 3 4 5 6\n1 2 x 4 5 6\n", "found 'x' in line 2, column 3"),
+        ("1 2 3 4 5 6\n1 2 3 4 5 nan\n", "found 'nan' in line 2, column 6; expected finite"),
+        ("1 2 3 4 5 6\n\n1 2 3 4 5\n", "found 5 cells in line 3, 6 before"),
+        ("1 2 3 4 5 6\n", "found 1 rows of 6 numbers; expected six for each of 2 volumes"),
+        ("1 2 3\n1 2 3\n", "found 2 rows of 3 numbers"),
+        ("", "found no numbers"),
+    ],
+)
+def test_refuses_spm(tmp_path, text, message):
+    (tmp_path / "rp_a.txt").write_text(text)
+    with pytest.raises(InputError, match=message):
+        motion.read(tmp_path / "rp_a.txt", 2)
+
+
+def test_refuses_what_is_no_text(tmp_path):
+    (tmp_path / "rp_a.txt").write_bytes(b"\xff\xfe\x00\x01\n")
+    with pytest.raises(InputError, match=r"rp_a.txt: found bytes that are no text"):
+        motion.read(tmp_path / "rp_a.txt", 2)
+    with pytest.raises(InputError, match=r"rp_b.txt: found .*not found"):
+        motion.read(tmp_path / "rp_b.txt", 2)
+
+
+def test_refuses_fmriprep(tmp_path):
+    path = write_confounds(tmp_path / "a.tsv", columns=("trans_x", "b", "c", "d", "e", "f"))
+    with pytest.raises(InputError, match=r"expected a column 'trans_y'"):
+        motion.read(path, 5)
+    path.write_text(path.read_text().replace("\tb\t", "\ttrans_y\t"))
+    bad = VALUES.astype(object)
+    bad[2, 3] = "n/a"
+    path = write_confounds(tmp_path / "b.tsv", bad)
+    with pytest.raises(InputError, match="found 'n/a' in line 4, column 'rot_x'"):
+        motion.read(path, 5)
+    with pytest.raises(InputError, match="found 5 rows of 6 numbers; expected six for each of 4"):
+        motion.read(write_confounds(tmp_path / "c.tsv"), 4)
