@@ -42,14 +42,18 @@ def cast(tree, dtype):
 def small(seed=0, **options):
     """A small network, its variables with biases that are not zero, a batch of 5."""
     model = CNN1D(**SMALL, **options)
-    x = np.random.default_rng(seed).normal(size=(5, VOXELS)).astype(np.float32)
-    variables = jax.jit(model.init)(jax.random.key(seed), x)
-    keys = jax.random.split(jax.random.key(seed + 1), 100)
-    leaves, tree = jax.tree.flatten(variables["params"])
-    leaves = [
-        leaf + 0.1 * jax.random.normal(k, leaf.shape) for k, leaf in zip(keys, leaves, strict=False)
-    ]
-    return model, {**variables, "params": jax.tree.unflatten(tree, leaves)}, x
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(5, VOXELS)).astype(np.float32)
+
+    def draw(keys, leaf):
+        name = keys[-1].key
+        if "_bn" in keys[-2].key:  # as it starts
+            return jnp.full(leaf.shape, float(name in ("scale", "var")))
+        sd = leaf.shape[-2] ** -0.5 / 2 if name == "kernel" else 0.1
+        return jnp.asarray(rng.normal(0, sd, leaf.shape), jnp.float32)
+
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    return model, jax.tree.map_with_path(draw, shapes), x
 
 
 def test_parameters_are_those_of_keras(shared):
@@ -171,7 +175,6 @@ def test_an_activation_or_batch_norm_is_not_composed_away():
 
 def test_batch_norm_normalises_in_training_and_learns_its_statistics():
     model, variables, x = small(batch_norm=True)
-    variables["params"] = CNN1D(**SMALL, batch_norm=True).init(jax.random.key(0), x)["params"]
     x = 3 + 2 * x
     features, updated = model.apply(
         variables, x, train=True, method="features", mutable=["batch_stats"]
@@ -179,8 +182,9 @@ def test_batch_norm_normalises_in_training_and_learns_its_statistics():
     channels = features.reshape(-1, 3)
     np.testing.assert_allclose(channels.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(channels.var(0), 1, rtol=0.02)
-    kernel = np.asarray(variables["params"]["conv1"]["kernel"])[:, 0]
-    out = np.lib.stride_tricks.sliding_window_view(np.asarray(x), 4, axis=1) @ kernel
+    first = variables["params"]["conv1"]
+    windows = np.lib.stride_tricks.sliding_window_view(x, 4, axis=1)
+    out = windows @ np.asarray(first["kernel"])[:, 0] + first["bias"]
     stats = updated["batch_stats"]["conv1_bn"]
     np.testing.assert_allclose(stats["mean"], 0.01 * out.mean((0, 1)), rtol=1e-4)
     np.testing.assert_allclose(stats["var"], 0.99 + 0.01 * out.var((0, 1)), rtol=1e-4)
@@ -265,11 +269,11 @@ def test_penalty_ignores_batch_norm():
 
 
 def test_the_narrowest_vector():
-    model = CNN1D(**SMALL)
+    model, variables, _ = small()
     x = np.ones((2, 10), np.float32)
-    variables = model.init(jax.random.key(0), x)
-    assert model.apply(variables, x, method="features").shape == (2, 3)
-    assert model.apply(variables, x[:0]).shape == (0, 3)
+    params = {**variables["params"], "dense1": {"kernel": jnp.ones((3, 8)), "bias": jnp.ones(8)}}
+    assert model.apply({"params": params}, x, method="features").shape == (2, 3)
+    assert model.apply({"params": params}, x[:0]).shape == (0, 3)
 
 
 def test_says_what_is_wrong():

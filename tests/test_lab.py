@@ -177,7 +177,7 @@ def test_refuses_damaged_and_misnamed_files(root, store):
         assert not list(store.folder.glob("*.npy*"))
     path.write_bytes(whole)
     write(root, "wholeBrain")
-    with pytest.raises(InputError, match="found the name wholeBrain.mat; expected <subject>_run<"):
+    with pytest.raises(InputError, match=r"found the name wholeBrain.mat; expected <subject>_run<"):
         read(root, store)
 
 
@@ -242,7 +242,7 @@ def test_refuses_vectors(root):
         lab.read_vectors(root, rows_per_subject=4)
     path.write_text(whole)
     np.savetxt(root / lab.CLASS_NUMBERS, np.arange(11) % 3, fmt="%d")
-    with pytest.raises(InputError, match="Y_hyp_v2.csv: found 11 rows of 1; expected 12 rows"):
+    with pytest.raises(InputError, match=r"Y_hyp_v2.csv: found 11 rows of 1; expected 12 rows"):
         lab.read_vectors(root, rows_per_subject=4)
     np.savetxt(root / lab.CLASS_NUMBERS, np.arange(12) % 4, fmt="%d")
     with pytest.raises(InputError, match="found 3 in column 1; expected 0 rest, 1 neutral, 2 neg"):

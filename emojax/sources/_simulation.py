@@ -28,9 +28,9 @@ TISSUE, AIR = 800.0, 8.0  # scanner units: mean of the brain, scale of the noise
 
 # Lengths of latent response vectors; 1 is a signal change of `CHANGE` in the most active regions.
 CHANGE = 0.010
-COMMON, CLASS, BLOCKS, PICTURES, OWN = 1.0, 0.5, 0.5, 0.9, 1.0
-SHARED = 0.35  # how far subjects' topographies agree: 0 not at all, 1 fully
-NOISE, NETWORK, DRIFT, PULSE = 0.012, 0.004, 0.008, 0.004  # parts of the mean, sd
+COMMON, CLASS, BLOCKS, PICTURES, OWN = 1.1, 0.85, 0.5, 0.9, 0.75
+SHARED = 0.32  # how far subjects' topographies agree: 0 not at all, 1 fully
+NOISE, NETWORK, DRIFT, PULSE = 0.012, 0.004, 0.006, 0.004  # parts of the mean, sd
 RESIDUAL = 0.1  # part of the head's movement that realignment leaves in the images
 
 # Where pictures evoke responses: x (both sides), y, z, radius in mm of the template, strength.
@@ -85,7 +85,7 @@ def near_brain(grid: tuple[int, int, int]) -> Int[np.ndarray, " v"]:
 
 
 def hrf(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Canonical response to an impulse at t = 0 s, of area 1: gamma densities, peak less undershoot.
+    """Canonical response to an impulse at 0 s, of area 1: gamma densities, peak less undershoot.
 
     Shapes 6 and 16, ratio 6: the defaults of SPM (Friston et al. 1998).
     """
@@ -100,7 +100,7 @@ def fields(
     Sums of cosines with random waves (Rahimi and Recht, NeurIPS 2007), so a field has a value at
     any place and does not depend on the grid.
     """
-    waves, (key_wave, key_phase) = 64, jax.random.split(key)
+    waves, (key_wave, key_phase) = 32, jax.random.split(key)
     wave = jax.random.normal(key_wave, (len(widths), waves, 3)) / widths[:, None, None]
     phase = jax.random.uniform(key_phase, (len(widths), waves), maxval=2 * jnp.pi)
 
@@ -288,7 +288,9 @@ def volume(
 
     Air is Rayleigh noise in 256 steps, so that one random word serves four voxels.
     """
-    bits = jax.lax.bitcast_convert_type(jax.random.bits(jax.random.fold_in(key, t), (-(-n // 4),)), jnp.uint8)
+    bits = jax.lax.bitcast_convert_type(
+        jax.random.bits(jax.random.fold_in(key, t), (-(-n // 4),)), jnp.uint8
+    )
     steps = AIR * jnp.sqrt(-2 * jnp.log((jnp.arange(256) + 0.5) / 256))
     air = steps[bits.reshape(-1)[:n].astype(jnp.int32)]
     values = air.at[where].set(jnp.hypot(inside, air[where]))

@@ -42,9 +42,7 @@ class Labeller(NamedTuple):
     """How the tables of a study become class numbers."""
 
     classes: tuple[str, ...]
-    assign: Callable[
-        [int, int, float], np.ndarray
-    ]  # place of the run, t, TR -> int32 [t], -1: none
+    assign: Callable[[int, int, float], np.ndarray]  # index of the run, t, TR -> int32 [t]
 
 
 def read(
@@ -131,7 +129,7 @@ def labeller(
             return out
 
         return Labeller(classes, assign)
-    labelling = events.labelling(tables, label_map, "names")
+    labelling = events.labelling(tables, label_map, "data.labels")
 
     def assign_events(index, num_volumes, tr):
         table, scale = tables[index], tr if unit == "scans" else 1.0

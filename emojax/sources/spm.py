@@ -165,9 +165,10 @@ def _runs(folder: pathlib.Path, pattern: str) -> list[list[pathlib.Path]]:
     for path in sorted(folder.glob(pattern), key=_natural):
         if not path.name.endswith(IMAGES):
             continue
-        other = files.setdefault(_stem(path), path)
-        if other is not path and {other.suffix, path.suffix} != {".hdr", ".img"}:
+        other = files.get(_stem(path))
+        if other and (other.suffix, path.suffix) != (".hdr", ".img"):
             raise InputError(folder, f"both {other.name} and {path.name}", "one of them")
+        files[_stem(path)] = path  # of a pair the .img, which comes second
     images = list(files.values())
     whole = [path for path in images if _is_4d(path)]
     if whole and len(whole) < len(images):

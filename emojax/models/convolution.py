@@ -1,0 +1,123 @@
+"""Convolution and max pooling of volumes, written so that XLA is quick with them on CPUs too.
+
+XLA's own 3D convolution and the gradient of its max pooling are slow on CPUs. There a kernel of one
+voxel becomes a matrix product, larger ones a 2D convolution that finds the taps along the first
+axis as channels, and a map of few voxels is gathered and multiplied. Other platforms get XLA's 3D
+convolution (and the matrix product). All are differentiated by jax as they stand.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Float
+
+SMALL = 64  # voxels of an output map: up to here its patches are gathered (measured: 48 and 8)
+
+Padding = Literal["SAME", "VALID"]
+
+
+def conv3d(
+    x: Float[jax.Array, "batch x y z c"],
+    kernel: Float[jax.Array, "i j k c d"],
+    strides: Sequence[int] = (1, 1, 1),
+    padding: Padding = "SAME",
+) -> Float[jax.Array, "batch p q r d"]:
+    """Cross-correlation of volumes with a kernel: no flip, as in all deep-learning libraries.
+
+    Args:
+      x: [batch, x, y, z, c] float.
+      kernel: [i, j, k, c, d], of the dtype of `x`.
+      strides: of the three axes.
+      padding: "SAME": ceil(n / stride) outputs for n inputs, the larger half of the padding behind
+        (Keras' rule); "VALID": none.
+
+    Raises:
+      ValueError: shapes that do not fit, or an unknown padding.
+    """
+    if x.ndim != 5 or kernel.ndim != 5 or x.shape[-1] != kernel.shape[-2]:
+        raise ValueError(
+            "want x [batch, x, y, z, c] and kernel [i, j, k, c, d]; "
+            f"got {x.shape} and {kernel.shape}"
+        )
+    size, window, strides = x.shape[1:4], kernel.shape[:3], tuple(strides)
+    if padding not in ("SAME", "VALID"):
+        raise ValueError(f"want padding 'SAME' or 'VALID'; got {padding!r}")
+    if padding == "VALID" and any(n < k for n, k in zip(size, window, strict=True)):
+        raise ValueError(f"want a kernel no larger than the volume; got {window} and {size}")
+    if window == (1, 1, 1):
+        return x[(slice(None), *(slice(None, None, s) for s in strides))] @ kernel[0, 0, 0]
+    pads = lax.padtype_to_pads(size, window, strides, padding)
+    # Not the default backend at trace time: a program may be lowered for several platforms.
+    return lax.platform_dependent(
+        x,
+        kernel,
+        cpu=functools.partial(_on_cpu, strides=strides, pads=pads),
+        default=functools.partial(_by_xla, strides=strides, pads=pads),
+    )
+
+
+def _by_xla(x, kernel, strides, pads):
+    spatial = "xyz"[: x.ndim - 2]
+    layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
+    return lax.conv_general_dilated(x, kernel, strides, pads, dimension_numbers=layout)
+
+
+def _on_cpu(x, kernel, strides, pads):
+    """A matrix product of patches, or a 2D convolution of every plane with its neighbours."""
+    window = kernel.shape[:3]
+    out = [
+        (n + sum(pad) - k) // s + 1
+        for n, pad, k, s in zip(x.shape[1:4], pads, window, strides, strict=True)
+    ]
+    # XLA's CPU convolutions are quick in single precision (and less) only.
+    gathered = 3 if math.prod(out) <= SMALL or x.dtype == jnp.float64 else 1
+    x = jnp.pad(x, ((0, 0), *pads[:gathered], *((0, 0),) * (4 - gathered)))
+    taps = [
+        functools.reduce(
+            lambda part, axis: _tap(part, axis, at[axis], out[axis], strides[axis]),
+            range(gathered),
+            x,
+        )
+        for at in itertools.product(*map(range, window[:gathered]))
+    ]
+    x = jnp.concatenate(taps, axis=-1)
+    if gathered == 3:
+        return x @ kernel.reshape(-1, kernel.shape[-1])
+    planes = x.reshape(-1, *x.shape[2:])
+    kernel = jnp.moveaxis(kernel, 0, 2).reshape(*window[1:], -1, kernel.shape[-1])
+    y = _by_xla(planes, kernel, strides[1:], pads[1:])
+    return y.reshape(-1, out[0], *y.shape[1:])
+
+
+def _tap(x, axis, start, count, stride):
+    """Every `stride`-th of the entries along spatial `axis`, from `start`, `count` in all."""
+    return lax.slice_in_dim(x, start, start + stride * (count - 1) + 1, stride, axis + 1)
+
+
+def max_pool(
+    x: Float[jax.Array, "batch x y z c"], window: int = 3, stride: int = 2
+) -> Float[jax.Array, "batch p q r c"]:
+    """The maximum over cubes of `window` voxels, `stride` apart, with "SAME" padding.
+
+    One axis after the other, as maxima of shifted slices. Where several voxels share the maximum,
+    they also share its gradient.
+
+    Args:
+      x: [batch, x, y, z, c] float.
+      window: voxels along each axis of the cube.
+      stride: voxels between cubes, along each axis.
+    """
+    pads = lax.padtype_to_pads(x.shape[1:4], (window,) * 3, (stride,) * 3, "SAME")
+    for axis, pad in enumerate(pads):
+        count = -(-x.shape[axis + 1] // stride)
+        widths = [pad if a == axis + 1 else (0, 0) for a in range(5)]
+        x = jnp.pad(x, widths, constant_values=-jnp.inf)
+        taps = [_tap(x, axis, start, count, stride) for start in range(window)]
+        x = functools.reduce(jnp.maximum, taps)
+    return x

@@ -1,0 +1,147 @@
+"""Writes a cohort of 4-D volumes as a BIDS data set, which `bids` reads back value by value."""
+
+import json
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import nibabel as nib
+import numpy as np
+
+from emojax.cohort import Cohort, Run, place
+from emojax.errors import InputError
+from emojax.sources import part, synthetic
+
+Blocks = Iterable[tuple[float, float, str]]  # onset and duration in s, trial_type
+BIDS_VERSION = "1.8.0"
+README = """{name}
+
+{subjects} subjects, {runs} runs of BOLD, written by emojax from a cohort in memory.
+Events are the blocks that were shown, without haemodynamic lag; rest has no event of its own.
+"""
+
+
+def write_bids(
+    source,
+    root: str | os.PathLike,
+    *,
+    events: Callable[[str, str], Blocks] | None = None,
+    task: str = "emotion",
+    name: str = "emojax",
+) -> pathlib.Path:
+    """Writes a raw BIDS data set; nothing is left behind if it fails.
+
+    Volumes keep their stored type and scaling. Runs must be named as in BIDS ("run-01",
+    "ses-1_run-01"). Brain masks and realignment parameters are derivatives and are not written.
+
+    Args:
+      source: a cohort, or a config (its `data`) of the synthetic one, which is then made.
+      root: the folder, made with its parents; it may exist if it is empty.
+      events: (subject, run) -> blocks in order; not for a config, whose design is known.
+      task: name of the task.
+      name: of the data set.
+
+    Returns:
+      The folder.
+
+    Raises:
+      InputError: the folder holds something, or a run has no TR, affine, volumes or BIDS name.
+      ValueError: a cohort without events.
+    """
+    if isinstance(source, Cohort):
+        cohort = source
+    else:
+        data = part(source)
+        cohort, events = synthetic.load(data), events or _events_of(data)
+    if events is None:
+        raise ValueError("want events(subject, run) for a cohort; got none")
+    root = pathlib.Path(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise InputError(root, "something there already", "no such folder yet, or an empty one")
+    for run in cohort.runs:
+        _check(run)
+    root.parent.mkdir(parents=True, exist_ok=True)
+    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    try:
+        _write_study(partial, cohort, task, name)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # compression releases the interpreter
+            jobs = [
+                pool.submit(
+                    _write_run,
+                    partial,
+                    run,
+                    events(run.subject, run.name),
+                    task,
+                    sidecar=cohort.tr is None,
+                )
+                for run in cohort.runs
+            ]
+            for job in jobs:
+                job.result()
+        partial.chmod(0o755)
+        os.replace(partial, root)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return root
+
+
+def _events_of(data) -> Callable[[str, str], Blocks]:
+    return lambda subject, run: synthetic.events(data, subject, run)
+
+
+def _check(run: Run) -> None:
+    """A run must have what a BIDS data set needs."""
+    entities = [entity.partition("-") for entity in run.name.split("_")]
+    keys = [key for key, _, _ in entities]
+    named = all(value.isalnum() for _, _, value in entities) and keys in (["run"], ["ses", "run"])
+    if not named or not run.subject.isalnum():
+        found = f"subject {run.subject!r} run {run.name!r}"
+        raise InputError(place(run), found, 'names such as "01" and "run-01" or "ses-1_run-01"')
+    if run.frames.ndim != 4:
+        raise InputError(place(run), f"rows of shape {run.frames.shape[1:]}", "volumes [X, Y, Z]")
+    if run.tr is None or run.affine is None:
+        raise InputError(place(run), f"TR {run.tr}, affine {run.affine}", "both")
+
+
+def _write_study(root: pathlib.Path, cohort: Cohort, task: str, name: str) -> None:
+    """What stands at the top of a data set."""
+    description = {"Name": name, "BIDSVersion": BIDS_VERSION, "DatasetType": "raw"}
+    _write_json(root / "dataset_description.json", description)
+    subjects = sorted({run.subject for run in cohort.runs})
+    lines = ["participant_id", *(f"sub-{subject}" for subject in subjects)]
+    (root / "participants.tsv").write_text("\n".join(lines) + "\n")
+    text = README.format(name=name, subjects=len(subjects), runs=len(cohort.runs))
+    (root / "README").write_text(text)
+    if cohort.tr is not None:
+        _write_json(root / f"task-{task}_bold.json", _sidecar(task, cohort.tr))
+
+
+def _sidecar(task: str, tr: float) -> dict:
+    return {"TaskName": task, "RepetitionTime": tr}
+
+
+def _write_run(root: pathlib.Path, run: Run, blocks: Blocks, task: str, sidecar: bool) -> None:
+    """The image of a run and its events; its TR, where not all runs share one."""
+    session = [entity for entity in run.name.split("_") if entity.startswith("ses-")]
+    folder = root.joinpath(f"sub-{run.subject}", *session, "func")
+    folder.mkdir(parents=True, exist_ok=True)
+    entities = [f"sub-{run.subject}", *session, f"task-{task}", run.name.split("_")[-1]]
+    stem = "_".join(entities)
+    image = nib.Nifti1Image(np.moveaxis(run.frames, 0, -1), run.affine, dtype=run.frames.dtype)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_zooms((*image.header.get_zooms()[:3], run.tr))
+    image.header.set_slope_inter(run.slope, run.intercept)
+    nib.save(image, folder / f"{stem}_bold.nii.gz")
+    rows = [("onset", "duration", "trial_type"), *((f"{o:g}", f"{d:g}", k) for o, d, k in blocks)]
+    text = "".join("\t".join(row) + "\n" for row in rows)
+    (folder / f"{stem}_events.tsv").write_text(text)
+    if sidecar:
+        _write_json(folder / f"{stem}_bold.json", _sidecar(task, run.tr))
+
+
+def _write_json(path: pathlib.Path, content: dict) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")

@@ -1,0 +1,344 @@
+"""The simulated cohort: design, determinism, what its signal and noise are, and BIDS written."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import nibabel as nib
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from configs import common
+from emojax import alignment, anova, hyperalignment, masking, procrustes, sources
+from emojax.errors import InputError
+from emojax.sources import _design as design
+from emojax.sources import _simulation as simulation
+from emojax.sources import bids, synthetic
+from emojax.sources.store import Store
+from emojax.sources.write_bids import write_bids
+
+SMALL = synthetic.Settings(subjects=2, volumes=60, grid=(20, 20, 14))
+DEMO = synthetic.Settings(subjects=5, grid=(20, 20, 14))
+KEY = jax.random.key(3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A store that all tests share; the key of a run names all that it depends on."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture
+def make(folder):
+    return lambda settings=SMALL, **changed: synthetic.simulate(
+        settings._replace(**changed), Store(folder)
+    )
+
+
+@pytest.fixture
+def data(folder):
+    config = common.get_config()
+    config.data.store = str(folder)
+    config.data.progress = False
+    config.data.synthetic.update({"subjects": 2, "volumes": 60, "grid": (20, 20, 14)})
+    return config.data
+
+
+def labels_of(settings):
+    """Labels of every run of a design, and the runs, without simulating a volume."""
+    scans = design.scans(settings)
+    return [synthetic.labels(settings, scan) for scan in scans], scans
+
+
+def test_design_a_is_the_papers():
+    labels, scans = labels_of(synthetic.Settings())
+    assert len({scan.subject for scan in scans}) == 11
+    assert [scan.volumes for scan in scans] == 22 * [200]
+    assert all(np.bincount(label).tolist() == [100, 50, 50] for label in labels)
+    assert all((label == labels[0]).all() for label in labels[::2])  # in step over subjects
+    assert (labels[0] != labels[1]).any()  # not over runs
+
+
+def test_design_b_is_the_papers():
+    labels, scans = labels_of(synthetic.Settings(design="B"))
+    runs = np.bincount([scan.subject for scan in scans])
+    assert (len(runs), runs.sum(), set(runs.tolist())) == (22, 39, {1, 2, 3})
+    labels = np.concatenate(labels)
+    assert np.bincount(labels[labels >= 0]).tolist() == [1524, 1524]
+    assert (labels == -1).sum() > 3000  # rest is scanned, and has no label
+    assert len({scan.volumes for scan in scans}) > 2
+
+
+def test_independent_orders_differ_and_keep_the_counts():
+    labels, _ = labels_of(synthetic.Settings(order="independent"))
+    assert len({label.tobytes() for label in labels}) > 15
+    assert all(np.bincount(label).tolist() == [100, 50, 50] for label in labels)
+
+
+def test_a_shorter_run_starts_as_a_longer_one():
+    long, _ = labels_of(synthetic.Settings())
+    short, _ = labels_of(synthetic.Settings(volumes=90))
+    assert all((a[:90] == b).all() for a, b in zip(long, short, strict=True))
+
+
+def test_cohort(make):
+    cohort = make()
+    assert cohort.classes == ("rest", "neutral", "negative")
+    assert cohort.shape == (20, 20, 14) and len(cohort.labels) == 240
+    assert cohort.subjects == ("01", "02") and cohort.tr == 2.0
+    run = cohort.runs[0]
+    assert (run.name, run.frames.dtype, run.motion.shape) == ("run-01", np.int16, (60, 6))
+    assert isinstance(run.frames, np.memmap) and len(cohort.hashes) == 4
+    assert np.abs(np.linalg.det(run.affine)) == pytest.approx(192 * 192 * 132 / 5600)
+
+
+def test_same_seed_same_values_and_a_second_start_computes_nothing(make, tmp_path, monkeypatch):
+    first = make()
+    again = synthetic.simulate(SMALL, Store(tmp_path))
+    for a, b in zip(first.runs, again.runs, strict=True):
+        np.testing.assert_array_equal(a.frames, b.frames)
+    assert first.hashes == again.hashes
+    monkeypatch.delattr(simulation, "series")
+    np.testing.assert_array_equal(make().runs[0].motion, first.runs[0].motion)
+
+
+@pytest.mark.parametrize("changed", [{"seed": 1}, {"signal": 0.5}, {"null": True}])
+def test_what_changes_the_values(make, changed):
+    a, b = make(), make(**changed)
+    assert (a.runs[0].frames != b.runs[0].frames).any()
+    assert set(a.hashes.values()).isdisjoint(b.hashes.values())
+
+
+def test_a_subject_does_not_depend_on_how_many_there_are(make):
+    np.testing.assert_array_equal(make(subjects=3).runs[0].frames, make().runs[0].frames)
+
+
+def test_null_differs_by_the_response_alone(make):
+    """Where no pictures evoke a response, and in the air, the same noise to the last digit."""
+    cohort, null = make(), make(null=True)
+    a, b = (np.asarray(c.runs[0].frames, int) for c in (cohort, null))
+    places = simulation.places((20, 20, 14))
+    silent = np.asarray(simulation.bumps(places, simulation.REGIONS) < 1e-6).reshape(20, 20, 14)
+    assert (a[:, silent] == b[:, silent]).mean() > 0.999
+    assert (a[:, ~silent] != b[:, ~silent]).mean() > 0.2
+
+
+@pytest.mark.parametrize("grid", [(12, 12, 10), (20, 20, 14), (32, 32, 22)])
+def test_the_mask_is_the_brain(grid):
+    places = simulation.places(grid)
+    where = simulation.near_brain(grid)
+    size = np.divide(simulation.FIELD, grid)
+    mean = np.full(len(places), 10.0)
+    mean[where] += np.asarray(simulation.subject(KEY, KEY, places[where], size).mean)
+    true = mean > 0.4 * simulation.TISSUE
+    mask = masking.brain_mask(mean.reshape(grid)).ravel()
+    dice = 2 * (mask & true).sum() / (mask.sum() + true.sum())
+    assert dice > 0.9
+    assert 600 < mean[mask].mean() < 900
+
+
+def test_air_is_dark_and_no_voxel_constant(make):
+    frames = make().runs[0].frames
+    mask = masking.brain_mask(frames.mean(0))
+    kept, counts = masking.usable_voxels(frames)
+    assert kept.all() and counts.zero == 0
+    assert frames[:, ~mask].mean() < 0.1 * frames[:, mask].mean()
+    assert frames.min() >= 0 and frames.max() < 2500
+
+
+def test_hrf_has_area_one_and_peaks_at_five_seconds():
+    t = jnp.arange(0, 40, 0.01)
+    response = simulation.hrf(t)
+    assert float(response.sum()) * 0.01 == pytest.approx(1, abs=1e-3)
+    assert float(t[response.argmax()]) == pytest.approx(5, abs=0.1)
+    assert response.min() < 0
+
+
+def test_fields_are_smooth_with_mean_0_and_sd_1():
+    places = simulation.places((32, 32, 22))
+    field = np.asarray(simulation.fields(KEY, places, jnp.full(40, 20.0))).reshape(40, 32, 32, 22)
+    assert abs(field.mean()) < 0.05 and field.std() == pytest.approx(1, abs=0.05)
+    beside = (field[:, 1:] * field[:, :-1]).mean() / (field**2).mean()
+    assert beside == pytest.approx(np.exp(-(6.0**2) / (2 * 20.0**2)), abs=0.02)
+    far = (field[:, 12:] * field[:, :-12]).mean() / (field**2).mean()
+    assert abs(far) < 0.1
+
+
+@pytest.mark.parametrize("shared", [0.0, 0.35, 1.0])
+def test_mixing_is_orthogonal_and_nearer_to_the_identity_the_more_is_shared(shared):
+    q = np.asarray(simulation.mixing(KEY, 35, shared))
+    np.testing.assert_allclose(q @ q.T, np.eye(35), atol=1e-5)
+    assert np.trace(q) / 35 == pytest.approx({0.0: 0, 0.35: 0.55, 1.0: 1}[shared], abs=0.15)
+
+
+def test_noise_is_autoregressive_of_sd_1():
+    memory = jnp.array([0.0, 0.2, 0.35, 0.6])
+    x = np.asarray(simulation.autoregressive(KEY, memory, 20000))
+    np.testing.assert_allclose(x.std(0), 1, atol=0.05)
+    lag = (x[1:] * x[:-1]).mean(0) / (x**2).mean(0)
+    np.testing.assert_allclose(lag, memory, atol=0.03)
+
+
+def test_noise_of_a_run_is_that_of_a_3t_scanner(make):
+    """Median tSNR 40 to 90; autocorrelation, drift and task included, above that of the noise."""
+    frames = np.asarray(make(DEMO, null=True).runs[0].frames, np.float32)
+    mask = masking.brain_mask(frames.mean(0))
+    tsnr = frames.mean(0)[mask] / frames.std(0)[mask]
+    assert 40 < np.median(tsnr) < 90
+    x = frames[:, mask] - frames[:, mask].mean(0)
+    lag = (x[1:] * x[:-1]).sum(0) / (x**2).sum(0)
+    assert 0.35 < np.median(lag) < 0.8
+
+
+def test_responses_belong_to_pictures_not_to_places_in_the_run():
+    kind, block = np.repeat([0, -1, 1], 8), np.repeat([0, -1, 0], 8)
+    picture = np.tile(np.repeat([0, 1], 4), 3)
+    stimuli = simulation.Stimuli(kind, block, picture)
+    x = np.asarray(simulation.responses(KEY, KEY, stimuli))
+    order = np.r_[16:24, 8:16, 0:8]
+    y = simulation.responses(KEY, KEY, simulation.Stimuli(*(v[order] for v in stimuli)))
+    np.testing.assert_array_equal(y, x[order])
+    assert (x[8:16] == 0).all() and (x[0] == x[3]).all() and (x[3] != x[4]).any()
+
+
+def zscored(cohort, features):
+    out = np.empty_like(features)
+    for run in range(len(cohort.runs)):
+        rows = cohort.run_index == run
+        x = features[rows]
+        out[rows] = (x - x.mean(0)) / x.std(0)
+    return out
+
+
+def accuracies(cohort, voxels=100):
+    """Balanced accuracy of the last subject, without and with alignment by its other run."""
+    mask = masking.brain_mask(np.mean([run.frames.mean(0) for run in cohort.runs], 0))
+    x, y = zscored(cohort, cohort.features(mask)), cohort.labels
+    train = cohort.subject != cohort.subjects[-1]
+    best = np.asarray(anova.select_top(anova.f_scores(x[train], y[train], 3), voxels))
+    subjects = np.stack([x[cohort.subject == s][:, best] for s in cohort.subjects])
+    known, test, truth = subjects[:-1], subjects[-1], y[~train]
+    model = hyperalignment.fit(known)
+    aligned = np.asarray(hyperalignment.transform(model.mappings, known))
+    guess = np.empty((2, len(test)), int)
+    fits = [
+        LogisticRegression(C=0.01, class_weight="balanced").fit(rows.reshape(-1, voxels), y[train])
+        for rows in (known, aligned)
+    ]
+    guess[0] = fits[0].predict(test)
+    runs = np.split(np.arange(len(test)), 2)
+    for scored, other in zip(runs, runs[::-1], strict=True):
+        mapping = alignment.independent_runs(model, test[other], other)
+        guess[1, scored] = fits[1].predict(procrustes.transform(mapping, test[scored]))
+    return [np.mean([(g == k)[truth == k].mean() for k in range(3)]) for g in guess]
+
+
+def test_alignment_helps_and_null_is_chance(make):
+    none, aligned = accuracies(make(DEMO))
+    assert aligned > 0.6 and aligned > none + 0.1
+    assert np.allclose(accuracies(make(DEMO, null=True)), 1 / 3, atol=0.1)
+
+
+def test_load_reads_the_config(data, make):
+    cohort = sources.load(data)
+    np.testing.assert_array_equal(cohort.labels, make().labels)
+    data.subjects, data.runs = "2", "01"
+    part = sources.load(data)
+    assert [(run.subject, run.name) for run in part.runs] == [("02", "run-01")]
+    np.testing.assert_array_equal(part.runs[0].frames, cohort.runs[2].frames)
+
+
+def test_lag_and_dropped_volumes_apply(data):
+    data.drop_first, data.hrf_delay_s = 4, 7.0
+    cohort = sources.load(data)
+    assert cohort.frame.min() == 4
+    assert cohort.time[cohort.labels > 0].min() == 15 + 7
+
+
+def test_events_are_the_true_blocks(data):
+    blocks = synthetic.events(data, "01", "run-01")
+    assert [block.onset for block in blocks] == [15, 55, 95]
+    assert {block.duration for block in blocks} == {20}
+    assert {block.trial_type for block in blocks[:2]} == {"neutral", "negative"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seed", -1),
+        ("design", "C"),
+        ("subjects", 1),
+        ("subjects", 12),
+        ("volumes", 10),
+        ("grid", (64, 64)),
+        ("grid", (8, 64, 44)),
+        ("signal", -0.5),
+        ("order", "random"),
+    ],
+)
+def test_settings_out_of_range(name, value, tmp_path):
+    with pytest.raises(InputError, match=rf"data\.synthetic\.{name}: found .*; expected"):
+        synthetic.simulate(SMALL._replace(**{name: value}), Store(tmp_path))
+
+
+@pytest.mark.parametrize(("name", "value"), [("subjects", "09"), ("runs", "3")])
+def test_filters_name_what_exists(data, name, value):
+    data[name] = value
+    with pytest.raises(InputError, match=rf"data\.{name}: found '{value}'; expected some of .*01"):
+        sources.load(data)
+
+
+def test_written_bids_is_read_back(data, make, tmp_path):
+    root = write_bids(data, tmp_path / "study")
+    assert json.loads((root / "task-emotion_bold.json").read_text())["RepetitionTime"] == 2
+    image = nib.load(root / "sub-01/func/sub-01_task-emotion_run-01_bold.nii.gz")
+    assert image.get_data_dtype() == np.int16 and image.header.get_xyzt_units() == ("mm", "sec")
+    assert image.header.get_zooms()[3] == 2
+    again = bids.read(
+        root, Store(tmp_path / "store"), label_map="rest=;neutral=neutral;negative=negative"
+    )
+    cohort = make()
+    np.testing.assert_array_equal(again.labels, cohort.labels)
+    np.testing.assert_array_equal(again.volumes[:], cohort.volumes[:])
+    assert [run.name for run in again.runs] == [run.name for run in cohort.runs]
+    np.testing.assert_allclose(again.affine("01"), cohort.affine("01"), atol=1e-5)
+    assert list(tmp_path.glob(".study*")) == []
+
+
+def test_written_bids_keeps_scaling_and_sessions(make, tmp_path):
+    cohort = make()
+    runs = tuple(
+        dataclasses.replace(run, name=f"ses-1_{run.name}", slope=0.5, intercept=3.0)
+        for run in cohort.runs
+    )
+    cohort = dataclasses.replace(cohort, runs=runs)
+    root = write_bids(cohort, tmp_path / "study", events=lambda *_: [(15, 20, "a"), (55, 20, "b")])
+    again = bids.read(root, Store(tmp_path / "store"), label_map="a=a;b=b")
+    assert again.runs[0].name == "ses-1_run-01"
+    np.testing.assert_array_equal(again.runs[0].read([0, 5]), runs[0].read([0, 5]))
+
+
+def test_writing_refuses_a_folder_with_content_and_leaves_nothing_on_failure(make, tmp_path):
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="study: found something there already"):
+        write_bids(make(), tmp_path / "study", events=lambda *_: [])
+    with pytest.raises(ValueError, match="want events"):
+        write_bids(make(), tmp_path / "new")
+
+    def fails(subject, run):
+        raise RuntimeError(run)
+
+    with pytest.raises(RuntimeError, match="run-01"):
+        write_bids(make(), tmp_path / "new", events=fails)
+    assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
+def test_writing_names_the_run_that_does_not_fit(make, tmp_path):
+    cohort = make()
+    for changed, words in (({"name": "first"}, "names such as"), ({"tr": None}, "TR None")):
+        runs = (dataclasses.replace(cohort.runs[0], **changed), *cohort.runs[1:])
+        with pytest.raises(InputError, match=words):
+            write_bids(dataclasses.replace(cohort, runs=runs), tmp_path / "x", events=lambda *_: [])
