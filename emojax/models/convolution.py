@@ -7,7 +7,6 @@ convolution (and the matrix product). All are differentiated by jax as they stan
 """
 
 import functools
-import itertools
 import math
 from collections.abc import Sequence
 from typing import Literal
@@ -70,29 +69,28 @@ def _by_xla(x, kernel, strides, pads):
 
 def _on_cpu(x, kernel, strides, pads):
     """A matrix product of patches, or a 2D convolution of every plane with its neighbours."""
-    window = kernel.shape[:3]
+    window, channels = kernel.shape[:3], kernel.shape[-1]
     out = [
         (n + sum(pad) - k) // s + 1
         for n, pad, k, s in zip(x.shape[1:4], pads, window, strides, strict=True)
     ]
     # XLA's CPU convolutions are quick in single precision (and less) only.
-    gathered = 3 if math.prod(out) <= SMALL or x.dtype == jnp.float64 else 1
-    x = jnp.pad(x, ((0, 0), *pads[:gathered], *((0, 0),) * (4 - gathered)))
-    taps = [
-        functools.reduce(
-            lambda part, axis: _tap(part, axis, at[axis], out[axis], strides[axis]),
-            range(gathered),
-            x,
-        )
-        for at in itertools.product(*map(range, window[:gathered]))
-    ]
-    x = jnp.concatenate(taps, axis=-1)
-    if gathered == 3:
-        return x @ kernel.reshape(-1, kernel.shape[-1])
+    patches = math.prod(out) <= SMALL or x.dtype == jnp.float64
+    for axis in (2, 1, 0) if patches else (0,):  # taps along an axis go before the channels
+        x = _pad(x, axis, pads[axis], 0)
+        taps = (_tap(x, axis, at, out[axis], strides[axis]) for at in range(window[axis]))
+        x = jnp.concatenate(list(taps), axis=-1)
+    if patches:
+        return x @ kernel.reshape(-1, channels)
     planes = x.reshape(-1, *x.shape[2:])
-    kernel = jnp.moveaxis(kernel, 0, 2).reshape(*window[1:], -1, kernel.shape[-1])
+    kernel = jnp.moveaxis(kernel, 0, 2).reshape(*window[1:], -1, channels)
     y = _by_xla(planes, kernel, strides[1:], pads[1:])
     return y.reshape(-1, out[0], *y.shape[1:])
+
+
+def _pad(x, axis, widths, value):
+    """`x` with so many of `value` before and behind along spatial `axis`."""
+    return jnp.pad(x, [widths if a == axis + 1 else (0, 0) for a in range(5)], constant_values=value)
 
 
 def _tap(x, axis, start, count, stride):
@@ -116,8 +114,7 @@ def max_pool(
     pads = lax.padtype_to_pads(x.shape[1:4], (window,) * 3, (stride,) * 3, "SAME")
     for axis, pad in enumerate(pads):
         count = -(-x.shape[axis + 1] // stride)
-        widths = [pad if a == axis + 1 else (0, 0) for a in range(5)]
-        x = jnp.pad(x, widths, constant_values=-jnp.inf)
+        x = _pad(x, axis, pad, -jnp.inf)
         taps = [_tap(x, axis, start, count, stride) for start in range(window)]
         x = functools.reduce(jnp.maximum, taps)
     return x
