@@ -6,9 +6,50 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     """All keys; locked, so that a mistyped one fails."""
     config = ConfigDict()
+    config.experiment = "A"
     config.seed = 0
     config.data = _data()
+    config.null = False  # replace all values by autocorrelated noise: the noise floor
+    config.null_floor = True  # run the headline on such noise, too, and report it beside the result
+    config.protocols = "nested,last,paper"  # how epochs are chosen; nested is the headline
+    config.leaks = True  # break the gap between paper and nested down, one more training per leak
+    config.baselines = "SVM-linear,SVM-RBF,RF,XGB,LDA,MLP,MLP-modern,logistic"
+    config.units = "subject"  # what a fold leaves out: "subject" or "run"
+    config.mask = ConfigDict({"lower": 0.2, "upper": 0.85, "opening": 2})  # see masking.brain_mask
+    config.voxels = ConfigDict()
+    config.voxels.keep = 300
+    config.voxels.own = False  # each subject its own voxels, where columns do not correspond
+    config.voxels.centre = True  # within subject, for F-scores and regime none; the paper is silent
+    config.align = ConfigDict()
+    config.align.regimes = "independent_runs,group,transductive,none"  # the first is the headline
+    config.align.match = "time"  # rows that correspond: "time", or "class" means of each run
+    config.align.level2_iters = 1
+    config.balance = 200  # rows of each class and training subject, by bootstrap
+    config.model = ConfigDict()
+    config.model.conv_activation = ""  # as a key of cnn1d.ACTIVATIONS; "" is none
+    config.model.batch_norm = False
+    config.model.dropout = (0.25, 0.5)
+    config.train = _train()
     return config.lock()
+
+
+def _train() -> ConfigDict:
+    train = ConfigDict()
+    train.epochs = 5000
+    train.batch_size = 64
+    train.lr = 4.5e-3
+    train.adam = "keras"  # where epsilon is added: "keras" or "optax"
+    train.penalty = "l2"  # "l2" of all kernels (paper) or "l1" of the dense layers (authors' code)
+    train.penalty_factor = 5e-2
+    train.plateau = ConfigDict()
+    train.plateau.factor = 0.2
+    train.plateau.patience = 50  # epochs
+    train.plateau.min_delta = 1e-4
+    train.plateau.cooldown = 0  # epochs
+    train.plateau.min_lr = 1e-5
+    train.strategy = "auto"  # "loop" (CPU) or "scan" (folds side by side, epochs on the device)
+    train.checkpoint_epochs = 50  # epochs between checkpoints, and per dispatch of "scan"
+    return train
 
 
 def _data() -> ConfigDict:

@@ -100,9 +100,10 @@ class Cohort:
         """Shape of one volume: (X, Y, Z) or (voxels,).
 
         Raises:
-          InputError: subjects differ.
+          InputError: runs with labelled volumes differ.
         """
-        shapes = {run.frames.shape[1:]: run for run in self.runs}
+        runs = [self.runs[i] for i in np.unique(self.run_index)]
+        shapes = {run.frames.shape[1:]: run for run in runs}
         if len(shapes) > 1:
             found = ", ".join(f"{s} ({run.subject} {run.name})" for s, run in shapes.items())
             raise InputError(

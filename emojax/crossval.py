@@ -6,11 +6,12 @@ draw the same batches and noise. Measured figures: `benchmarks/results/folds_*.j
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from flax import struct
@@ -20,6 +21,7 @@ from emojax import training
 from emojax.training import Penalty, TrainState
 
 Strategy = Literal["loop", "scan"]
+CURVES = ("train_loss", "train_accuracy", "loss", "accuracy", "rate")  # of every epoch
 
 
 class Task(NamedTuple):
@@ -124,6 +126,7 @@ def default_strategy() -> Strategy:
     return "loop" if jax.default_backend() == "cpu" else "scan"
 
 
+@cache
 def compile_program(program: Program, strategy: Strategy) -> Program:
     """The same functions jitted: for one fold ("loop"), or for stacked folds ("scan").
 
@@ -183,3 +186,74 @@ def _mean(metrics):
 def stack(items):
     """Pytrees of one shape, stacked along a new axis 0."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *items)
+
+
+def fit(
+    program: Program,
+    keys: list[jax.Array],
+    tasks: list[Task],
+    tests: list[Float[jax.Array, "t *volume"]],
+    *,
+    epochs: int,
+    every: int,
+    strategy: Strategy,
+    load: Callable = lambda like: None,
+    save: Callable = lambda epoch, tree: None,
+    tick: Callable[[int], None] = lambda epochs: None,
+) -> dict[str, np.ndarray]:
+    """Trains folds from the start, or from where a checkpoint left them, to the end.
+
+    Args:
+      program: not compiled.
+      keys, tasks, tests: per fold; with "loop" a single fold.
+      epochs: in all.
+      every: epochs between calls of `save`, and per dispatch of "scan".
+      strategy: see the module.
+      load: (pytree of the right shapes) -> (epochs done, pytree) or None.
+      save: called with epochs done and the pytree.
+      tick: called with the number of fold epochs done since the last call.
+
+    Returns:
+      Stacked over folds: "last", "best" [folds, t, classes] probabilities of `tests`, "epoch"
+      [folds], and curves [folds, epochs].
+
+    Raises:
+      ValueError: several folds with "loop", or tests that cannot be stacked.
+    """
+    if strategy == "loop" and len(tasks) != 1:
+        raise ValueError(f"want one fold at a time with 'loop'; got {len(tasks)}")
+    compiled = compile_program(program, strategy)
+    single = strategy == "loop"
+    key, task, test = (x[0] if single else stack(x) for x in (keys, tasks, tests))
+    trial = compiled.init(key, task)
+    lead = () if single else (len(tasks),)
+    curves = {name: jnp.full((*lead, epochs), jnp.nan) for name in CURVES}
+    start = 0
+    if (found := load({"trial": trial, "curves": curves})) is not None:
+        start, (trial, curves) = found[0], (found[1]["trial"], found[1]["curves"])
+        tick(start * len(tasks))
+    for epoch in range(start, epochs, every):
+        count = min(every, epochs - epoch)
+        if single:
+            done = []
+            for _ in range(count):
+                trial, metrics = looped_epoch(compiled, trial, task)
+                done.append(metrics)
+                tick(1)
+            new = stack(done)
+        else:
+            trial, new = scanned_epochs(program, trial, task, epochs=count)
+            jax.block_until_ready(new)
+            tick(count * len(tasks))
+        for name in CURVES:
+            curves[name] = curves[name].at[..., epoch : epoch + count].set(new[name])
+        if epoch + count < epochs:
+            save(epoch + count, {"trial": trial, "curves": curves})
+    state, best = trial.state, trial.best
+    out = {
+        "last": jax.nn.softmax(compiled.predict(state.params, state.batch_stats, test)),
+        "best": jax.nn.softmax(compiled.predict(best.params, best.batch_stats, test)),
+        "epoch": best.epoch,
+        **curves,
+    }
+    return {name: np.asarray(x)[None] if single else np.asarray(x) for name, x in out.items()}

@@ -36,6 +36,7 @@ class Settings(NamedTuple):
     regime: str  # of `alignment.REGIMES`
     match: str = "time"  # rows that correspond between subjects: "time", or "class" means per run
     own_voxels: bool = False  # each subject its own voxels: where columns do not correspond
+    centre: bool = True  # each subject's voxels, for F-scores and where nothing is aligned
     level2_iters: int = 1
     cleaned: bool = False  # whole runs were cleaned before, the scored ones by themselves
 
@@ -114,8 +115,9 @@ def fold_features(
     chosen = {name: subjects[name].x[:, choose(name, None)] for name in template}
     rows, keys = _matched({name: subjects[name] for name in template}, chosen, settings)
     if settings.regime == "none" and not leaks.alignment:
-        aligned = chosen
-        held_out = _untouched(subjects, choose)
+        centre = centres(subjects, settings)
+        aligned = {name: x - x.mean(0) if centre else x for name, x in chosen.items()}
+        held_out = _unaligned(subjects, choose, centre)
     else:
         model = hyperalignment.fit(jnp.stack(rows), level2_iters=settings.level2_iters)
         if settings.regime == "group" and not leaks.alignment:
@@ -207,6 +209,7 @@ def _chooser(
         return np.asarray(anova.select_top(f, settings.keep))
 
     def state(x, y):
+        x = x - x.mean(0) if settings.centre else x
         empty = anova.init(x.shape[1], settings.num_classes, x.dtype)
         return anova.update(empty, x, y)
 
@@ -236,13 +239,25 @@ def _matched(subjects: Mapping[str, Subject], chosen, settings: Settings):
     return alignment.match_rows(list(chosen.values()), runs, labels)
 
 
-def _untouched(subjects, choose):
+def centres(subjects: Mapping[str, Subject], settings: Settings) -> bool:
+    """Whether voxels that are not aligned are centred: by each subject's other runs, as alignment
+    does, so that what rotation adds can be seen; not where subjects have a single run."""
+    several = all(np.unique(subject.run).size > 1 for subject in subjects.values())
+    return settings.centre and settings.regime == "none" and several
+
+
+def _unaligned(subjects, choose, centre: bool):
+    """held_out(name) -> its voxels, run by run without a look at the run itself."""
+
     def held_out(name):
         subject = subjects[name]
         out = np.empty((len(subject.y), len(choose(name, None))), np.float32)
         for run in np.unique(subject.run):
             here = subject.run == run
-            out[here] = subject.x[here][:, choose(name, run)]
+            columns = choose(name, run)
+            out[here] = subject.x[here][:, columns]
+            if centre:
+                out[here] -= subject.x[~here][:, columns].mean(0)
         return out
 
     return held_out
@@ -315,7 +330,8 @@ def _seen(subjects, fold: Fold, settings: Settings, leaks: Leaks):
     common |= Provenance.of("network", n, values=train, labels=train)
     monitored = rows_of([fold.monitor])
     common |= Provenance.of("epoch choice", n, values=monitored, labels=monitored)
-    per_run = settings.own_voxels or settings.regime == "independent_runs"
+    centre = centres(subjects, settings)
+    per_run = settings.own_voxels or settings.regime == "independent_runs" or centre
     for run in np.unique(test.run) if per_run and not leaks.alignment else [None]:
         scored = test.rows if run is None else test.rows[test.run == run]
         others = test.rows if run is None else test.rows[test.run != run]
@@ -330,6 +346,8 @@ def _seen(subjects, fold: Fold, settings: Settings, leaks: Leaks):
         else:
             fitted = train if settings.regime == "group" else []
         seen |= Provenance.of("alignment", n, values=fitted, labels=fitted if by_class else None)
+        if centre:
+            seen |= Provenance.of("centring", n, values=own)
         if settings.cleaned:
             seen |= Provenance.of("cleaning", n, values=scored)
         yield scored, seen

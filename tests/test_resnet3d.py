@@ -22,13 +22,22 @@ LEAVES = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_varia
 TINY = (2, 16, 16, 12)
 
 
+STATISTICS = {"mean": "moving_mean", "var": "moving_variance"}
+
+
+@functools.cache
+def load_recipe(path):
+    spec = importlib.util.spec_from_file_location("recipe", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.weights = functools.lru_cache(2)(module.weights)
+    return module
+
+
 @pytest.fixture
 def recipe(shared):
     """The module that makes the weights and inputs of the goldens."""
-    spec = importlib.util.spec_from_file_location("recipe", shared("golden/keras/recipe.py"))
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_recipe(shared("golden/keras/recipe.py"))
 
 
 def flat(tree, separator="/"):
@@ -91,9 +100,7 @@ def test_parameters_are_those_of_keras(name, recipe, shared):
         group = "batch_stats" if kind.startswith("moving") else "params"
         want[f"{group}/{path}/{LEAVES.get(kind, kind)}"] = shape
     assert {path: leaf.shape for path, leaf in flat(shapes).items()} == want
-    count = {
-        group: sum(leaf.size for leaf in jax.tree.leaves(shapes[group])) for group in shapes
-    }
+    count = {group: sum(leaf.size for leaf in jax.tree.leaves(shapes[group])) for group in shapes}
     assert count["params"] == manifest["models"][name]["trainable_params"]
     assert count["batch_stats"] == manifest["models"][name]["non_trainable_params"]
 
@@ -112,40 +119,148 @@ def train_step(model, variables, x, y):
     return jax.value_and_grad(loss_fn, has_aux=True)(variables["params"])
 
 
-def check_training(recipe, shared, name, model, dtype, rtol):
+@pytest.mark.parametrize(
+    "name", ["small_bottleneck", pytest.param("resnet18", marks=pytest.mark.slow)]
+)
+def test_training_step_matches_keras(name, recipe, shared, dtype):
+    if name == "resnet18" and dtype == np.float64:
+        pytest.skip("the full shape is checked in single precision")
+    # Keras' own float32 gradients of resnet18 are 9e-3 from its float64 ones, where ReLUs flip.
+    rtol = 2e-11 if dtype == np.float64 else {"small_bottleneck": 1e-4, "resnet18": 2e-2}[name]
     golden = np.load(shared("golden/keras/train_step_golden.npz"))
     report = json.loads(shared("golden/keras/train_step_manifest.json").read_text())[name]["f64"]
-    x, y = recipe.resnet_train_batch(recipe.RESNET_SPEC[name][2])
-    variables = tree(recipe.weights(name), dtype)
+    blocks = recipe.RESNET_SPEC[name][1]
+    model = ResNet3D(2, tuple(blocks), name != "resnet18", dtype=dtype, param_dtype=dtype)
+    x, y = (a.astype(dtype) for a in recipe.resnet_train_batch(recipe.RESNET_SPEC[name][2]))
     step = jax.jit(functools.partial(train_step, model))
-    (loss, (logits, statistics, penalty)), grads = step(variables, x.astype(dtype), y.astype(dtype))
+    (loss, (logits, statistics, penalty)), grads = step(tree(recipe.weights(name), dtype), x, y)
+
     want = report["train_mode_before"]
-    np.testing.assert_allclose(logits, want["logits"], rtol=0, atol=rtol)
-    rounding = max(rtol, 2e-7)  # Keras rounded its loss to float32
+    np.testing.assert_allclose(logits, want["logits"], rtol=0, atol=min(rtol, 1e-4))
+    rounding = max(min(rtol, 1e-5), 2e-7)  # Keras rounded its loss to float32
     np.testing.assert_allclose([loss, penalty], [want["total"], want["reg"]], rtol=rounding)
-    statistics, grads = flat(statistics, "."), flat(grads)
-    for key, got in statistics.items():
+    for key, got in flat(statistics, ".").items():
         path, leaf = key.rsplit(".", 1)
-        expected = golden[f"{name}/f64/{path}.{ {'mean': 'moving_mean', 'var': 'moving_variance'}[leaf] }"]
-        np.testing.assert_allclose(got, expected, rtol=0, atol=rtol * np.abs(expected).max())
-    checked = 0
-    for tensor in report["tensors"]:
+        want = golden[f"{name}/f64/{path}.{STATISTICS[leaf]}"]
+        # Keras rounded its momentum to float32
+        np.testing.assert_allclose(got, want, rtol=0, atol=min(max(rtol, 1e-8), 1e-5))
+    check_gradients(flat(grads), report["tensors"], rtol)
+
+
+def check_gradients(grads, tensors, rtol):
+    checked = set()
+    for tensor in tensors:
         path, kind = tensor["path"].rsplit("/", 1)
-        if not tensor["trainable"] or (kind == "bias" and path != "head/dense"):
-            continue  # a convolution's bias has no gradient: a batch norm follows
-        got = np.asarray(grads[f"{path}/{LEAVES.get(kind, kind)}"])
-        norm = tensor["grad_norm"]
-        np.testing.assert_allclose(np.linalg.norm(got), norm, rtol=rtol)
-        np.testing.assert_allclose(
-            got.ravel()[:8], tensor["grad_first8"][: got.size], rtol=0, atol=rtol * norm
-        )
-        checked += 1
-    assert checked == len(grads) - sum(path.endswith("bias") for path in grads) + sum(
-        "bn" in path and path.endswith("bias") for path in grads
-    ) + 1
+        got = grads.get(key := f"{path}/{LEAVES.get(kind, kind)}")
+        if got is None or tensor["grad_norm"] < 1e-9:
+            continue  # a statistic, or the bias of a convolution: a batch norm takes it away
+        atol = rtol * tensor["grad_norm"]
+        np.testing.assert_allclose(np.linalg.norm(got), tensor["grad_norm"], rtol=rtol)
+        first = np.ravel(got)[:8]
+        np.testing.assert_allclose(first, tensor["grad_first8"][: len(first)], rtol=0, atol=atol)
+        checked.add(key)
+    biases = {key for key in grads if key.endswith(("/bias",)) and "/bn" not in key}
+    assert set(grads) - checked == biases - {"head/dense/bias"}
 
 
-def test_training_step_matches_keras(recipe, shared, dtype):
-    rtol = 1e-4 if dtype == np.float32 else 2e-11
-    model = SMALL["small_bottleneck"](num_classes=2, dtype=dtype, param_dtype=dtype)
-    check_training(recipe, shared, "small_bottleneck", model, dtype, rtol)
+def test_initial_parameters(x64):
+    _, variables, _ = tiny(param_dtype=np.float64)
+    for key, leaf in flat(variables).items():
+        if key.endswith("kernel"):
+            unit = np.sqrt(2 / np.prod(leaf.shape[:-1]))
+            assert np.abs(leaf).max() / unit <= 2.2737  # two sigma of the untruncated normal
+            if leaf.size > 5000:
+                np.testing.assert_allclose(np.std(leaf) / unit, 1, rtol=0.03)
+        else:
+            assert (leaf == (1 if key.endswith(("scale", "var")) else 0)).all()
+
+
+def test_volumes_do_not_meet_in_inference():
+    model, variables, x = tiny()
+    apply = jax.jit(functools.partial(model.apply, features=True))
+    logits, features = apply(variables, x)
+    assert logits.shape == (2, 2) and features.shape == (2, 4 * 8 * 16)
+    for i in range(len(x)):
+        one = apply(variables, x[i : i + 1, ..., None])  # the channel axis may be given
+        np.testing.assert_allclose(one[0][0], logits[i], atol=1e-5)
+        np.testing.assert_allclose(one[1][0], features[i], atol=1e-5)
+
+
+def test_remat_and_vmap_change_nothing():
+    model, variables, x = tiny()
+    y = jnp.eye(2)
+    plain, again = (
+        jax.jit(functools.partial(train_step, m))(variables, x, y)
+        for m in (model, model.copy(remat=True))
+    )
+    jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4), plain, again)
+
+    def loss(variables, x):
+        return train_step(model, variables, x, y)[0][0]
+
+    two = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf * 1.1]), variables)
+    got = jax.jit(jax.vmap(loss))(two, jnp.stack([x, x[::-1]]))
+    np.testing.assert_allclose(got[0], plain[0][0], rtol=1e-5)
+    second = jax.tree.map(lambda leaf: leaf[1], two)
+    np.testing.assert_allclose(got[1], jax.jit(loss)(second, x[::-1]), rtol=1e-5)
+
+
+def test_bfloat16_computes_short_and_keeps_long():
+    model, variables, x = tiny(head_features=8)
+    short = model.copy(dtype=jnp.bfloat16)
+    want, (logits, features) = (
+        jax.jit(functools.partial(m.apply, features=True))(variables, x) for m in (model, short)
+    )
+    assert logits.dtype == features.dtype == jnp.float32
+    np.testing.assert_allclose(logits, want[0], atol=0.1)
+    np.testing.assert_allclose(features, want[1], atol=0.1)
+    (_, (_, statistics, _)), grads = jax.jit(functools.partial(train_step, short))(
+        variables, x, jnp.eye(2)
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves((statistics, grads))} == {np.dtype("float32")}
+
+
+def test_head_features_add_a_layer():
+    shapes = jax.eval_shape(
+        resnet3d.resnet50(3, head_features=1000).init, jax.random.key(0), jnp.zeros((1, 64, 64, 44))
+    )
+    head = {key: leaf.shape for key, leaf in flat(shapes["params"]["head"]).items()}
+    assert head == {
+        "features/kernel": (2048, 1000),
+        "features/bias": (1000,),
+        "dense/kernel": (1000, 3),
+        "dense/bias": (3,),
+    }
+
+
+def test_penalty_by_hand():
+    params = {
+        "stem": {"conv": {"kernel": jnp.array([1.0, 2]), "bias": jnp.array([9.0])}},
+        "stage1": {"block1": {"shortcut": {"kernel": jnp.array([3.0]), "bias": jnp.array([9.0])}}},
+        "final": {"bn": {"scale": jnp.array([9.0]), "bias": jnp.array([9.0])}},
+        "head": {"dense": {"kernel": jnp.array([-4.0]), "bias": jnp.array([9.0])}},
+    }
+    np.testing.assert_allclose(resnet3d.l2(params, 0.1), 0.1 * (1 + 4 + 9 + 16))
+    np.testing.assert_allclose(jax.jit(resnet3d.l2)(params, 0.1, 0.5), 0.1 * 21 + 0.5 * 9)
+    grad = jax.grad(resnet3d.l2)(params, 0.1, 0.0)
+    assert grad["head"]["dense"] == {"kernel": -0.8, "bias": 0}
+    assert grad["stage1"]["block1"]["shortcut"]["kernel"] == 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((64, 64, 44), r"want volumes \[batch, x, y, z\] .* got \(64, 64, 44\)"),
+        ((1, 64, 64, 44, 2), r"got \(1, 64, 64, 44, 2\)"),
+        ((1, 64, 64, 8), r"at least 9 voxels along each axis.* got volumes of \(64, 64, 8\)"),
+    ],
+)
+def test_says_what_is_wrong_with_volumes(shape, message):
+    with pytest.raises(ValueError, match=message):
+        jax.eval_shape(resnet3d.resnet18(2).init, jax.random.key(0), jnp.zeros(shape))
+
+
+def test_the_smallest_volume():
+    model = SMALL["small_basic"](num_classes=2, width=4)
+    x = jnp.zeros((1, 9, 9, 9))
+    assert jnp.isfinite(jax.jit(model.init_with_output)(jax.random.key(0), x)[0]).all()

@@ -90,7 +90,9 @@ def _on_cpu(x, kernel, strides, pads):
 
 def _pad(x, axis, widths, value):
     """`x` with so many of `value` before and behind along spatial `axis`."""
-    return jnp.pad(x, [widths if a == axis + 1 else (0, 0) for a in range(5)], constant_values=value)
+    return jnp.pad(
+        x, [widths if a == axis + 1 else (0, 0) for a in range(5)], constant_values=value
+    )
 
 
 def _tap(x, axis, start, count, stride):

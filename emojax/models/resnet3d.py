@@ -198,7 +198,6 @@ def _volumes(x):
     return x[..., None] if x.ndim == 4 else x
 
 
-
 def resnet18(num_classes: int, **options) -> ResNet3D:
     """18 layers, 33.2 M parameters; `options` are the fields of `ResNet3D` from `width` on.
 

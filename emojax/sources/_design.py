@@ -13,7 +13,7 @@ ORDERS = ("shared", "independent")
 KINDS = ("neutral", "negative")
 CLASSES = {"A": ("rest", *KINDS), "B": KINDS}
 START, CYCLE = 15.0, 40.0  # s: first picture block, and from one to the next
-SMALLEST = (12, 12, 10)  # voxels; smaller brains have no inside
+SMALLEST = (16, 16, 12)  # voxels; smaller brains have no inside
 
 # Volumes of each run of each subject; of A the subjects with two runs.
 RUNS = (

@@ -12,19 +12,23 @@ What is realistic, with the figures that set it:
   voxels. A block and every picture have responses of their own, and subjects fluctuate by
   themselves in the same dimensions.
 * Haemodynamics: the canonical response of SPM (Friston et al., NeuroImage 7, 1998).
-* Noise: temporal SNR of about 60 in the brain, where it levels off at 3 T and 3 mm (Triantafyllou
-  et al., NeuroImage 26, 2005; Murphy et al., NeuroImage 34, 2007, work with 50); AR(1) with
-  coefficients of 0.35 +- 0.08 that vary smoothly in space (Woolrich et al., NeuroImage 14, 2001,
-  show that they do); slow drift; networks; a global pulse; movement whose rest after realignment
-  is seen at edges, with jerks in 1 % of volumes that darken the volume (Power et al., NeuroImage
-  59, 2012). Magnitudes are Rician, air is dark.
+* Noise: median temporal SNR of about 50 in the brain, drift included (50 at 3 T: Murphy et al.,
+  NeuroImage 34, 2007; noise at 3 T and 3 mm is largely physiological and so goes with the signal:
+  Triantafyllou et al., NeuroImage 26, 2005). AR(1) with coefficients of 0.35 +- 0.08 that vary
+  smoothly in space (that they vary with tissue: Woolrich et al., NeuroImage 14, 2001; the figure is
+  a choice). Slow drift, networks, a global pulse. What realignment leaves of movement shows at
+  edges; in 1 % of volumes a jerk darkens the volume (Power et al., NeuroImage 59, 2012). Magnitudes
+  are Rician, air is dark.
 
 What is not: brains are ellipsoids without folds, so that noise and topography do not follow a
 cortex; the response is linear and the same in all places, subjects and sessions, without
 habituation; regions and their strengths are round guesses; no respiration or heartbeat of its own
-frequency, no slice timing, no distortion; patients and controls do not differ. The strength of
-signal 1 is set so that accuracies resemble the paper's, it was not measured: a figure from this
-cohort says that a pipeline works, never how well real emotions are decoded.
+frequency, no slice timing, no distortion; patients and controls do not differ.
+
+The strength of signal 1 was set, not measured on people: leaving one subject out of A, a logistic
+regression on 300 voxels has a balanced accuracy of 0.48 on voxels as they are and 0.78 after
+hyperalignment by the other run, and of 0.37 and 0.34 without a response (chance 0.33; seed 0, full
+size). A figure from this cohort says that a pipeline works, never how well emotions are decoded.
 """
 
 import functools

@@ -1,0 +1,102 @@
+"""What a run leaves on disk so that it can go on after a kill; the only import of orbax.
+
+A workdir belongs to one configuration. Finished trainings are `done/<name>.npz`; the one under way
+is an orbax checkpoint in `training/`. Both appear whole or not at all.
+"""
+
+import json
+import os
+import pathlib
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+
+from emojax.errors import InputError
+
+
+def claim(workdir: str | os.PathLike, config: dict[str, Any]) -> pathlib.Path:
+    """Makes the workdir, or recognises it as this configuration's.
+
+    Args:
+      workdir: a folder.
+      config: plain data; written as config.json.
+
+    Returns:
+      Its absolute path.
+
+    Raises:
+      InputError: it belongs to another configuration, or to something else.
+    """
+    workdir = pathlib.Path(workdir).absolute()
+    path = workdir / "config.json"
+    plain = json.loads(json.dumps(config))
+    if path.exists():
+        other = json.loads(path.read_text())
+        for key in sorted(other.keys() | plain.keys()):
+            if other.get(key) != plain.get(key):
+                found = f"a run with {key}={other.get(key)!r}"
+                raise InputError(workdir, found, f"{key}={plain.get(key)!r}, or another --workdir")
+    elif workdir.exists() and any(workdir.iterdir()):
+        raise InputError(workdir, "files of something else", "an empty or new folder as --workdir")
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_whole(path, json.dumps(plain, indent=1))
+    return workdir
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a file under a temporary name and renames it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+class Progress:
+    """Finished and unfinished trainings of one workdir."""
+
+    def __init__(self, workdir: pathlib.Path):
+        """Args: the claimed workdir."""
+        self._done = workdir / "done"
+        self._training = workdir / "training"
+        self._done.mkdir(exist_ok=True)
+
+    def done(self, name: str) -> dict[str, np.ndarray] | None:
+        """Arrays of a finished training, or None."""
+        path = self._done / f"{name}.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def finish(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        """Keeps the arrays of a finished training and drops its checkpoint."""
+        path = self._done / f"{name}.npz"
+        partial = path.with_suffix(".partial")
+        with open(partial, "wb") as file:
+            np.savez(file, **arrays)
+        os.replace(partial, path)
+        shutil.rmtree(self._training / name, ignore_errors=True)
+
+    def load(self, name: str, like: Any) -> tuple[int, Any] | None:
+        """(epochs done, pytree as `like`) of a training under way, or None."""
+        if not (self._training / name).exists():
+            return None
+        with ocp.training.Checkpointer(self._training / name) as checkpoints:
+            if checkpoints.latest is None:
+                return None
+            epoch = checkpoints.latest.step
+            return epoch, checkpoints.load(epoch, jax.tree.map(_abstract, like))
+
+    def save(self, name: str, epoch: int, tree: Any) -> None:
+        """Keeps the state after some epochs; the one before is removed once this is whole."""
+        policy = ocp.training.preservation_policies.LatestN(1)
+        with ocp.training.Checkpointer(
+            self._training / name, preservation_policy=policy
+        ) as checkpoints:
+            checkpoints.save(epoch, tree)
+
+
+def _abstract(leaf):
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
