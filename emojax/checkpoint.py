@@ -4,10 +4,12 @@ A workdir belongs to one configuration. Finished trainings are `done/<name>.npz`
 is an orbax checkpoint in `training/`. Both appear whole or not at all.
 """
 
+import contextlib
 import json
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -42,15 +44,20 @@ def claim(workdir: str | os.PathLike, config: dict[str, Any]) -> pathlib.Path:
     elif workdir.exists() and any(workdir.iterdir()):
         raise InputError(workdir, "files of something else", "an empty or new folder as --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(plain, indent=1))
+    with whole(path) as partial:
+        partial.write_text(json.dumps(plain, indent=1))
     return workdir
 
 
-def write_whole(path: pathlib.Path, text: str) -> None:
-    """Writes a file under a temporary name and renames it."""
+@contextlib.contextmanager
+def whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A temporary name to write to; renamed to `path` at the end, removed on any failure."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 class Progress:
@@ -73,10 +80,8 @@ class Progress:
     def finish(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps the arrays of a finished training and drops its checkpoint."""
         path = self._done / f"{name}.npz"
-        partial = path.with_suffix(".partial")
-        with open(partial, "wb") as file:
+        with whole(path) as partial, open(partial, "wb") as file:
             np.savez(file, **arrays)
-        os.replace(partial, path)
         shutil.rmtree(self._training / name, ignore_errors=True)
 
     def load(self, name: str, like: Any) -> tuple[int, Any] | None:

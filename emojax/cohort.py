@@ -89,6 +89,7 @@ class Cohort:
     run_index: Int[np.ndarray, " n"]  # int32, index into `runs`: unique over subjects
     frame: Int[np.ndarray, " n"]  # int32, place of the volume in its run, from 0
     masks: Mapping[str, Bool[np.ndarray, "X Y Z"]] = dataclasses.field(default_factory=dict)
+    prior: tuple[str, ...] = ()  # steps that saw all of these values before they were read
 
     @property
     def volumes(self) -> Volumes:

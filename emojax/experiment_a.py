@@ -14,7 +14,18 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from emojax import baselines, checkpoint, crossval, features, folds, report, results, sources, study
+from emojax import (
+    baselines,
+    checkpoint,
+    counts,
+    crossval,
+    features,
+    folds,
+    report,
+    results,
+    sources,
+    study,
+)
 from emojax.cohort import Cohort
 from emojax.errors import InputError
 from emojax.features import FoldFeatures
@@ -42,10 +53,11 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
         config.data.store = str(folder.parent / "store")
     with _timed(seconds, "reading"):
         cohort = sources.load(config)
-    report.counts(console, folder, cohort)
+    counts.show(console, cohort)
+    counts.write(folder, cohort)
     if only_data:
         return
-    wanted = folds.variants(config, len(cohort.classes))
+    wanted = folds.variants(config, len(cohort.classes), cohort.prior)
     with _timed(seconds, "masks"):
         data = study.load(config, cohort)
         noise = study.noise_like(jax.random.key(config.seed), data.subjects)

@@ -38,7 +38,7 @@ class Settings(NamedTuple):
     own_voxels: bool = False  # each subject its own voxels: where columns do not correspond
     centre: bool = True  # each subject's voxels, for F-scores and where nothing is aligned
     level2_iters: int = 1
-    cleaned: bool = False  # whole runs were cleaned before, the scored ones by themselves
+    prior: tuple[str, ...] = ()  # steps that saw every value before: cleaning of whole runs
 
 
 class Leaks(NamedTuple):
@@ -179,7 +179,7 @@ def score_check(
     Raises:
       LeakageError: a step of a strict protocol saw a scored volume or label.
     """
-    allow = {"cleaning": "transductive"}
+    allow = dict.fromkeys(settings.prior, "transductive")
     if settings.regime == "transductive":
         allow["alignment"] = "transductive"
     elif settings.match == "class":
@@ -348,6 +348,6 @@ def _seen(subjects, fold: Fold, settings: Settings, leaks: Leaks):
         seen |= Provenance.of("alignment", n, values=fitted, labels=fitted if by_class else None)
         if centre:
             seen |= Provenance.of("centring", n, values=own)
-        if settings.cleaned:
-            seen |= Provenance.of("cleaning", n, values=scored)
+        for step in settings.prior:
+            seen |= Provenance.of(step, n, values=everybody)
         yield scored, seen

@@ -1,7 +1,7 @@
 """What Experiment A trains: its variants, networks and folds; `experiment_a.py` tells the story."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,7 +28,7 @@ class Variant(NamedTuple):
     on_test: bool  # epoch and rate follow the test subject: the published procedure
 
 
-def variants(config, num_classes: int) -> list[Variant]:
+def variants(config, num_classes: int, prior: Sequence[str] = ()) -> list[Variant]:
     """The trainings that the protocols, regimes and leaks of a config need; the headline first.
 
     Raises:
@@ -43,7 +43,6 @@ def variants(config, num_classes: int) -> list[Variant]:
         for value in values or ("",):
             if value not in known:
                 raise InputError(key, repr(value), f"one or more of {', '.join(known)}")
-    cleaned = bool(config.data.detrend or config.data.zscore or config.data.motion)
     settings = Settings(
         config.voxels.keep,
         num_classes,
@@ -52,7 +51,7 @@ def variants(config, num_classes: int) -> list[Variant]:
         config.voxels.own,
         config.voxels.centre,
         config.align.level2_iters,
-        cleaned,
+        tuple(prior),
     )
     strict, all_see = Leaks(), Leaks(voxels=not config.voxels.own, alignment=True)
     out = [Variant(regimes[0], settings, strict, False)]

@@ -11,7 +11,7 @@ from jax import lax
 
 from emojax.models.convolution import conv3d, max_pool
 
-# volume, channels in and out, window, stride: the stem, both sides of SMALL, even sizes, subsampling
+# Volume, channels in and out, window, stride: the stem, both sides of SMALL, subsampling.
 CASES = [
     ((16, 14, 11), 1, 8, 7, 2),
     ((9, 8, 7), 5, 6, 3, 1),
@@ -50,12 +50,8 @@ def value_and_gradients(convolve, x, kernel):
     return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
 
-@pytest.mark.parametrize("padding", ["SAME", "VALID"])
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_values_and_gradients_are_those_of_xla(case, padding, dtype):
+def check(case, padding, dtype):
     *shape, window, stride = case
-    if padding == "VALID" and min(shape[0]) < window:
-        pytest.skip("the kernel is larger than the volume")
     x, kernel = make_data(*shape, window, dtype)
     options = {"strides": (stride,) * 3, "padding": padding}
     got, want = (
@@ -64,6 +60,16 @@ def test_values_and_gradients_are_those_of_xla(case, padding, dtype):
     )
     for one, other in zip(got, want, strict=True):
         close(one, other, dtype)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_values_and_gradients_are_those_of_xla(case, dtype):
+    check(case, "SAME", dtype)
+
+
+@pytest.mark.parametrize("case", CASES[1:4], ids=str)
+def test_without_padding(case):
+    check(case, "VALID", np.dtype("float32"))
 
 
 def test_strides_and_windows_may_differ_between_axes():
@@ -123,8 +129,9 @@ def test_pads_as_keras(shared):
     for stage in json.loads(shared("golden/keras/padding.json").read_text())["stages"]:
         if stage["model"] != "resnet50" or stage["op"] != "Conv3D":
             continue
-        x = jax.random.normal(jax.random.key(0), (1, *stage["in_dims"], 1))
-        kernel = jax.random.normal(jax.random.key(1), (*stage["kernel"], 1, 1))
+        rng = np.random.default_rng(0)
+        x = jnp.asarray(rng.normal(size=(1, *stage["in_dims"], 1)), "float32")
+        kernel = jnp.asarray(rng.normal(size=(*stage["kernel"], 1, 1)), "float32")
         pads = list(zip(stage["pad_before"], stage["pad_after"], strict=True))
         got = conv3d(x, kernel, stage["strides"], stage["keras_padding"].upper())
         assert list(got.shape[1:4]) == stage["out_dims"], stage["path"]

@@ -133,7 +133,7 @@ def test_monitoring_the_test_subject_is_a_leak():
 
 
 def test_cleaning_of_scored_runs_is_reported():
-    settings = SETTINGS._replace(cleaned=True)
+    settings = SETTINGS._replace(prior=("cleaning",))
     got = features.fold_features(SUBJECTS, FOLD, settings)
     assert features.score_check(got, SUBJECT_OF_ROW, settings, "nested") == {"cleaning": 48}
 

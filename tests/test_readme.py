@@ -1,4 +1,4 @@
-"""What the README prints is what a reader gets. (.ci/run executes its bash blocks by line.)"""
+"""What the README and docs print is what a reader gets. (.ci/run executes the bash blocks.)"""
 
 import contextlib
 import io
@@ -12,19 +12,20 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, flags=re.DOTALL)
+FUNCTIONS = (ROOT / "docs" / "functions.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", FUNCTIONS, flags=re.DOTALL)
 NUMBER = r"-?\d+\.\d+"
 
 
 def test_every_python_block_has_its_output():
-    assert len(EXAMPLES) == README.count("```python") >= 8
+    assert len(EXAMPLES) == FUNCTIONS.count("```python") >= 8
 
 
 @pytest.mark.parametrize("code, want", EXAMPLES, ids=[f"block{i}" for i in range(len(EXAMPLES))])
-def test_block_prints_what_the_readme_says(code, want):
+def test_block_prints_what_the_docs_say(code, want):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+        exec(compile(code, "docs/functions.md", "exec"), {"__name__": "__main__"})
     assert out.getvalue() == want
 
 

@@ -4,6 +4,11 @@ XLA's own 3D convolution and the gradient of its max pooling are slow on CPUs. T
 voxel becomes a matrix product, larger ones a 2D convolution that finds the taps along the first
 axis as channels, and a map of few voxels is gathered and multiplied. Other platforms get XLA's 3D
 convolution (and the matrix product). All are differentiated by jax as they stand.
+
+Measured on two shared cores of an AMD EPYC (Zen 4), float32, the least of several runs, in ms,
+against XLA's own operation: stem 7x7x7 at 64x64x44 11 / 83; 3x3x3 at 16x16x11x64 6.6 / 13; max
+pool at 32x32x22x64 0.8 / 3.4, its gradient 3.2 / 57; forward pass of ResNet-50, all 3D convolutions
+as planes or patches, 92 / 632 at batch 1 and 708 / 2499 at batch 8.
 """
 
 import functools

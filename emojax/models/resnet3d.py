@@ -1,10 +1,11 @@
 """The 3D residual networks of Experiment B: one volume in, one logit per class out.
 
-Residual blocks are pre-activated (batch norm, ReLU, convolution). Parameters are named by structure:
-stem/conv, stem/bn, stage1/block1/conv1, .../bn2, .../shortcut, final/bn, head/dense.
+Residual blocks are pre-activated (batch norm, ReLU, convolution). Parameters are named by
+structure: stem/conv, stem/bn, stage1/block1/conv1, .../bn2, .../shortcut, final/bn, head/dense.
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,11 @@ from emojax.models.convolution import conv3d, max_pool
 
 MINIMUM = 9  # voxels along an axis: of 8, stage 2 would see but one
 _init = nn.initializers.he_normal()  # truncated at two sigma, as Keras'
+
+
+def _init_kernel(key, shape, dtype):
+    """`_init` of a matrix: XLA's CPU compiles a draw of five axes ten times as long."""
+    return _init(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
 
 class _Layer(nn.Module):
@@ -47,7 +53,7 @@ class _Conv(nn.Module):
     @nn.compact
     def __call__(self, x):
         shape = (*(self.window,) * 3, x.shape[-1], self.features)
-        kernel = self.param("kernel", _init, shape, self.param_dtype)
+        kernel = self.param("kernel", _init_kernel, shape, self.param_dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), self.param_dtype)
         x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
         return conv3d(x, kernel, (self.stride,) * 3) + bias
@@ -140,7 +146,7 @@ class ResNet3D(nn.Module):
     """
 
     num_classes: int
-    blocks: tuple[int, ...]  # of each stage
+    blocks: tuple[int, ...]  # of each stage, of which the published networks have four
     bottleneck: bool
     width: int = 64
     head_features: int | None = None
@@ -202,8 +208,8 @@ def resnet18(num_classes: int, **options) -> ResNet3D:
     """18 layers, 33.2 M parameters; `options` are the fields of `ResNet3D` from `width` on.
 
     width: channels of the stem and of stage 1, doubled at every later stage.
-    head_features: None, or the size of a dense layer with ReLU before the output. The paper tells of
-      1000 features, the authors' code has no such layer; that it ends in a ReLU is our choice,
+    head_features: None, or the size of a dense layer with ReLU before the output. The paper tells
+      of 1000 features, the authors' code has no such layer; that it ends in a ReLU is our choice,
       because two linear layers in a row would be one.
     dtype: of the computation, e.g. bfloat16; parameters, statistics and logits stay in float32.
     param_dtype: of the parameters.

@@ -95,7 +95,7 @@ def apply(cohort: Cohort, store: Store, *, detrend: int, zscore: bool, motion: b
     if not (detrend or zscore or motion):
         return cohort
     runs = tuple(_cleaned(run, store, detrend, zscore, motion) for run in cohort.runs)
-    return dataclasses.replace(cohort, runs=runs)
+    return dataclasses.replace(cohort, runs=runs, prior=(*cohort.prior, "cleaning"))
 
 
 def _cleaned(run: Run, store: Store, detrend: int, zscore: bool, motion: bool) -> Run:

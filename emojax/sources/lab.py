@@ -15,6 +15,7 @@ skipped. **These vectors are leaky**: voxels were chosen and subjects aligned on
 of the test subject included, so that no score on them is one of an unseen subject.
 """
 
+import dataclasses
 import functools
 import pathlib
 import re
@@ -31,6 +32,7 @@ from emojax.sources.store import Store, default, sha256
 
 CLASSES = ("rest", "neutral", "negative")
 NAME = re.compile(r"(?P<subject>.+?)_run-?(?P<run>\d+)(_.*)?\.mat")
+ALIGNED = ("alignment of the files",)  # the authors aligned all subjects together
 VECTORS, CLASS_NUMBERS = "X_hyp_v2.csv", "Y_hyp_v2.csv"
 
 
@@ -128,7 +130,7 @@ def read_vectors(
         y_path, [named[r] for r in rows], label_map, column=CLASS_NUMBERS, classes=CLASSES
     )
     found = [Run(*have[i], x[r], hashes=hashes) for i, r in zip(kept, rows, strict=True)]
-    return build(found, classes, labels)
+    return dataclasses.replace(build(found, classes, labels), prior=ALIGNED)
 
 
 def _labels(path: pathlib.Path) -> list[Int[np.ndarray, " n"]]:
@@ -160,7 +162,7 @@ def _run(path: pathlib.Path, subject: str, name: str, counts: tuple[int, int], s
     Args:
       counts: numbers of labels and of labels_test.
     """
-    digest = sha256(path)
+    digest = store.hash(path)
 
     @functools.cache
     def volumes():

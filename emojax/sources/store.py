@@ -108,19 +108,41 @@ class Store:
                 del out
         return np.load(path, mmap_mode="r")
 
-    def _file(self, path: pathlib.Path, tick: Callable[[int], None]) -> dict:
-        """Facts of one file, from the store or by reading it: sha256, mapped path, NaN counts."""
+    def hash(self, path: Path) -> str:
+        """sha256 of a file's content, read only if the file has changed since it was last read."""
+        path = pathlib.Path(path)
+        (self.folder / "paths").mkdir(parents=True, exist_ok=True)
+        known, stamp = self._stamp(path)
+        digest = self._remembered(known, stamp)
+        if digest is None:
+            digest = sha256(path)
+            self._write(known, stamp | {"sha256": digest})
+        return digest
+
+    def _stamp(self, path: pathlib.Path) -> tuple[pathlib.Path, dict]:
+        """Where a path's hash is remembered, and what tells whether it still holds."""
         try:
             stat = path.stat()
         except OSError:
-            raise InputError(path, "no such file", "an image") from None
-        known = self.folder / "paths" / f"{_digest(os.path.abspath(path))}.json"
+            raise InputError(path, "no such file", "one that can be read") from None
         stamp = {"path": os.path.abspath(path), "size": stat.st_size, "time": stat.st_mtime_ns}
-        with contextlib.suppress(OSError, ValueError, KeyError):
+        return self.folder / "paths" / f"{_digest(stamp['path'])}.json", stamp
+
+    def _remembered(self, known: pathlib.Path, stamp: dict) -> str | None:
+        with contextlib.suppress(OSError, ValueError):
             entry = json.loads(known.read_text())
-            facts = json.loads((self.folder / f"{entry['sha256']}.json").read_text())
-            if all(entry[k] == v for k, v in stamp.items()) and self._mapped(path, facts).exists():
-                tick(stat.st_size)
+            if all(entry.get(key) == value for key, value in stamp.items()):
+                return entry.get("sha256")
+        return None
+
+    def _file(self, path: pathlib.Path, tick: Callable[[int], None]) -> dict:
+        """Facts of one image, from the store or by reading it: sha256, NaN counts."""
+        known, stamp = self._stamp(path)
+        digest = self._remembered(known, stamp)
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            facts = json.loads((self.folder / f"{digest}.json").read_text())
+            if self._mapped(path, facts).exists():
+                tick(stamp["size"])
                 return facts
         facts = self._decode(path, tick) if path.suffix == ".gz" else self._hash(path, tick)
         facts |= nifti.non_finite(self._mapped(path, facts), path)
@@ -260,8 +282,9 @@ def default(data) -> pathlib.Path:
 
 
 def sha256(path: Path) -> str:
-    """Hash of a small file's content (a table, a .json)."""
-    return hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+    """Hash of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(text: str) -> str:

@@ -1,0 +1,176 @@
+"""Training step and forward pass of the 1D CNN beside its peers: one process each, in turns.
+
+    pip install -r requirements.txt -r requirements-bench.txt
+    python -m benchmarks.cnn1d               # about 6 minutes on 2 cores
+
+The network of the paper on 300 voxels, 3 classes. A step is forward, backward and Adam on a batch
+of 64 with dropout, without penalty; forward is 600 vectors without dropout. `emojax` composes the
+six convolutions, `plain flax` runs them one by one with the same parameters (compose=False),
+PyTorch and Keras 3 are what their users would write. Medians of calls after two warm-up calls;
+rounds in turns, because machines drift: trust the ratios.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+from benchmarks.record import keep
+
+VOXELS, CLASSES, BATCH, MANY = 300, 3, 64, 600
+FILTERS, DENSE = (128, 128, 128, 64, 64, 64), (1024, 512, 256, 128, 64, 32, 16)
+RATE = 1e-4
+
+
+def arrays():
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((MANY, VOXELS)).astype("float32")
+    return x, (np.arange(MANY) % CLASSES).astype("int32")
+
+
+def flax_pair(compose):
+    import jax
+    import jax.numpy as jnp
+
+    from emojax import optimizer, plateau, training
+    from emojax.models.cnn1d import CNN1D
+
+    x, y = map(jnp.asarray, arrays())
+    model, tx = CNN1D(CLASSES, compose=compose), optimizer.adam(RATE)
+    rule = plateau.reduce_on_plateau(base_lr=RATE)
+    held = [training.init_state(jax.random.key(0), model, tx, rule, x)]
+    step = jax.jit(training.make_train_step(model, tx), donate_argnums=0)
+    predict = jax.jit(lambda params, x: model.apply({"params": params}, x))
+    batch = {"x": x[:BATCH], "y": y[:BATCH]}
+
+    def train():
+        held[0], metrics = step(held[0], batch)
+        jax.block_until_ready((held[0].params, metrics))
+
+    return train, lambda: predict(held[0].params, x).block_until_ready()
+
+
+def torch_pair():
+    import torch
+    from torch import nn
+
+    layers, channels = [], 1
+    for width in FILTERS:
+        layers.append(nn.Conv1d(channels, width, 10))
+        channels = width
+    layers += [nn.Flatten(), nn.Dropout(0.25)]
+    size = (VOXELS - 9 * len(FILTERS)) * channels
+    for i, width in enumerate(DENSE):
+        layers += [nn.Linear(size, width), nn.ReLU(), *([nn.Dropout(0.5)] if i == 0 else [])]
+        size = width
+    model = nn.Sequential(*layers, nn.Linear(size, CLASSES))
+    adam = torch.optim.Adam(model.parameters(), RATE, eps=1e-7)
+    x, y = map(torch.from_numpy, arrays())
+    x, y = x[:, None], y.long()
+
+    def train():
+        model.train()
+        adam.zero_grad()
+        nn.functional.cross_entropy(model(x[:BATCH]), y[:BATCH]).backward()
+        adam.step()
+
+    def forward():
+        model.eval()
+        with torch.inference_mode():
+            model(x)
+
+    return train, forward
+
+
+def keras_pair():
+    import keras
+    from keras import layers as k
+
+    x, y = arrays()
+    model = keras.Sequential([k.Input((VOXELS, 1)), *(k.Conv1D(width, 10) for width in FILTERS)])
+    model.add(k.Flatten())
+    model.add(k.Dropout(0.25))
+    for i, width in enumerate(DENSE):
+        model.add(k.Dense(width, activation="relu"))
+        if i == 0:
+            model.add(k.Dropout(0.5))
+    model.add(k.Dense(CLASSES, activation="softmax"))
+    model.compile(keras.optimizers.Adam(RATE), "sparse_categorical_crossentropy")
+    x = x[..., None]
+    return (
+        lambda: model.train_on_batch(x[:BATCH], y[:BATCH]),
+        lambda: model.predict_on_batch(x),
+    )
+
+
+TOOLS = {
+    "emojax": lambda: flax_pair(True),
+    "plain flax": lambda: flax_pair(False),
+    "pytorch": torch_pair,
+    "keras 3": keras_pair,
+}
+
+
+def work(tool):
+    train, forward = TOOLS[tool]()
+    out = {}
+    for name, call in (("train_step_ms", train), ("forward_600_ms", forward)):
+        for _ in range(2):
+            call()
+        times = []
+        for _ in range(7):
+            start = time.perf_counter()
+            call()
+            times.append(1e3 * (time.perf_counter() - start))
+        out[name] = statistics.median(times)
+    print(json.dumps(out))
+
+
+def measure(tool):
+    """One process; None where the peer is not installed."""
+    command = [sys.executable, "-m", "benchmarks.cnn1d", f"--worker={tool}"]
+    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        print(f"{tool}: {done.stderr.strip().splitlines()[-1]}")
+        return None
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return work(args.worker)
+    rounds = {tool: [] for tool in TOOLS}
+    for _ in range(args.rounds):
+        for tool in TOOLS:
+            rounds[tool].append(measure(tool))
+    results = []
+    for tool, found in rounds.items():
+        if None in found:
+            continue
+        row = {"tool": tool, "rounds": found}
+        for name in found[0]:
+            row[name] = statistics.median(r[name] for r in found)
+            ratios = [
+                theirs[name] / ours[name]
+                for theirs, ours in zip(found, rounds["emojax"], strict=True)
+            ]
+            row[f"{name}_over_emojax"] = statistics.median(ratios)
+        results.append(row)
+        print({k: round(v, 2) for k, v in row.items() if isinstance(v, float)} | {"tool": tool})
+    import jax
+
+    keep(f"cnn1d_{jax.default_backend()}", "cnn1d", results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+r"""Five fingers of seven real subjects at 7 T (Ejaz et al. 2015), leave one subject out.
+
+    python launch.py --config=configs/finger7t.py --config.data.root=../shared/data/finger7t \
+        --workdir=runs/finger7t
+
+Each subject has voxels of its own, so F-scores are too; rows correspond by run and finger. The test
+subject's voxels and rotation come from its other runs, with their labels (a calibration run), never
+from the run that is scored. Hardware, time and accuracy: the README's table of real data.
+"""
+
+from configs import common
+
+
+def get_config(variant: str = ""):
+    """The study, or `null`: the same design on noise."""
+    config = common.get_config()
+    config.data.source = "arrays"
+    config.data.root = "../shared/data/finger7t"
+    config.align.regimes = "independent_runs,none"
+    config.align.match = "class"
+    config.voxels.own = True
+    config.balance = 8
+    short(config)
+    if variant == "null":
+        config.null, config.null_floor = True, False
+    elif variant:
+        raise ValueError(f"unknown variant {variant!r}; want null or none")
+    return config
+
+
+def short(config):
+    """Training for a few hundred rows: the paper's penalty would leave nothing of the network."""
+    config.train.epochs = 12
+    config.train.lr = 5e-4
+    config.train.penalty_factor = 1e-3
+    config.train.checkpoint_epochs = 6

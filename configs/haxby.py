@@ -1,0 +1,28 @@
+r"""Real BIDS scans of one subject (Haxby et al. 2001), eight categories, leave one run out.
+
+    python launch.py --config=configs/haxby.py --config.data.root=../shared/data/bids-haxby-1slice \
+        --workdir=runs/haxby
+
+One subject has nobody to be aligned with: the runs are the folds and the voxels stay as they are.
+The onsets of this data set contain the haemodynamic lag already. Hardware, time and accuracy: the
+README's table of real data.
+"""
+
+from configs import common, finger7t
+
+
+def get_config(variant: str = ""):
+    """The study, or `null`: the same design on noise."""
+    config = common.get_config()
+    config.data.source = "bids"
+    config.data.root = "../shared/data/bids-haxby-1slice"
+    config.data.hrf_delay_s = 0.0
+    config.units = "run"
+    config.align.regimes = "none"
+    config.balance = 9
+    finger7t.short(config)
+    if variant == "null":
+        config.null, config.null_floor = True, False
+    elif variant:
+        raise ValueError(f"unknown variant {variant!r}; want null or none")
+    return config
