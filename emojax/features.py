@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emojax import alignment, anova, hyperalignment, procrustes
+from emojax import _space, alignment, anova, hyperalignment
 from emojax.errors import InputError
 from emojax.provenance import Provenance, check_scoring
 
@@ -113,11 +113,11 @@ def fold_features(
     choose = _chooser(subjects, everybody if leaks.voxels else fold.train, settings, allowed)
     template = everybody if leaks.alignment else fold.train
     chosen = {name: subjects[name].x[:, choose(name, None)] for name in template}
-    rows, keys = _matched({name: subjects[name] for name in template}, chosen, settings)
+    rows, keys = _space.matched({name: subjects[name] for name in template}, chosen, settings)
     if settings.regime == "none" and not leaks.alignment:
         centre = centres(subjects, settings)
         aligned = {name: x - x.mean(0) if centre else x for name, x in chosen.items()}
-        held_out = _unaligned(subjects, choose, centre)
+        held_out = _space.unaligned(subjects, choose, centre)
     else:
         model = hyperalignment.fit(jnp.stack(rows), level2_iters=settings.level2_iters)
         if settings.regime == "group" and not leaks.alignment:
@@ -126,8 +126,8 @@ def fold_features(
         else:
             everyones = None
             maps = {name: model.mappings[i] for i, name in enumerate(template)}
-        aligned = {name: _moved(maps[name], chosen[name]) for name in template}
-        held_out = _held_out(subjects, choose, model, keys, everyones, settings)
+        aligned = {name: _space.moved(maps[name], chosen[name]) for name in template}
+        held_out = _space.held_out(subjects, choose, model, keys, everyones, settings)
     if leaks.alignment:
         held_out = aligned.__getitem__
     train = [np.asarray(aligned[name]) for name in fold.train]
@@ -171,29 +171,6 @@ def check_rows(subjects: Mapping[str, Subject], settings: Settings) -> None:
             )
 
 
-def score_check(
-    features: FoldFeatures, subject: np.ndarray, settings: Settings, protocol: str
-) -> dict[str, int]:
-    """Refuses to score what was seen (`provenance.check_scoring`); step -> volumes seen wrongly.
-
-    Raises:
-      LeakageError: a step of a strict protocol saw a scored volume or label.
-    """
-    allow = dict.fromkeys(settings.prior, "transductive")
-    if settings.regime == "transductive":
-        allow["alignment"] = "transductive"
-    elif settings.match == "class":
-        allow["alignment"] = "calibration"
-    if settings.own_voxels:
-        allow["voxels"] = "calibration"
-    report: dict[str, int] = {}
-    for rows, seen in features.seen:
-        found = check_scoring(seen, rows, protocol=protocol, subject=subject, allow=allow)
-        for step, count in found.items():
-            report[step] = min(report.get(step, 0) + count, len(features.test_y))
-    return report
-
-
 def _chooser(
     subjects, fitted: Sequence[str], settings: Settings, allowed
 ) -> Callable[[str, int | None], np.ndarray]:
@@ -229,85 +206,6 @@ def _chooser(
     return lambda name, unseen_run: columns
 
 
-def _matched(subjects: Mapping[str, Subject], chosen, settings: Settings):
-    """Corresponding rows [c, m] of each subject, and (run, class or -1) of each row [c, 2]."""
-    if settings.match == "time":
-        run = next(iter(subjects.values())).run
-        return list(chosen.values()), np.stack([run, np.full(len(run), -1)], 1)
-    runs = [subject.run for subject in subjects.values()]
-    labels = [subject.y for subject in subjects.values()]
-    return alignment.match_rows(list(chosen.values()), runs, labels)
-
-
-def centres(subjects: Mapping[str, Subject], settings: Settings) -> bool:
-    """Whether voxels that are not aligned are centred: by each subject's other runs, as alignment
-    does, so that what rotation adds can be seen; not where subjects have a single run."""
-    several = all(np.unique(subject.run).size > 1 for subject in subjects.values())
-    return settings.centre and settings.regime == "none" and several
-
-
-def _unaligned(subjects, choose, centre: bool):
-    """held_out(name) -> its voxels, run by run without a look at the run itself."""
-
-    def held_out(name):
-        subject = subjects[name]
-        out = np.empty((len(subject.y), len(choose(name, None))), np.float32)
-        for run in np.unique(subject.run):
-            here = subject.run == run
-            columns = choose(name, run)
-            out[here] = subject.x[here][:, columns]
-            if centre:
-                out[here] -= subject.x[~here][:, columns].mean(0)
-        return out
-
-    return held_out
-
-
-def _held_out(subjects, choose, model, keys, everyones, settings: Settings):
-    """held_out(name) -> its rows in the common space, by the regime."""
-
-    def held_out(name):
-        subject = subjects[name]
-        if everyones is not None:
-            return _moved(everyones, subject.x[:, choose(name, None)])
-        if settings.regime == "transductive":
-            x = subject.x[:, choose(name, None)]
-            (rows,), own = _matched({name: subject}, {name: x}, settings)
-            return _moved(alignment.transductive(model, _at(rows, own, keys)), x)
-        out = np.empty((len(subject.y), settings.keep), np.float32)
-        for run in np.unique(subject.run):
-            here = subject.run == run
-            columns = choose(name, run)
-            others = Subject(*(a[~here] for a in subject))
-            (rows,), own = _matched({name: others}, {name: others.x[:, columns]}, settings)
-            at = _places(own, keys)
-            mapping = alignment.independent_runs(model, rows[at >= 0], at[at >= 0])
-            out[here] = _moved(mapping, subject.x[here][:, columns])
-        return out
-
-    return held_out
-
-
-def _places(own, keys) -> np.ndarray:
-    """[r] the template's row of each row, by run, class and order; -1 where it has none."""
-    place = {}
-    for i, key in enumerate(map(tuple, keys.tolist())):
-        place.setdefault(key, []).append(i)
-    taken = {key: iter(rows) for key, rows in place.items()}
-    return np.array([next(taken.get(key, iter(())), -1) for key in map(tuple, own.tolist())])
-
-
-def _at(rows, own, keys):
-    """Rows in the order of the template's, which must all be there."""
-    at = _places(own, keys)
-    order = np.argsort(at[at >= 0])
-    return jnp.asarray(rows)[at >= 0][order]
-
-
-def _moved(mapping, x):
-    return np.asarray(procrustes.transform(mapping, jnp.asarray(x)))
-
-
 def _isc(x, names: Sequence[str], settings: Settings) -> float:
     """Mean correlation of a voxel's rows with the mean of other subjects; NaN if unmatched."""
     if settings.match != "time" or len({len(x[name]) for name in names}) > 1:
@@ -317,6 +215,36 @@ def _isc(x, names: Sequence[str], settings: Settings) -> float:
     rows, others = (a - a.mean(1, keepdims=True) for a in (rows, others))
     length = np.sqrt((rows**2).sum(1) * (others**2).sum(1))
     return float(((rows * others).sum(1) / np.where(length > 0, length, 1)).mean())
+
+
+def centres(subjects: Mapping[str, Subject], settings: Settings) -> bool:
+    """Whether voxels that are not aligned are centred: by each subject's other runs, as alignment
+    does, so that what rotation adds can be seen; not where subjects have a single run."""
+    several = all(np.unique(subject.run).size > 1 for subject in subjects.values())
+    return settings.centre and settings.regime == "none" and several
+
+
+def score_check(
+    features: FoldFeatures, subject: np.ndarray, settings: Settings, protocol: str
+) -> dict[str, int]:
+    """Refuses to score what was seen (`provenance.check_scoring`); step -> volumes seen wrongly.
+
+    Raises:
+      LeakageError: a step of a strict protocol saw a scored volume or label.
+    """
+    allow = dict.fromkeys(settings.prior, "transductive")
+    if settings.regime == "transductive":
+        allow["alignment"] = "transductive"
+    elif settings.match == "class":
+        allow["alignment"] = "calibration"
+    if settings.own_voxels:
+        allow["voxels"] = "calibration"
+    report: dict[str, int] = {}
+    for rows, seen in features.seen:
+        found = check_scoring(seen, rows, protocol=protocol, subject=subject, allow=allow)
+        for step, count in found.items():
+            report[step] = min(report.get(step, 0) + count, len(features.test_y))
+    return report
 
 
 def _seen(subjects, fold: Fold, settings: Settings, leaks: Leaks):

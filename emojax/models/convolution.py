@@ -6,9 +6,9 @@ axis as channels, and a map of few voxels is gathered and multiplied. Other plat
 convolution (and the matrix product). All are differentiated by jax as they stand.
 
 Measured on two shared cores of an AMD EPYC (Zen 4), float32, the least of several runs, in ms,
-against XLA's own operation: stem 7x7x7 at 64x64x44 11 / 83; 3x3x3 at 16x16x11x64 6.6 / 13; max
-pool at 32x32x22x64 0.8 / 3.4, its gradient 3.2 / 57; forward pass of ResNet-50, all 3D convolutions
-as planes or patches, 92 / 632 at batch 1 and 708 / 2499 at batch 8.
+against XLA's own operation: stem 7x7x7 at 64x64x44 11 / 77; 3x3x3 at 16x16x11x64 7.0 / 20 and at
+4x4x3x256 1.9 / 3.4; max pool at 32x32x22x64 0.7 / 3.2, with its gradient 3.0 / 41. ResNet-50's
+forward pass, only the larger kernels exchanged: 92 / 632 at batch 1, 708 / 2499 at batch 8.
 """
 
 import functools

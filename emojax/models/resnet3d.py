@@ -213,7 +213,7 @@ def resnet18(num_classes: int, **options) -> ResNet3D:
       because two linear layers in a row would be one.
     dtype: of the computation, e.g. bfloat16; parameters, statistics and logits stay in float32.
     param_dtype: of the parameters.
-    remat: compute each block again in the backward pass, which saves most of training's memory.
+    remat: compute each block again in the backward pass instead of keeping what it computed.
     """
     return ResNet3D(num_classes, (2, 2, 2, 2), bottleneck=False, **options)
 
