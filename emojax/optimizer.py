@@ -51,8 +51,9 @@ def adam(
             raise ValueError(f"want {rule}; got {got}")
 
     def init(params):
-        zeros = optax.tree.zeros_like(params)
-        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), zeros, zeros)
+        # Two sets of buffers: a donated state may not hold one twice.
+        mu, nu = (optax.tree.zeros_like(params) for _ in range(2))
+        return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mu, nu)
 
     def update(grads, state, params=None):
         del params

@@ -65,14 +65,14 @@ def reduce_on_plateau(
 
     def init(params: Any) -> PlateauState:
         del params
-        zero = jnp.zeros((), jnp.int32)
+        wait, cooldown, reductions = (jnp.zeros((), jnp.int32) for _ in range(3))  # own buffers
         return PlateauState(
             scale=jnp.asarray(scales[0]),
             rate=jnp.asarray(rates[0]),
             best=jnp.asarray(jnp.inf, jnp.result_type(float)),
-            wait=zero,
-            cooldown=zero,
-            reductions=zero,
+            wait=wait,
+            cooldown=cooldown,
+            reductions=reductions,
         )
 
     def update(updates, state, params=None, *, value, **extra):

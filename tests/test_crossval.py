@@ -123,3 +123,11 @@ def test_penalty_is_part_of_both_losses():
     ):
         difference = make(term)["loss"] - make(None)["loss"]
         assert float(difference) == pytest.approx(float(term(state.params)), rel=1e-5)
+
+
+def test_a_fresh_state_can_be_donated():
+    task, tx = make_task(0), optimizer.adam(0.01)
+    state = training.init_state(jax.random.key(0), MODEL, tx, RULE, task.x)
+    step = jax.jit(training.make_train_step(MODEL, tx), donate_argnums=0)
+    state, _ = step(state, {"x": task.x, "y": task.y})
+    assert int(state.step) == 1
