@@ -26,7 +26,9 @@ def show(console: rich.console.Console, cohort: Cohort) -> None:
     totals = [sum(row[column] for row in rows) for column in list(rows[0])[2:]]
     table.add_row(f"{len(cohort.subjects)} subjects", f"{len(rows)} runs", *map(str, totals))
     console.print(table)
-    about = [f"volumes of {' x '.join(map(str, run.frames.shape[1:]))}" for run in cohort.runs[:1]]
+    shapes = sorted({run.frames.shape[1:] for run in cohort.runs})
+    sizes = [" x ".join(map(str, shape)) for shape in (shapes[0], shapes[-1])]
+    about = ["volumes of " + " to ".join(dict.fromkeys(sizes)) + " voxels"]
     if cohort.tr is not None:
         about.append(f"TR {cohort.tr:g} s")
     about += [f"before: {step}, on all volumes" for step in cohort.prior]

@@ -28,9 +28,10 @@ from emojax import (
 )
 from emojax.cohort import Cohort
 from emojax.errors import InputError
-from emojax.features import FoldFeatures
 from emojax.folds import Variant
 from emojax.study import Study
+
+NUISANCE = "nuisance only (logistic)"  # time in run, global signal, motion
 
 
 def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> None:
@@ -64,52 +65,63 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
         if config.null:
             data = data._replace(subjects=noise)
     with _timed(seconds, "features"):
-        made = {v.name: make_features(data, cohort, v) for v in wanted}
+        made, leaks = {}, {}
+        for v in wanted:
+            made[v.name], leaks[v.name] = make_features(data, cohort, v)
         if config.null_floor:
             headline = wanted[0]
-            floor = headline._replace(name="noise floor")
-            made[floor.name] = make_features(data._replace(subjects=noise), cohort, floor)
+            floor = headline._replace(name=results.FLOOR)
+            noisy = data._replace(subjects=noise)
+            made[floor.name], leaks[floor.name] = make_features(noisy, cohort, floor)
             wanted.append(floor)
     program = folds.make_program(config, len(cohort.classes))
     tasks = {v.name: folds.make_tasks(config, made[v.name], v) for v in wanted}
     with _timed(seconds, "plan"):
         plan(console, config, program, tasks)
     progress = checkpoint.Progress(folder)
-    with _timed(seconds, "training"), _bar(console, config, tasks) as tick:
+    total = config.train.epochs * sum(map(len, tasks.values()))
+    with _timed(seconds, "training"), _bar(console, config, "fold epochs", total) as tick:
         trained = {
             name: folds.train(config, program, name, tasks[name], made[name], progress, tick)
             for name in tasks
         }
     with _timed(seconds, "baselines"):
         others = run_baselines(config, console, data, made[wanted[0].name], tasks[wanted[0].name])
-    result = results.collect(config, cohort, data, wanted, made, trained, others)
+    found = results.Trained(wanted, made, trained, others, leaks)
+    result = results.collect(config, cohort, data, found)
     result.metrics.update(command=command, seconds=seconds)
     report.write(folder, result)
     report.print_table(result, console)
     console.print(f"report: {folder / 'report.html'}")
 
 
-def make_features(data: Study, cohort: Cohort, variant: Variant) -> list[FoldFeatures]:
+def make_features(data: Study, cohort: Cohort, variant: Variant):
     """Features of every fold, refused where a strict variant's steps saw what will be scored.
+
+    Returns:
+      The features, and of each fold: step -> scored volumes that it saw, declared or leaky.
 
     Raises:
       InputError, LeakageError: see `features`.
     """
-    made = []
     unit = np.empty(len(cohort.labels), object)
     for name, subject in data.subjects.items():
         unit[subject.rows] = name
-    strict = not (variant.on_test or any(variant.leaks))
+    widths = {subject.x.shape[1] for subject in data.subjects.values()}
+    if len(widths) > 1 and not variant.settings.own_voxels:
+        found = f"subjects with {min(widths)} to {max(widths)} voxels"
+        raise InputError("cohort", found, "the same voxels in all, or voxels.own=True")
+    protocol = "paper" if variant.on_test or any(variant.leaks) else "nested"
+    made, leaks = [], []
     for fold in folds.leave_one_out(data.subjects, variant):
-        allowed = np.all([data.inside[name] for name in fold.train], axis=0)
-        if variant.settings.own_voxels:
-            allowed = None
+        allowed = None
+        if not variant.settings.own_voxels:
+            allowed = np.all([data.inside[name] for name in fold.train], axis=0)
         made.append(
             features.fold_features(data.subjects, fold, variant.settings, variant.leaks, allowed)
         )
-        protocol = "nested" if strict else "paper"
-        features.score_check(made[-1], unit.astype(str), variant.settings, protocol)
-    return made
+        leaks.append(features.score_check(made[-1], unit.astype(str), variant.settings, protocol))
+    return made, leaks
 
 
 def plan(console, config, program: crossval.Program, tasks) -> None:
@@ -143,24 +155,40 @@ def plan(console, config, program: crossval.Program, tasks) -> None:
         console.print("      that is long for this machine: configs/expA.py:demo takes minutes")
 
 
-def run_baselines(config, console, data: Study, made, tasks):
-    """Classical classifiers on the headline's features, and one on nuisance alone.
+def run_baselines(config, console, data: Study, made, tasks) -> list[dict[str, baselines.Fitted]]:
+    """Classical classifiers on the headline's rows and features, and one on nuisance alone.
 
     Returns:
-      For each fold name -> (predicted [n], scores [n, classes]) on the test rows.
+      Per fold: name -> what it says of the test rows.
+
+    Raises:
+      InputError: an unknown name.
     """
     names = folds.names(config.baselines)
-    unknown = [name for name in names if name not in baselines.BASELINES]
-    if unknown:
-        raise InputError("baselines", repr(unknown[0]), f"of {', '.join(baselines.BASELINES)}")
+    for name in names:
+        if name not in baselines.BASELINES:
+            raise InputError("baselines", repr(name), f"of {', '.join(baselines.BASELINES)}")
     if not names:
         return [{} for _ in made]
-    jobs = []
-    for i, (features_, task) in enumerate(zip(made, tasks, strict=True)):
-        x, y = np.asarray(task.x), np.asarray(task.y)
+    jobs, places = [], []
+    classes = int(max(subject.y.max() for subject in data.subjects.values())) + 1
+    for i, fold in enumerate(features.leave_one_out(tuple(data.subjects))):
+        x, y = np.asarray(tasks[i].x), np.asarray(tasks[i].y)
         for name in names:
-            jobs.append((name, i, x, y, features_.test_x))
-    return jobs
+            jobs.append(baselines.Job(name, x, y, made[i].test_x, classes, config.seed))
+            places.append((i, name))
+        train = np.concatenate([data.nuisance[name] for name in fold.train])
+        mean, sd = train.mean(0), np.where(train.std(0) > 0, train.std(0), 1)
+        y = np.concatenate([data.subjects[name].y for name in fold.train])
+        test = (data.nuisance[fold.test] - mean) / sd
+        jobs.append(baselines.Job("logistic", (train - mean) / sd, y, test, classes, config.seed))
+        places.append((i, NUISANCE))
+    with _bar(console, config, "baselines", len(jobs)) as tick:
+        done = baselines.run(jobs, tick)
+    out: list[dict[str, baselines.Fitted]] = [{} for _ in made]
+    for (i, name), fitted in zip(places, done, strict=True):
+        out[i][name] = fitted
+    return out
 
 
 @contextlib.contextmanager
@@ -171,21 +199,19 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bar(console, config, tasks):
+def _bar(console, config, what: str, total: int):
     columns = (
-        "training",
+        what,
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
-        "fold epochs",
         rich.progress.TimeRemainingColumn(),
     )
-    total = config.train.epochs * sum(map(len, tasks.values()))
     bar = rich.progress.Progress(
         *columns, console=console, transient=True, disable=not config.data.progress
     )
     with bar:
         task = bar.add_task("", total=total)
-        yield lambda epochs: bar.advance(task, epochs)
+        yield lambda done: bar.advance(task, done)
 
 
 def _duration(seconds: float) -> str:

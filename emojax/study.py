@@ -73,8 +73,10 @@ def _masks(config, cohort, of):
 
 def _nuisance(part: Cohort, x):
     """What decodes without a pattern: time in run, global signal, and motion where all have it."""
-    columns = [part.time, x.mean(1)]
     runs = [part.runs[i] for i in part.run_index]
+    columns = [x.mean(1)]
+    if all(run.tr is not None for run in runs):  # rows of other kinds may be sorted by class
+        columns.append(part.time)
     if all(run.motion is not None for run in runs):
         motion = [run.motion[frame] for run, frame in zip(runs, part.frame, strict=True)]
         columns.append(np.asarray(motion))

@@ -1,0 +1,182 @@
+"""Figures of the report: plain arrays in, a matplotlib Figure out."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+# Okabe and Ito's colours, distinct to colour-blind eyes.
+BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
+COLOURS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), dpi=130, layout="constrained")
+
+
+def _bare(axes):
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def accuracies(
+    rows: Sequence[tuple[str, Sequence[float], tuple[float, float]]],
+    chance: float,
+    floor: tuple[float, float] | None = None,
+    ours: int = 0,
+) -> Figure:
+    """One line per method: a dot per fold, mean and interval.
+
+    Args:
+      rows: (name, accuracy of each fold, interval).
+      chance: drawn as a line.
+      floor: interval of the noise floor, or None.
+      ours: how many of the first rows are ours; they are drawn in another colour.
+    """
+    figure = _figure(7.5, 0.9 + 0.34 * len(rows))
+    axes = _bare(figure.subplots())
+    if floor is not None:
+        axes.axvspan(*floor, color=GREY, alpha=0.25, lw=0, label="noise floor, 95 % interval")
+    axes.axvline(chance, color=GREY, ls="--", lw=1, label=f"chance, {chance:.2f}")
+    for i, (_, values, (low, high)) in enumerate(rows):
+        colour = BLUE if i < ours else ORANGE
+        jitter = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else [0]
+        axes.scatter(values, i + np.asarray(jitter), s=12, color=colour, alpha=0.45, lw=0)
+        axes.plot([low, high], [i, i], color=colour, lw=3, solid_capstyle="round")
+        mean = float(np.mean(values))
+        axes.plot(mean, i, "o", color=colour, ms=7, mec="white")
+        axes.annotate(
+            f"{mean:.3f}", (1.01, i), xycoords=("axes fraction", "data"), va="center", fontsize=9
+        )
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("balanced accuracy on the left-out unit (dots: folds; bar: 95 % interval)")
+    figure.legend(loc="outside upper left", fontsize=8, frameon=False, ncols=2)
+    return figure
+
+
+def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
+    """Share of each true class (row) that was called each class; rows sum to 1."""
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    size = 2.2 + 0.62 * len(classes)
+    figure = _figure(size + 0.6, size)
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(share.shape):
+        colour = "white" if share[i, j] > 0.55 else "black"
+        text = f"{share[i, j]:.2f}\n{matrix[i, j]:g}" if len(classes) < 6 else f"{share[i, j]:.2f}"
+        axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=8)
+    long = sum(map(len, classes)) > 30
+    axes.set_xticks(range(len(classes)), classes, rotation=45 if long else 0)
+    axes.set_yticks(range(len(classes)), classes)
+    axes.set(xlabel="predicted", ylabel="true")
+    figure.colorbar(image, label="share of the true class", shrink=0.8)
+    return figure
+
+
+def curves(found: Mapping[str, Mapping[str, np.ndarray]], titles: Mapping[str, str]) -> Figure:
+    """Loss and accuracy by epoch, one column per training; thin lines are folds, thick their mean.
+
+    Args:
+      found: name -> {"train_loss", "loss", "train_accuracy", "accuracy"} [folds, epochs].
+      titles: name -> who was monitored.
+    """
+    figure = _figure(4.0 * len(found) + 0.6, 5.2)
+    grid = figure.subplots(2, len(found), squeeze=False, sharex="col")
+    for column, (name, values) in enumerate(found.items()):
+        for row, kind in enumerate(("loss", "accuracy")):
+            axes = _bare(grid[row, column])
+            for key, colour, label in (
+                (f"train_{kind}", GREY, "training batches (with dropout)"),
+                (kind, BLUE, "monitored"),
+            ):
+                lines = np.asarray(values[key])
+                epochs = np.arange(1, lines.shape[1] + 1)
+                axes.plot(epochs, lines.T, color=colour, lw=0.6, alpha=0.35)
+                axes.plot(epochs, lines.mean(0), color=colour, lw=2, label=label)
+            if kind == "loss" and lines.max() > 20 * max(lines.min(), 1e-9):
+                axes.set_yscale("log")
+            axes.set_ylabel("loss (nats, with penalty)" if kind == "loss" else kind)
+        grid[0, column].set_title(f"{name}\n{titles[name]}", fontsize=10)
+        grid[1, column].set_xlabel("epoch")
+        grid[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
+    grid[0, 0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], title: str = "") -> Figure:
+    """ROC curves: class -> (false positive rate, true positive rate, area)."""
+    figure = _figure(4.6, 4.4)
+    axes = _bare(figure.subplots())
+    axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
+    for colour, (name, (x, y, area)) in zip(_cycle(len(curves)), curves.items(), strict=True):
+        axes.plot(x, y, color=colour, lw=1.8, label=f"{name}: {area:.3f}")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate", title=title, aspect="equal")
+    axes.legend(title="area under the curve", fontsize=8, title_fontsize=8, frameon=False)
+    return figure
+
+
+def _cycle(count: int):
+    return [COLOURS[i % len(COLOURS)] for i in range(count)]
+
+
+def ladder(rows: Sequence[tuple[str, float, tuple[float, float]]], chance: float) -> Figure:
+    """Accuracy as one leak after the other is closed, from the published procedure downwards."""
+    figure = _figure(8.2, 0.9 + 0.5 * len(rows))
+    axes = _bare(figure.subplots())
+    for i, (_, mean, (low, high)) in enumerate(rows):
+        colour = BLUE if i == len(rows) - 1 else RED
+        axes.barh(i, mean, color=colour, alpha=0.75, height=0.6)
+        axes.plot([low, high], [i, i], color="black", lw=1.5)
+        step = "" if i == 0 else f"  ({mean - rows[i - 1][1]:+.3f})"
+        axes.annotate(
+            f"{mean:.3f}{step}",
+            (1.01, i),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=9,
+        )
+    axes.axvline(chance, color=GREY, ls="--", lw=1)
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlabel("balanced accuracy (dashed: chance; black: 95 % interval)")
+    return figure
+
+
+def voxels(counts: np.ndarray, mean: np.ndarray, num_folds: int, slices: int = 12) -> Figure:
+    """How many folds chose each voxel, on axial slices of the mean volume.
+
+    Args:
+      counts: [X, Y, Z] int.
+      mean: [X, Y, Z] mean volume.
+      num_folds: the largest possible count.
+      slices: at most this many, spread over those with chosen voxels.
+    """
+    used = np.flatnonzero(counts.any((0, 1)))
+    used = used[np.linspace(0, len(used) - 1, min(slices, len(used))).round().astype(int)]
+    columns = min(6, len(used))
+    lines = -(-len(used) // columns)
+    figure = _figure(1.7 * columns + 1.2, 1.9 * lines + 0.4)
+    grid = figure.subplots(lines, columns, squeeze=False)
+    top = np.percentile(mean, 99.5)
+    for axes in grid.flat:
+        axes.axis("off")
+    for axes, z in zip(grid.flat, used, strict=False):
+        axes.imshow(mean[:, :, z].T, origin="lower", cmap="gray", vmin=0, vmax=top)
+        shown = np.ma.masked_equal(counts[:, :, z].T, 0)
+        image = axes.imshow(shown, origin="lower", cmap="autumn", vmin=1, vmax=num_folds)
+        axes.set_title(f"z = {z}", fontsize=8)
+    figure.colorbar(image, ax=grid, label=f"folds of {num_folds} that chose the voxel", shrink=0.8)
+    return figure
+
+
+def correlation(before: Sequence[float], after: Sequence[float]) -> Figure:
+    """Correlation between training subjects, before and after alignment; a line per fold."""
+    figure = _figure(3.4, 3.6)
+    axes = _bare(figure.subplots())
+    axes.plot([0, 1], [before, after], color=GREY, lw=0.8, alpha=0.6)
+    axes.plot([0, 1], [np.mean(before), np.mean(after)], "o-", color=BLUE, lw=2.5)
+    axes.set_xticks([0, 1], ["before", "after alignment"])
+    axes.set(xlim=(-0.3, 1.3), ylabel="inter-subject correlation (r)")
+    return figure

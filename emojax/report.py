@@ -1,0 +1,163 @@
+"""The report of a run: metrics.json, predictions.csv, figures, a map, and one page of HTML."""
+
+import base64
+import csv
+import dataclasses
+import html
+import io
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import rich.console
+import rich.table
+from matplotlib.figure import Figure
+
+from emojax import checkpoint
+
+MEANING = {
+    "nested": "epoch chosen on a training subject that was held back; nothing about the scored "
+    "volumes was used. This is the number to quote.",
+    "last": "as nested, but the final epoch is kept: no choice at all.",
+    "paper": "the published procedure: voxels and alignment fitted to everybody, epoch and rate "
+    "chosen by the scores of the test subject itself, its volumes oversampled. Optimistic.",
+}
+CONSOLE = ("balanced accuracy", "95 % interval", "nested minus it", "p")
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; color: #222 }
+table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left }
+caption { caption-side: top; text-align: left; font-weight: 600; padding-bottom: .3rem }
+img { max-width: 100% } figure { margin: 1.5rem 0 } figcaption { color: #555; font-size: .9rem }
+.headline { font-size: 1.5rem; line-height: 1.35 } .leak { color: #b02a00; font-weight: 600 }
+pre { background: #f5f5f5; padding: .3rem; white-space: pre-wrap; word-break: break-word }
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of text under a header."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run found, ready to be written."""
+
+    title: str
+    headline: str  # one sentence
+    metrics: dict[str, Any]  # metrics.json
+    predictions: Mapping[str, np.ndarray]  # column -> one value per scored volume
+    curves: Mapping[str, Mapping[str, np.ndarray]]  # training -> name -> [folds, epochs]
+    tables: Sequence[Table]
+    figures: Mapping[str, tuple[Figure, str]]  # file name -> figure, caption
+    protocols: Sequence[str] = ()
+    maps: Mapping[str, tuple[np.ndarray, np.ndarray]] = dataclasses.field(default_factory=dict)
+
+
+def write(folder: pathlib.Path, result: Result) -> None:
+    """Writes everything; metrics.json last, so that it stands for a whole report.
+
+    Args:
+      folder: the workdir.
+      result: see `Result`; `maps` are name -> (values [X, Y, Z], affine), written as NIfTI.
+    """
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    images = {}
+    for name, (figure, _) in result.figures.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+        images[name] = buffer.getvalue()
+        with checkpoint.whole(figures / f"{name}.png") as partial:
+            partial.write_bytes(images[name])
+    for name, (values, affine) in result.maps.items():
+        image = nib.Nifti1Image(values, affine)
+        with checkpoint.whole(folder / f"{name}.nii.gz") as partial:
+            image.to_filename(pathlib.Path(f"{partial}.nii.gz"))
+            pathlib.Path(f"{partial}.nii.gz").rename(partial)
+    _write_predictions(folder / "predictions.csv", result.predictions)
+    plain = {
+        training: {name: np.asarray(values).tolist() for name, values in found.items()}
+        for training, found in result.curves.items()
+    }
+    for name, text in (
+        ("curves.json", json.dumps(plain)),
+        ("report.html", page(result, images)),
+        ("metrics.json", json.dumps(result.metrics, indent=1, allow_nan=False)),
+    ):
+        with checkpoint.whole(folder / name) as partial:
+            partial.write_text(text, encoding="utf-8")
+
+
+def _write_predictions(path: pathlib.Path, columns: Mapping[str, np.ndarray]) -> None:
+    with checkpoint.whole(path) as partial, open(partial, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        rows = zip(*(np.asarray(c).tolist() for c in columns.values()), strict=True)
+        writer.writerows([f"{v:.6g}" if isinstance(v, float) else v for v in row] for row in rows)
+
+
+def page(result: Result, images: Mapping[str, bytes]) -> str:
+    """The report as one self-contained page."""
+    parts = [f"<h1>{_text(result.title)}</h1>", f'<p class="headline">{_text(result.headline)}</p>']
+    if result.protocols:
+        said = (f"<dt><b>{p}</b></dt><dd>{_text(MEANING[p])}</dd>" for p in result.protocols)
+        parts.append(f"<dl>{''.join(said)}</dl>")
+    parts += [_table(table) for table in result.tables[:1]]
+    for name, (_, caption) in result.figures.items():
+        data = base64.b64encode(images[name]).decode()
+        parts.append(
+            f'<figure><img alt="{_text(caption)}" src="data:image/png;base64,{data}">'
+            f"<figcaption>{_text(caption)}</figcaption></figure>"
+        )
+    parts += [_table(table) for table in result.tables[1:]]
+    metrics = result.metrics
+    spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in metrics["seconds"].items())
+    versions = ", ".join(f"{name} {version}" for name, version in metrics["versions"].items())
+    config = json.dumps(metrics["config"], indent=1)
+    parts += [
+        "<h2>How it was made</h2>",
+        f"<pre>{_text(metrics['command'])}</pre>",
+        f"<p>{_text(metrics['device'])}. {_text(versions)}.</p><p>Time: {_text(spent)}.</p>",
+        f"<details><summary>configuration</summary><pre>{_text(config)}</pre></details>",
+    ]
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{_text(result.title)}</title>'
+        f"<style>{STYLE}</style><body>{''.join(parts)}</body></html>"
+    )
+
+
+def _table(table: Table) -> str:
+    head = "".join(f"<th>{_text(name)}</th>" for name in table.header)
+    body = ""
+    for row in table.rows:
+        leak = ' class="leak"' if any(cell.startswith("LEAK") for cell in row) else ""
+        body += f"<tr{leak}>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>"
+    note = f"<p>{_text(table.note)}</p>" if table.note else ""
+    return f"<table><caption>{_text(table.title)}</caption><tr>{head}</tr>{body}</table>{note}"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def print_table(result: Result, console: rich.console.Console) -> None:
+    """The headline and the main columns of the first table, for the terminal."""
+    first = result.tables[0]
+    keep = [i for i, name in enumerate(first.header) if name in ("", *CONSOLE)]
+    table = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for i in keep:
+        table.add_column(first.header[i], justify="left" if i == 0 else "right", no_wrap=True)
+    for row in first.rows:
+        table.add_row(*(row[i] for i in keep))
+    console.print(table)
+    console.print(result.headline)
