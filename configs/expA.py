@@ -33,7 +33,7 @@ def demo(config):
     config.data.synthetic.grid = (32, 32, 22)
     config.align.regimes = "independent_runs,none"
     config.balance = 50
-    config.train.epochs = 5
+    config.train.epochs = 4
     config.train.lr = 5e-4
     config.train.penalty_factor = 1e-3
-    config.train.checkpoint_epochs = 5
+    config.train.checkpoint_epochs = 4

@@ -48,6 +48,7 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
       LeakageError: a step of a strict protocol saw what it is scored on.
     """
     console = rich.console.Console(soft_wrap=True, highlight=False)
+    check(config)
     seconds: dict[str, float] = {}
     folder = checkpoint.claim(workdir, config.to_dict())
     if not config.data.store:
@@ -93,6 +94,32 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
     report.write(folder, result)
     report.print_table(result, console)
     console.print(f"report: {folder / 'report.html'}")
+
+
+def check(config) -> None:
+    """What can be known before any data is read.
+
+    Raises:
+      InputError: a setting is out of range.
+    """
+    for name in folds.names(config.baselines):
+        if name not in baselines.BASELINES:
+            raise InputError("baselines", repr(name), f"of {', '.join(baselines.BASELINES)}")
+    for key, value in (
+        ("balance", config.balance),
+        ("voxels.keep", config.voxels.keep),
+        ("train.epochs", config.train.epochs),
+        ("train.batch_size", config.train.batch_size),
+        ("train.checkpoint_epochs", config.train.checkpoint_epochs),
+    ):
+        if value < 1:
+            raise InputError(key, value, "1 or more")
+    folds.strategy_of(config)
+    folds.variants(config, 2)
+    try:
+        folds.make_program(config, 2)
+    except ValueError as error:
+        raise InputError("model or train", error, "settings in range") from None
 
 
 def make_features(data: Study, cohort: Cohort, variant: Variant):
@@ -160,14 +187,8 @@ def run_baselines(config, console, data: Study, made, tasks) -> list[dict[str, b
 
     Returns:
       Per fold: name -> what it says of the test rows.
-
-    Raises:
-      InputError: an unknown name.
     """
     names = folds.names(config.baselines)
-    for name in names:
-        if name not in baselines.BASELINES:
-            raise InputError("baselines", repr(name), f"of {', '.join(baselines.BASELINES)}")
     if not names:
         return [{} for _ in made]
     jobs, places = [], []

@@ -112,13 +112,7 @@ def leave_one_out(subjects, variant: Variant) -> list[Fold]:
 
 
 def make_tasks(config, made: list[FoldFeatures], variant: Variant) -> list[Task]:
-    """The tasks of all folds; a fold's random numbers are the same in every variant.
-
-    Raises:
-      InputError: `config.balance` is no positive number.
-    """
-    if config.balance < 1:
-        raise InputError("balance", config.balance, "rows of each class and subject, 1 or more")
+    """The tasks of all folds; a fold's random numbers are the same in every variant."""
     keys = [jax.random.fold_in(jax.random.key(config.seed), i) for i in range(len(made))]
     classes = variant.settings.num_classes
     return [

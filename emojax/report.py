@@ -25,7 +25,13 @@ MEANING = {
     "paper": "the published procedure: voxels and alignment fitted to everybody, epoch and rate "
     "chosen by the scores of the test subject itself, its volumes oversampled. Optimistic.",
 }
-CONSOLE = ("balanced accuracy", "95 % interval", "nested minus it", "p")
+CONSOLE = {  # columns for the terminal, and their names there
+    "": "",
+    "balanced accuracy": "bal. acc. (sd)",
+    "95 % interval": "95 % interval",
+    "nested minus it": "gain",
+    "p": "p",
+}
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; color: #222 }
 table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem }
@@ -153,10 +159,11 @@ def _text(value: object) -> str:
 def print_table(result: Result, console: rich.console.Console) -> None:
     """The headline and the main columns of the first table, for the terminal."""
     first = result.tables[0]
-    keep = [i for i, name in enumerate(first.header) if name in ("", *CONSOLE)]
-    table = rich.table.Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    keep = [i for i, name in enumerate(first.header) if name in CONSOLE]
+    table = rich.table.Table(box=None, header_style="bold", padding=(0, 1, 0, 0))
     for i in keep:
-        table.add_column(first.header[i], justify="left" if i == 0 else "right", no_wrap=True)
+        side = "left" if i == 0 else "right"
+        table.add_column(CONSOLE[first.header[i]], justify=side, no_wrap=True)
     for row in first.rows:
         table.add_row(*(row[i] for i in keep))
     console.print(table)

@@ -1,0 +1,185 @@
+"""The one command: a whole run, a killed one that goes on, and what it refuses."""
+
+import csv
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SMALL = (
+    "--config.data.progress=False",
+    "--config.data.synthetic.subjects=4",
+    "--config.data.synthetic.grid=(16,16,12)",
+    "--config.data.synthetic.volumes=80",
+    "--config.voxels.keep=60",
+    "--config.balance=20",
+    "--config.baselines=LDA,logistic",
+)
+
+
+def launch(workdir, *flags, config="expA.py:demo", **options):
+    command = [sys.executable, "launch.py", f"--config=configs/{config}", f"--workdir={workdir}"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    return subprocess.Popen(
+        [*command, *flags],
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+
+
+def finished(workdir, *flags, **options):
+    process = launch(workdir, *flags, **options)
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A small run of everything, once."""
+    workdir = tmp_path_factory.mktemp("runs") / "small"
+    code, out, err = finished(workdir, *SMALL, "--config.train.epochs=3")
+    assert code == 0, err
+    return workdir, out
+
+
+def test_metrics_have_the_contract(whole):
+    metrics = json.loads((whole[0] / "metrics.json").read_text())
+    assert metrics["experiment"] == "A" and metrics["classes"] == ["rest", "neutral", "negative"]
+    assert {"config", "command", "device", "versions", "seconds", "provenance"} <= metrics.keys()
+    assert len(metrics["folds"]) == 4
+    for fold in metrics["folds"]:
+        assert {"nested", "last", "paper", "nested, none"} <= fold["protocols"].keys()
+        nested = fold["protocols"]["nested"]
+        assert {"accuracy", "balanced_accuracy", "auc_macro", "loss", "epoch"} <= nested.keys()
+        assert np.sum(nested["confusion"]) == 160 and 1 <= nested["epoch"] <= 3
+        assert fold["baselines"].keys() == {"LDA", "logistic", "nuisance only (logistic)"}
+    found = metrics["summary"]["nested"]["accuracy"]
+    assert found["ci95"][0] <= found["mean"] <= found["ci95"][1] and found["sd"] >= 0
+    mean = np.mean([f["protocols"]["nested"]["accuracy"] for f in metrics["folds"]])
+    assert found["mean"] == pytest.approx(mean, abs=1e-6)
+    assert 0 < metrics["null_floor"]["balanced_accuracy"]["mean"] < 0.7
+    closed = metrics["leaks"]
+    assert closed[0]["protocol"] == "paper" and closed[-1]["protocol"] == "nested"
+    total = sum(row["change"] for row in closed[1:])
+    assert total == pytest.approx(closed[-1]["mean"] - closed[0]["mean"])
+
+
+def test_every_scored_volume_is_one_row_of_predictions(whole):
+    metrics = json.loads((whole[0] / "metrics.json").read_text())
+    rows = list(csv.DictReader((whole[0] / "predictions.csv").open()))
+    assert len(rows) == 640 == len({(r["subject"], r["run"], r["frame"]) for r in rows})
+    for fold in metrics["folds"]:
+        mine = [r for r in rows if r["fold"] == fold["test_subject"]]
+        hits = np.mean([r["nested"] == r["label"] for r in mine])
+        assert hits == pytest.approx(fold["protocols"]["nested"]["accuracy"], abs=1e-6)
+        total = sum(float(mine[0][f"nested:p_{c}"]) for c in metrics["classes"])
+        assert total == pytest.approx(1, abs=1e-4)
+
+
+def test_report_figures_map_and_counts(whole):
+    page = (whole[0] / "report.html").read_text()
+    figures = {p.stem for p in (whole[0] / "figures").glob("*.png")}
+    assert {"accuracy", "leaks", "confusion", "roc", "curves", "voxels", "correlation"} == figures
+    assert page.count("data:image/png;base64") == len(figures) and "http" not in page
+    assert "Who saw what" in page and "LEAK" in page and "the number to quote" in page
+    counts = np.asarray(nib.load(whole[0] / "chosen_voxels.nii.gz").dataobj)
+    assert counts.sum() == 4 * 60 and counts.max() <= 4
+    assert len(list(csv.DictReader((whole[0] / "counts.csv").open()))) == 8
+    assert "plan: 24 trainings (6 variants" in whole[1]
+
+
+def test_second_start_trains_nothing_and_says_the_same(whole):
+    before = json.loads((whole[0] / "metrics.json").read_text())
+    stamps = {p.name: p.stat().st_mtime_ns for p in (whole[0] / "done").iterdir()}
+    code, _, err = finished(whole[0], *SMALL, "--config.train.epochs=3")
+    assert code == 0, err
+    after = json.loads((whole[0] / "metrics.json").read_text())
+    assert stamps == {p.name: p.stat().st_mtime_ns for p in (whole[0] / "done").iterdir()}
+    assert before["folds"] == after["folds"] and before["leaks"] == after["leaks"]
+
+
+def test_workdir_of_another_configuration_is_refused(whole):
+    code, _, err = finished(whole[0], *SMALL, "--config.train.epochs=4")
+    assert code == 2 and err.count("\n") == 1
+    assert "found a run with" in err and "epochs" in err
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
+    flags = (
+        *SMALL,
+        "--config.train.epochs=6",
+        "--config.train.checkpoint_epochs=1",
+        "--config.protocols=nested",
+        "--config.align.regimes=none",
+        "--config.null_floor=False",
+        "--config.baselines=",
+        f"--config.data.store={tmp_path / 'store'}",
+    )
+    code, _, err = finished(tmp_path / "whole", *flags)
+    assert code == 0, err
+    process = launch(tmp_path / "killed", *flags)
+    training = tmp_path / "killed" / "training"
+    for _ in range(1200):
+        if list(training.glob("none-1/[2-5]*")) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    code, _, err = finished(tmp_path / "killed", *flags)
+    assert code == 0, err
+    a, b = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "killed")
+    )
+    assert a["folds"] == b["folds"]
+    curves = [(tmp_path / name / "curves.json").read_text() for name in ("whole", "killed")]
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "match"),
+    [
+        (("--config.data.sourc=bids",), 'Did you mean "source"'),
+        (("--config.train.epochs=2.5",), "invalid literal"),
+        (("--config.data.source=dicom",), "data.source: found 'dicom'; expected one of bids"),
+        (("--config.protocols=best",), "protocols: found 'best'; expected one or more of nested"),
+        (("--config.voxels.keep=100000",), "voxels.keep: found 100000; expected at most"),
+        (("--config.data.synthetic.subjects=3",), "expected 4 or more"),
+        (("--config.baselines=GPT",), "baselines: found 'GPT'; expected of SVM-linear"),
+        (("--config.experiment=C",), "experiment: found 'C'"),
+        (("--config.balance=0",), "balance: found 0"),
+    ],
+)
+def test_bad_settings_end_in_one_line(tmp_path, flags, match):
+    code, _, err = finished(tmp_path / "run", *SMALL, *flags)
+    assert code == 2 and err.count("\n") == 1 and match in err
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_unknown_variant_and_missing_files(tmp_path):
+    for config, match in (
+        ("expA.py:dmo", "unknown variant 'dmo'"),
+        ("none.py", "No such file"),
+        ("haxby.py", "no such folder"),
+    ):
+        flags = ("--config.data.root=/nowhere",) if config == "haxby.py" else ()
+        code, _, err = finished(tmp_path / "run", *flags, config=config)
+        assert code == 2 and err.count("\n") == 1 and match in err
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    code, _, err = finished(tmp_path / "full", *SMALL)
+    assert code == 2 and "files of something else" in err
