@@ -18,6 +18,8 @@ def get_config(variant: str = ""):
     config.data.root = "../shared/data/bids-haxby-1slice"
     config.data.hrf_delay_s = 0.0
     config.units = "run"
+    config.mask.opening = 0  # a single slice
+    config.protocols = "nested,last"  # the published procedure aligns subjects
     config.align.regimes = "none"
     config.balance = 9
     finger7t.short(config)
