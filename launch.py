@@ -57,7 +57,8 @@ def _config(argv: list[str]):
     ) as e:
         said = [line.strip() for line in str(e.args[0] if e.args else e).splitlines()]
         said = said[-1:] if any(line.startswith("Traceback") for line in said) else said
-        raise InputError("flags", " ".join(said).replace("\\n", " "), "a config of configs/ and its keys") from None
+        found = " ".join(said).replace("\\n", " ")
+        raise InputError("flags", found, "a config of configs/ and its keys") from None
     if not found or not WORKDIR.value:
         raise InputError("flags", shlex.join(argv[1:]) or "none", "--config and --workdir")
     if found not in EXPERIMENTS:

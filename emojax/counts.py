@@ -24,7 +24,8 @@ def show(console: rich.console.Console, cohort: Cohort) -> None:
     if len(rows) > len(shown):
         table.add_row(f"... {len(rows) - len(shown)} more", "counts.csv")
     totals = [sum(row[column] for row in rows) for column in list(rows[0])[2:]]
-    table.add_row(f"{len(cohort.subjects)} subjects", f"{len(rows)} runs", *map(str, totals))
+    whole = (_count(len(cohort.subjects), "subject"), _count(len(rows), "run"))
+    table.add_row(*whole, *map(str, totals))
     console.print(table)
     shapes = sorted({run.frames.shape[1:] for run in cohort.runs})
     sizes = [" x ".join(map(str, shape)) for shape in (shapes[0], shapes[-1])]
@@ -43,3 +44,7 @@ def write(folder: pathlib.Path, cohort: Cohort) -> None:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

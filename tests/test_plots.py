@@ -1,0 +1,58 @@
+"""Figures of the report: what they are given is what they show."""
+
+import io
+
+import numpy as np
+
+from emojax import plots
+
+
+def drawn(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    assert buffer.getvalue()[:4] == b"\x89PNG"
+    return figure
+
+
+def texts(figure):
+    return [t.get_text() for axes in figure.axes for t in axes.texts]
+
+
+def test_accuracies_have_a_line_and_a_number_each():
+    rows = [("nested", [0.7, 0.8, 0.9], (0.75, 0.85)), ("LDA", [0.5, 0.6, 0.7], (0.55, 0.65))]
+    figure = drawn(plots.accuracies(rows, 1 / 3, (0.3, 0.36), ours=1))
+    (axes,) = figure.axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["nested", "LDA"]
+    assert texts(figure) == ["0.800", "0.600"]
+    drawn(plots.accuracies([("one fold", [0.5], (0.5, 0.5))], 0.5))
+
+
+def test_confusion_shows_shares_of_the_true_class():
+    figure = drawn(plots.confusion(np.array([[3, 1], [0, 0]]), ["rest", "face"]))
+    assert texts(figure) == ["0.75\n3", "0.25\n1", "0.00\n0", "0.00\n0"]
+
+
+def test_curves_have_a_column_per_training():
+    values = {
+        k: np.random.default_rng(0).random((3, 5))
+        for k in ("train_loss", "loss", "train_accuracy", "accuracy")
+    }
+    figure = drawn(plots.curves({"nested": values, "paper": values}, {"nested": "a", "paper": "b"}))
+    assert len(figure.axes) == 4 and len(figure.axes[0].lines) == 2 * (3 + 1)
+
+
+def test_roc_and_ladder_and_correlation():
+    line = np.linspace(0, 1, 5)
+    figure = drawn(plots.roc({f"class {i}": (line, line**0.5, 0.7) for i in range(9)}))
+    assert len(figure.axes[0].lines) == 10
+    steps = [("published", 0.9, (0.85, 0.95)), ("closed", 0.7, (0.6, 0.8))]
+    assert texts(drawn(plots.ladder(steps, 1 / 3))) == ["0.900", "0.700  (-0.200)"]
+    drawn(plots.correlation([0.1, 0.2], [0.5, 0.6]))
+
+
+def test_voxels_are_shown_on_slices_that_have_some():
+    counts = np.zeros((6, 5, 8), int)
+    counts[2, 2, [1, 4]] = (1, 3)
+    figure = drawn(plots.voxels(counts, np.random.default_rng(0).random((6, 5, 8)), 3))
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert titles == ["z = 1", "z = 4"]
