@@ -13,6 +13,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from configs import expA
+from emojax.sources.write_bids import write_bids
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMALL = (
     "--config.data.progress=False",
@@ -148,6 +151,45 @@ def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
     assert a["folds"] == b["folds"]
     curves = [(tmp_path / name / "curves.json").read_text() for name in ("whole", "killed")]
     assert curves[0] == curves[1]
+
+
+def test_simulated_study_on_disk_reaches_training_as_bids(tmp_path):
+    config = expA.get_config("demo")
+    config.data.update({"progress": False, "store": str(tmp_path / "store")})
+    config.data.synthetic.update({"subjects": 4, "grid": (16, 16, 12), "volumes": 60})
+    write_bids(config.data, tmp_path / "study")
+    code, out, err = finished(
+        tmp_path / "run",
+        *(flag for flag in SMALL if "synthetic" not in flag),
+        "--config.data.source=bids",
+        f"--config.data.root={tmp_path / 'study'}",
+        "--config.data.label_map=rest=;neutral=neutral;negative=negative",
+        "--config.protocols=nested",
+        "--config.align.regimes=independent_runs",
+        "--config.null_floor=False",
+        "--config.train.epochs=1",
+    )
+    assert code == 0, err
+    assert "4 subjects  8 runs" in out and "TR 2 s" in out
+    hashes = json.loads((tmp_path / "run" / "metrics.json").read_text())["data"]["hashes"]
+    assert len(hashes) == 16  # scans and events
+
+
+def test_damaged_scan_ends_in_one_line_and_leaves_a_store_that_works(tmp_path):
+    config = expA.get_config("demo")
+    config.data.update({"progress": False, "store": str(tmp_path / "made")})
+    config.data.synthetic.update({"subjects": 4, "grid": (16, 16, 12), "volumes": 40})
+    root = write_bids(config.data, tmp_path / "study")
+    flags = ("--mode=data", "--config.data.source=bids", f"--config.data.root={root}")
+    bad = next(root.glob("sub-03/func/*run-01_bold.nii.gz"))
+    whole = bad.read_bytes()
+    bad.write_bytes(whole[:-100])
+    code, _, err = finished(tmp_path / "run", *flags)
+    assert code == 2 and err.count("\n") == 1 and f"{bad}: found a truncated .nii.gz" in err
+    assert not list((tmp_path / "store").glob("**/*.partial"))
+    bad.write_bytes(whole)
+    code, out, err = finished(tmp_path / "run", *flags)
+    assert code == 0 and "4 subjects  8 runs" in out, err
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from emojax.errors import InputError
 from emojax.sources.store import Store
@@ -173,6 +175,30 @@ def test_nan_in_every_volume_is_counted_and_in_one_is_refused(tmp_path, store):
     for _ in range(2):
         with pytest.raises(InputError, match="5 NaN or infinite voxels in volume 5"):
             store.images([path])
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(
+    changes=st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=6),
+    compressed=st.booleans(),
+)
+def test_any_damaged_header_gives_an_image_or_one_line(tmp_path_factory, changes, compressed):
+    folder = tmp_path_factory.mktemp("fuzz")
+    raw = bytearray(save(folder / "good.nii").read_bytes())
+    for place, value in changes:
+        raw[place] = value
+    path = folder / ("bad.nii.gz" if compressed else "bad.nii")
+    path.write_bytes(gzip.compress(raw, 1) if compressed else raw)
+    store = Store(folder / "store")
+    try:
+        (image,) = store.images([path])
+    except InputError as error:
+        assert str(error).startswith((str(path), str(store.folder))) and "\n" not in str(error)
+    else:
+        assert image.frames.ndim == 4 and np.isfinite(image.affine).all()
+        assert image.tr is None or image.tr > 0
+        values_of(image)[-1].sum()  # the last byte is there
+    assert not list(store.folder.glob("**/*.partial"))
 
 
 def test_disk_too_small(tmp_path, store, monkeypatch):

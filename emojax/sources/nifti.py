@@ -1,6 +1,7 @@
 """What emojax needs from an image file: header facts, and its values mapped from disk."""
 
 import io
+import math
 import pathlib
 from typing import NamedTuple
 
@@ -41,13 +42,14 @@ def open_mapped(mapped: pathlib.Path, path: pathlib.Path) -> Scan:
         file = image.file_map["image"].filename
     except Exception as error:  # nibabel raises many types on damaged headers
         raise InputError(path, f"no readable image ({error})", "NIfTI-1/2 or Analyze") from None
-    if len(shape) not in (3, 4) or 0 in shape or dtype.kind not in "iuf":
+    if len(shape) not in (3, 4) or min(shape) < 1 or offset < 0 or dtype.kind not in "iuf":
         raise InputError(
             path, f"{dtype} of shape {shape}", "real numbers [X, Y, Z] or [X, Y, Z, t]"
         )
-    size, wanted = pathlib.Path(file).stat().st_size, offset + int(np.prod(shape)) * dtype.itemsize
-    if size < wanted:
-        raise InputError(path, f"{size} bytes", f"{wanted} as its header says")
+    there = pathlib.Path(file).stat().st_size
+    wanted = offset + math.prod(map(int, shape)) * dtype.itemsize
+    if there < wanted:
+        raise InputError(path, f"{there} bytes", f"{wanted} as its header says")
     # NIfTI's first axis runs fastest: in C order the file is [t, Z, Y, X].
     stored = np.memmap(file, dtype, "r", offset, (*shape, 1)[:4][::-1])
     frames = stored.transpose(0, 3, 2, 1)
@@ -67,7 +69,7 @@ def repetition_time(header: nib.spatialimages.SpatialHeader) -> float | None:
     units = header.get_xyzt_units()[1] if hasattr(header, "get_xyzt_units") else ""
     if units not in SECONDS or len(zooms) < 4 or not np.isfinite(zooms[3]) or zooms[3] <= 0:
         return None
-    return round(float(zooms[3]) * SECONDS[units], 6)
+    return round(float(zooms[3]) * SECONDS[units], 6) or None
 
 
 def size(path: pathlib.Path, start: bytes) -> int:
@@ -82,7 +84,7 @@ def size(path: pathlib.Path, start: bytes) -> int:
         ):
             try:
                 header = kind.header_class.from_fileobj(io.BytesIO(start))
-                values = int(np.prod([int(n) for n in header.get_data_shape()]))
+                values = math.prod(map(int, header.get_data_shape()))
                 return header.get_data_offset() + values * header.get_data_dtype().itemsize
             except Exception as error:  # nibabel raises many types on damaged headers
                 raise InputError(path, f"a damaged header ({error})", "NIfTI-1/2") from None
