@@ -3,9 +3,9 @@
     python -m benchmarks.folds                          # CPU: about 3 minutes
     python -m benchmarks.folds --folds=11 --epochs=3    # GPU
 
-The real network, penalty and optimiser on random features of the paper's size (9 training subjects x
+The real network, penalty and optimiser on random features of the paper's size (9 subjects x
 600 rows x 300 voxels, batches of 64). "loop" is one fold, step after step from the host; "scan" is
-all folds in one program, epochs on the device. After one warm-up; seconds per fold and step, and what
+all folds in one program, epochs on the device. After one warm-up; ms per fold and step, and what
 the paper's 11 folds x 5000 epochs would take at that rate: an extrapolation, not a run.
 """
 

@@ -22,6 +22,8 @@ from emojax.errors import InputError
 def claim(workdir: str | os.PathLike, config: dict[str, Any]) -> pathlib.Path:
     """Makes the workdir, or recognises it as this configuration's.
 
+    Nothing binds a workdir in which no training has begun; nor do `data.store` and `data.progress`.
+
     Args:
       workdir: a folder.
       config: plain data; written as config.json.
@@ -35,13 +37,15 @@ def claim(workdir: str | os.PathLike, config: dict[str, Any]) -> pathlib.Path:
     workdir = pathlib.Path(workdir).absolute()
     path = workdir / "config.json"
     plain = json.loads(json.dumps(config))
-    if path.exists():
+    for key in ("store", "progress"):
+        plain.get("data", {}).pop(key, None)
+    if any((workdir / name).exists() for name in ("done", "metrics.json")) and path.exists():
         other = json.loads(path.read_text())
         for key in sorted(other.keys() | plain.keys()):
             if other.get(key) != plain.get(key):
                 found = f"a run with {key}={other.get(key)!r}"
                 raise InputError(workdir, found, f"{key}={plain.get(key)!r}, or another --workdir")
-    elif workdir.exists() and any(workdir.iterdir()):
+    elif workdir.exists() and any(workdir.iterdir()) and not path.exists():
         raise InputError(workdir, "files of something else", "an empty or new folder as --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:

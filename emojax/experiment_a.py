@@ -62,9 +62,9 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
     wanted = folds.variants(config, len(cohort.classes), cohort.prior)
     with _timed(seconds, "masks"):
         data = study.load(config, cohort)
-        noise = study.noise_like(jax.random.key(config.seed), data.subjects)
+        key = jax.random.key(config.seed)
         if config.null:
-            data = data._replace(subjects=noise)
+            data = data._replace(subjects=study.noise_like(key, data.subjects))
     with _timed(seconds, "features"):
         made, leaks = {}, {}
         for v in wanted:
@@ -72,8 +72,9 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
         if config.null_floor:
             headline = wanted[0]
             floor = headline._replace(name=results.FLOOR)
-            noisy = data._replace(subjects=noise)
+            noisy = data._replace(subjects=study.noise_like(key, data.subjects))
             made[floor.name], leaks[floor.name] = make_features(noisy, cohort, floor)
+            del noisy  # as large as the cohort
             wanted.append(floor)
     program = folds.make_program(config, len(cohort.classes))
     tasks = {v.name: folds.make_tasks(config, made[v.name], v) for v in wanted}
@@ -107,13 +108,15 @@ def check(config) -> None:
             raise InputError("baselines", repr(name), f"of {', '.join(baselines.BASELINES)}")
     for key, value in (
         ("balance", config.balance),
-        ("voxels.keep", config.voxels.keep),
         ("train.epochs", config.train.epochs),
         ("train.batch_size", config.train.batch_size),
         ("train.checkpoint_epochs", config.train.checkpoint_epochs),
     ):
         if value < 1:
             raise InputError(key, value, "1 or more")
+    least = folds.least_voxels()
+    if config.voxels.keep < least:
+        raise InputError("voxels.keep", config.voxels.keep, f"{least} or more for the convolutions")
     folds.strategy_of(config)
     folds.variants(config, 2)
     try:

@@ -66,9 +66,22 @@ def variants(config, num_classes: int, prior: Sequence[str] = ()) -> list[Varian
     return out
 
 
+def least_voxels() -> int:
+    """The fewest voxels that the network's convolutions leave something of."""
+    return 1 + len(cnn1d.CNN1D.filters) * (cnn1d.CNN1D.window - 1)
+
+
 def make_program(config, num_classes: int) -> Program:
-    """The network, its optimiser and rules, from the config."""
-    train = config.train
+    """The network, its optimiser and rules, from the config.
+
+    Raises:
+      InputError: an unknown activation.
+      ValueError: a rate or rule out of range.
+    """
+    train, known = config.train, ("", *cnn1d.ACTIVATIONS)
+    if config.model.conv_activation not in known:
+        found = repr(config.model.conv_activation)
+        raise InputError("model.conv_activation", found, f"one of {known}")
     model = cnn1d.CNN1D(
         num_classes,
         conv_activation=config.model.conv_activation or None,

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
 
 from emojax import baselines
 from emojax.baselines import Job
@@ -25,8 +27,33 @@ def test_learns_and_repeats(name, classes):
     assert got.probabilities.shape == (len(test_y), classes)
     np.testing.assert_allclose(got.probabilities.sum(1), 1, rtol=1e-5)
     np.testing.assert_array_equal(got.predicted, again.predicted)
-    if name != "SVM-RBF":  # decision values of one-against-one may order classes otherwise
-        np.testing.assert_array_equal(got.probabilities.argmax(1), got.predicted)
+    np.testing.assert_array_equal(got.probabilities.argmax(1), got.predicted)
+
+
+def test_rbf_predicts_its_highest_value_where_pairs_of_classes_disagree():
+    rng = np.random.default_rng(0)  # nothing to learn: many rows have one vote for each class
+    x, y, test_x = rng.normal(size=(150, 4)), np.arange(150) % 3, rng.normal(size=(2000, 4))
+    votes = SVC().fit(x, y).predict(test_x)
+    got = baselines.fit_predict(Job("SVM-RBF", x, y, test_x, 3))
+    np.testing.assert_array_equal(got.probabilities.argmax(1), got.predicted)
+    assert (votes != got.predicted).any()
+
+
+def test_logistic_does_not_live_on_the_commonest_class():
+    rng = np.random.default_rng(0)
+    y, test_y = np.repeat([0, 1, 2], [200, 100, 100]), np.repeat([0, 1, 2], 500)
+    x, test_x = (rng.normal(size=(len(k), 8)) + 0.2 * np.eye(3, 8)[k] for k in (y, test_y))
+    plain = LogisticRegression(C=1e-2).fit(x, y).predict(test_x)
+    got = baselines.fit_predict(Job("logistic", x, y, test_x, 3)).predicted
+    assert (plain == 0).mean() > 0.95 and (np.bincount(got) > 300).all()
+    assert (got == test_y).mean() > (plain == test_y).mean()
+
+
+def test_logistic_weights_change_nothing_on_balanced_rows():
+    x, y, test_x, _ = make()
+    want = LogisticRegression(C=1e-2).fit(x, y).predict_proba(test_x)
+    got = baselines.fit_predict(Job("logistic", x, y, test_x, 3)).probabilities
+    np.testing.assert_allclose(got, want, atol=1e-6)
 
 
 def test_many_jobs_keep_their_order():

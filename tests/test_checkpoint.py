@@ -34,7 +34,11 @@ def test_finished_replaces_the_checkpoint(tmp_path):
 def test_workdir_belongs_to_one_configuration(tmp_path):
     config = {"seed": 0, "data": {"grid": (2, 3)}}
     folder = checkpoint.claim(tmp_path / "run", config)
-    assert checkpoint.claim(tmp_path / "run", config) == folder
+    assert checkpoint.claim(tmp_path / "run", config | {"seed": 5}) == folder  # nothing was trained
+    checkpoint.claim(tmp_path / "run", config)
+    Progress(folder)
+    quiet = {"seed": 0, "data": {"grid": (2, 3), "progress": False, "store": "elsewhere"}}
+    assert checkpoint.claim(tmp_path / "run", quiet) == folder
     with pytest.raises(InputError, match=r"found a run with seed=0; expected seed=1"):
         checkpoint.claim(tmp_path / "run", config | {"seed": 1})
     (tmp_path / "other").mkdir()
