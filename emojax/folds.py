@@ -75,7 +75,7 @@ def make_program(config, num_classes: int) -> Program:
     """The network, its optimiser and rules, from the config.
 
     Raises:
-      InputError: an unknown activation.
+      InputError: an unknown activation or penalty.
       ValueError: a rate or rule out of range.
     """
     train, known = config.train, ("", *cnn1d.ACTIVATIONS)
@@ -88,6 +88,8 @@ def make_program(config, num_classes: int) -> Program:
         batch_norm=config.model.batch_norm,
         dropout=tuple(config.model.dropout),
     )
+    if train.penalty not in ("l1", "l2"):
+        raise InputError("train.penalty", repr(train.penalty), "l1 or l2")
     penalty = None
     if train.penalty_factor:
         penalty = lambda p: cnn1d.penalty(p, train.penalty, train.penalty_factor)  # noqa: E731

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from emojax.models.cnn1d import CNN1D
+from emojax.models.resnet3d import ResNet3D
 
 # Keras' name of a weight -> our collection and name.
 _WEIGHTS = {
@@ -198,5 +199,41 @@ def import_cnn1d(path: str | os.PathLike, model: CNN1D, voxels: int) -> Imported
         "conv1d": convs,
         "dense": [*hidden, f"dense{len(hidden) + 1}"],
         "batch_normalization": norms,
+    }
+    return assign(path, layers, expected)
+
+
+def import_resnet3d(
+    path: str | os.PathLike, model: ResNet3D, volume: tuple[int, int, int]
+) -> Imported:
+    """The weights of Experiment B's network, for `model` on volumes of shape `volume`.
+
+    In the file a block's shortcut stands before the last convolution of its branch, but it was
+    created after it; `read_h5` brings layers back into the order of creation.
+
+    Args:
+      path: as for `read_h5`.
+      model: of the file's depth, width and number of classes.
+      volume: (X, Y, Z), which decides where blocks have a shortcut.
+
+    Raises:
+      ValueError: as for `assign`.
+    """
+    x = jax.ShapeDtypeStruct((1, *volume), model.dtype)
+    expected = jax.eval_shape(model.init, jax.random.key(0), x)
+    blocks = [
+        (f"stage{stage}/block{block + 1}", expected["params"][f"stage{stage}"][f"block{block + 1}"])
+        for stage, count in enumerate(model.blocks, 1)
+        for block in range(count)
+    ]
+    created = ("conv1", "conv2", "conv3", "shortcut")
+    convs = [f"{name}/{layer}" for name, block in blocks for layer in created if layer in block]
+    norms = ("bn1", "bn2", "bn3")
+    norms = [f"{name}/{layer}" for name, block in blocks for layer in norms if layer in block]
+    head = expected["params"]["head"]
+    layers = {
+        "conv3d": ["stem/conv", *convs],
+        "batch_normalization": ["stem/bn", *norms, "final/bn"],
+        "dense": [f"head/{layer}" for layer in ("features", "dense") if layer in head],
     }
     return assign(path, layers, expected)
