@@ -19,10 +19,10 @@ from sklearn.svm import SVC, LinearSVC
 from xgboost import XGBClassifier
 
 # The paper names the classifiers but not their settings. These are the defaults of scikit-learn and
-# xgboost, except what is written here: stronger penalties, since rows of one block are near copies,
-# and more trees. Features arrive standardised. `break_ties` makes the predicted class the one with
-# the highest decision value. `balanced` changes nothing on balanced rows; where the rows are as
-# the scanner gave them, as for nuisance alone, without it the commonest class is all that is said.
+# xgboost except what is written here, mainly stronger penalties and more trees. Features arrive
+# standardised. `break_ties` makes the predicted class the one of the highest decision value.
+# `balanced` changes nothing on balanced rows; on rows as the scanner gave them, such as those of
+# nuisance alone, a weak classifier would otherwise only ever name the commonest class.
 BASELINES: Mapping[str, Callable[[int], BaseEstimator]] = {
     "SVM-linear": lambda seed: LinearSVC(C=1e-3, random_state=seed),
     "SVM-RBF": lambda seed: SVC(cache_size=500, break_ties=True),

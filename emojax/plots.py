@@ -1,14 +1,18 @@
 """Figures of the report: plain arrays in, a matplotlib Figure out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's colours, distinct to colour-blind eyes.
+from emojax.provenance import LEAKY_PROTOCOLS
+
+# Okabe and Ito's colours, distinct to colour-blind eyes, without the yellow: too pale for lines.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
-COLOURS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#F0E442", "#000000")
+COLOURS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#000000")
+MANY_FOLDS = 6  # with more, lines of all folds in one panel cannot be told apart
+UNITS = {"loss": "loss (nats, with penalty)", "accuracy": "accuracy"}
 
 
 def _figure(width: float, height: float) -> Figure:
@@ -25,6 +29,7 @@ def accuracies(
     chance: float,
     floor: tuple[float, float] | None = None,
     ours: int = 0,
+    leaky: Collection[str] = LEAKY_PROTOCOLS,
 ) -> Figure:
     """One line per method: a dot per fold, mean and interval.
 
@@ -33,14 +38,15 @@ def accuracies(
       chance: drawn as a line.
       floor: interval of the noise floor, or None.
       ours: how many of the first rows are ours; they are drawn in another colour.
+      leaky: names of rows that are marked as leaky, in colour and in words.
     """
     figure = _figure(7.5, 0.9 + 0.34 * len(rows))
     axes = _bare(figure.subplots())
     if floor is not None:
         axes.axvspan(*floor, color=GREY, alpha=0.25, lw=0, label="noise floor, 95 % interval")
-    axes.axvline(chance, color=GREY, ls="--", lw=1, label=f"chance, {chance:.2f}")
-    for i, (_, values, (low, high)) in enumerate(rows):
-        colour = BLUE if i < ours else ORANGE
+    axes.axvline(chance, color=GREY, ls="--", lw=1, label=f"chance, {chance:.3g}")
+    for i, (name, values, (low, high)) in enumerate(rows):
+        colour = RED if name in leaky else BLUE if i < ours else ORANGE
         jitter = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else [0]
         axes.scatter(values, i + np.asarray(jitter), s=12, color=colour, alpha=0.45, lw=0)
         axes.plot([low, high], [i, i], color=colour, lw=3, solid_capstyle="round")
@@ -49,7 +55,8 @@ def accuracies(
         axes.annotate(
             f"{mean:.3f}", (1.01, i), xycoords=("axes fraction", "data"), va="center", fontsize=9
         )
-    axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
+    names = [f"{name} (leaky)" if name in leaky else name for name, *_ in rows]
+    axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
     axes.set_xlabel("balanced accuracy on the left-out unit (dots: folds; bar: 95 % interval)")
     figure.legend(loc="outside upper left", fontsize=8, frameon=False, ncols=2)
@@ -75,13 +82,24 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     return figure
 
 
-def curves(found: Mapping[str, Mapping[str, np.ndarray]], titles: Mapping[str, str]) -> Figure:
-    """Loss and accuracy by epoch, one column per training; thin lines are folds, thick their mean.
+def curves(
+    found: Mapping[str, Mapping[str, np.ndarray]],
+    titles: Mapping[str, str],
+    names: Sequence[str] | None = None,
+) -> Figure:
+    """Loss and accuracy by epoch: a column per training, or, of many folds, a panel per fold.
+
+    In a column thin lines are folds, thick ones their mean. In a panel of one fold each training
+    has a colour, thick where it was monitored and thin on its training batches.
 
     Args:
       found: name -> {"train_loss", "loss", "train_accuracy", "accuracy"} [folds, epochs].
       titles: name -> who was monitored.
+      names: of the folds, for their panels; None numbers them from 1.
     """
+    count = len(next(iter(found.values()))["loss"])
+    if count > MANY_FOLDS:
+        return _curves_by_fold(found, titles, names or [f"fold {i + 1}" for i in range(count)])
     figure = _figure(4.0 * len(found) + 0.6, 5.2)
     grid = figure.subplots(2, len(found), squeeze=False, sharex="col")
     for column, (name, values) in enumerate(found.items()):
@@ -95,13 +113,54 @@ def curves(found: Mapping[str, Mapping[str, np.ndarray]], titles: Mapping[str, s
                 epochs = np.arange(1, lines.shape[1] + 1)
                 axes.plot(epochs, lines.T, color=colour, lw=0.6, alpha=0.35)
                 axes.plot(epochs, lines.mean(0), color=colour, lw=2, label=label)
-            if kind == "loss" and lines.max() > 20 * max(lines.min(), 1e-9):
-                axes.set_yscale("log")
-            axes.set_ylabel("loss (nats, with penalty)" if kind == "loss" else kind)
+            _scale(axes, kind, [values[f"train_{kind}"], values[kind]])
+            axes.set_ylabel(UNITS[kind])
         grid[0, column].set_title(f"{name}\n{titles[name]}", fontsize=10)
         grid[1, column].set_xlabel("epoch")
         grid[1, column].xaxis.set_major_locator(MaxNLocator(integer=True))
     grid[0, 0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _scale(axes, kind, lines):
+    """A log axis for losses over more than a decade or so; accuracies run up to 1."""
+    lines = np.concatenate([np.ravel(line) for line in lines])
+    lines = lines[np.isfinite(lines)]
+    if kind == "accuracy":
+        axes.set_ylim(top=1.02)
+    elif lines.size and lines.max() > 20 * max(lines.min(), 1e-9):
+        axes.set_yscale("log")
+
+
+def _curves_by_fold(found, titles, names) -> Figure:
+    columns = min(4, len(names))
+    rows = -(-len(names) // columns)
+    figure = _figure(10, 3.4 * rows + 1)
+    parts = figure.subfigures(2, 1)
+    for part, kind in zip(parts, UNITS, strict=True):
+        grid = part.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+        for i, axes in enumerate(grid.flat):
+            if i >= len(names):
+                axes.remove()
+                continue
+            _bare(axes).set_title(names[i], fontsize=10)
+            for j, (training, values) in enumerate(found.items()):
+                colour = RED if training in LEAKY_PROTOCOLS else COLOURS[j % len(COLOURS)]
+                batches, monitored = values[f"train_{kind}"][i], values[kind][i]
+                epochs = np.arange(1, len(monitored) + 1)
+                for line, width, label in (
+                    (monitored, 1.8, f"{training}, {titles[training]}"),
+                    (batches, 0.8, f"{training}, training batches (with dropout)"),
+                ):
+                    axes.plot(epochs, line, color=colour, lw=width, label=label)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+            axes.tick_params(labelbottom=i + columns >= len(names), labelsize=9)
+        both = (f"train_{kind}", kind)
+        _scale(grid[0, 0], kind, [values[key] for values in found.values() for key in both])
+        part.supylabel(UNITS[kind], fontsize=11)
+        part.supxlabel("epoch", fontsize=11)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     return figure
 
 
@@ -110,15 +169,13 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], title: str =
     figure = _figure(4.6, 4.4)
     axes = _bare(figure.subplots())
     axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
-    for colour, (name, (x, y, area)) in zip(_cycle(len(curves)), curves.items(), strict=True):
-        axes.plot(x, y, color=colour, lw=1.8, label=f"{name}: {area:.3f}")
+    for i, (name, (x, y, area)) in enumerate(curves.items()):
+        turn, colour = divmod(i, len(COLOURS))
+        style = ("-", "--", ":")[turn % 3]
+        axes.plot(x, y, style, color=COLOURS[colour], lw=1.8, label=f"{name}: {area:.3f}")
     axes.set(xlabel="false positive rate", ylabel="true positive rate", title=title, aspect="equal")
     axes.legend(title="area under the curve", fontsize=8, title_fontsize=8, frameon=False)
     return figure
-
-
-def _cycle(count: int):
-    return [COLOURS[i % len(COLOURS)] for i in range(count)]
 
 
 def ladder(rows: Sequence[tuple[str, float, tuple[float, float]]], chance: float) -> Figure:
@@ -145,7 +202,9 @@ def ladder(rows: Sequence[tuple[str, float, tuple[float, float]]], chance: float
 
 
 def voxels(counts: np.ndarray, mean: np.ndarray, num_folds: int, slices: int = 12) -> Figure:
-    """How many folds chose each voxel, on axial slices of the mean volume.
+    """How many folds chose each voxel, on slices of the mean volume along its last axis.
+
+    The picture's x and y are the array's first and second axis, from low to high index.
 
     Args:
       counts: [X, Y, Z] int.
@@ -159,15 +218,17 @@ def voxels(counts: np.ndarray, mean: np.ndarray, num_folds: int, slices: int = 1
     lines = -(-len(used) // columns)
     figure = _figure(1.7 * columns + 1.2, 1.9 * lines + 0.4)
     grid = figure.subplots(lines, columns, squeeze=False)
-    top = np.percentile(mean, 99.5)
+    top = 1.3 * np.nanpercentile(mean, 99.5)  # grey, not white: white swallows yellow
     for axes in grid.flat:
         axes.axis("off")
     for axes, z in zip(grid.flat, used, strict=False):
         axes.imshow(mean[:, :, z].T, origin="lower", cmap="gray", vmin=0, vmax=top)
         shown = np.ma.masked_equal(counts[:, :, z].T, 0)
         image = axes.imshow(shown, origin="lower", cmap="autumn", vmin=1, vmax=num_folds)
-        axes.set_title(f"z = {z}", fontsize=8)
-    figure.colorbar(image, ax=grid, label=f"folds of {num_folds} that chose the voxel", shrink=0.8)
+        axes.set_title(f"slice {z}", fontsize=9)
+    label = f"chosen in how many\nof {num_folds} folds"
+    whole = MaxNLocator(integer=True, min_n_ticks=1)
+    figure.colorbar(image, ax=grid, label=label, shrink=0.8, ticks=whole)
     return figure
 
 

@@ -3,6 +3,7 @@
 import base64
 import csv
 import dataclasses
+import gzip
 import html
 import io
 import json
@@ -13,6 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import rich.console
+import rich.markup
 import rich.table
 from matplotlib.figure import Figure
 
@@ -24,6 +26,12 @@ MEANING = {
     "last": "as nested, but the final epoch is kept: no choice at all.",
     "paper": "the published procedure: voxels and alignment fitted to everybody, epoch and rate "
     "chosen by the scores of the test subject itself, its volumes oversampled. Optimistic.",
+}
+REGIMES = {
+    "group": "one rotation for everybody, from the training subjects alone (the paper's text).",
+    "independent_runs": "the scored subject's own rotation, from its runs that are not scored.",
+    "transductive": "the scored subject's own rotation, from the scored volumes without labels.",
+    "none": "no alignment: the chosen voxels as they are.",
 }
 CONSOLE = {  # columns for the terminal, and their names there
     "": "",
@@ -39,6 +47,7 @@ th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd
 th:first-child, td:first-child { text-align: left }
 caption { caption-side: top; text-align: left; font-weight: 600; padding-bottom: .3rem }
 img { max-width: 100% } figure { margin: 1.5rem 0 } figcaption { color: #555; font-size: .9rem }
+.wide { overflow-x: auto }
 .headline { font-size: 1.5rem; line-height: 1.35 } .leak { color: #b02a00; font-weight: 600 }
 pre { background: #f5f5f5; padding: .3rem; white-space: pre-wrap; word-break: break-word }
 """
@@ -77,7 +86,7 @@ def write(folder: pathlib.Path, result: Result) -> None:
       result: see `Result`; `maps` are name -> (values [X, Y, Z], affine), written as NIfTI.
     """
     figures = folder / "figures"
-    figures.mkdir(exist_ok=True)
+    figures.mkdir(parents=True, exist_ok=True)
     images = {}
     for name, (figure, _) in result.figures.items():
         buffer = io.BytesIO()
@@ -86,22 +95,27 @@ def write(folder: pathlib.Path, result: Result) -> None:
         with checkpoint.whole(figures / f"{name}.png") as partial:
             partial.write_bytes(images[name])
     for name, (values, affine) in result.maps.items():
-        image = nib.Nifti1Image(values, affine)
+        image = nib.Nifti1Image(values, affine).to_bytes()
         with checkpoint.whole(folder / f"{name}.nii.gz") as partial:
-            image.to_filename(pathlib.Path(f"{partial}.nii.gz"))
-            pathlib.Path(f"{partial}.nii.gz").rename(partial)
+            partial.write_bytes(gzip.compress(image, mtime=0))  # equal maps are equal files
     _write_predictions(folder / "predictions.csv", result.predictions)
     plain = {
-        training: {name: np.asarray(values).tolist() for name, values in found.items()}
+        training: {name: _finite(values) for name, values in found.items()}
         for training, found in result.curves.items()
     }
     for name, text in (
-        ("curves.json", json.dumps(plain)),
+        ("curves.json", json.dumps(plain, allow_nan=False)),
         ("report.html", page(result, images)),
         ("metrics.json", json.dumps(result.metrics, indent=1, allow_nan=False)),
     ):
         with checkpoint.whole(folder / name) as partial:
             partial.write_text(text, encoding="utf-8")
+
+
+def _finite(values) -> list:
+    """Nested lists for JSON, which knows neither NaN nor infinity: None for them."""
+    values = np.asarray(values)
+    return np.where(np.isfinite(values), values.astype(object), None).tolist()
 
 
 def _write_predictions(path: pathlib.Path, columns: Mapping[str, np.ndarray]) -> None:
@@ -115,17 +129,22 @@ def _write_predictions(path: pathlib.Path, columns: Mapping[str, np.ndarray]) ->
 def page(result: Result, images: Mapping[str, bytes]) -> str:
     """The report as one self-contained page."""
     parts = [f"<h1>{_text(result.title)}</h1>", f'<p class="headline">{_text(result.headline)}</p>']
-    if result.protocols:
-        said = (f"<dt><b>{p}</b></dt><dd>{_text(MEANING[p])}</dd>" for p in result.protocols)
-        parts.append(f"<dl>{''.join(said)}</dl>")
+    said = {name: MEANING[name] for name in result.protocols}
+    said |= {f"alignment {name}": REGIMES[name] for name in _regimes(result.metrics)}
+    if said:
+        terms = (f"<dt><b>{_text(k)}</b></dt><dd>{_text(v)}</dd>" for k, v in said.items())
+        parts.append(f"<dl>{''.join(terms)}</dl>")
     parts += [_table(table) for table in result.tables[:1]]
+    if unfinished := _unconverged(result.metrics):
+        parts.append(f"<p>Stopped before they converged: {_text(unfinished)}.</p>")
+    parts.append("<h2>Figures</h2>")
     for name, (_, caption) in result.figures.items():
         data = base64.b64encode(images[name]).decode()
         parts.append(
             f'<figure><img alt="{_text(caption)}" src="data:image/png;base64,{data}">'
             f"<figcaption>{_text(caption)}</figcaption></figure>"
         )
-    parts += [_table(table) for table in result.tables[1:]]
+    parts += ["<h2>Details</h2>", *(_table(table) for table in result.tables[1:])]
     metrics = result.metrics
     spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in metrics["seconds"].items())
     versions = ", ".join(f"{name} {version}" for name, version in metrics["versions"].items())
@@ -142,14 +161,32 @@ def page(result: Result, images: Mapping[str, bytes]) -> str:
     )
 
 
+def _regimes(metrics: Mapping[str, Any]) -> list[str]:
+    """The alignment regimes in the result, the headline's first."""
+    others = (name.removeprefix("nested, ") for name in metrics.get("summary", {}))
+    found = dict.fromkeys((metrics.get("regime"), *others))
+    return [name for name in found if name in REGIMES]
+
+
+def _unconverged(metrics: Mapping[str, Any]) -> str:
+    """The baselines that did not converge, and in how many folds."""
+    folds = [fold["baselines"] for fold in metrics.get("folds", [])]
+    names = dict.fromkeys(name for fold in folds for name in fold)
+    counts = {n: sum(not f[n].get("converged", True) for f in folds if n in f) for n in names}
+    return ", ".join(
+        f"{n} in {count} of {len(folds)} folds" for n, count in counts.items() if count
+    )
+
+
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{_text(name)}</th>" for name in table.header)
+    head = "".join(f'<th scope="col">{_text(name)}</th>' for name in table.header)
     body = ""
     for row in table.rows:
         leak = ' class="leak"' if any(cell.startswith("LEAK") for cell in row) else ""
         body += f"<tr{leak}>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>"
     note = f"<p>{_text(table.note)}</p>" if table.note else ""
-    return f"<table><caption>{_text(table.title)}</caption><tr>{head}</tr>{body}</table>{note}"
+    head = f"<caption>{_text(table.title)}</caption><thead><tr>{head}</tr></thead>"
+    return f'<div class="wide"><table>{head}<tbody>{body}</tbody></table></div>{note}'
 
 
 def _text(value: object) -> str:
@@ -165,6 +202,8 @@ def print_table(result: Result, console: rich.console.Console) -> None:
         side = "left" if i == 0 else "right"
         table.add_column(CONSOLE[first.header[i]], justify=side, no_wrap=True)
     for row in first.rows:
-        table.add_row(*(row[i] for i in keep))
+        table.add_row(*(rich.markup.escape(row[i]) for i in keep))
     console.print(table)
-    console.print(result.headline)
+    console.print(result.headline, markup=False)
+    if unfinished := _unconverged(result.metrics):
+        console.print(f"Stopped before they converged: {unfinished}.", markup=False)

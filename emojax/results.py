@@ -268,11 +268,22 @@ def _figures(measured, study: Study, found: Trained, curves):
         curve = metrics.roc_curve(labels == k, probabilities[:, k])
         area = float(metrics.auc(labels == k, probabilities[:, k]))
         lines[name] = (curve.false_positive_rate, curve.true_positive_rate, area)
+    truth = np.eye(len(measured["classes"]), dtype=bool)[labels].ravel()
+    curve = metrics.roc_curve(truth, probabilities.ravel())
+    area = float(metrics.auc(truth, probabilities.ravel()))
+    lines["micro-average"] = (curve.false_positive_rate, curve.true_positive_rate, area)
     out["roc"] = (plots.roc(lines), "One-vs-rest ROC curves, nested, volumes of all folds pooled.")
     monitored = {"paper": "monitored: the test subject itself"}
     some = {"nested": curves[headline]} | {n: curves[n] for n in ("paper",) if n in curves}
     titles = {n: monitored.get(n, "monitored: a held-back training subject") for n in some}
-    out["curves"] = (plots.curves(some, titles), "Learning curves; thin lines are folds.")
+    many = len(folds) > plots.MANY_FOLDS
+    out["curves"] = (
+        plots.curves(some, titles, [str(f["test_subject"]) for f in folds]),
+        "Learning curves of each fold, by what is left out; thin: training batches, thick: what is "
+        "monitored."
+        if many
+        else "Learning curves; thin lines are folds.",
+    )
     counts = _chosen(study, found)
     if counts is not None:
         out["voxels"] = (
@@ -307,8 +318,9 @@ def _tables(measured, found: Trained) -> list[Table]:
             "Mean (sd) over folds",
             [*header, "nested minus it", "p"],
             rows,
-            "Classical classifiers have the nested network's training rows and features. "
-            f"p: sign-flip test over folds. Chance: {measured['chance']:.3f}.",
+            "Classical classifiers have the nested network's training rows and features; nuisance "
+            "has none of them, but time in run, global signal and motion. p: sign-flip test over "
+            f"folds, not corrected for several tests. Chance: {measured['chance']:.3f}.",
         )
     ]
     names = ["nested", *(n for n in ("paper",) if n in summary), *measured["baselines"]]
@@ -322,7 +334,7 @@ def _tables(measured, found: Trained) -> list[Table]:
         cells = []
         for score in ("precision", "recall", "f1"):
             values = np.array([f["protocols"]["nested"][score][k] for f in folds])
-            cells.append(f"{values.mean():.3f} ({values.std(ddof=1):.3f})")
+            cells.append(f"{values.mean():.3f} ({values.std(ddof=min(1, len(values) - 1)):.3f})")
         per_class.append([name, *cells])
     out.append(Table("Nested, per class", ["class", "precision", "recall", "F1"], per_class))
     out.append(_seen(found))

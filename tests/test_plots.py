@@ -27,6 +27,15 @@ def test_accuracies_have_a_line_and_a_number_each():
     drawn(plots.accuracies([("one fold", [0.5], (0.5, 0.5))], 0.5))
 
 
+def test_leaky_rows_are_told_by_words_and_colour():
+    rows = [(name, [0.7, 0.8], (0.7, 0.8)) for name in ("nested", "paper", "LDA")]
+    (axes,) = drawn(plots.accuracies(rows, 0.125, ours=2)).axes
+    assert [t.get_text() for t in axes.get_yticklabels()] == ["nested", "paper (leaky)", "LDA"]
+    means = [line.get_color() for line in axes.lines if line.get_marker() == "o"]
+    assert means == [plots.BLUE, plots.RED, plots.ORANGE]
+    assert "chance, 0.125" in [line.get_label() for line in axes.lines]
+
+
 def test_confusion_shows_shares_of_the_true_class():
     figure = drawn(plots.confusion(np.array([[3, 1], [0, 0]]), ["rest", "face"]))
     assert texts(figure) == ["0.75\n3", "0.25\n1", "0.00\n0", "0.00\n0"]
@@ -41,10 +50,33 @@ def test_curves_have_a_column_per_training():
     assert len(figure.axes) == 4 and len(figure.axes[0].lines) == 2 * (3 + 1)
 
 
+def test_many_folds_have_a_panel_each():
+    keys = ("train_loss", "loss", "train_accuracy", "accuracy")
+    values = {k: np.random.default_rng(0).random((7, 5)) for k in keys}
+    found, titles = {"nested": values, "paper": values}, {"nested": "a", "paper": "b"}
+    names = [f"sub-{i}" for i in range(7)]
+    figure = drawn(plots.curves(found, titles, names))
+    panels = [axes for axes in figure.get_axes() if axes.lines]
+    assert [axes.get_title() for axes in panels] == 2 * names
+    assert all(len(axes.lines) == 4 for axes in panels)
+    np.testing.assert_array_equal(panels[9].lines[0].get_ydata(), values["accuracy"][2])
+    (legend,) = figure.legends
+    assert legend.get_texts()[0].get_text() == "nested, a"
+    assert plots.curves(found, titles).get_axes()[6].get_title() == "fold 7"
+
+
+def test_curves_that_diverged_are_drawn():
+    values = {k: np.full((2, 3), np.nan) for k in ("loss", "train_accuracy", "accuracy")}
+    values["train_loss"] = np.array([[1.0, 50, np.inf], [1.0, 2, 3]])
+    figure = drawn(plots.curves({"nested": values}, {"nested": "a"}))
+    assert figure.axes[0].get_yscale() == "log"
+
+
 def test_roc_and_ladder_and_correlation():
     line = np.linspace(0, 1, 5)
     figure = drawn(plots.roc({f"class {i}": (line, line**0.5, 0.7) for i in range(9)}))
-    assert len(figure.axes[0].lines) == 10
+    (axes,) = figure.axes
+    assert len({(line.get_color(), line.get_linestyle()) for line in axes.lines}) == 10
     steps = [("published", 0.9, (0.85, 0.95)), ("closed", 0.7, (0.6, 0.8))]
     assert texts(drawn(plots.ladder(steps, 1 / 3))) == ["0.900", "0.700  (-0.200)"]
     drawn(plots.correlation([0.1, 0.2], [0.5, 0.6]))
@@ -55,4 +87,4 @@ def test_voxels_are_shown_on_slices_that_have_some():
     counts[2, 2, [1, 4]] = (1, 3)
     figure = drawn(plots.voxels(counts, np.random.default_rng(0).random((6, 5, 8)), 3))
     titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["z = 1", "z = 4"]
+    assert titles == ["slice 1", "slice 4"]

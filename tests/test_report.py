@@ -6,6 +6,7 @@ import json
 
 import nibabel as nib
 import numpy as np
+import pytest
 import rich.console
 from matplotlib.figure import Figure
 
@@ -45,6 +46,27 @@ def test_everything_is_written_whole(tmp_path):
     assert not list(tmp_path.glob("**/*.partial*"))
 
 
+def test_equal_maps_are_equal_files(tmp_path):
+    for name in ("a", "b"):
+        report.write(tmp_path / name, make())
+    a, b = ((tmp_path / name / "chosen.nii.gz").read_bytes() for name in ("a", "b"))
+    assert a == b
+
+
+def test_curves_that_diverged_are_still_json(tmp_path):
+    loss = np.array([[1.5, np.nan], [np.inf, 2]], np.float32)
+    report.write(tmp_path, make(curves={"nested": {"loss": loss, "epoch": np.arange(2)}}))
+    text = (tmp_path / "curves.json").read_text()
+    assert json.loads(text)["nested"] == {"loss": [[1.5, None], [None, 2]], "epoch": [0, 1]}
+
+
+def test_metrics_are_missing_if_writing_failed(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        report.write(tmp_path, make(metrics=make().metrics | {"chance": float("nan")}))
+    assert not (tmp_path / "metrics.json").exists()
+    assert not list(tmp_path.glob("**/*.partial*"))
+
+
 def test_page_needs_nothing_else_and_escapes_names(tmp_path):
     report.write(tmp_path, make())
     page = (tmp_path / "report.html").read_text()
@@ -52,6 +74,31 @@ def test_page_needs_nothing_else_and_escapes_names(tmp_path):
     assert 'class="leak"' in page and page.count("LEAK") == 1
     assert "src=" in page and page.count("src=") == page.count('src="data:image/png;base64,')
     assert "the number to quote" in page and "Optimistic" in page and "final epoch" not in page
+
+
+def test_page_explains_the_alignments_that_occur(tmp_path):
+    metrics = make().metrics | {"regime": "independent_runs"}
+    metrics["summary"] = {"nested": {}, "nested, none": {}, "paper": {}}
+    page = report.page(make(figures={}, metrics=metrics), {})
+    assert page.index("alignment independent_runs") < page.index("alignment none")
+    assert "transductive" not in page
+
+
+def test_baselines_that_did_not_converge_are_named():
+    folds = [{"baselines": {"MLP": {"converged": ok}, "LDA": {"converged": True}}} for ok in (0, 1)]
+    result = make(figures={}, metrics=make().metrics | {"folds": folds})
+    want = "Stopped before they converged: MLP in 1 of 2 folds."
+    console = rich.console.Console(width=80, file=io.StringIO())
+    report.print_table(result, console)
+    assert want in report.page(result, {}) and want in console.file.getvalue()
+    assert "converged" not in report.page(make(figures={}), {})
+
+
+def test_terminal_shows_names_in_brackets():
+    console = rich.console.Console(width=80, file=io.StringIO())
+    table = Table("Mean", ["", "p"], [["[bold]", "0.5"]])
+    report.print_table(make(tables=[table], headline="half of [a]"), console)
+    assert "[bold]" in console.file.getvalue() and "half of [a]" in console.file.getvalue()
 
 
 def test_terminal_table_fits_80_columns():
