@@ -64,6 +64,51 @@ class Program(NamedTuple):
     predict: Callable  # (params, batch_stats, x) -> logits
 
 
+def begin(key: Key[jax.Array, ""], model, tx, plateau, example) -> Trial:
+    """A training before its first epoch; arguments as of `training.init_state`."""
+    state = training.init_state(jax.random.fold_in(key, 0), model, tx, plateau, example)
+    zero = jnp.zeros((), jnp.int32)
+    # Buffers of their own: the state's are donated.
+    copy = jax.tree.map(jnp.copy, (state.params, state.batch_stats))
+    best = Best(zero, jnp.full((), -1.0), jnp.full((), jnp.inf), *copy)
+    return Trial(state, best, zero, jax.random.fold_in(key, 1))
+
+
+def shuffled(trial: Trial, n: int, batch_size: int) -> Int[jax.Array, "steps batch"]:
+    """The rows of this epoch in random order; the last batch is filled up from the first rows."""
+    size = min(batch_size, n)
+    rows = jax.random.permutation(jax.random.fold_in(trial.key, trial.epoch), n)
+    return jnp.resize(rows, (-(-n // size), size))
+
+
+def close_epoch(trial: Trial, found, train, plateau) -> tuple[Trial, dict[str, jax.Array]]:
+    """Shows the epoch's scores to the plateau rule, and keeps the parameters if they are the best.
+
+    Args:
+      trial: after the epoch's steps.
+      found: "loss" and "accuracy" of the monitored volumes, [] each.
+      train: the same of the training batches.
+      plateau: the rule.
+
+    Returns:
+      The trial, and the epoch's metrics by the names of `CURVES`.
+    """
+    state = training.end_epoch(trial.state, found["loss"], plateau)
+    epoch, old = trial.epoch + 1, trial.best
+    accuracy, loss = found["accuracy"], found["loss"]
+    better = (accuracy > old.accuracy) | ((accuracy == old.accuracy) & (loss < old.loss))
+    new = Best(epoch, accuracy, loss, state.params, state.batch_stats)
+    best = jax.tree.map(lambda a, b: jnp.where(better, a, b).astype(b.dtype), new, old)
+    metrics = {
+        "train_loss": train["loss"],
+        "train_accuracy": train["accuracy"],
+        "loss": loss,
+        "accuracy": accuracy,
+        "rate": state.plateau.rate,
+    }
+    return trial.replace(state=state, best=best, epoch=epoch), metrics
+
+
 def make_program(
     model: nn.Module,
     tx: optax.GradientTransformation,
@@ -81,18 +126,10 @@ def make_program(
     eval_step = training.make_eval_step(model, penalty)
 
     def init(key, task):
-        state = training.init_state(jax.random.fold_in(key, 0), model, tx, plateau, task.x)
-        zero = jnp.zeros((), jnp.int32)
-        # Buffers of their own: the state's are donated.
-        copy = jax.tree.map(jnp.copy, (state.params, state.batch_stats))
-        best = Best(zero, jnp.full((), -1.0), jnp.full((), jnp.inf), *copy)
-        return Trial(state, best, zero, jax.random.fold_in(key, 1))
+        return begin(key, model, tx, plateau, task.x)
 
     def order(trial, task):
-        n = len(task.y)
-        size = min(batch_size, n)
-        rows = jax.random.permutation(jax.random.fold_in(trial.key, trial.epoch), n)
-        return jnp.resize(rows, (-(-n // size), size))
+        return shuffled(trial, len(task.y), batch_size)
 
     def step(trial, task, rows):
         state, metrics = train_step(trial.state, {"x": task.x[rows], "y": task.y[rows]})
@@ -100,20 +137,7 @@ def make_program(
 
     def finish(trial, task, train):
         found = eval_step(trial.state, {"x": task.monitor_x, "y": task.monitor_y})
-        state = training.end_epoch(trial.state, found["loss"], plateau)
-        epoch, old = trial.epoch + 1, trial.best
-        accuracy, loss = found["accuracy"], found["loss"]
-        better = (accuracy > old.accuracy) | ((accuracy == old.accuracy) & (loss < old.loss))
-        new = Best(epoch, accuracy, loss, state.params, state.batch_stats)
-        best = jax.tree.map(lambda a, b: jnp.where(better, a, b).astype(b.dtype), new, old)
-        metrics = {
-            "train_loss": train["loss"],
-            "train_accuracy": train["accuracy"],
-            "loss": loss,
-            "accuracy": accuracy,
-            "rate": state.plateau.rate,
-        }
-        return trial.replace(state=state, best=best, epoch=epoch), metrics
+        return close_epoch(trial, found, train, plateau)
 
     def predict(params, batch_stats, x):
         return model.apply(training.variables(params, batch_stats), x, train=False)

@@ -4,21 +4,19 @@
 makes a fold's features, `folds.py` trains, `results.py` scores, `report.py` writes.
 """
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator
 
 import jax
 import numpy as np
 import rich.console
-import rich.progress
 
 from emojax import (
     baselines,
     checkpoint,
     counts,
     crossval,
+    edge,
     features,
     folds,
     report,
@@ -53,19 +51,19 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
     folder = checkpoint.claim(workdir, config.to_dict())
     if not config.data.store:
         config.data.store = str(folder.parent / "store")
-    with _timed(seconds, "reading"):
+    with edge.timed(seconds, "reading"):
         cohort = sources.load(config)
     counts.show(console, cohort)
     counts.write(folder, cohort)
     if only_data:
         return
     wanted = folds.variants(config, len(cohort.classes), cohort.prior)
-    with _timed(seconds, "masks"):
+    with edge.timed(seconds, "masks"):
         data = study.load(config, cohort)
         key = jax.random.key(config.seed)
         if config.null:
             data = data._replace(subjects=study.noise_like(key, data.subjects))
-    with _timed(seconds, "features"):
+    with edge.timed(seconds, "features"):
         made, leaks = {}, {}
         for v in wanted:
             made[v.name], leaks[v.name] = make_features(data, cohort, v)
@@ -78,16 +76,16 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
             wanted.append(floor)
     program = folds.make_program(config, len(cohort.classes))
     tasks = {v.name: folds.make_tasks(config, made[v.name], v) for v in wanted}
-    with _timed(seconds, "plan"):
+    with edge.timed(seconds, "plan"):
         plan(console, config, program, tasks)
     progress = checkpoint.Progress(folder)
     total = config.train.epochs * sum(map(len, tasks.values()))
-    with _timed(seconds, "training"), _bar(console, config, "fold epochs", total) as tick:
+    with edge.timed(seconds, "training"), edge.bar(console, config, "fold epochs", total) as tick:
         trained = {
             name: folds.train(config, program, name, tasks[name], made[name], progress, tick)
             for name in tasks
         }
-    with _timed(seconds, "baselines"):
+    with edge.timed(seconds, "baselines"):
         others = run_baselines(config, console, data, made[wanted[0].name], tasks[wanted[0].name])
     found = results.Trained(wanted, made, trained, others, leaks)
     result = results.collect(config, cohort, data, found)
@@ -178,7 +176,7 @@ def plan(console, config, program: crossval.Program, tasks) -> None:
     console.print(
         f"plan: {trainings} trainings ({len(tasks)} variants: {', '.join(tasks)}) of "
         f"{config.train.epochs} epochs, {steps:,} steps of {step * 1e3:.0f} ms one by one on "
-        f"{jax.devices()[0].device_kind}: about {_duration(steps * step)}; "
+        f"{jax.devices()[0].device_kind}: about {edge.duration(steps * step)}; "
         f"{size / 4e6:.1f} M parameters, {5 * size * folds_at_once / 1e9:.2f} GB of state"
     )
     if steps * step > 3600 and jax.default_backend() == "cpu":
@@ -207,38 +205,9 @@ def run_baselines(config, console, data: Study, made, tasks) -> list[dict[str, b
         test = (data.nuisance[fold.test] - mean) / sd
         jobs.append(baselines.Job("logistic", (train - mean) / sd, y, test, classes, config.seed))
         places.append((i, NUISANCE))
-    with _bar(console, config, "baselines", len(jobs)) as tick:
+    with edge.bar(console, config, "baselines", len(jobs)) as tick:
         done = baselines.run(jobs, tick)
     out: list[dict[str, baselines.Fitted]] = [{} for _ in made]
     for (i, name), fitted in zip(places, done, strict=True):
         out[i][name] = fitted
     return out
-
-
-@contextlib.contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    start = time.perf_counter()
-    yield
-    seconds[stage] = round(time.perf_counter() - start, 3)
-
-
-@contextlib.contextmanager
-def _bar(console, config, what: str, total: int):
-    columns = (
-        what,
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    bar = rich.progress.Progress(
-        *columns, console=console, transient=True, disable=not config.data.progress
-    )
-    with bar:
-        task = bar.add_task("", total=total)
-        yield lambda done: bar.advance(task, done)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

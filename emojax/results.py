@@ -1,14 +1,12 @@
 """From the trained folds of Experiment A to its report: scores, tables, figures, predictions."""
 
-import importlib.metadata
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from emojax import masking, metrics, plots, provenance, resampling, scoring
+from emojax import edge, masking, metrics, plots, provenance, resampling, scoring
 from emojax.baselines import Fitted
 from emojax.cohort import Cohort
 from emojax.features import FoldFeatures
@@ -25,7 +23,6 @@ LADDER = (  # what is closed, one after the other, from the published procedure 
     ("leaky voxels", "alignment without the scored runs"),
     ("nested", "voxels without the test subject"),
 )
-VERSIONS = ("emojax", "jax", "flax", "optax", "numpy", "scikit-learn", "xgboost-cpu", "nibabel")
 
 
 class Trained(NamedTuple):
@@ -63,8 +60,8 @@ def collect(config, cohort: Cohort, study: Study, found: Trained) -> Result:
         "experiment": "A",
         "config": config.to_dict(),
         "command": "",
-        "device": _device(),
-        "versions": _versions(),
+        "device": edge.device(),
+        "versions": edge.versions(),
         "seconds": {},
         "classes": list(cohort.classes),
         "chance": 1 / len(cohort.classes),
@@ -373,19 +370,3 @@ def _seen(found: Trained) -> Table:
         "Counts of the first scored run of the first fold. Declared: allowed by the name of the "
         "regime, or by a calibration on the subject's other runs.",
     )
-
-
-def _device() -> str:
-    return (
-        f"{jax.devices()[0].device_kind}, {jax.device_count()} device(s), {jax.default_backend()}"
-    )
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": sys.version.split()[0]}
-    for name in VERSIONS:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found

@@ -22,6 +22,14 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
 @pytest.fixture
+def quick_compile():
+    """For tests that compile many small programs: less optimised ones, in half the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
 def x64():
     """Double precision inside one test."""
     with jax.enable_x64(True):

@@ -11,6 +11,8 @@ from test_procrustes import close
 
 from emojax import hyperalignment, procrustes
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 GOLDEN = "golden/pymvpa"
 
 

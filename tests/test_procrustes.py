@@ -12,6 +12,8 @@ from jax.test_util import check_grads
 
 from emojax import _polar, procrustes
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 METHODS = ["svd", "polar"]
 
 

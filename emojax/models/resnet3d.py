@@ -30,6 +30,7 @@ class _Layer(nn.Module):
 
     dtype: Any
     param_dtype: Any
+    momentum: float
 
     def conv(self, x, name: str, features: int, window: int, stride: int = 1) -> jax.Array:
         """A convolution with bias, "SAME" padding."""
@@ -37,9 +38,9 @@ class _Layer(nn.Module):
         return _Conv(features, window, stride, **dtypes, name=name)(x)
 
     def norm_relu(self, x, name: str, train: bool) -> jax.Array:
-        """Batch norm with Keras' constants, then ReLU."""
+        """Batch norm with Keras' epsilon, then ReLU."""
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norm = nn.BatchNorm(not train, momentum=0.99, epsilon=1e-3, **dtypes, name=name)
+        norm = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, **dtypes, name=name)
         return nn.relu(norm(x))
 
 
@@ -111,6 +112,7 @@ class _Stage(_Layer):
                 first=self.first and i == 0,
                 dtype=self.dtype,
                 param_dtype=self.param_dtype,
+                momentum=self.momentum,
                 name=f"block{i + 1}",
             )(x, train)
         return x
@@ -153,6 +155,7 @@ class ResNet3D(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     remat: bool = False
+    momentum: float = 0.99
 
     @nn.compact
     def __call__(
@@ -173,8 +176,8 @@ class ResNet3D(nn.Module):
           ValueError: not such volumes.
         """
         x = _volumes(x)
-        dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = _Stem(width=self.width, **dtypes, name="stem")(x, train)
+        layer = {"dtype": self.dtype, "param_dtype": self.param_dtype, "momentum": self.momentum}
+        x = _Stem(width=self.width, **layer, name="stem")(x, train)
         for i, blocks in enumerate(self.blocks):
             x = _Stage(
                 blocks=blocks,
@@ -182,12 +185,12 @@ class ResNet3D(nn.Module):
                 bottleneck=self.bottleneck,
                 first=i == 0,
                 remat=self.remat,
-                **dtypes,
+                **layer,
                 name=f"stage{i + 1}",
             )(x, train)
-        pooled = _Final(**dtypes, name="final")(x, train)
+        pooled = _Final(**layer, name="final")(x, train)
         logits = _Head(
-            num_classes=self.num_classes, features=self.head_features, **dtypes, name="head"
+            num_classes=self.num_classes, features=self.head_features, **layer, name="head"
         )(pooled)
         return (logits, pooled) if features else logits
 
@@ -214,6 +217,7 @@ def resnet18(num_classes: int, **options) -> ResNet3D:
     dtype: of the computation, e.g. bfloat16; parameters, statistics and logits stay in float32.
     param_dtype: of the parameters.
     remat: compute each block again in the backward pass instead of keeping what it computed.
+    momentum: of the moving statistics, 0.99 as Keras': they need some hundred steps to arrive.
     """
     return ResNet3D(num_classes, (2, 2, 2, 2), bottleneck=False, **options)
 
