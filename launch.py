@@ -18,7 +18,7 @@ from ml_collections import config_flags
 from emojax.errors import InputError
 from emojax.provenance import LeakageError
 
-EXPERIMENTS = {"A": "emojax.experiment_a"}
+EXPERIMENTS = {"A": "emojax.experiment_a", "B": "emojax.experiment_b"}
 CONFIG = config_flags.DEFINE_config_file("config", help_string="configs/NAME.py or NAME.py:variant")
 WORKDIR = flags.DEFINE_string("workdir", "", "Folder of the results; made, or gone on with.")
 MODE = flags.DEFINE_enum("mode", "run", ["run", "data"], "run: all; data: read, count and stop.")

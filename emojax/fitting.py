@@ -11,6 +11,8 @@ of a mesh with one axis, "data"; parameters are on all of them, and batch norm s
 
 import functools
 import itertools
+import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -321,3 +323,36 @@ def _order(program: Program, trial: Trial, n: int):
 def _predict(program: Program, params, batch_stats, x):
     out = jax.nn.softmax(_logits(program, params, batch_stats, x))
     return jax.lax.with_sharding_constraint(out, NamedSharding(program.mesh, P()))
+
+
+class Measured(NamedTuple):
+    """A training step on this machine."""
+
+    seconds: float
+    bytes: int  # on each device: state, batch and what the step keeps in between
+    flops: float  # of the whole batch, as compiled
+
+
+def measure_step(program: Program, grid: tuple[int, int, int]) -> Measured:
+    """Compiles a training step for a grid and takes its time; least of three."""
+    sharded = NamedSharding(program.mesh, P("data"))
+    x, y = np.zeros((program.batch_size, *grid), np.float32), np.zeros(program.batch_size, np.int32)
+    batch = _placed((x, y), sharded)
+    begin = jax.jit(_begin, static_argnums=0, out_shardings=NamedSharding(program.mesh, P()))
+    trial = begin(program, jax.random.key(0), x[:1])
+    compiled = _step.lower(program, trial, *batch, jnp.float32(0)).compile()
+    taken = []
+    for _ in range(4):
+        start = time.perf_counter()
+        trial, metrics = compiled(trial, *batch, jnp.float32(0))
+        jax.block_until_ready(metrics)
+        taken.append(time.perf_counter() - start)
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    size = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+    return Measured(min(taken[1:]), int(size), float(cost.get("flops", float("nan"))))
+
+
+def memory_limit() -> int:
+    """Bytes of one device; on CPUs of the machine."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats.get("bytes_limit") or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -241,3 +241,19 @@ def correlation(before: Sequence[float], after: Sequence[float]) -> Figure:
     axes.set_xticks([0, 1], ["before", "after alignment"])
     axes.set(xlim=(-0.3, 1.3), ylabel="inter-subject correlation (r)")
     return figure
+
+
+def sweep(factors: Sequence[float], rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Loss and accuracy, training and validation, by penalty; rows as of `results_b`."""
+    figure = _figure(8.4, 3.4)
+    order = np.argsort(factors)
+    for axes, kind in zip(figure.subplots(1, 2), UNITS, strict=True):
+        for key, colour, label in (
+            (f"train_{kind}", GREY, "training batches"),
+            (kind, BLUE, "validation"),
+        ):
+            values = np.array([row[key] for row in rows])[order]
+            _bare(axes).plot(np.array(factors)[order], values, "o-", color=colour, label=label)
+        axes.set(xscale="log", xlabel="L2 factor", ylabel=UNITS[kind])
+    axes.legend(frameon=False, fontsize=9)
+    return figure

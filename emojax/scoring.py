@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 
 from emojax import metrics, statistics
 
@@ -50,25 +50,67 @@ def scores(
 def summary(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Mean, sd (n - 1) and 95 % bootstrap interval over folds of every score in `SUMMARISED`.
 
-    Folds where a score is None are left out of it.
+    Folds where a score is None are left out of it; the interval of a single one is None.
     """
     out = {}
     for name in SUMMARISED:
         values = np.array([f[name] for f in folds if f.get(name) is not None], np.float32)
         if not values.size:
             continue
-        interval = statistics.bootstrap_interval(jax.random.key(0), values)
-        out[name] = {
-            "mean": float(values.mean()),
-            "sd": float(values.std(ddof=1)) if values.size > 1 else 0.0,
-            "ci95": [float(interval.low), float(interval.high)],
-        }
+        out[name] = {"mean": float(values.mean()), "sd": 0.0, "ci95": None}
+        if values.size > 1:
+            interval = statistics.bootstrap_interval(jax.random.key(0), values)
+            out[name]["sd"] = float(values.std(ddof=1))
+            out[name]["ci95"] = [float(interval.low), float(interval.high)]
     return out
 
 
-def against(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, float]:
-    """Paired comparison over folds: mean difference ours - theirs, its interval and p value."""
+def clustered_interval(
+    labels: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+    num_classes: int,
+    count: int = 10_000,
+) -> list[float]:
+    """95 % interval of balanced accuracy when whole groups (runs, subjects) are drawn again.
+
+    Volumes of a run are not independent, so they are not drawn one by one. Of a single group the
+    interval is from 0 to 1: nothing is known about others.
+
+    References:
+      Field and Welsh, Bootstrapping clustered data, J. R. Statist. Soc. B 69, 2007.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    if len(names) < 2:
+        return [0.0, 1.0]
+    tables = np.zeros((len(names), num_classes, num_classes))
+    np.add.at(tables, (group, labels, predicted), 1)
+    rng = np.random.default_rng(0)
+    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), count)
+    confusion = np.einsum("bg,gij->bij", drawn, tables)
+    truth = confusion.sum(2)
+    recall = np.diagonal(confusion, axis1=1, axis2=2) / np.where(truth > 0, truth, np.nan)
+    return np.nanpercentile(np.nanmean(recall, axis=1), [2.5, 97.5]).tolist()
+
+
+def by_group(
+    labels: Int[np.ndarray, " n"],
+    predicted: Int[np.ndarray, " n"],
+    groups: Shaped[np.ndarray, " n"],
+) -> list[float]:
+    """Accuracy in each group, in sorted order of the groups."""
+    right = labels == predicted
+    return [float(right[groups == name].mean()) for name in np.unique(groups)]
+
+
+def against(ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
+    """Paired comparison over folds: mean difference ours - theirs, its interval and p value.
+
+    Of a single pair there is neither.
+    """
     ours, theirs = np.asarray(ours, np.float32), np.asarray(theirs, np.float32)
+    if len(ours) == 1:
+        return {"difference": float(ours[0] - theirs[0]), "ci95": None, "p": None}
     test = statistics.paired_test(jax.random.key(0), ours, theirs)
     interval = statistics.bootstrap_interval(jax.random.key(0), ours - theirs)
     return {
