@@ -70,7 +70,9 @@ def begin(key: Key[jax.Array, ""], model, tx, plateau, example) -> Trial:
     zero = jnp.zeros((), jnp.int32)
     # Buffers of their own: the state's are donated.
     copy = jax.tree.map(jnp.copy, (state.params, state.batch_stats))
-    best = Best(zero, jnp.full((), -1.0), jnp.full((), jnp.inf), *copy)
+    # Dtypes that later epochs have, too: weak ones would compile every step twice.
+    none = (jnp.full((), value, jnp.result_type(float)) for value in (-1.0, jnp.inf))
+    best = Best(zero, *none, *copy)
     return Trial(state, best, zero, jax.random.fold_in(key, 1))
 
 

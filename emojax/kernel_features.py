@@ -1,9 +1,9 @@
 """Volumes for classical classifiers: n << p, so a training set spans n dimensions, not p.
 
 Coordinates in that span, from the n x n matrix of inner products, have the same distances and
-angles as the volumes. Whatever depends on these alone (linear and RBF machines, LDA, logistic
-regression, nearest neighbours) gives the same answer on n coordinates as on 180,224 voxels; this is
-how LDA, which did not fit on the paper's machines, runs in seconds.
+angles as the volumes. Whatever depends on these alone (linear and RBF machines, LDA that shrinks
+towards the identity, nearest neighbours) says the same on n coordinates as on 180,224 voxels. So
+LDA, which did not fit on the paper's machines, runs in seconds.
 """
 
 from collections.abc import Callable

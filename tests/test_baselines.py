@@ -18,7 +18,7 @@ def make(classes=3, n=120, m=20):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("name", baselines.BASELINES)
+@pytest.mark.parametrize("name", sorted(set(baselines.BASELINES) - {"SVM-RBF unscaled"}))
 def test_learns_and_repeats(name, classes):
     x, y, test_x, test_y = make(classes, n=121)
     job = Job(name, x, y, test_x, classes)

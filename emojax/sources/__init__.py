@@ -21,11 +21,11 @@ def load(config) -> Cohort:
     if data.source not in SOURCES:
         raise InputError("data.source", repr(data.source), f"one of {', '.join(SOURCES)}")
     cohort = importlib.import_module(f"emojax.sources.{data.source}").load(data)
-    if not (data.detrend or data.zscore or data.motion):
+    if not (data.detrend or data.centre or data.zscore or data.motion):
         return cohort
     from emojax.sources import cleaning, store  # jax, and 130 MB, for those who need them
 
-    options = {name: data[name] for name in ("detrend", "zscore", "motion")}
+    options = {name: data[name] for name in ("detrend", "centre", "zscore", "motion")}
     return cleaning.apply(cohort, store.Store(store.default(data)), **options)
 
 

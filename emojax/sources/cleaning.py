@@ -50,11 +50,15 @@ def regressors(
     return basis
 
 
-@functools.partial(jax.jit, static_argnames="zscore")
+@functools.partial(jax.jit, static_argnames=("centre", "zscore"))
 def clean(
-    x: Float[jax.Array, "t v"], basis: Float[jax.Array, "t r"], *, zscore: bool = False
+    x: Float[jax.Array, "t v"],
+    basis: Float[jax.Array, "t r"],
+    *,
+    centre: bool = False,
+    zscore: bool = False,
 ) -> Float[jax.Array, "t v"]:
-    """Removes regressors from every voxel of one run; the voxel's mean stays unless z-scored.
+    """Removes regressors from every voxel of one run; the voxel's mean stays unless told otherwise.
 
     x - B B'(x - mean), then (x - mean) / sd with sd over n (not n - 1), as PyMVPA and
     scikit-learn's scaler have it. All regressors go in one step: one after the other they would
@@ -63,6 +67,7 @@ def clean(
     Args:
       x: [t, v], one run.
       basis: [t, r] orthonormal, as of `regressors`; r may be 0.
+      centre: to mean 0.
       zscore: to mean 0 and sd 1; a voxel that is constant, up to rounding, becomes 0.
 
     Returns:
@@ -71,34 +76,45 @@ def clean(
     mean = x.mean(0)
     centred = x - mean
     rest = centred - basis @ jnp.matmul(basis.T, centred, precision="highest")
-    if not zscore:
+    if not (centre or zscore):
         return rest + mean
     rest = rest - rest.mean(0)  # float32 rounds the first mean
+    if not zscore:
+        return rest
     sd = jnp.sqrt((rest**2).mean(0))
     alive = sd > 8 * jnp.finfo(x.dtype).eps * jnp.abs(x).max(0)
     return jnp.where(alive, rest / jnp.where(alive, sd, 1), 0)
 
 
-def apply(cohort: Cohort, store: Store, *, detrend: int, zscore: bool, motion: bool) -> Cohort:
+def apply(
+    cohort: Cohort,
+    store: Store,
+    *,
+    detrend: int = 0,
+    centre: bool = False,
+    zscore: bool = False,
+    motion: bool = False,
+) -> Cohort:
     """The cohort with cleaned runs, computed once into the store, a block of voxels at a time.
 
     Args:
       cohort: of runs in time.
       store: where the cleaned runs go, float32.
       detrend: degree of the polynomial, 0 for none.
-      zscore: whether voxels are z-scored within the run.
+      centre: whether voxels are centred within the run.
+      zscore: whether they are z-scored within the run.
       motion: whether the realignment parameters are regressed out.
 
     Raises:
       InputError: a run has no realignment parameters, is not in time, or is too short.
     """
-    if not (detrend or zscore or motion):
+    if not (detrend or centre or zscore or motion):
         return cohort
-    runs = tuple(_cleaned(run, store, detrend, zscore, motion) for run in cohort.runs)
+    runs = tuple(_cleaned(run, store, detrend, centre, zscore, motion) for run in cohort.runs)
     return dataclasses.replace(cohort, runs=runs, prior=(*cohort.prior, "cleaning"))
 
 
-def _cleaned(run: Run, store: Store, detrend: int, zscore: bool, motion: bool) -> Run:
+def _cleaned(run: Run, store: Store, detrend, centre, zscore, motion) -> Run:
     if motion and run.motion is None:
         raise InputError(place(run), "no realignment parameters", "six per volume for data.motion")
     if detrend and run.tr is None:
@@ -113,11 +129,11 @@ def _cleaned(run: Run, store: Store, detrend: int, zscore: bool, motion: bool) -
         for start in range(0, out.shape[-1], step):  # the axis that is slowest on disk
             block = run.read(slice(None), (..., slice(start, start + step)))
             flat = block.reshape(len(block), -1)
-            done = clean(flat, jnp.asarray(basis, jnp.float32), zscore=zscore)
+            done = clean(flat, jnp.asarray(basis, jnp.float32), centre=centre, zscore=zscore)
             out[..., start : start + step] = np.asarray(done).reshape(block.shape)
 
     content = " ".join(run.hashes.values()) or hashlib.sha256(run.frames.tobytes()).hexdigest()
     settings = hashlib.sha256(basis.tobytes()).hexdigest()  # degree and motion
-    key = f"cleaned 1 {zscore} {settings} {run.subject} {run.name} {content}"
+    key = f"cleaned 2 {centre} {zscore} {settings} {run.subject} {run.name} {content}"
     frames = store.derived(key, run.frames.shape, np.float32, fill)
     return dataclasses.replace(run, frames=frames, slope=1.0, intercept=0.0)
