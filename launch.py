@@ -29,6 +29,8 @@ def main(argv: list[str]) -> int:
     try:
         config = _config(argv)
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/emojax/xla"))
+        if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+            jax.distributed.initialize()  # one process per task; Slurm says where the others are
         experiment = importlib.import_module(EXPERIMENTS[config.experiment])
         command = shlex.join(["python", *argv])
         experiment.run(config, WORKDIR.value, command=command, only_data=MODE.value == "data")

@@ -44,6 +44,6 @@ def demo(config):
     config.fractions = (0.5, 0.17, 0.33)  # two subjects to test on
     config.model.norm_momentum = 0.9
     config.train.batch_size = 16
-    config.train.epochs = 5
+    config.train.epochs = 4
     config.train.lr = 3e-4
-    config.train.checkpoint_epochs = 5
+    config.train.checkpoint_epochs = 4

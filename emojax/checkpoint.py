@@ -71,7 +71,7 @@ class Progress:
         """Args: the claimed workdir."""
         self._done = workdir / "done"
         self._training = workdir / "training"
-        self._done.mkdir(exist_ok=True)
+        self._done.mkdir(parents=True, exist_ok=True)
 
     def done(self, name: str) -> dict[str, np.ndarray] | None:
         """Arrays of a finished training, or None."""
@@ -82,7 +82,9 @@ class Progress:
             return dict(arrays)
 
     def finish(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """Keeps the arrays of a finished training and drops its checkpoint."""
+        """Keeps the arrays of a finished training and drops its checkpoint (first process)."""
+        if jax.process_index() > 0:
+            return
         path = self._done / f"{name}.npz"
         with whole(path) as partial, open(partial, "wb") as file:
             np.savez(file, **arrays)
@@ -108,4 +110,6 @@ class Progress:
 
 
 def _abstract(leaf):
+    if isinstance(leaf, np.ndarray):
+        return leaf
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

@@ -6,6 +6,7 @@
 
 import math
 import os
+import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import rich.console
+from jax.experimental import multihost_utils
 
 from emojax import (
     baselines,
@@ -65,20 +67,24 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
       InputError: data or settings cannot be used.
       LeakageError: a strict split would score what its training saw.
     """
-    console = rich.console.Console(soft_wrap=True, highlight=False)
+    console = rich.console.Console(soft_wrap=True, highlight=False, quiet=jax.process_index() > 0)
     check(config)
     seconds: dict[str, float] = {}
-    folder = checkpoint.claim(workdir, config.to_dict())
+    first = jax.process_index() == 0
+    folder = checkpoint.claim(workdir, config.to_dict()) if first else os.path.abspath(workdir)
+    folder = pathlib.Path(folder)
+    multihost_utils.sync_global_devices("claimed")
     if not config.data.store:
         config.data.store = str(folder.parent / "store")
     with edge.timed(seconds, "reading"):
         cohort = sources.load(config)
-    counts.show(console, cohort)
-    counts.write(folder, cohort)
+    if first:
+        counts.show(console, cohort)
+        counts.write(folder, cohort)
     if only_data:
         return
     check_volumes(config, cohort)
-    design = Design(cohort.labels, cohort.subject, cohort.run_index)
+    design = Design(cohort.labels, cohort.subject, cohort.run_index, cohort.frame)
     key = jax.random.key(config.seed)
     folds = {
         kind: splits.make(key, design, kind, config.fractions, config.folds)
@@ -112,7 +118,7 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
                     )
         result = results_b.collect(config, cohort, design, tested)
     result.metrics.update(command=command, seconds=seconds, streamed=streamed)
-    if jax.process_index() == 0:
+    if first:
         report.write(folder, result)
         report.print_table(result, console)
         console.print(f"report: {folder / 'report.html'}")

@@ -31,6 +31,8 @@ SPLITS = {
     "by_subject": "tested on people of whom the network has seen nothing: what a decoder for a new "
     "participant would reach.",
     "by_run": "tested on whole runs that it has not seen, of people of whom it knows other runs.",
+    "by_block": "tested on whole blocks that it has not seen, of runs that it knows others of: for "
+    "studies of a single run. Where one block follows another, neighbours are still apart.",
     "random": "the published split: single volumes are dealt at random, so that of every test "
     "volume the network has seen the volumes 2 s before and after, with their labels. A block of "
     "pictures is 10 such volumes, and noise changes slowly: whoever remembers the block knows the "

@@ -116,7 +116,7 @@ def _split(design: Design, kind: str, network: str, tested: Sequence[Tested]) ->
         "folds": folds,
         "summary": summary,
         "ci95_groups": interval,
-        "group": "subject" if kind == "by_subject" else "run",
+        "group": {"by_subject": "subject", "by_block": "block"}.get(kind, "run"),
         "by_group": by_group.tolist(),
         "baselines": {},
     }
@@ -193,8 +193,8 @@ def _tables(measured, network, tested, design) -> list[Table]:
             "What is new to the network",
             [*header, "network minus it", "p", "peak memory (GB)"],
             rows,
-            "Mean (sd over folds and instances); intervals draw whole test runs (by_subject: "
-            "subjects) again. p: sign-flip test of accuracies in these groups, not corrected. "
+            "Mean (sd over folds and instances); intervals draw whole test runs (subjects, "
+            "blocks) again. p: sign-flip test of accuracies in these groups, not corrected. "
             "Classical classifiers have the same volumes, scaled alike. "
             f"Chance: {measured['chance']:.3f}.",
         )
@@ -254,25 +254,26 @@ def _seen(tested: Sequence[Tested], design: Design) -> Table:
     )
 
 
-def _figures(measured, network, heads: Sequence[Tested], design: Design, curves):
-    out, rows, leaky = {}, [], set()
+def _rows(measured, network):
+    """(name, accuracies, interval) of every method for the figure: the network's first."""
+    ours, others = [], []
     for kind, found in measured["splits"].items():
-        pairs = [(network, found)]
-        if found["null_floor"]:
-            pairs.append((f"{network} on noise", found["null_floor"]))
-        pairs += list(found["baselines"].items())
-        for name, part in pairs:
-            if "folds" in part:
-                values = [r["balanced_accuracy"] for f in part["folds"] for r in f["instances"]]
-            else:
-                values = [f["baselines"][name]["balanced_accuracy"] for f in found["folds"]]
-            rows.append((f"{kind}: {name}", values, tuple(part["ci95_groups"])))
-            if kind == "random":
-                leaky.add(rows[-1][0])
-    ours = {name for name, *_ in rows if network in name}
-    rows.sort(key=lambda row: row[0] not in ours)
+        for part, end in ((found, ""), (found["null_floor"], " on noise")):
+            if part is None:
+                continue
+            values = [r["balanced_accuracy"] for f in part["folds"] for r in f["instances"]]
+            ours.append((f"{kind}: {network}{end}", values, tuple(part["ci95_groups"])))
+            for name, other in part["baselines"].items():
+                values = [f["baselines"][name]["balanced_accuracy"] for f in part["folds"]]
+                others.append((f"{kind}: {name}{end}", values, tuple(other["ci95_groups"])))
+    return ours, others
+
+
+def _figures(measured, network, heads: Sequence[Tested], design: Design, curves):
+    out, (ours, others) = {}, _rows(measured, network)
+    leaky = {name for name, *_ in (*ours, *others) if name.startswith("random")}
     out["accuracy"] = (
-        plots.accuracies(rows, measured["chance"], None, ours=len(ours), leaky=leaky),
+        plots.accuracies([*ours, *others], measured["chance"], ours=len(ours), leaky=leaky),
         "Balanced accuracy by what is new: subjects, runs, or (red) only volumes; the "
         "network first, then classical classifiers.",
     )
@@ -295,6 +296,7 @@ def _figures(measured, network, heads: Sequence[Tested], design: Design, curves)
     titles = {
         "by_subject": "monitored: other subjects",
         "by_run": "monitored: other runs",
+        "by_block": "monitored: other blocks",
         "random": "monitored: neighbouring volumes",
     }
     shown = {kind: {n: v[: plots.MANY_FOLDS] for n, v in c.items()} for kind, c in curves.items()}

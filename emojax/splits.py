@@ -1,8 +1,9 @@
 """Who trains, chooses the epoch, and tests in Experiment B: the paper's split and two strict ones.
 
 `random` is the paper's: neighbouring volumes of one run, alike whatever is shown, end up on both
-sides. `by_run` keeps runs whole, and tests on new runs of known subjects; `by_subject` keeps
-subjects whole, and tests on new people.
+sides. `by_block` keeps blocks of one class whole, for studies of a single run: better, but volumes
+at the edges of blocks still have neighbours on the other side. `by_run` keeps runs whole, and tests
+on new runs of known subjects; `by_subject` keeps subjects whole, and tests on new people.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from emojax.errors import InputError
 from emojax.fitting import Split
 from emojax.provenance import Provenance, check_scoring
 
-KINDS = ("by_subject", "by_run", "random")
+KINDS = ("by_subject", "by_run", "by_block", "random")
 
 
 class Design(NamedTuple):
@@ -25,11 +26,20 @@ class Design(NamedTuple):
 
     labels: Int[np.ndarray, " n"]
     subject: Shaped[np.ndarray, " n"]
-    run: Shaped[np.ndarray, " n"]  # unique over subjects
+    run: Int[np.ndarray, " n"]  # unique over subjects
+    frame: Int[np.ndarray, " n"]  # in the run
+
+    @property
+    def block(self) -> Int[np.ndarray, " n"]:
+        """Number of the block: volumes of one run and class without a gap."""
+        new = np.diff(self.run, prepend=-1) != 0
+        new |= np.diff(self.labels, prepend=-1) != 0
+        new |= np.diff(self.frame, prepend=-1) != 1
+        return np.cumsum(new)
 
     def groups(self, kind: str) -> np.ndarray:
         """[n] what a strict split keeps whole; runs for `random`, which does not."""
-        return self.subject if kind == "by_subject" else self.run
+        return {"by_subject": self.subject, "by_block": self.block}.get(kind, self.run)
 
 
 def make(

@@ -15,7 +15,8 @@ FRACTIONS = (0.5, 0.25, 0.25)
 def design(subjects=8, runs=2, volumes=10):
     subject = np.repeat([f"s{i}" for i in range(subjects)], runs * volumes)
     run = np.repeat(np.arange(subjects * runs), volumes)
-    return splits.Design(np.arange(len(run)) // 5 % 2, subject, run)
+    frame = np.tile(np.arange(volumes), subjects * runs)
+    return splits.Design(np.arange(len(run)) // 5 % 2, subject, run, frame)
 
 
 @pytest.mark.parametrize("kind", splits.KINDS)
@@ -34,8 +35,18 @@ def test_parts_are_disjoint_and_groups_whole(kind, folds):
         assert np.array_equal(np.sort(np.concatenate([s.test for s in made])), np.arange(160))
 
 
+def test_blocks_end_at_runs_classes_and_gaps():
+    d = splits.Design(
+        np.array([0, 0, 1, 1, 1, 1, 0]),
+        np.zeros(7, int),
+        np.array([0, 0, 0, 0, 1, 1, 1]),
+        np.array([0, 1, 2, 3, 0, 2, 3]),
+    )
+    assert d.block.tolist() == [1, 1, 2, 2, 3, 4, 5]
+
+
 def test_published_sizes():
-    d = splits.Design(np.arange(3048) % 2, np.zeros(3048, int), np.zeros(3048, int))
+    d = splits.Design(np.arange(3048) % 2, *np.zeros((3, 3048), int))
     (split,) = splits.make(jax.random.key(0), d, "random", (1950, 488, 610))
     assert [len(part) for part in split] == [1950, 488, 610]
 

@@ -1,0 +1,29 @@
+r"""A real BIDS scan of a whole brain (one run of 64 volumes, TR 3 s): pictures or none, ResNet-18.
+
+    python launch.py --config=configs/audiovisual.py \
+        --config.data.root=../shared/data/bids-fsl-audiovisual --workdir=runs/audiovisual
+
+One run: blocks are kept whole instead of runs. Some fifty volumes cannot train a network; that this
+ends at chance is the expected result. Hardware, time and accuracy: the README's table of real data.
+"""
+
+from configs import common, haxby_b
+
+
+def get_config(variant: str = ""):
+    """The study, or `null`: the same design on noise."""
+    config = common.get_config("B")
+    config.data.source = "bids"
+    config.data.root = "../shared/data/bids-fsl-audiovisual"
+    config.data.hrf_delay_s = 6.0
+    config.data.label_map = "rest=;visual=visual"
+    config.data.centre = True
+    config.splits = "by_block,random"
+    config.fractions = (0.4, 0.3, 0.3)
+    haxby_b.short(config)
+    config.train.batch_size = 8
+    if variant == "null":
+        config.null, config.null_floor = True, False
+    elif variant:
+        raise ValueError(f"unknown variant {variant!r}; want null or none")
+    return config

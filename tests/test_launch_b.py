@@ -1,0 +1,187 @@
+"""Experiment B by its command: a whole small run, a killed one, a sweep, and what it refuses."""
+
+import csv
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from test_launch import finished, launch
+
+from configs import expB
+from emojax import experiment_b
+from emojax.errors import InputError
+
+os.environ.setdefault(
+    "JAX_DISABLE_MOST_OPTIMIZATIONS", "1"
+)  # of the runs below: mostly compilation
+SMALL = (
+    "--config.data.progress=False",
+    "--config.data.synthetic.subjects=5",
+    "--config.data.synthetic.grid=(16,16,12)",
+    "--config.data.synthetic.volumes=80",
+    "--config.data.centre=False",
+    "--config.fractions=(0.4,0.2,0.4)",
+    "--config.model.depth=18",
+    "--config.model.width=4",
+    "--config.baselines=1-NN,LDA-shrinkage,SVM-RBF unscaled,RF",
+    "--config.floor_baselines=1-NN",
+)
+DEMO = {"config": "expB.py:demo"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Two instances of every split, and the noise floor."""
+    workdir = tmp_path_factory.mktemp("runs") / "small"
+    code, out, err = finished(
+        workdir, *SMALL, "--config.train.epochs=2", "--config.instances=2", **DEMO
+    )
+    assert code == 0, err
+    return workdir, out, json.loads((workdir / "metrics.json").read_text())
+
+
+def test_metrics_have_the_contract(whole):
+    metrics = whole[2]
+    assert metrics["experiment"] == "B" and metrics["classes"] == ["neutral", "negative"]
+    assert [*metrics["splits"]] == ["by_subject", "by_run", "random"]
+    assert metrics["headline_split"] == "by_subject"
+    for kind, found in metrics["splits"].items():
+        (fold,) = found["folds"]
+        assert len(fold["instances"]) == 2 and len(fold["volumes"]) == 3
+        for row in fold["instances"]:
+            assert 1 <= row["epoch"] <= 2 == row["epochs"]
+            assert np.sum(row["confusion"]) == fold["volumes"][2]
+        mean = np.mean([row["balanced_accuracy"] for row in fold["instances"]])
+        assert found["summary"]["balanced_accuracy"]["mean"] == pytest.approx(mean, abs=1e-6)
+        assert found["ci95_groups"][0] <= mean <= found["ci95_groups"][1]
+        assert len(found["by_group"]) == len(fold["test_groups"])
+        assert len(found["null_floor"]["folds"][0]["instances"]) == 1
+        assert found["null_floor"]["baselines"].keys() == {"1-NN"}
+        assert len(found["baselines"]) == 4
+        assert all(o["peak_bytes"] > 1e6 for o in found["baselines"].values())
+        assert bool(fold["leaks"]) == (kind == "random")
+    nearest = {k: f["null_floor"]["baselines"]["1-NN"] for k, f in metrics["splits"].items()}
+    score = {k: f["summary"]["balanced_accuracy"]["mean"] for k, f in nearest.items()}
+    assert score["random"] > 0.7 > 0.62 > score["by_run"]  # noise, remembered
+
+
+def test_predictions_and_report(whole):
+    rows = list(csv.DictReader((whole[0] / "predictions.csv").open()))
+    for kind, found in whole[2]["splits"].items():
+        for i, scored in enumerate(found["folds"][0]["instances"]):
+            mine = [r for r in rows if (r["split"], r["values"]) == (kind, "real")]
+            mine = [r for r in mine if r["instance"] == str(i)]
+            assert len(mine) == found["folds"][0]["volumes"][2]
+            hits = np.mean([r["predicted"] == r["label"] for r in mine])
+            assert hits == pytest.approx(scored["accuracy"], abs=1e-6)
+    page = (whole[0] / "report.html").read_text()
+    assert page.count("data:image/png;base64") == 4
+    assert "LEAK" in page and "dealt at random" in page and "Who saw what" in page
+    assert "plan: 9 trainings" in whole[1] and "resident on the device" in whole[1]
+
+
+@pytest.mark.slow
+def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
+    flags = (
+        *SMALL,
+        "--config.train.epochs=8",
+        "--config.train.checkpoint_epochs=1",
+        "--config.splits=by_run",
+        "--config.null_floor=False",
+        "--config.baselines=",
+        "--config.train.feed=stream",
+        f"--config.data.store={tmp_path / 'store'}",
+    )
+    code, out, err = finished(tmp_path / "whole", *flags, **DEMO)
+    assert code == 0 and "streamed from disk" in out, err
+    process = launch(tmp_path / "killed", *flags, **DEMO)
+    training = tmp_path / "killed" / "training"
+    for _ in range(2400):
+        if list(training.glob("by_run-0-0/[2-6]*")) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    code, _, err = finished(tmp_path / "killed", *flags, **DEMO)
+    assert code == 0, err
+    a, b = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "killed")
+    )
+    assert a["splits"] == b["splits"]
+    curves = [(tmp_path / name / "curves.json").read_text() for name in ("whole", "killed")]
+    assert curves[0] == curves[1]
+
+
+def test_sweep_chooses_by_validation(tmp_path):
+    flags = (*SMALL, "--config.sweep=(1e-4,1e-2)", "--config.splits=random")
+    code, out, err = finished(tmp_path / "sweep", *flags, "--config.train.epochs=2", **DEMO)
+    assert code == 0, err
+    found = json.loads((tmp_path / "sweep" / "metrics.json").read_text())
+    assert [row["factor"] for row in found["sweep"]] == [1e-4, 1e-2]
+    best = max(found["sweep"], key=lambda row: (row["accuracy"], -row["loss"]))
+    assert found["chosen"] == best["factor"] and "validation" in out
+    assert found["sweep"][1]["loss"] > found["sweep"][0]["loss"]  # it contains the penalty
+    assert (tmp_path / "sweep" / "figures" / "sweep.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--config.splits=by_site"], "splits: found 'by_site'; expected of by_subject"),
+        (["--config.model.depth=20"], "model.depth: found 20; expected one of [18,"),
+        (["--config.train.feed=disk"], "train.feed: found 'disk'"),
+        (["--config.baselines=SVN"], "baselines: found 'SVN'"),
+        (["--config.scale=run"], "scale: found 'run'"),
+        (["--config.train.lr=-1"], "model or train: found want learning_rate > 0"),
+        (["--config.data.synthetic.subjects=2"], "split by_subject: found"),
+    ],
+)
+def test_bad_settings_end_in_one_line(tmp_path, flags, said):
+    code, _, err = finished(tmp_path / "run", *SMALL, *flags, **DEMO)
+    assert code == 2 and err.count("\n") == 1 and said in err
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+class Shaped:
+    """As much of a cohort as is checked before training."""
+
+    def __init__(self, shape, labels=(0, 1), classes=("a", "b")):
+        self.shape, self.labels, self.classes = shape, np.array(labels), classes
+
+
+@pytest.mark.parametrize(
+    ("cohort", "said"),
+    [
+        (Shaped((40, 20, 1)), r"40 x 20 x 1 voxels; expected 9 .* \(--config.pad=9"),
+        (Shaped((300,)), "rows of 300 values; expected volumes"),
+        (Shaped((10, 10, 10), [0, 0]), "volumes of a; expected of each of a, b"),
+    ],
+)
+def test_volumes_that_the_network_cannot_read(cohort, said):
+    with pytest.raises(InputError, match=said):
+        experiment_b.check_volumes(expB.get_config(), cohort)
+
+
+def test_too_little_memory_is_said_before_training(monkeypatch):
+    config = expB.get_config("demo")
+    config.model.update(depth=18, width=4)
+    program = experiment_b.make_program(config, 2)
+    monkeypatch.setattr(experiment_b.fitting, "memory_limit", lambda: 10**6)
+    with pytest.raises(InputError, match=r"found 0.0 GB; expected .*less with train.batch_size"):
+        experiment_b.plan(None, config, program, Shaped((9, 9, 9)), {})
+
+
+def test_padded_slices_are_nothing():
+    class Some(Shaped):
+        volumes = np.ones((3, 12, 10, 1), np.float32)
+
+    config = expB.get_config()
+    config.pad = 9
+    got = experiment_b.reader(config, Some((12, 10, 1)))(np.arange(2))
+    assert got.shape == (2, 12, 10, 9)
+    assert np.isnan(got).sum() == 2 * 12 * 10 * 8 and (got[..., 4] == 1).all()
