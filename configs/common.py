@@ -89,6 +89,7 @@ def _train() -> ConfigDict:
     train.plateau.min_delta = 1e-4
     train.plateau.cooldown = 0  # epochs
     train.plateau.min_lr = 1e-5
+    train.keep_models = True  # networks of the headline's folds, for --mode=export
     train.strategy = "auto"  # "loop" (CPU) or "scan" (folds side by side, epochs on the device)
     train.checkpoint_epochs = 50  # epochs between checkpoints, and per dispatch of "scan"
     return train

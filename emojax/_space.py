@@ -48,14 +48,19 @@ def held_out(subjects, choose, model, keys, everyones, settings):
         for run in np.unique(subject.run):
             here = subject.run == run
             columns = choose(name, run)
-            others = type(subject)(*(a[~here] for a in subject))
-            (rows,), own = matched({name: others}, {name: others.x[:, columns]}, settings)
-            at = _places(own, keys)
-            mapping = alignment.independent_runs(model, rows[at >= 0], at[at >= 0])
+            mapping = own_map(subject, run, columns, model, keys, settings)
             out[here] = moved(mapping, subject.x[here][:, columns])
         return out
 
     return held_out
+
+
+def own_map(subject, run, columns, model, keys, settings):
+    """The map of a subject's run by its other runs."""
+    others = type(subject)(*(a[subject.run != run] for a in subject))
+    (rows,), own = matched({"": others}, {"": others.x[:, columns]}, settings)
+    at = _places(own, keys)
+    return alignment.independent_runs(model, rows[at >= 0], at[at >= 0])
 
 
 def _places(own, keys) -> np.ndarray:

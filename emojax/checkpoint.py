@@ -1,7 +1,8 @@
 """What a run leaves on disk so that it can go on after a kill; the only import of orbax.
 
 A workdir belongs to one configuration. Finished trainings are `done/<name>.npz`; the one under way
-is an orbax checkpoint in `training/`. Both appear whole or not at all.
+is an orbax checkpoint in `training/`; networks that are exported later are `models/<name>.npz`. All
+appear whole or not at all.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 
+from emojax import trees
 from emojax.errors import InputError
 
 
@@ -71,6 +73,7 @@ class Progress:
         """Args: the claimed workdir."""
         self._done = workdir / "done"
         self._training = workdir / "training"
+        self._models = workdir / "models"
         self._done.mkdir(parents=True, exist_ok=True)
 
     def done(self, name: str) -> dict[str, np.ndarray] | None:
@@ -89,6 +92,24 @@ class Progress:
         with whole(path) as partial, open(partial, "wb") as file:
             np.savez(file, **arrays)
         shutil.rmtree(self._training / name, ignore_errors=True)
+
+    def keep(self, name: str, best: Any) -> None:
+        """Keeps a network, anything with `params` and `batch_stats` (first process)."""
+        if jax.process_index() > 0:
+            return
+        self._models.mkdir(exist_ok=True)
+        tree = {"params": best.params, "batch_stats": best.batch_stats}
+        path = self._models / f"{name.replace(' ', '-')}.npz"
+        with whole(path) as partial, open(partial, "wb") as file:
+            np.savez(file, **trees.flat(tree))
+
+    def model(self, name: str) -> dict[str, Any] | None:
+        """{"params", "batch_stats"} of a network that was kept, or None."""
+        path = self._models / f"{name.replace(' ', '-')}.npz"
+        if not path.exists():
+            return None
+        with np.load(path, allow_pickle=False) as arrays:
+            return {"batch_stats": {}} | trees.nested(dict(arrays))
 
     def load(self, name: str, like: Any) -> tuple[int, Any] | None:
         """(epochs done, pytree as `like`) of a training under way, or None."""

@@ -226,6 +226,7 @@ def fit(
     load: Callable = lambda like: None,
     save: Callable = lambda epoch, tree: None,
     tick: Callable[[int], None] = lambda epochs: None,
+    keep: Callable[[int, Best], None] = lambda fold, best: None,
 ) -> dict[str, np.ndarray]:
     """Trains folds from the start, or from where a checkpoint left them, to the end.
 
@@ -238,6 +239,7 @@ def fit(
       load: (pytree of the right shapes) -> (epochs done, pytree) or None.
       save: called with epochs done and the pytree.
       tick: called with the number of fold epochs done since the last call.
+      keep: called at the end with the number of each fold and its best epoch.
 
     Returns:
       Stacked over folds: "last", "best" [folds, t, classes] probabilities of `tests`, "epoch"
@@ -276,6 +278,8 @@ def fit(
         if epoch + count < epochs:
             save(epoch + count, {"trial": trial, "curves": curves})
     state, best = trial.state, trial.best
+    for i in range(len(tasks)):
+        keep(i, best if single else jax.tree.map(lambda leaf, i=i: leaf[i], best))
     out = {
         "last": jax.nn.softmax(compiled.predict(state.params, state.batch_stats, test)),
         "best": jax.nn.softmax(compiled.predict(best.params, best.batch_stats, test)),

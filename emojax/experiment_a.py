@@ -82,7 +82,16 @@ def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> 
     total = config.train.epochs * sum(map(len, tasks.values()))
     with edge.timed(seconds, "training"), edge.bar(console, config, "fold epochs", total) as tick:
         trained = {
-            name: folds.train(config, program, name, tasks[name], made[name], progress, tick)
+            name: folds.train(
+                config,
+                program,
+                name,
+                tasks[name],
+                made[name],
+                progress,
+                tick,
+                keep=config.train.keep_models and name == wanted[0].name,
+            )
             for name in tasks
         }
     with edge.timed(seconds, "baselines"):

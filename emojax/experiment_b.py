@@ -295,7 +295,8 @@ def test(
         edge.timed(seconds, "training"),
         edge.bar(console, config, place, instances * config.train.epochs) as tick,
     ):
-        outcomes = train(config, setup, read, design.labels, scale, place, rows, tick)
+        keep = config.train.keep_models and place == f"{names(config.splits)[0]} 0"
+        outcomes = train(config, setup, read, design.labels, scale, place, rows, tick, keep)
     wanted = names(config.floor_baselines if noisy else config.baselines)
     with edge.timed(seconds, "baselines"), edge.bar(console, config, place, len(wanted)) as tick:
         classical = run_baselines(config, wanted, read, scale, split, rows[0], design, tick)
@@ -303,7 +304,15 @@ def test(
 
 
 def train(
-    config, setup: Setup, read, labels, scale, place: str, rows: Sequence[fitting.Split], tick
+    config,
+    setup: Setup,
+    read,
+    labels,
+    scale,
+    place: str,
+    rows: Sequence[fitting.Split],
+    tick,
+    keep: bool = False,
 ) -> list[dict[str, np.ndarray]]:
     """What `fitting.fit` returns of each instance, from the workdir where it is there."""
     feed, out, train_ = None, [], config.train
@@ -313,7 +322,7 @@ def train(
         if done is None:
             feed = feed or make_feed(config, setup, read, labels, scale)
             key = jax.random.fold_in(jax.random.key(config.seed), number)
-            done, _ = fitting.fit(
+            done, best = fitting.fit(
                 setup.program,
                 key,
                 feed,
@@ -327,6 +336,8 @@ def train(
                 save=lambda epoch, tree, name=name: setup.progress.save(name, epoch, tree),
                 tick=tick,
             )
+            if keep:
+                setup.progress.keep(name, best)
             setup.progress.finish(name, done)
         else:
             tick(train_.epochs)

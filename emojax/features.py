@@ -71,6 +71,8 @@ class FoldFeatures(NamedTuple):
     voxels: Int[np.ndarray, " m"] | None  # columns; None where each subject has its own
     seen: tuple[tuple[np.ndarray, Provenance], ...]  # per scored set: cohort rows, what steps saw
     isc: tuple[float, float]  # correlation between training subjects before, after alignment
+    scaler: tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]  # mean and sd
+    space: tuple[hyperalignment.Hyperalignment, np.ndarray] | None  # and (run, class) of its rows
 
 
 def leave_one_out(subjects: Sequence[str]) -> list[Fold]:
@@ -118,6 +120,7 @@ def fold_features(
         centre = centres(subjects, settings)
         aligned = {name: x - x.mean(0) if centre else x for name, x in chosen.items()}
         held_out = _space.unaligned(subjects, choose, centre)
+        model = None
     else:
         model = hyperalignment.fit(jnp.stack(rows), level2_iters=settings.level2_iters)
         if settings.regime == "group" and not leaks.alignment:
@@ -144,6 +147,8 @@ def fold_features(
         None if settings.own_voxels else choose(fold.test, None),
         tuple(_seen(subjects, fold, settings, leaks)),
         (_isc(chosen, fold.train, settings), _isc(aligned, fold.train, settings)),
+        (mean, np.where(sd > 0, sd, 1)),
+        model and (model, keys),
     )
 
 

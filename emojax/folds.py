@@ -144,8 +144,11 @@ def train(
     made: list[FoldFeatures],
     progress: Progress,
     tick: Callable[[int], None],
+    keep: bool = False,
 ) -> list[dict[str, np.ndarray]]:
     """Trains every fold, or takes it from the workdir; returns what `crossval.fit` does of each.
+
+    With `keep` the networks of the best epochs stay in the workdir, as "<name> <fold>".
 
     Folds of one shape go side by side where the strategy is "scan".
     """
@@ -178,6 +181,9 @@ def train(
                 load=lambda like, label=label: progress.load(label, like),
                 save=lambda epoch, tree, label=label: progress.save(label, epoch, tree),
                 tick=tick,
+                keep=lambda place, best, group=group: (
+                    keep and progress.keep(f"{name} {group[place]}", best)
+                ),
             )
             progress.finish(label, done)
         else:

@@ -113,7 +113,7 @@ def write(folder: pathlib.Path, result: Result) -> None:
         image = nib.Nifti1Image(values, affine).to_bytes()
         with checkpoint.whole(folder / f"{name}.nii.gz") as partial:
             partial.write_bytes(gzip.compress(image, mtime=0))  # equal maps are equal files
-    _write_predictions(folder / "predictions.csv", result.predictions)
+    write_csv(folder / "predictions.csv", result.predictions)
     plain = {
         training: {name: _finite(values) for name, values in found.items()}
         for training, found in result.curves.items()
@@ -133,7 +133,8 @@ def _finite(values) -> list:
     return np.where(np.isfinite(values), values.astype(object), None).tolist()
 
 
-def _write_predictions(path: pathlib.Path, columns: Mapping[str, np.ndarray]) -> None:
+def write_csv(path: pathlib.Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Columns of one length as a table; it appears whole."""
     with checkpoint.whole(path) as partial, open(partial, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
