@@ -55,8 +55,7 @@ def flax_pair(compose):
     return train, lambda: predict(held[0].params, x).block_until_ready()
 
 
-def torch_pair():
-    import torch
+def torch_model():
     from torch import nn
 
     layers, channels = [], 1
@@ -68,7 +67,14 @@ def torch_pair():
     for i, width in enumerate(DENSE):
         layers += [nn.Linear(size, width), nn.ReLU(), *([nn.Dropout(0.5)] if i == 0 else [])]
         size = width
-    model = nn.Sequential(*layers, nn.Linear(size, CLASSES))
+    return nn.Sequential(*layers, nn.Linear(size, CLASSES))
+
+
+def torch_pair():
+    import torch
+    from torch import nn
+
+    model = torch_model()
     adam = torch.optim.Adam(model.parameters(), RATE, eps=1e-7)
     x, y = map(torch.from_numpy, arrays())
     x, y = x[:, None], y.long()

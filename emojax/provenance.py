@@ -19,7 +19,7 @@ from emojax._check import Array
 
 Allowance = Literal["transductive", "calibration"]
 
-LEAKY_PROTOCOLS = frozenset({"paper", "random"})  # these report a leak; all others refuse it
+LEAKY_PROTOCOLS = frozenset({"paper"})  # these report a leak; all others refuse it
 
 
 class LeakageError(Exception):

@@ -8,14 +8,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from configs import common, ds000108
-from emojax import experiment_a, features, folds, sources, study
+from configs import common, ds000108, expA, expB
+from emojax import experiment_a, experiment_b, features, folds, sources, study
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES = sorted(
     p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("common", "__init__")
 )
-VARIANTS = [("expA", "demo"), ("expA", "authors"), ("expA", "null"), ("finger7t", "null")]
+VARIANTS = [
+    *(("expA", variant) for variant in ("demo", "authors", "null")),
+    *(("expB", variant) for variant in ("demo", "authors", "null", "l2_sweep")),
+    *((name, "null") for name in ("finger7t", "haxby_b", "audiovisual")),
+]
 
 
 @pytest.mark.parametrize(("name", "variant"), [(n, "") for n in NAMES] + VARIANTS)
@@ -23,14 +27,12 @@ def test_loads_locked_and_in_range(name, variant):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config(variant) if variant else module.get_config()
     assert config.is_locked
-    assert config.to_dict().keys() == common.get_config().to_dict().keys()
-    experiment_a.check(config)
+    assert config.to_dict().keys() == common.get_config(config.experiment).to_dict().keys()
+    {"A": experiment_a, "B": experiment_b}[config.experiment].check(config)
     assert f"--config=configs/{name}.py" in module.__doc__
 
 
 def test_published_numbers():
-    from configs import expA
-
     config = expA.get_config()
     assert (config.voxels.keep, config.balance, config.train.batch_size) == (300, 200, 64)
     assert (config.train.lr, config.train.epochs) == (4.5e-3, 5000)
@@ -39,8 +41,25 @@ def test_published_numbers():
     assert (plateau.factor, plateau.patience, plateau.min_lr) == (0.2, 50, 1e-5)
     authors = expA.get_config("authors").train
     assert (authors.penalty, authors.penalty_factor) == ("l1", 5e-3)
+
+
+def test_published_numbers_of_experiment_b():
+    config = expB.get_config()
+    train, plateau = config.train, config.train.plateau
+    assert (train.epochs, train.batch_size, train.lr) == (1250, 32, 5e-4)
+    assert (train.penalty, train.penalty_factor, config.model.depth) == ("l2", 2e-4, 50)
+    assert (plateau.factor, plateau.patience, plateau.min_lr) == (0.3, 30, 5e-10)
+    authors = expB.get_config("authors").train
+    assert (authors.lr, authors.shortcut_l2) == (1e-3, 1e-4)
+    sweep = expB.get_config("l2_sweep")
+    assert len(sweep.sweep) == 8 and (max(sweep.sweep), min(sweep.sweep)) == (0.0025, 0.0002)
+    assert sweep.splits == "random"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_unknown_variants_are_refused(name):
     with pytest.raises(ValueError, match="unknown variant 'x'"):
-        expA.get_config("x")
+        importlib.import_module(f"configs.{name}").get_config("x")
 
 
 def test_ds000108_on_simulated_bold(shared, tmp_path):

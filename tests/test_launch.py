@@ -31,8 +31,10 @@ SMALL = (
 
 
 def launch(workdir, *flags, config="expA.py:demo", **options):
-    command = [sys.executable, "launch.py", f"--config=configs/{config}", f"--workdir={workdir}"]
-    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "launch.py", f"--workdir={workdir}"]
+    command += [f"--config=configs/{config}"] if config else []
+    quick = {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # mostly compilation
+    environment = os.environ | quick
     return subprocess.Popen(
         [*command, *flags],
         cwd=ROOT,

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import signal
 import time
 
@@ -14,9 +13,6 @@ from configs import expB
 from emojax import experiment_b
 from emojax.errors import InputError
 
-os.environ.setdefault(
-    "JAX_DISABLE_MOST_OPTIMIZATIONS", "1"
-)  # of the runs below: mostly compilation
 SMALL = (
     "--config.data.progress=False",
     "--config.data.synthetic.subjects=5",

@@ -1,0 +1,220 @@
+"""One volume: how long until its probabilities, with the tail of the distribution.
+
+    python benchmarks/latency.py                          # under 3 minutes on 2 cores
+    python benchmarks/latency.py --budget_ms=50           # exit code 1 if a p99 from file is above
+    python benchmarks/latency.py --peers                  # plain Flax, PyTorch and MONAI, too
+
+Both networks at the paper's size, weights random, volumes 64 x 64 x 44. Stages: `device`: the
+compiled function on arrays that are there already; `host`: NumPy volume to NumPy probabilities,
+checks included (`decoder.decode`); `file`: an uncompressed .nii in the page cache to probabilities
+(`decoder.decode_file`). Cold is the first call of the process: load of the bundle, compilation or
+XLA's cache, and the volume. A deadline is missed where a call takes longer than a TR.
+"""
+
+import argparse
+import pathlib
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import jax
+import jax.numpy as jnp
+import nibabel as nib
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.record import ROOT, keep
+from emojax import decoder, fusion
+from emojax.models import cnn1d, resnet3d
+
+GRID, KEEP = (64, 64, 44), 300
+PAPER_MS = {"cnn1d": 1.29, "resnet3d": 1.38}  # per volume of a batch (arXiv 2210.17015)
+
+
+def distribution(call, seconds, tr=2.0, least=20):
+    """Times of single calls in ms, for some seconds, after three warm-up calls."""
+    for _ in range(3):
+        call()
+    times, end = [], time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times) < least:
+        start = time.perf_counter()
+        call()
+        times.append(1e3 * (time.perf_counter() - start))
+    found = dict(zip(("p50", "p95", "p99"), np.percentile(times, (50, 95, 99)), strict=True))
+    found |= {"max": max(times), "jitter_sd": float(np.std(times)), "calls": len(times)}
+    return found | {"missed": int((np.array(times) > 1e3 * tr).sum())}, times
+
+
+def volume():
+    rng = np.random.default_rng(0)
+    mask = np.zeros(GRID, bool)
+    mask[12:52, 12:52, 8:36] = True
+    x = rng.normal(20, 5, GRID)
+    x[mask] = rng.normal(800, 80, mask.sum())
+    return x.astype(np.int16), mask
+
+
+def make(network):
+    """A decoder with random weights."""
+    x, mask = volume()
+    inside = x[mask].astype(float)
+    facts = decoder.Facts(("a", "b", "c"), GRID, inside.mean(), inside.std(), 2.0)
+    rng = np.random.default_rng(1)
+    if network == "cnn1d":
+        params = cnn1d.CNN1D(3).init(jax.random.key(0), jnp.zeros((1, KEEP)))["params"]
+        voxels = np.sort(rng.choice(mask.sum(), KEEP, replace=False))
+        mean, sd = np.full(KEEP, 800.0), np.full(KEEP, 80.0)
+        return decoder.from_cnn1d(facts, params, mask=mask, voxels=voxels, mean=mean, sd=sd)
+    model = resnet3d.resnet50(2)
+    made = jax.jit(lambda x: model.init(jax.random.key(0), x))(jnp.zeros((1, *GRID)))
+    facts = facts._replace(classes=("a", "b"))
+    scale = {"mean": np.float32(200), "sd": np.float32(300)}
+    return decoder.from_resnet3d(facts, made["params"], made["batch_stats"], mask=mask, **scale)
+
+
+def stages(network, folder, seconds, tr):
+    """Rows of one network: cold start, device at several batches, host, file."""
+    decoder.save(make(network), folder / network)
+    x = volume()[0].astype(np.float32)
+    start = time.perf_counter()
+    loaded = decoder.load(folder / network)
+    opened = time.perf_counter()
+    decoder.decode(loaded, x)
+    row = {"stage": "cold", "load_ms": 1e3 * (opened - start)}
+    rows, times = [row | {"first_ms": 1e3 * (time.perf_counter() - opened)}], {}
+    weights = loaded.weights
+    if network == "cnn1d":
+        call = jax.jit(lambda w, x: jax.nn.softmax(fusion.apply_cnn1d(w, x)))
+        inputs = {n: jnp.asarray(np.tile(x.ravel()[:KEEP], (n, 1))) for n in (1, 8, 64, 600)}
+    else:
+        call = jax.jit(lambda w, x: fusion.apply("resnet3d", w, x))
+        sizes = (1, 8) if jax.default_backend() == "cpu" else (1, 8, 64, 256)
+        inputs = {n: jnp.asarray(np.tile(x, (n, 1, 1, 1))) for n in sizes}
+    for n, batch in inputs.items():
+        found, _ = distribution(lambda b=batch: call(weights, b).block_until_ready(), seconds, tr)
+        rows.append(
+            {"stage": "device", "batch": n, "us_per_volume": 1e3 * found["p50"] / n} | found
+        )
+    path = folder / "volume.nii"
+    nib.save(nib.Nifti1Image(volume()[0], np.eye(4)), path)
+    for stage, one in (
+        ("host", lambda: decoder.decode(loaded, x)),
+        ("file", lambda: decoder.decode_file(loaded, path)),
+    ):
+        found, times[stage] = distribution(one, seconds, tr)
+        rows.append({"stage": stage, "batch": 1, "us_per_volume": 1e3 * found["p50"]} | found)
+    return [{"network": network, "tool": "emojax"} | row for row in rows], times
+
+
+def flax_peer():
+    model = cnn1d.CNN1D(3, compose=False)
+    params = model.init(jax.random.key(0), jnp.zeros((1, KEEP)))
+    call = jax.jit(model.apply)
+    for n in (1, 600):
+        x = jnp.ones((n, KEEP))
+        yield "cnn1d", "plain flax", n, lambda x=x: call(params, x).block_until_ready()
+
+
+def torch_peers():
+    import torch
+    from monai.networks.nets import resnet50
+
+    from benchmarks.cnn1d import torch_model
+
+    networks = {
+        "cnn1d": (torch_model().eval(), (1, KEEP), (1, 600)),
+        "resnet3d": (
+            resnet50(spatial_dims=3, n_input_channels=1, num_classes=2, conv1_t_stride=2).eval(),
+            (1, *GRID),
+            (1, 8),
+        ),
+    }
+    for network, (model, shape, sizes) in networks.items():
+        for n in sizes:
+            x = torch.ones(n, *shape)
+
+            def call(model=model, x=x):
+                with torch.inference_mode():
+                    model(x)
+
+            yield network, "pytorch" if network == "cnn1d" else "monai", n, call
+
+
+def peers(seconds, tr):
+    rows = []
+    for source in (flax_peer, torch_peers):
+        try:
+            for network, tool, n, call in source():
+                found, _ = distribution(call, seconds, tr, least=10)
+                row = {"network": network, "tool": tool, "stage": "device", "batch": n}
+                rows.append(row | {"us_per_volume": 1e3 * found["p50"] / n} | found)
+        except ImportError as error:
+            print(f"left out: {error}")
+    return rows
+
+
+def table(rows):
+    """The README's table, in Markdown."""
+    ours = {(r["network"], r["batch"]): r for r in rows if r["stage"] == "device"
+            and r["tool"] == "emojax"}  # fmt: skip
+    lines = ["| network | tool | from | batch | p50 ms | p99 ms | us per volume | over emojax |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for row in rows:
+        if row["stage"] == "cold":
+            continue
+        ratio = ""
+        if row["tool"] != "emojax" and (row["network"], row["batch"]) in ours:
+            ratio = f"{row['p50'] / ours[row['network'], row['batch']]['p50']:.1f}"
+        cells = [row["network"], row["tool"], row["stage"], str(row["batch"])]
+        cells += [f"{row['p50']:.3g}", f"{row['p99']:.3g}", f"{row['us_per_volume']:.4g}", ratio]
+        lines.append(f"| {' | '.join(cells)} |")
+    for network, ms in PAPER_MS.items():
+        lines.append(
+            f"| {network} | paper, its GPU | batch average | | {ms} | | {1e3 * ms:.0f} | |"
+        )
+    return "\n".join(lines)
+
+
+def picture(times, path):
+    figure = Figure(figsize=(8, 3.2), dpi=130, layout="constrained")
+    for axes, (network, found) in zip(figure.subplots(1, len(times)), times.items(), strict=True):
+        for stage, values in found.items():
+            ordered = np.sort(values)
+            left = 1 - np.arange(len(ordered)) / len(ordered)
+            axes.loglog(ordered, left, label=f"from {stage}")
+        axes.set(title=network, xlabel="ms per volume", ylabel="share of calls that take longer")
+        axes.legend(frameon=False, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Software": None})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each distribution")
+    parser.add_argument("--tr", type=float, default=2.0, help="s between volumes")
+    parser.add_argument("--budget_ms", type=float, help="of p99 from file; above: exit code 1")
+    parser.add_argument("--peers", action="store_true")
+    args = parser.parse_args()
+    rows, times = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for network in PAPER_MS:
+            found, times[network] = stages(network, pathlib.Path(folder), args.seconds, args.tr)
+            rows += found
+    if args.peers:
+        rows += peers(args.seconds, args.tr)
+    platform = jax.default_backend()
+    keep(f"latency_{platform}", "latency", rows)
+    picture(times, ROOT / "docs" / f"latency_{platform}.png")
+    print(table(rows))
+    late = [
+        r for r in rows if r["stage"] == "file" and args.budget_ms and r["p99"] > args.budget_ms
+    ]
+    for row in late:
+        print(f"over budget: {row['network']} p99 {row['p99']:.1f} ms > {args.budget_ms:g} ms")
+    return 1 if late else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
