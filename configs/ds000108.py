@@ -19,8 +19,8 @@ subject's own voxels (--config.voxels.own=True).
 from configs import common
 
 
-def get_config():
-    """The study, with the paper's network and training."""
+def get_config(variant: str = ""):
+    """The study, with the paper's network and training, or `null`: the same design on noise."""
     config = common.get_config()
     config.data.source = "bids"
     config.data.root = "ds000108"
@@ -29,4 +29,8 @@ def get_config():
     config.align.match = "class"
     config.align.regimes = "independent_runs,group,none"
     config.balance = 100
+    if variant == "null":
+        config.null, config.null_floor = True, False
+    elif variant:
+        raise ValueError(f"unknown variant {variant!r}; want null or none")
     return config

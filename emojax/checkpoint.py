@@ -42,17 +42,27 @@ def claim(workdir: str | os.PathLike, config: dict[str, Any]) -> pathlib.Path:
     for key in ("store", "progress"):
         plain.get("data", {}).pop(key, None)
     if any((workdir / name).exists() for name in ("done", "metrics.json")) and path.exists():
-        other = json.loads(path.read_text())
-        for key in sorted(other.keys() | plain.keys()):
-            if other.get(key) != plain.get(key):
-                found = f"a run with {key}={other.get(key)!r}"
-                raise InputError(workdir, found, f"{key}={plain.get(key)!r}, or another --workdir")
+        if (differs := _first_difference(json.loads(path.read_text()), plain)) is not None:
+            key, theirs, ours = differs
+            expected = f"{key}={ours!r}, or another --workdir"
+            raise InputError(workdir, f"a run with {key}={theirs!r}", expected)
     elif workdir.exists() and any(workdir.iterdir()) and not path.exists():
         raise InputError(workdir, "files of something else", "an empty or new folder as --workdir")
     workdir.mkdir(parents=True, exist_ok=True)
     with whole(path) as partial:
         partial.write_text(json.dumps(plain, indent=1))
     return workdir
+
+
+def _first_difference(theirs, ours, at: str = ""):
+    """(dotted key, value, value) of the first leaf that differs; None if all are the same."""
+    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
+        return None if theirs == ours else (at, theirs, ours)
+    for key in sorted(theirs.keys() | ours.keys()):
+        place = f"{at}.{key}" if at else key
+        if found := _first_difference(theirs.get(key), ours.get(key), place):
+            return found
+    return None
 
 
 @contextlib.contextmanager

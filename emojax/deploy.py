@@ -42,9 +42,10 @@ def export(config, workdir: str, subject: str = "", run: str = "") -> pathlib.Pa
     Raises:
       InputError: the run is not finished, or cannot be repeated volume by volume.
     """
+    if not (pathlib.Path(workdir) / "metrics.json").exists():
+        expected = "one (the same command without --mode=export)"
+        raise InputError(workdir, "no finished run", expected)
     folder = checkpoint.claim(workdir, config.to_dict())
-    if not (folder / "metrics.json").exists():
-        raise InputError(folder, "no finished run", "one (the same command without --mode=export)")
     if not config.data.store:
         config.data.store = str(folder.parent / "store")
     cohort = sources.load(config)

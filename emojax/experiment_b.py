@@ -329,6 +329,7 @@ def train(
                 split,
                 epochs=train_.epochs,
                 every=train_.checkpoint_epochs,
+                scored=fitting.Streamed(read, labels, scale, np.float32, setup.program.mesh),
                 factor=train_.penalty_factor,
                 scan=setup.scan,
                 stop=stop_rule(config),
@@ -352,7 +353,10 @@ def stop_rule(config) -> tuple[float, int] | None:
 
 
 def make_feed(config, setup: Setup, read, labels, scale):
-    """Resident or streamed volumes, in bfloat16 unless that would round a response away."""
+    """Resident or streamed volumes, in bfloat16 unless that would round a response away.
+
+    Test volumes are not taken from it: they are scored as a decoder will see them, in float32.
+    """
     dtype = config.train.feed_dtype
     if dtype == "auto":
         dtype = "bfloat16" if scale.rounding < 0.05 else "float32"

@@ -151,6 +151,7 @@ def fit(
     *,
     epochs: int,
     every: int,
+    scored: Resident | Streamed | None = None,
     factor: float = 0.0,
     scan: bool = False,
     stop: tuple[float, int] | None = None,
@@ -167,6 +168,7 @@ def fit(
       split: who trains, is monitored, is tested.
       epochs: at most so many.
       every: epochs between calls of `save`.
+      scored: where volumes of the test come from, e.g. in full precision; None: `feed`.
       factor: of the penalty; no recompilation for another one.
       scan: an epoch is one program; `feed` is resident then. Otherwise a loop of steps.
       stop: (rate, epochs): stop once the rate is that low, with no new lowest monitored loss in so
@@ -209,7 +211,7 @@ def fit(
     tick(epochs - done)
     kept = {"last": trial.state, "best": trial.best}
     out = {
-        name: predict(program, feed, split.test, s.params, s.batch_stats)
+        name: predict(program, scored or feed, split.test, s.params, s.batch_stats)
         for name, s in kept.items()
     }
     return out | {

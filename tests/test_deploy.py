@@ -1,6 +1,7 @@
 """Runs become decoders, and decoders give the runs' own predictions, file by file."""
 
 import csv
+import re
 import shutil
 
 import nibabel as nib
@@ -9,6 +10,8 @@ import pytest
 from test_launch import finished
 
 from configs import expA
+from emojax import deploy
+from emojax.errors import InputError
 from emojax.sources.write_bids import write_bids
 
 COMMON = (
@@ -128,7 +131,7 @@ def test_volumes_of_experiment_b(run_b, study, tmp_path):
     code, _, err = deployed("decode", bundle, path, tmp_path / "new")
     assert code == 0, err
     want = probabilities(run_b[0] / "predictions.csv", subject=subject, run=run)
-    same(probabilities(tmp_path / "new" / "predictions.csv"), want, 1e-3)  # trained in bfloat16
+    same(probabilities(tmp_path / "new" / "predictions.csv"), want, 2e-4)
 
 
 def test_what_cannot_be_decoded_ends_in_one_line(run_a, study, tmp_path):
@@ -151,20 +154,25 @@ def test_what_cannot_be_decoded_ends_in_one_line(run_a, study, tmp_path):
         (broken, good, "weights.npz: found content that was changed"),
         (tmp_path, good, "manifest.json"),
     ):
-        code, out, err = deployed("decode", given, path, tmp_path / "new")
-        assert (code, out, err.count("\n")) == (2, "", 1) and said in err, err
+        with pytest.raises(InputError, match=re.escape(said)) as error:
+            deploy.decode(given, path, tmp_path / "new")
+        assert "\n" not in str(error.value)
+    code, out, err = deployed("decode", bundle, tmp_path / "nan.nii", tmp_path / "new")
+    assert (code, out, err.count("\n")) == (2, "", 1) and "volume 7: found" in err
     assert not (tmp_path / "new").exists()
 
 
 def test_what_cannot_be_exported_ends_in_one_line(run_a, tmp_path):
+    config = expA.get_config("demo")
+    with pytest.raises(InputError, match=r"empty: found no finished run"):
+        deploy.export(config, str(tmp_path / "empty"))
+    assert not (tmp_path / "empty").exists()
+    with pytest.raises(InputError, match=r"found a run with align.regimes='independent_runs'; exp"):
+        deploy.export(config, str(run_a[0]))
     for flags, said in (
         ((*run_a[1], "--subject=99"), "subject: found '99'; expected one of 01, 02, 03, 04"),
         ((*run_a[1], "--run=run-09"), "run: found 'run-09'; expected one of run-01, run-02"),
-        (run_a[1][:-1], "config"),
+        (("--mode=decode",), "expected --bundle, --input and --workdir"),
     ):
         code, out, err = finished(run_a[0], "--mode=export", *flags)
         assert (code, out, err.count("\n")) == (2, "", 1) and said in err, err
-    code, _, err = finished(tmp_path / "empty", "--mode=export", *run_a[1])
-    assert code == 2 and "no finished run" in err
-    code, _, err = finished(tmp_path / "new", "--mode=decode", config=None)
-    assert code == 2 and "expected --bundle, --input and --workdir" in err

@@ -55,7 +55,9 @@ def test_published_cnn():
     assert weights["layers"][0][0].shape == (300, 1024)
     x = rng.normal(size=(200, 300)).astype(np.float32)
     want = model.apply({"params": params}, x)
-    np.testing.assert_allclose(fusion.apply_cnn1d(weights, x), want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+    np.testing.assert_allclose(
+        fusion.apply_cnn1d(weights, x), want, rtol=1e-4, atol=1e-4 * np.abs(want).max()
+    )
 
 
 def test_vmap_and_grad_go_through():
