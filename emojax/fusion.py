@@ -152,28 +152,46 @@ def fold_resnet3d(
 def apply_resnet3d(
     weights: Mapping[str, Any], x: Float[jax.Array, "batch X Y Z"]
 ) -> Float[jax.Array, "batch k"]:
-    """Logits of scaled volumes from folded weights, in inference mode."""
+    """Logits of scaled volumes from folded weights, in inference mode and the weights' dtype."""
+    for part, own in resnet3d_parts(weights):
+        x = part(own, x)
+    return x
 
-    def conv(x, layer, stride=1):
-        kernel, bias = layer
-        return conv3d(x, kernel, (stride,) * 3) + bias
 
-    x = max_pool(
-        jax.nn.relu(conv(x[..., None].astype(weights["stem"][0].dtype), weights["stem"], 2))
-    )
-    for i, blocks in enumerate(weights["stages"]):
-        for j, own in enumerate(blocks):
-            stride = 2 if i and not j else 1
-            a, c = own.get("before", (None, None))
-            y = x if a is None else jax.nn.relu(x * a + c)
-            convs = sorted(name for name in own if name.startswith("conv"))
-            for name in convs:
-                y = conv(y, own[name], stride if name == "conv1" else 1)
-                y = y if name == convs[-1] else jax.nn.relu(y)
-            x = (conv(x, own["shortcut"], stride) if "shortcut" in own else x) + y
-    a, c = weights["final"]
+def resnet3d_parts(weights: Mapping[str, Any]) -> list[tuple[Callable, Any]]:
+    """The folded network as functions one after another, each with its weights."""
+    stages = [
+        functools.partial(_stage, stride=2 if i else 1) for i in range(len(weights["stages"]))
+    ]
+    own = (weights["stem"], *weights["stages"], (weights["final"], weights["head"]))
+    return list(zip((_stem, *stages, _head), own, strict=True))
+
+
+def _conv(x, layer, stride=1):
+    kernel, bias = layer
+    return conv3d(x, kernel, (stride,) * 3) + bias
+
+
+def _stem(layer, x):
+    return max_pool(jax.nn.relu(_conv(x[..., None].astype(layer[0].dtype), layer, 2)))
+
+
+def _stage(blocks, x, stride):
+    for j, own in enumerate(blocks):
+        step = 1 if j else stride
+        a, c = own.get("before", (None, None))
+        y = x if a is None else jax.nn.relu(x * a + c)
+        convs = sorted(name for name in own if name.startswith("conv"))
+        for name in convs:
+            y = _conv(y, own[name], step if name == "conv1" else 1)
+            y = y if name == convs[-1] else jax.nn.relu(y)
+        x = (_conv(x, own["shortcut"], step) if "shortcut" in own else x) + y
+    return x
+
+
+def _head(own, x):
+    (a, c), (*hidden, last) = own
     x = jax.nn.relu(x * a + c).mean((1, 2, 3), dtype=jnp.promote_types(x.dtype, jnp.float32))
-    *hidden, last = weights["head"]
     for kernel, bias in hidden:
         x = jax.nn.relu(x @ kernel + bias)
     return x @ last[0] + last[1]
