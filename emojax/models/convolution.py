@@ -22,6 +22,7 @@ from jax import lax
 from jaxtyping import Float
 
 SMALL = 64  # voxels of an output map: up to here its patches are gathered (measured: 48 and 8)
+FEW = 64  # channels with neighbours along two axes: up to here lines are convolved
 
 Padding = Literal["SAME", "VALID"]
 
@@ -73,24 +74,41 @@ def _by_xla(x, kernel, strides, pads):
 
 
 def _on_cpu(x, kernel, strides, pads):
-    """A matrix product of patches, or a 2D convolution of every plane with its neighbours."""
+    """Patches times a matrix, or convolutions along fewer axes, whichever suits the shape."""
     window, channels = kernel.shape[:3], kernel.shape[-1]
     out = [
         (n + sum(pad) - k) // s + 1
         for n, pad, k, s in zip(x.shape[1:4], pads, window, strides, strict=True)
     ]
     # XLA's CPU convolutions are quick in single precision (and less) only.
-    patches = math.prod(out) <= SMALL or x.dtype == jnp.float64
-    for axis in (2, 1, 0) if patches else (0,):  # taps along an axis go before the channels
+    if math.prod(out) <= SMALL or x.dtype == jnp.float64:
+        x = _with_taps(x, (2, 1, 0), window, out, strides, pads)
+        return x @ kernel.reshape(-1, channels)
+    if math.prod(window[:2]) * x.shape[-1] <= FEW:  # lines along z, their neighbours as channels
+        x = _with_taps(x, (1, 0), window, out, strides, pads)
+        kernel = jnp.moveaxis(kernel, 2, 0).reshape(window[2], -1, channels)
+        y = _by_xla(x.reshape(-1, *x.shape[3:]), kernel, strides[2:], pads[2:])
+        return y.reshape(*x.shape[:3], *y.shape[1:])
+    if strides[0] > 1:  # planes, their neighbours as channels
+        x = _with_taps(x, (0,), window, out, strides, pads)
+        kernel = jnp.moveaxis(kernel, 0, 2).reshape(*window[1:], -1, channels)
+        y = _by_xla(x.reshape(-1, *x.shape[2:]), kernel, strides[1:], pads[1:])
+        return y.reshape(-1, out[0], *y.shape[1:])
+    # Planes; what each gives to its neighbours as channels of the output.
+    kernel = jnp.moveaxis(kernel, 0, 3).reshape(*window[1:], x.shape[-1], -1)
+    y = _by_xla(x.reshape(-1, *x.shape[2:]), kernel, strides[1:], pads[1:])
+    y = y.reshape(*x.shape[:2], *y.shape[1:-1], window[0], channels)
+    y = jnp.pad(y, [(0, 0), pads[0], *[(0, 0)] * 4])
+    return sum(y[:, tap : tap + out[0], :, :, tap] for tap in range(window[0]))
+
+
+def _with_taps(x, axes, window, out, strides, pads):
+    """Taps along the axes go before the channels, those of the last axis outermost."""
+    for axis in axes:
         x = _pad(x, axis, pads[axis], 0)
         taps = (_tap(x, axis, at, out[axis], strides[axis]) for at in range(window[axis]))
         x = jnp.concatenate(list(taps), axis=-1)
-    if patches:
-        return x @ kernel.reshape(-1, channels)
-    planes = x.reshape(-1, *x.shape[2:])
-    kernel = jnp.moveaxis(kernel, 0, 2).reshape(*window[1:], -1, channels)
-    y = _by_xla(planes, kernel, strides[1:], pads[1:])
-    return y.reshape(-1, out[0], *y.shape[1:])
+    return x
 
 
 def _pad(x, axis, widths, value):
