@@ -56,7 +56,7 @@ def conv3d(
     if padding == "VALID" and any(n < k for n, k in zip(size, window, strict=True)):
         raise ValueError(f"want a kernel no larger than the volume; got {window} and {size}")
     if window == (1, 1, 1):
-        return x[(slice(None), *(slice(None, None, s) for s in strides))] @ kernel[0, 0, 0]
+        return _rows(x[(slice(None), *(slice(None, None, s) for s in strides))], kernel[0, 0, 0])
     pads = lax.padtype_to_pads(size, window, strides, padding)
     # Not the default backend at trace time: a program may be lowered for several platforms.
     return lax.platform_dependent(
@@ -65,6 +65,11 @@ def conv3d(
         cpu=functools.partial(_on_cpu, strides=strides, pads=pads),
         default=functools.partial(_by_xla, strides=strides, pads=pads),
     )
+
+
+def _rows(x, matrix):
+    """x @ matrix; of two axes, because XLA's CPU is slow at the matrix's gradient of five."""
+    return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], -1)
 
 
 def _by_xla(x, kernel, strides, pads):
@@ -83,7 +88,7 @@ def _on_cpu(x, kernel, strides, pads):
     # XLA's CPU convolutions are quick in single precision (and less) only.
     if math.prod(out) <= SMALL or x.dtype == jnp.float64:
         x = _with_taps(x, (2, 1, 0), window, out, strides, pads)
-        return x @ kernel.reshape(-1, channels)
+        return _rows(x, kernel.reshape(-1, channels))
     if math.prod(window[:2]) * x.shape[-1] <= FEW:  # lines along z, their neighbours as channels
         x = _with_taps(x, (1, 0), window, out, strides, pads)
         kernel = jnp.moveaxis(kernel, 2, 0).reshape(window[2], -1, channels)
