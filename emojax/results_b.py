@@ -193,8 +193,9 @@ def _tables(measured, network, tested, design) -> list[Table]:
             "What is new to the network",
             [*header, "network minus it", "p", "peak memory (GB)"],
             rows,
-            "Mean (sd over folds and instances); intervals draw whole test runs (subjects, "
-            "blocks) again. p: sign-flip test of accuracies in these groups, not corrected. "
+            "Mean (sd over folds and instances); intervals for new runs (subjects, blocks): "
+            "jackknife over those of the test, Student's t. p: sign-flip test of accuracies in "
+            "these groups, not corrected. "
             "Classical classifiers have the same volumes, scaled alike. "
             f"Chance: {measured['chance']:.3f}.",
         )

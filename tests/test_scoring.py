@@ -58,3 +58,23 @@ def test_paired_comparison():
     assert got["difference"] == pytest.approx(0.03, abs=0.01)
     assert got["p"] == pytest.approx(2 / 2**11, abs=1e-4) and got["ci95"][0] > 0
     assert scoring.against(theirs, theirs)["p"] == 1
+
+
+@pytest.mark.parametrize("count", [2, 4, 12])
+def test_interval_over_groups_covers(count):
+    """Groups differ by more than their volumes; 95 % of the intervals should hold the truth."""
+    rng, hits, widths = np.random.default_rng(0), 0, []
+    for _ in range(400):
+        right = rng.random((count, 40)) < np.clip(rng.normal(0.7, 0.1, count), 0, 1)[:, None]
+        labels = np.tile([0, 1], (count, 20))
+        predicted = np.where(right, labels, 1 - labels)
+        low, high = scoring.clustered_interval(
+            labels.ravel(), predicted.ravel(), np.repeat(np.arange(count), 40), 2
+        )
+        hits += low <= 0.7 <= high
+        widths.append(high - low)
+    assert hits / 400 > 0.9 and max(widths) <= 1
+
+
+def test_interval_of_one_group_is_everything():
+    assert scoring.clustered_interval(np.arange(4) % 2, np.zeros(4, int), np.ones(4), 2) == [0, 1]
