@@ -406,7 +406,8 @@ def run_baselines(
         elif name != UNSCALED:
             add(name, found.train, found.test)
     done = baselines.run(jobs, tick)
-    return {job.name: fitted for job, fitted in zip(jobs, done, strict=True)}
+    found = {job.name: fitted for job, fitted in zip(jobs, done, strict=True)}
+    return {name: found[name] for name in wanted}
 
 
 def need(size: int) -> None:

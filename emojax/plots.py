@@ -65,6 +65,45 @@ def accuracies(
     return figure
 
 
+def by_split(
+    panels: Mapping[str, Mapping[str, tuple[float, tuple[float, float], float | None]]],
+    chance: float,
+    leaky: Collection[str] = LEAKY_NAMES,
+) -> Figure:
+    """A panel per split, a line per method: how far each is from the same method on noise.
+
+    Args:
+      panels: split -> method -> (mean, interval, mean on noise or None); the first method is ours.
+      chance: drawn as a line.
+      leaky: splits that are marked as leaky, in colour and in words.
+    """
+    names = list(next(iter(panels.values())))
+    figure = _figure(2.2 + 2.5 * len(panels), 1.3 + 0.36 * len(names))
+    grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for axes, (split, rows) in zip(grid, panels.items(), strict=True):
+        _bare(axes).axvline(chance, color=GREY, ls="--", lw=1, label=f"chance, {chance:.3g}")
+        red = split in leaky
+        axes.set_title(f"{split} (leaky)" if red else split, color=RED if red else "black")
+        for i, name in enumerate(names):
+            mean, interval, noise = rows[name]
+            colour = RED if red else ORANGE if i else BLUE
+            axes.plot(interval, [i, i], color=colour, lw=2.5, alpha=0.6, solid_capstyle="round")
+            axes.plot(mean, i, "o", color=colour, ms=7, mec="white", zorder=3)
+            if noise is not None:
+                axes.plot(noise, i, "D", color="white", mec="black", ms=6, zorder=4)
+            axes.annotate(
+                f"{mean:.2f}", (1, i), xycoords=("axes fraction", "data"), va="center", fontsize=8
+            )
+        axes.plot([], [], "o", color="black", ms=7, label="measured, with 95 % interval")
+        axes.plot([], [], "D", color="white", mec="black", ms=6, label="the same on pure noise")
+    grid[0].set_yticks(range(len(names)), names)
+    grid[0].invert_yaxis()
+    figure.supxlabel("balanced accuracy on volumes that are new in this way", fontsize=10)
+    handles, labels = grid[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
+    return figure
+
+
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     """Share of each true class (row) that was called each class; rows sum to 1."""
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)

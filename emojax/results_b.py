@@ -255,28 +255,30 @@ def _seen(tested: Sequence[Tested], design: Design) -> Table:
     )
 
 
-def _rows(measured, network):
-    """(name, accuracies, interval) of every method for the figure: the network's first."""
-    ours, others = [], []
+def _panels(measured, network):
+    """Split -> method -> (mean, interval, mean on noise) for the figure: the network first."""
+
+    def one(found, noise):
+        mean = found["summary"]["balanced_accuracy"]["mean"]
+        floor = noise["summary"]["balanced_accuracy"]["mean"] if noise else None
+        return mean, tuple(found["ci95_groups"]), floor
+
+    panels = {}
     for kind, found in measured["splits"].items():
-        for part, end in ((found, ""), (found["null_floor"], " on noise")):
-            if part is None:
-                continue
-            values = [r["balanced_accuracy"] for f in part["folds"] for r in f["instances"]]
-            ours.append((f"{kind}: {network}{end}", values, tuple(part["ci95_groups"])))
-            for name, other in part["baselines"].items():
-                values = [f["baselines"][name]["balanced_accuracy"] for f in part["folds"]]
-                others.append((f"{kind}: {name}{end}", values, tuple(other["ci95_groups"])))
-    return ours, others
+        floor = found["null_floor"] or {"baselines": {}}
+        panels[kind] = {network: one(found, found["null_floor"])} | {
+            name: one(other, floor["baselines"].get(name))
+            for name, other in found["baselines"].items()
+        }
+    return panels
 
 
 def _figures(measured, network, heads: Sequence[Tested], design: Design, curves):
-    out, (ours, others) = {}, _rows(measured, network)
-    leaky = {name for name, *_ in (*ours, *others) if name.startswith("random")}
+    out = {}
     out["accuracy"] = (
-        plots.accuracies([*ours, *others], measured["chance"], ours=len(ours), leaky=leaky),
-        "Balanced accuracy by what is new: subjects, runs, or (red) only volumes; the "
-        "network first, then classical classifiers.",
+        plots.by_split(_panels(measured, network), measured["chance"]),
+        "Balanced accuracy by what is new: subjects, runs, or (red) only volumes. Diamonds: the "
+        "same design on noise without any response; what is right of chance there was remembered.",
     )
     labels = np.concatenate([design.labels[t.split.test] for t in heads for _ in t.outcomes])
     probabilities = np.concatenate([o["best"] for t in heads for o in t.outcomes])

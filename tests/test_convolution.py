@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from jax import lax
 
+from emojax.models import convolution
 from emojax.models.convolution import conv3d, max_pool
 
-# Volume, channels in and out, window, stride: the stem, both sides of SMALL, subsampling.
+# Volume, channels in and out, window, stride: the stem, both sides of SMALL and of FEW, subsampling.
 CASES = [
     ((16, 14, 11), 1, 8, 7, 2),
     ((9, 8, 7), 5, 6, 3, 1),
@@ -20,6 +21,8 @@ CASES = [
     ((5, 3, 4), 6, 5, 3, 2),
     ((1, 1, 1), 6, 5, 3, 2),
     ((9, 8, 7), 3, 4, 2, 2),
+    ((9, 8, 7), 9, 6, 3, 1),
+    ((9, 8, 7), 9, 6, 3, 2),
     ((7, 6, 5), 4, 3, 1, 1),
     ((7, 6, 5), 4, 3, 1, 2),
 ]
@@ -50,9 +53,9 @@ def value_and_gradients(convolve, x, kernel):
     return y, *pull(jnp.cos(jnp.arange(y.size, dtype=y.dtype)).reshape(y.shape))
 
 
-def check(case, padding, dtype):
+def check(case, padding, dtype, batch=2):
     *shape, window, stride = case
-    x, kernel = make_data(*shape, window, dtype)
+    x, kernel = make_data(*shape, window, dtype, batch)
     options = {"strides": (stride,) * 3, "padding": padding}
     got, want = (
         jax.jit(functools.partial(value_and_gradients, functools.partial(f, **options)))(x, kernel)
@@ -70,6 +73,14 @@ def test_values_and_gradients_are_those_of_xla(case, dtype):
 @pytest.mark.parametrize("case", CASES[1:4], ids=str)
 def test_without_padding(case):
     check(case, "VALID", np.dtype("float32"))
+
+
+@pytest.mark.parametrize("case", [CASES[0], CASES[1], *CASES[7:9]], ids=str)
+def test_volumes_in_turns(case, monkeypatch):
+    """As large maps do: here nine volumes, two at a time, the last one alone."""
+    monkeypatch.setattr(convolution, "LARGE", 1)
+    monkeypatch.setattr(convolution, "TURNS", 5)
+    check(case, "SAME", np.dtype("float32"), batch=9)
 
 
 def test_strides_and_windows_may_differ_between_axes():

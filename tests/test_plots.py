@@ -36,6 +36,22 @@ def test_leaky_rows_are_told_by_words_and_colour():
     assert "chance, 0.125" in [line.get_label() for line in axes.lines]
 
 
+def test_splits_have_a_panel_each_and_noise_a_mark():
+    rows = {"ResNet": (0.7, (0.6, 0.8), 0.5), "LDA": (0.8, (0.7, 0.9), None)}
+    figure = drawn(plots.by_split({"by_run": rows, "random": rows}, 0.5))
+    assert [axes.get_title() for axes in figure.axes] == ["by_run", "random (leaky)"]
+    assert texts(figure) == ["0.70", "0.80"] * 2
+    marks = [
+        [
+            line.get_xdata()[0]
+            for line in axes.lines
+            if line.get_marker() == "D" and len(line.get_xdata())
+        ]
+        for axes in figure.axes
+    ]
+    assert marks == [[0.5], [0.5]]
+
+
 def test_confusion_shows_shares_of_the_true_class():
     figure = drawn(plots.confusion(np.array([[3, 1], [0, 0]]), ["rest", "face"]))
     assert texts(figure) == ["0.75\n3", "0.25\n1", "0.00\n0", "0.00\n0"]

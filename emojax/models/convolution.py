@@ -1,14 +1,14 @@
 """Convolution and max pooling of volumes, written so that XLA is quick with them on CPUs too.
 
 XLA's own 3D convolution and the gradient of its max pooling are slow on CPUs. There a kernel of one
-voxel becomes a matrix product, larger ones a 2D convolution that finds the taps along the first
-axis as channels, and a map of few voxels is gathered and multiplied. Other platforms get XLA's 3D
-convolution (and the matrix product). All are differentiated by jax as they stand.
+voxel becomes a matrix product; a map of few voxels is gathered and multiplied; few channels become
+lines with their neighbours as channels, for a 1D convolution; the rest 2D convolutions of planes
+whose outputs for neighbouring planes are channels, or, with strides, whose inputs are. Other
+platforms get XLA's 3D convolution (and the matrix product). All are differentiated by jax.
 
-Measured on two shared cores of an AMD EPYC (Zen 4), float32, the least of several runs, in ms,
-against XLA's own operation: stem 7x7x7 at 64x64x44 11 / 77; 3x3x3 at 16x16x11x64 7.0 / 20 and at
-4x4x3x256 1.9 / 3.4; max pool at 32x32x22x64 0.7 / 3.2, with its gradient 3.0 / 41. ResNet-50's
-forward pass, only the larger kernels exchanged: 92 / 632 at batch 1, 708 / 2499 at batch 8.
+Measured on two shared cores of an AMD EPYC (Zen 4), float32, in ms, against XLA's own operation:
+stem 7x7x7 at 64x64x44 6.7 / 77; 3x3x3 at 16x16x11x64 5.1 / 20 and at 4x4x3x256 1.9 / 3.4; max pool
+at 32x32x22x64 0.7 / 3.2, with its gradient 3.0 / 41. What was tried: docs/optimisation.md.
 """
 
 import functools
@@ -23,6 +23,8 @@ from jaxtyping import Float
 
 SMALL = 64  # voxels of an output map: up to here its patches are gathered (measured: 48 and 8)
 FEW = 64  # channels with neighbours along two axes: up to here lines are convolved
+LARGE = 1 << 17  # values of a volume's output map: from here on volumes go in turns
+TURNS = 8  # at most
 
 Padding = Literal["SAME", "VALID"]
 
@@ -90,21 +92,44 @@ def _on_cpu(x, kernel, strides, pads):
         x = _with_taps(x, (2, 1, 0), window, out, strides, pads)
         return _rows(x, kernel.reshape(-1, channels))
     if math.prod(window[:2]) * x.shape[-1] <= FEW:  # lines along z, their neighbours as channels
-        x = _with_taps(x, (1, 0), window, out, strides, pads)
-        kernel = jnp.moveaxis(kernel, 2, 0).reshape(window[2], -1, channels)
-        y = _by_xla(x.reshape(-1, *x.shape[3:]), kernel, strides[2:], pads[2:])
-        return y.reshape(*x.shape[:3], *y.shape[1:])
-    if strides[0] > 1:  # planes, their neighbours as channels
-        x = _with_taps(x, (0,), window, out, strides, pads)
-        kernel = jnp.moveaxis(kernel, 0, 2).reshape(*window[1:], -1, channels)
-        y = _by_xla(x.reshape(-1, *x.shape[2:]), kernel, strides[1:], pads[1:])
-        return y.reshape(-1, out[0], *y.shape[1:])
-    # Planes; what each gives to its neighbours as channels of the output.
-    kernel = jnp.moveaxis(kernel, 0, 3).reshape(*window[1:], x.shape[-1], -1)
-    y = _by_xla(x.reshape(-1, *x.shape[2:]), kernel, strides[1:], pads[1:])
-    y = y.reshape(*x.shape[:2], *y.shape[1:-1], window[0], channels)
-    y = jnp.pad(y, [(0, 0), pads[0], *[(0, 0)] * 4])
-    return sum(y[:, tap : tap + out[0], :, :, tap] for tap in range(window[0]))
+        lines = jnp.moveaxis(kernel, 2, 0).reshape(window[2], -1, channels)
+
+        def convolve(x):
+            x = _with_taps(x, (1, 0), window, out, strides, pads)
+            y = _by_xla(x.reshape(-1, *x.shape[3:]), lines, strides[2:], pads[2:])
+            return y.reshape(*x.shape[:3], *y.shape[1:])
+
+    elif strides[0] > 1:  # planes, their neighbours as channels
+        planes = jnp.moveaxis(kernel, 0, 2).reshape(*window[1:], -1, channels)
+
+        def convolve(x):
+            x = _with_taps(x, (0,), window, out, strides, pads)
+            y = _by_xla(x.reshape(-1, *x.shape[2:]), planes, strides[1:], pads[1:])
+            return y.reshape(-1, out[0], *y.shape[1:])
+
+    else:  # planes; what each gives to its neighbours as channels of the output
+        planes = jnp.moveaxis(kernel, 0, 3).reshape(*window[1:], x.shape[-1], -1)
+
+        def convolve(x):
+            y = _by_xla(x.reshape(-1, *x.shape[2:]), planes, strides[1:], pads[1:])
+            y = y.reshape(*x.shape[:2], *y.shape[1:-1], window[0], channels)
+            y = jnp.pad(y, [(0, 0), pads[0], *[(0, 0)] * 4])
+            return sum(y[:, tap : tap + out[0], :, :, tap] for tap in range(window[0]))
+
+    large = math.prod(out) * channels >= LARGE
+    return _in_turns(convolve, x) if large else convolve(x)
+
+
+def _in_turns(convolve, x):
+    """A few volumes after the other, so that what is in between stays in the cache."""
+    size = -(-len(x) // TURNS)
+    out = []
+    for start in range(0, len(x), size):
+        some = x[start : start + size]
+        if out:  # without a barrier XLA would do them side by side, each in fresh memory
+            some, out[-1] = lax.optimization_barrier((some, out[-1]))
+        out.append(convolve(some))
+    return jnp.concatenate(out)
 
 
 def _with_taps(x, axes, window, out, strides, pads):
