@@ -54,6 +54,7 @@ def environment():
     return {
         "device": cpu if platform == "cpu" else f"{kind}; {cpu}",
         "python": sys.version.split()[0],
+        "malloc": os.environ.get("GLIBC_TUNABLES"),
         "versions": {name: version(name) for name in VERSIONS},
         "commit": commit.strip() + ("+changes" if dirty.stdout.strip() else ""),
         "date": time.strftime("%Y-%m-%d"),

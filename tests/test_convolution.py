@@ -12,7 +12,7 @@ from jax import lax
 from emojax.models import convolution
 from emojax.models.convolution import conv3d, max_pool
 
-# Volume, channels in and out, window, stride: the stem, both sides of SMALL and of FEW, subsampling.
+# Volume, channels in and out, window, stride: the stem, both sides of SMALL and FEW, subsampling.
 CASES = [
     ((16, 14, 11), 1, 8, 7, 2),
     ((9, 8, 7), 5, 6, 3, 1),
