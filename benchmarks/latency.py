@@ -203,7 +203,7 @@ def table(rows):
             continue
         ratio, slow = "", row["us_per_volume"]
         if row["tool"] != "emojax" and (row["network"], row["batch"]) in ours:
-            ratio = f"{slow / ours[row['network'], row['batch']]:.1f} x"
+            ratio = f"{slow / ours[row['network'], row['batch']]:.3g} x"
         short = " bf16" if row["dtype"] == "bfloat16" else ""
         cells = [row["network"], row["tool"] + short, row["stage"], str(row["batch"])]
         cells += [f"{row[p]:.3g}" if p in row else "" for p in ("p50", "p99")]
@@ -222,7 +222,7 @@ def picture(times, path):
         for stage, values in found.items():
             ordered = np.sort(values)
             left = 1 - np.arange(len(ordered)) / len(ordered)
-            axes.loglog(ordered, left, label=f"from {stage}")
+            axes.semilogy(ordered, left, label=f"from {stage}")
         axes.set(title=network, xlabel="ms per volume", ylabel="share of calls that take longer")
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

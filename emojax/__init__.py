@@ -4,4 +4,4 @@ Import the module that you need, for example ``from emojax import anova, hyperal
 public function takes arrays (and random keys) and returns arrays or pytrees of arrays.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
