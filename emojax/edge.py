@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 import jax
 import rich.progress
 
-VERSIONS = ("emojax", "jax", "flax", "optax", "numpy", "scikit-learn", "xgboost-cpu", "nibabel")
+import emojax
+
+VERSIONS = ("jax", "flax", "optax", "numpy", "scikit-learn", "xgboost-cpu", "nibabel")
 
 
 @contextlib.contextmanager
@@ -53,7 +55,7 @@ def device() -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that make the numbers."""
-    found = {"python": sys.version.split()[0]}
+    found = {"python": sys.version.split()[0], "emojax": emojax.__version__}
     for name in VERSIONS:
         try:
             found[name] = importlib.metadata.version(name)

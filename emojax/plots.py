@@ -147,7 +147,7 @@ def curves(
         for row, kind in enumerate(("loss", "accuracy")):
             axes = _bare(grid[row, column])
             for key, colour, label in (
-                (f"train_{kind}", GREY, "training batches (with dropout)"),
+                (f"train_{kind}", GREY, "training batches (in training mode)"),
                 (kind, BLUE, "monitored"),
             ):
                 lines = np.asarray(values[key])
@@ -191,7 +191,7 @@ def _curves_by_fold(found, titles, names) -> Figure:
                 epochs = np.arange(1, len(monitored) + 1)
                 for line, width, label in (
                     (monitored, 1.8, f"{training}, {titles[training]}"),
-                    (batches, 0.8, f"{training}, training batches (with dropout)"),
+                    (batches, 0.8, f"{training}, training batches (in training mode)"),
                 ):
                     axes.plot(epochs, line, color=colour, lw=width, label=label)
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))

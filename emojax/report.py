@@ -33,10 +33,10 @@ SPLITS = {
     "by_run": "tested on whole runs that it has not seen, of people of whom it knows other runs.",
     "by_block": "tested on whole blocks that it has not seen, of runs that it knows others of: for "
     "studies of a single run. Where one block follows another, neighbours are still apart.",
-    "random": "the published split: single volumes are dealt at random, so that of every test "
-    "volume the network has seen the volumes 2 s before and after, with their labels. A block of "
-    "pictures is 10 such volumes, and noise changes slowly: whoever remembers the block knows the "
-    "answer. Compare what the same split gives on noise, above all to 1-NN, which only remembers.",
+    "random": "the published split: single volumes are dealt at random, so that of nearly every "
+    "test volume the network has seen a neighbour in time, with its label. A block is several such "
+    "volumes, and noise changes slowly: whoever remembers the block knows the answer. Compare what "
+    "the same split gives on noise, above all to 1-NN, which only remembers.",
 }
 REGIMES = {
     "group": "one rotation for everybody, from the training subjects alone (the paper's text).",
