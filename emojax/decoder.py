@@ -313,6 +313,7 @@ def save(decoder: Decoder, folder: str | os.PathLike) -> None:
             "sha256": {name: _digest(partial / name) for name in FILES},
         }
         (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        partial.chmod(0o755)  # mkdtemp makes folders for one user only
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(partial, folder)
     finally:

@@ -97,7 +97,7 @@ def same(got, want, atol):
     np.testing.assert_allclose([got[f] for f in frames], [want[f] for f in frames], atol=atol)
 
 
-@pytest.mark.parametrize("subject", ["01", "03"])
+@pytest.mark.parametrize("subject", ["01", pytest.param("03", marks=pytest.mark.slow)])
 def test_replayed_run_has_the_predictions_of_the_report(run_a, study, tmp_path, subject):
     bundle = exported(run_a, "expA.py:demo", f"--subject={subject}", "--run=run-01")
     path = study / RUN.format(subject, "01")

@@ -83,6 +83,7 @@ def test_eight_devices_give_the_curve_of_one(reference, kind, scan):
     same_curves(trained(program(8), kind, scan=scan), reference)
 
 
+@pytest.mark.slow
 def test_a_resnet_on_eight_devices(x64):
     """Batch norm sees the whole batch: float64, so that Adam does not magnify rounding."""
     model = resnet3d.ResNet3D(2, (1, 1), True, width=4, dtype=jnp.float64, param_dtype=jnp.float64)

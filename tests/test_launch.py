@@ -157,6 +157,7 @@ def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
 def test_simulated_study_on_disk_reaches_training_as_bids(tmp_path):
     config = expA.get_config("demo")
     config.data.update({"progress": False, "store": str(tmp_path / "store")})

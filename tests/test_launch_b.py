@@ -163,6 +163,7 @@ def test_volumes_that_the_network_cannot_read(cohort, said):
         experiment_b.check_volumes(expB.get_config(), cohort)
 
 
+@pytest.mark.usefixtures("quick_compile")
 def test_too_little_memory_is_said_before_training(monkeypatch):
     config = expB.get_config("demo")
     config.model.update(depth=18, width=4)
