@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from test_fitting import reference, same_curves  # noqa: F401
 
 SCRIPT = """
@@ -25,6 +26,7 @@ for name, kind in (("resident", fitting.Resident), ("streamed", fitting.Streamed
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_curve_of_one(reference, tmp_path):  # noqa: F811
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -107,6 +107,7 @@ def test_report_figures_map_and_counts(whole):
     assert "plan: 24 trainings (6 variants" in whole[1]
 
 
+@pytest.mark.slow
 def test_second_start_trains_nothing_and_says_the_same(whole):
     before = json.loads((whole[0] / "metrics.json").read_text())
     stamps = {p.name: p.stat().st_mtime_ns for p in (whole[0] / "done").iterdir()}
@@ -180,6 +181,7 @@ def test_simulated_study_on_disk_reaches_training_as_bids(tmp_path):
     assert len(hashes) == 16  # scans and events
 
 
+@pytest.mark.slow
 def test_damaged_scan_ends_in_one_line_and_leaves_a_store_that_works(tmp_path):
     config = expA.get_config("demo")
     config.data.update({"progress": False, "store": str(tmp_path / "made")})

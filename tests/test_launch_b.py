@@ -113,6 +113,7 @@ def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
     assert curves[0] == curves[1]
 
 
+@pytest.mark.slow
 def test_sweep_chooses_by_validation(tmp_path):
     flags = (*SMALL, "--config.sweep=(1e-4,1e-2)", "--config.splits=random")
     code, out, err = finished(tmp_path / "sweep", *flags, "--config.train.epochs=2", **DEMO)
