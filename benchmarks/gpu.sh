@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that wants a GPU, in one go: bash benchmarks/gpu.sh [folder for copies of the results].
-# Each part has its own limit, so that a slow one leaves time for the others (25 minutes in all).
+# Each part has its own limit, so that a slow one leaves time for the others (32 minutes if all reach it).
 set -uo pipefail
 cd "$(dirname "$0")/.."
 out=${1:-runs/gpu}

@@ -22,8 +22,4 @@ def get_config(variant: str = ""):
     config.fractions = (0.4, 0.3, 0.3)
     haxby_b.short(config)
     config.train.batch_size = 8
-    if variant == "null":
-        config.null, config.null_floor = True, False
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; want null or none")
-    return config
+    return common.null_or_none(config, variant)

@@ -8,6 +8,19 @@ def get_config(experiment: str = "A") -> ConfigDict:
     return _experiment_b() if experiment == "B" else _experiment_a()
 
 
+def null_or_none(config: ConfigDict, variant: str) -> ConfigDict:
+    """The config of a study, or with variant "null" the same design on noise.
+
+    Raises:
+      ValueError: another variant.
+    """
+    if variant == "null":
+        config.null, config.null_floor = True, False
+    elif variant:
+        raise ValueError(f"unknown variant {variant!r}; want null or none")
+    return config
+
+
 def _experiment_b() -> ConfigDict:
     config = ConfigDict()
     config.experiment = "B"

@@ -29,8 +29,4 @@ def get_config(variant: str = ""):
     config.align.match = "class"
     config.align.regimes = "independent_runs,group,none"
     config.balance = 100
-    if variant == "null":
-        config.null, config.null_floor = True, False
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; want null or none")
-    return config
+    return common.null_or_none(config, variant)

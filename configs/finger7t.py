@@ -21,11 +21,7 @@ def get_config(variant: str = ""):
     config.voxels.own = True
     config.balance = 8
     short(config)
-    if variant == "null":
-        config.null, config.null_floor = True, False
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; want null or none")
-    return config
+    return common.null_or_none(config, variant)
 
 
 def short(config):

@@ -23,8 +23,4 @@ def get_config(variant: str = ""):
     config.align.regimes = "none"
     config.balance = 9
     finger7t.short(config)
-    if variant == "null":
-        config.null, config.null_floor = True, False
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; want null or none")
-    return config
+    return common.null_or_none(config, variant)

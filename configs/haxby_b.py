@@ -22,11 +22,7 @@ def get_config(variant: str = ""):
     config.folds = 4
     config.pad = 9
     short(config)
-    if variant == "null":
-        config.null, config.null_floor = True, False
-    elif variant:
-        raise ValueError(f"unknown variant {variant!r}; want null or none")
-    return config
+    return common.null_or_none(config, variant)
 
 
 def short(config):

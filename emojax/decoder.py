@@ -251,12 +251,8 @@ def decode(
     verify(decoder, volume, affine, where)
     x = np.asarray(volume, np.float32)
     if decoder.network == "cnn1d":
-        x = x.reshape(-1)[_host(decoder)]
+        x = x.reshape(-1)[np.asarray(decoder.weights["voxels"])]
     return np.asarray(_probabilities(decoder.network, decoder.weights, x[None]))[0]
-
-
-def _host(decoder) -> np.ndarray:
-    return np.asarray(decoder.weights["voxels"])
 
 
 def decode_file(decoder: Decoder, path: str | os.PathLike) -> Float[np.ndarray, "t k"]:
@@ -265,23 +261,32 @@ def decode_file(decoder: Decoder, path: str | os.PathLike) -> Float[np.ndarray, 
     Raises:
       InputError: no readable or whole image, or as `verify`: then of no volume at all.
     """
-    path = pathlib.Path(path)
+    values, affine = read_image(path)
+    if values.ndim not in (3, 4):
+        raise InputError(path, f"{values.ndim} axes", "one volume or a run")
+    volumes = np.moveaxis(values, -1, 0) if values.ndim == 4 else values[None]
+    found = [
+        decode(decoder, volume, affine, f"{path}, volume {i}") for i, volume in enumerate(volumes)
+    ]
+    return np.stack(found)
+
+
+def read_image(
+    path: str | os.PathLike,
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "4 4"]]:
+    """Values as scanned, float32, time last, and the affine (voxel -> mm) of an image file.
+
+    Raises:
+      InputError: no such file, or no readable or whole image.
+    """
     try:
         image = nib.load(path)
-        values = np.asarray(image.dataobj, np.float32)
+        return np.asarray(image.dataobj, np.float32), image.affine
     except FileNotFoundError:
         raise InputError(path, "no such file", "an image") from None
     except Exception as error:  # nibabel raises many types on damaged files
         said = str(error).splitlines()[0]
         raise InputError(path, f"no readable image ({said})", "a whole NIfTI file") from None
-    if values.ndim not in (3, 4):
-        raise InputError(path, f"{values.ndim} axes", "one volume or a run")
-    volumes = np.moveaxis(values, -1, 0) if values.ndim == 4 else values[None]
-    found = [
-        decode(decoder, volume, image.affine, f"{path}, volume {i}")
-        for i, volume in enumerate(volumes)
-    ]
-    return np.stack(found)
 
 
 def save(decoder: Decoder, folder: str | os.PathLike) -> None:

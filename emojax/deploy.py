@@ -4,7 +4,6 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import nibabel as nib
 import numpy as np
 
 from emojax import (
@@ -188,11 +187,7 @@ def calibrate(bundle: str, path: str, workdir: str, subject: str, run: int) -> p
     loaded = decoder.load(bundle)
     if not subject:
         raise InputError("subject", "none", "--subject, the name of the new one")
-    try:
-        values = np.asarray(nib.load(path).dataobj, np.float32)
-    except Exception as error:  # nibabel raises many types on damaged files
-        said = str(error).splitlines()[0]
-        raise InputError(path, f"no readable image ({said})", "a whole NIfTI file") from None
+    values, _ = decoder.read_image(path)
     if values.ndim != 4:
         raise InputError(path, f"{values.ndim} axes", "a whole run [X, Y, Z, t]")
     made = decoder.calibrate(loaded, np.moveaxis(values, -1, 0), subject, run)
