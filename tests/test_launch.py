@@ -52,6 +52,29 @@ def finished(workdir, *flags, **options):
     return process.returncode, out, err
 
 
+def killed(workdir, checkpoints, *flags, **options):
+    """Kills a run as soon as it has a checkpoint of that pattern, and before it has ended."""
+    process = launch(workdir, *flags, **options)
+    for _ in range(2400):
+        if list((workdir / "training").glob(checkpoints)) or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    assert process.poll() is None, "it ended before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (workdir / "metrics.json").exists()
+
+
+def same_numbers(folder, part):
+    """The runs `whole` and `killed` in a folder: the same part of metrics.json, the same curves."""
+    a, b = (
+        json.loads((folder / name / "metrics.json").read_text()) for name in ("whole", "killed")
+    )
+    assert a[part] == b[part]
+    curves = [(folder / name / "curves.json").read_text() for name in ("whole", "killed")]
+    assert curves[0] == curves[1]
+
+
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """A small run of everything, once."""
@@ -138,24 +161,10 @@ def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
     )
     code, _, err = finished(tmp_path / "whole", *flags)
     assert code == 0, err
-    process = launch(tmp_path / "killed", *flags)
-    training = tmp_path / "killed" / "training"
-    for _ in range(1200):
-        if list(training.glob("none-1/[2-5]*")) or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (tmp_path / "killed" / "metrics.json").exists()
+    killed(tmp_path / "killed", "none-1/[2-5]*", *flags)
     code, _, err = finished(tmp_path / "killed", *flags)
     assert code == 0, err
-    a, b = (
-        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "killed")
-    )
-    assert a["folds"] == b["folds"]
-    curves = [(tmp_path / name / "curves.json").read_text() for name in ("whole", "killed")]
-    assert curves[0] == curves[1]
+    same_numbers(tmp_path, "folds")
 
 
 @pytest.mark.slow

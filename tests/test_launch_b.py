@@ -2,12 +2,10 @@
 
 import csv
 import json
-import signal
-import time
 
 import numpy as np
 import pytest
-from test_launch import finished, launch
+from test_launch import finished, killed, same_numbers
 
 from configs import expB
 from emojax import experiment_b
@@ -93,24 +91,10 @@ def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
     )
     code, out, err = finished(tmp_path / "whole", *flags, **DEMO)
     assert code == 0 and "streamed from disk" in out, err
-    process = launch(tmp_path / "killed", *flags, **DEMO)
-    training = tmp_path / "killed" / "training"
-    for _ in range(2400):
-        if list(training.glob("by_run-0-0/[2-6]*")) or process.poll() is not None:
-            break
-        time.sleep(0.05)
-    assert process.poll() is None, "it ended before it could be killed"
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert not (tmp_path / "killed" / "metrics.json").exists()
+    killed(tmp_path / "killed", "by_run-0-0/[2-6]*", *flags, **DEMO)
     code, _, err = finished(tmp_path / "killed", *flags, **DEMO)
     assert code == 0, err
-    a, b = (
-        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("whole", "killed")
-    )
-    assert a["splits"] == b["splits"]
-    curves = [(tmp_path / name / "curves.json").read_text() for name in ("whole", "killed")]
-    assert curves[0] == curves[1]
+    same_numbers(tmp_path, "splits")
 
 
 @pytest.mark.slow
