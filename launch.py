@@ -65,16 +65,16 @@ def main(argv: list[str]) -> int:
 
 def _deploy(config):
     """What was written by the modes of a decoder."""
-    from emojax import deploy
+    from emojax.experiments import export
 
     if MODE.value == "export":
-        return deploy.export(config, WORKDIR.value, SUBJECT.value, RUN.value)
+        return export.export(config, WORKDIR.value, SUBJECT.value, RUN.value)
     if MODE.value == "decode":
-        return deploy.decode(BUNDLE.value, INPUT.value, WORKDIR.value)
+        return export.decode(BUNDLE.value, INPUT.value, WORKDIR.value)
     if not (RUN.value or "0").isdecimal():
         raise InputError("run", repr(RUN.value), "its number among the template's, from 0")
     number = int(RUN.value or 0)
-    return deploy.calibrate(BUNDLE.value, INPUT.value, WORKDIR.value, SUBJECT.value, number)
+    return export.calibrate(BUNDLE.value, INPUT.value, WORKDIR.value, SUBJECT.value, number)
 
 
 def _config(argv: list[str]):

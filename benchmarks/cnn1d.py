@@ -37,14 +37,15 @@ def flax_pair(compose):
     import jax
     import jax.numpy as jnp
 
-    from emojax import optimizer, plateau, training
+    from emojax import plateau
     from emojax.models.cnn1d import CNN1D
+    from emojax.training import optimizer, steps
 
     x, y = map(jnp.asarray, arrays())
     model, tx = CNN1D(CLASSES, compose=compose), optimizer.adam(RATE)
     rule = plateau.reduce_on_plateau(base_lr=RATE)
-    held = [training.init_state(jax.random.key(0), model, tx, rule, x)]
-    step = jax.jit(training.make_train_step(model, tx), donate_argnums=0)
+    held = [steps.init_state(jax.random.key(0), model, tx, rule, x)]
+    step = jax.jit(steps.make_train_step(model, tx), donate_argnums=0)
     predict = jax.jit(lambda params, x: model.apply({"params": params}, x))
     batch = {"x": x[:BATCH], "y": y[:BATCH]}
 

@@ -17,8 +17,9 @@ import jax.numpy as jnp
 
 from benchmarks.record import keep
 from configs import expA
-from emojax import crossval, folds
-from emojax.crossval import Task
+from emojax.experiments import folds
+from emojax.training import crossval
+from emojax.training.crossval import Task
 
 SUBJECTS, PER_CLASS, VOXELS, CLASSES = 9, 200, 300, 3
 FOLDS, EPOCHS = 11, 5000  # of the paper

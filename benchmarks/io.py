@@ -24,8 +24,8 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.record import keep
-from emojax.sources import events
-from emojax.sources.store import Store
+from emojax.data import events
+from emojax.data.store import Store
 
 SHAPE, TR = (64, 64, 44, 200), 2.0
 SUBJECTS = 11

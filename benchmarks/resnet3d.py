@@ -38,8 +38,9 @@ def emojax(short):
     import jax
     import jax.numpy as jnp
 
-    from emojax import fitting, optimizer, plateau
+    from emojax import plateau
     from emojax.models import resnet3d
+    from emojax.training import fitting, optimizer
 
     model = resnet3d.resnet50(CLASSES, dtype=jnp.bfloat16 if short else jnp.float32)
     rule = plateau.reduce_on_plateau(base_lr=RATE)

@@ -1,7 +1,39 @@
 """emojax: decode emotional brain states from single fMRI volumes, in JAX.
 
-Import the module that you need, for example ``from emojax import anova, hyperalignment``. Every
-public function takes arrays (and random keys) and returns arrays or pytrees of arrays.
+Modules are imported on first use: `import emojax; emojax.anova.f_scores(x, labels, num_classes=3)`.
 """
 
-__version__ = "0.3.0"
+import importlib
+
+__version__ = "0.4.0.dev0"
+
+__all__ = [
+    "alignment",
+    "anova",
+    "decoder",
+    "experiments",
+    "fusion",
+    "hyperalignment",
+    "masking",
+    "metrics",
+    "models",
+    "plateau",
+    "procrustes",
+    "provenance",
+    "resampling",
+    "sources",
+    "splits",
+    "statistics",
+    "training",
+]
+
+
+def __getattr__(name: str):
+    """Imports a public module when it is first named."""
+    if name in __all__:
+        return importlib.import_module(f"emojax.{name}")
+    raise AttributeError(f"module 'emojax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax import hyperalignment, procrustes
-from emojax._check import Array, as_float, check_finite
+from emojax._numerics.checks import Array, as_float, check_finite
 from emojax.hyperalignment import Hyperalignment, Mappings
 from emojax.procrustes import Procrustes
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.scipy.special import betainc
 from jaxtyping import Float, Int
 
-from emojax._check import Array, as_float, check_finite, check_labels, is_concrete, known
+from emojax._numerics.checks import Array, as_float, check_finite, check_labels, is_concrete, known
 
 CHUNK_BYTES = 2**24  # cheap to allocate again and again
 

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax import _levels, procrustes
-from emojax._check import Array, as_float, is_concrete
-from emojax._levels import Options
-from emojax._links import Chain, Components
-from emojax._polar import Method
+from emojax import procrustes
+from emojax._numerics import levels
+from emojax._numerics.checks import Array, as_float, is_concrete
+from emojax._numerics.levels import Options
+from emojax._numerics.polar import Method
+from emojax._numerics.transforms import Chain, Components
 from emojax.procrustes import LowRankProcrustes, Procrustes
 
 Mappings = Procrustes | LowRankProcrustes | Chain  # stacked over subjects
@@ -95,7 +96,7 @@ def fit(
       temporal cortex, Neuron 2011. Xu et al., Regularized hyperalignment of multi-set fMRI data,
       IEEE SSP 2012 (alpha). PyMVPA 2.6.5, whose outputs the tests compare with.
     """
-    blocks, stacked = _levels.blocks(data)
+    blocks, stacked = levels.blocks(data)
     widths = [b.shape[2] for b in blocks for _ in range(len(b))]
     _check_options(len(widths), reference, level2_iters, alpha, weight, output_dim, method)
     if reference is None:
@@ -104,16 +105,16 @@ def fit(
         scaling, reflection, demean, zscore_common, zscore_all, float(alpha), method, lowrank
     )
     share = None if level1_equal_weight else float(weight)
-    rows, links = _levels.prepared(blocks, options)
+    rows, links = levels.prepared(blocks, options)
     del blocks
-    template, training = _levels.train(rows, reference, level2_iters, share, options)
-    fitted, moved, residuals = _levels.level3(rows, template, options)
+    template, training = levels.train(rows, reference, level2_iters, share, options)
+    fitted, moved, residuals = levels.level3(rows, template, options)
     components = None
     if output_dim is not None:
-        components = _levels.reduce_to(moved / len(widths), template, output_dim)
+        components = levels.reduce_to(moved / len(widths), template, output_dim)
     return Hyperalignment(
         template=template,
-        mappings=_levels.collected(fitted, links, components, stacked),
+        mappings=levels.collected(fitted, links, components, stacked),
         components=components,
         training_residuals=training,
         residuals=residuals,
@@ -142,7 +143,7 @@ def align(
     Raises:
       ValueError: row counts or `rows` do not fit the template, or bad data, as in `fit`.
     """
-    blocks, stacked = _levels.blocks(data)
+    blocks, stacked = levels.blocks(data)
     n = model.template.shape[0]
     count = n if rows is None else len(rows)
     if blocks[0].shape[1] != count:
@@ -152,9 +153,9 @@ def align(
         if low < 0 or high >= n:
             raise ValueError(f"want rows in [0, {n}); got {low} to {high}")
     template = model.template if rows is None else model.template[jnp.asarray(rows)]
-    row_blocks, links = _levels.prepared(blocks, model.options)
-    fitted, _, _ = _levels.level3(row_blocks, template, model.options)
-    return _levels.collected(fitted, links, model.components, stacked)
+    row_blocks, links = levels.prepared(blocks, model.options)
+    fitted, _, _ = levels.level3(row_blocks, template, model.options)
+    return levels.collected(fitted, links, model.components, stacked)
 
 
 def transform(

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 from scipy import ndimage
 
-from emojax._check import Array, as_float, is_concrete
+from emojax._numerics.checks import Array, as_float, is_concrete
 
 
 class VoxelCounts(NamedTuple):

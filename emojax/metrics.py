@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Integer
 
-from emojax._check import Array, as_float, check_finite, check_labels
+from emojax._numerics.checks import Array, as_float, check_finite, check_labels
 
 _MAX_SCORES = 2_000_000  # up to here the integer sums of `_auc` stay below 2**31
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float
 
-from emojax._check import Array, as_float, check_finite, known
-from emojax._polar import Method, polar
+from emojax._numerics.checks import Array, as_float, check_finite, known
+from emojax._numerics.polar import Method, polar
 
 
 class Mapping:

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 from jaxtyping import Bool, Shaped
 
-from emojax._check import Array
+from emojax._numerics.checks import Array
 
 Allowance = Literal["transductive", "calibration"]
 

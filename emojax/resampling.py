@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, Int32, Key, Shaped
 
-from emojax._apportion import nearest_table, part_sizes
-from emojax._check import Array, check_key, check_labels, is_concrete
+from emojax._numerics.apportion import nearest_table, part_sizes
+from emojax._numerics.checks import Array, check_key, check_labels, is_concrete
 
 Rows = Int32[np.ndarray, "_"]
 

@@ -15,8 +15,8 @@ from jaxtyping import Int, Shaped
 
 from emojax import resampling
 from emojax.errors import InputError
-from emojax.fitting import Split
 from emojax.provenance import Provenance, check_scoring
+from emojax.training.fitting import Split
 
 KINDS = ("by_subject", "by_run", "by_block", "random")
 

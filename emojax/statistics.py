@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int32, Integer, Key, Shaped
 
-from emojax._check import Array, as_float, check_finite, check_key, is_concrete
+from emojax._numerics.checks import Array, as_float, check_finite, check_key, is_concrete
 from emojax.metrics import accuracy
 
 _CHUNK = 2**22  # numbers held at a time, per array, while resampling

@@ -5,8 +5,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
-from emojax import baselines
-from emojax.baselines import Job
+from emojax.scoring import baselines
+from emojax.scoring.baselines import Job
 
 
 def make(classes=3, n=120, m=20):

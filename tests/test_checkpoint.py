@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emojax import checkpoint
-from emojax.checkpoint import Progress
 from emojax.errors import InputError
+from emojax.files import atomic_write
+from emojax.training import checkpoint
+from emojax.training.checkpoint import Progress
 
 
 def test_state_comes_back_with_its_keys_and_dtypes(tmp_path):
@@ -50,7 +51,7 @@ def test_workdir_belongs_to_one_configuration(tmp_path):
 def test_a_failure_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(RuntimeError), checkpoint.whole(path) as partial:
+    with pytest.raises(RuntimeError), atomic_write(path) as partial:
         partial.write_text("half")
         raise RuntimeError
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]

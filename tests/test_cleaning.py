@@ -8,10 +8,10 @@ import pytest
 from nilearn import signal
 
 from emojax import sources
-from emojax.cohort import Run, build
+from emojax.data import cleaning
+from emojax.data.cohort import Run, build
+from emojax.data.store import Store
 from emojax.errors import InputError
-from emojax.sources import cleaning
-from emojax.sources.store import Store
 
 T = 40
 

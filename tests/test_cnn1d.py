@@ -12,7 +12,7 @@ import pytest
 from conftest import shared_path
 
 from emojax.models.cnn1d import CNN1D, composed, penalty
-from emojax.optimizer import adam
+from emojax.training.optimizer import adam
 
 SMALL = {"filters": (5, 4, 3), "window": 4, "dense": (8, 6), "num_classes": 3}
 VOXELS = 20  # of the small network: 11 positions, 33 features

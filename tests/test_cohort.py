@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from emojax import cohort
-from emojax.cohort import Run
+from emojax.data import cohort
+from emojax.data.cohort import Run
 from emojax.errors import InputError
 
 CLASSES = ("rest", "face")

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from configs import common, ds000108, expA, expB
-from emojax import experiment_a, experiment_b, features, folds, sources, study
+from emojax import sources
+from emojax.experiments import experiment_a, experiment_b, folds
+from emojax.features import across_subjects, masked
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES = sorted(
@@ -88,12 +90,12 @@ def test_ds000108_on_simulated_bold(shared, tmp_path):
     config.voxels.keep, config.mask.opening = 20, 0
     cohort = sources.load(config)
     assert cohort.classes == ("rest", "neutral", "negative") and len(cohort.runs) == 30
-    data = study.load(config, cohort)
+    data = masked.load(config, cohort)
     data = data._replace(inside={name: np.ones_like(v) for name, v in data.inside.items()})
     variant = folds.variants(config, 3)[0]
     fold = folds.leave_one_out(data.subjects, variant)[0]
-    got = features.fold_features(data.subjects, fold, variant.settings)
-    report = features.score_check(got, cohort.subject, variant.settings, "nested")
+    got = across_subjects.fold_features(data.subjects, fold, variant.settings)
+    report = across_subjects.score_check(got, cohort.subject, variant.settings, "nested")
     assert set(report) == {"alignment"}  # a calibration, and declared
     x, y = np.concatenate(got.train_x), np.concatenate(got.train_y)
     means = np.stack([x[y == k].mean(0) for k in range(3)])

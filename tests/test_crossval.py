@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emojax import crossval, optimizer, plateau, training
-from emojax.crossval import Task
+from emojax import plateau
 from emojax.models.cnn1d import CNN1D, penalty
+from emojax.training import crossval, optimizer, steps
+from emojax.training.crossval import Task
 
 MODEL = CNN1D(filters=(4, 3), window=3, dense=(8,), dropout=(0.1, 0.2))
 RULE = plateau.reduce_on_plateau(0.5, 2, base_lr=0.01)
@@ -101,12 +102,12 @@ def test_learns_and_lowers_its_rate():
 def test_noise_depends_on_the_step_and_evaluation_has_none():
     task = make_task(0)
     tx = optimizer.adam(0.01)
-    state = training.init_state(jax.random.key(0), MODEL, tx, RULE, task.x)
+    state = steps.init_state(jax.random.key(0), MODEL, tx, RULE, task.x)
     batch = {"x": task.x, "y": task.y}
-    step = jax.jit(training.make_train_step(MODEL, tx))
+    step = jax.jit(steps.make_train_step(MODEL, tx))
     losses = [step(state.replace(step=jnp.int32(s)), batch)[1]["loss"] for s in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
-    evaluate = jax.jit(training.make_eval_step(MODEL))
+    evaluate = jax.jit(steps.make_eval_step(MODEL))
     a, b = (evaluate(state.replace(step=jnp.int32(s)), batch) for s in (0, 1))
     np.testing.assert_array_equal(a["logits"], b["logits"])
     assert a["logits"].shape == (50, 3)
@@ -115,11 +116,11 @@ def test_noise_depends_on_the_step_and_evaluation_has_none():
 def test_penalty_is_part_of_both_losses():
     task, tx = make_task(0), optimizer.adam(0.01)
     batch = {"x": task.x, "y": task.y}
-    state = training.init_state(jax.random.key(0), MODEL, tx, RULE, task.x)
+    state = steps.init_state(jax.random.key(0), MODEL, tx, RULE, task.x)
     term = lambda p: penalty(p, "l2", 0.5)  # noqa: E731
     for make in (
-        lambda p: training.make_train_step(MODEL, tx, p)(state, batch)[1],
-        lambda p: training.make_eval_step(MODEL, p)(state, batch),
+        lambda p: steps.make_train_step(MODEL, tx, p)(state, batch)[1],
+        lambda p: steps.make_eval_step(MODEL, p)(state, batch),
     ):
         difference = make(term)["loss"] - make(None)["loss"]
         assert float(difference) == pytest.approx(float(term(state.params)), rel=1e-5)
@@ -127,7 +128,7 @@ def test_penalty_is_part_of_both_losses():
 
 def test_a_fresh_state_can_be_donated():
     task, tx = make_task(0), optimizer.adam(0.01)
-    state = training.init_state(jax.random.key(0), MODEL, tx, RULE, task.x)
-    step = jax.jit(training.make_train_step(MODEL, tx), donate_argnums=0)
+    state = steps.init_state(jax.random.key(0), MODEL, tx, RULE, task.x)
+    step = jax.jit(steps.make_train_step(MODEL, tx), donate_argnums=0)
     state, _ = step(state, {"x": task.x, "y": task.y})
     assert int(state.step) == 1

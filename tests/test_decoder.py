@@ -11,8 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from emojax import alignment, decoder, features, fusion, hyperalignment, procrustes
+from emojax import alignment, decoder, fusion, hyperalignment, procrustes
 from emojax.errors import InputError
+from emojax.features import across_subjects
 from emojax.models import cnn1d, resnet3d
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -38,10 +39,10 @@ def made():
         volumes[f"s{i}"][:, :, mask] = values
         x = values.reshape(72, -1).astype(np.float32)
         rows = np.arange(72) + 72 * i
-        people[f"s{i}"] = features.Subject(x, y, np.repeat([0, 1], 36), rows)
-    settings = features.Settings(KEEP, 3, "independent_runs")
-    fold = features.Fold(("s0", "s1", "s2"), "s3", "s4")
-    offline = features.fold_features(people, fold, settings)
+        people[f"s{i}"] = across_subjects.Subject(x, y, np.repeat([0, 1], 36), rows)
+    settings = across_subjects.Settings(KEEP, 3, "independent_runs")
+    fold = across_subjects.Fold(("s0", "s1", "s2"), "s3", "s4")
+    offline = across_subjects.fold_features(people, fold, settings)
     params = NET.init(jax.random.key(1), offline.test_x[:1])["params"]
     model, _ = offline.space
     rows = np.arange(36)
@@ -247,7 +248,7 @@ def test_options_of_a_calibration_are_those_of_a_fit():
     model = hyperalignment.fit(rng.normal(size=(3, 30, 10)).astype(np.float32))
     rows = rng.normal(size=(20, 10)).astype(np.float32)
     want = alignment.independent_runs(model, rows, np.arange(20))
-    got = alignment.independent_runs(decoder._model(model.template), rows, np.arange(20))
+    got = alignment.independent_runs(decoder.build._model(model.template), rows, np.arange(20))
     np.testing.assert_allclose(
         procrustes.transform(got, rows), procrustes.transform(want, rows), atol=1e-5
     )

@@ -10,8 +10,8 @@ import pytest
 from test_launch import finished
 
 from configs import expA
-from emojax import deploy
 from emojax.errors import InputError
+from emojax.experiments import export
 from emojax.sources.write_bids import write_bids
 
 COMMON = (
@@ -155,7 +155,7 @@ def test_what_cannot_be_decoded_ends_in_one_line(run_a, study, tmp_path):
         (tmp_path, good, "manifest.json"),
     ):
         with pytest.raises(InputError, match=re.escape(said)) as error:
-            deploy.decode(given, path, tmp_path / "new")
+            export.decode(given, path, tmp_path / "new")
         assert "\n" not in str(error.value)
     code, out, err = deployed("decode", bundle, tmp_path / "nan.nii", tmp_path / "new")
     assert (code, out, err.count("\n")) == (2, "", 1) and "volume 7: found" in err
@@ -165,10 +165,10 @@ def test_what_cannot_be_decoded_ends_in_one_line(run_a, study, tmp_path):
 def test_what_cannot_be_exported_ends_in_one_line(run_a, tmp_path):
     config = expA.get_config("demo")
     with pytest.raises(InputError, match=r"empty: found no finished run"):
-        deploy.export(config, str(tmp_path / "empty"))
+        export.export(config, str(tmp_path / "empty"))
     assert not (tmp_path / "empty").exists()
     with pytest.raises(InputError, match=r"found a run with align.regimes='independent_runs'; exp"):
-        deploy.export(config, str(run_a[0]))
+        export.export(config, str(run_a[0]))
     for flags, said in (
         ((*run_a[1], "--subject=99"), "subject: found '99'; expected one of 01, 02, 03, 04"),
         ((*run_a[1], "--run=run-09"), "run: found 'run-09'; expected one of run-01, run-02"),

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emojax.data import events
+from emojax.data.events import Labelling, Timing
 from emojax.errors import InputError
-from emojax.sources import events
-from emojax.sources.events import Labelling, Timing
 
 PATH = pathlib.Path("sub-01_events.tsv")
 LABELS = Labelling(("rest", "face", "house"), {"face": 1, "house": 2}, baseline=0)

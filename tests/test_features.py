@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from emojax import features
 from emojax.errors import InputError
-from emojax.features import Fold, Leaks, Settings, Subject
+from emojax.features import across_subjects
+from emojax.features.across_subjects import Fold, Leaks, Settings, Subject
 from emojax.provenance import LeakageError
 
 RUNS, PER_RUN, VOXELS, KEEP = 2, 24, 40, 10
 NAMES = ("a", "b", "c", "d", "e")
 SETTINGS = Settings(KEEP, 3, "independent_runs")
-FOLD = features.leave_one_out(NAMES)[0]
+FOLD = across_subjects.leave_one_out(NAMES)[0]
 
 
 def make(seed=0, noise=0.5):
@@ -42,17 +42,17 @@ def nearest_mean(f):
 
 
 def test_folds_test_each_subject_once_and_monitor_another():
-    folds = features.leave_one_out(NAMES)
+    folds = across_subjects.leave_one_out(NAMES)
     assert [f.test for f in folds] == list(NAMES)
     assert all(len({*f.train, f.monitor, f.test}) == 5 for f in folds)
     with pytest.raises(InputError, match=r"3 \(a, b, c\); expected 4 or more"):
-        features.leave_one_out(NAMES[:3])
+        across_subjects.leave_one_out(NAMES[:3])
 
 
 def test_alignment_finds_what_topographies_hide():
     got = {
         regime: nearest_mean(
-            features.fold_features(SUBJECTS, FOLD, SETTINGS._replace(regime=regime))
+            across_subjects.fold_features(SUBJECTS, FOLD, SETTINGS._replace(regime=regime))
         )
         for regime in ("none", "independent_runs", "transductive")
     }
@@ -64,16 +64,16 @@ def test_alignment_finds_what_topographies_hide():
 def test_shapes_scale_and_provenance(regime, match):
     settings = SETTINGS._replace(regime=regime, match=match)
     if (regime, match) == ("transductive", "class"):
-        got = features.fold_features(SUBJECTS, FOLD, settings)
+        got = across_subjects.fold_features(SUBJECTS, FOLD, settings)
         with pytest.raises(LeakageError, match="step 'alignment' saw the labels of 48"):
-            features.score_check(got, SUBJECT_OF_ROW, settings, "nested")
+            across_subjects.score_check(got, SUBJECT_OF_ROW, settings, "nested")
         return
-    got = features.fold_features(SUBJECTS, FOLD, settings)
+    got = across_subjects.fold_features(SUBJECTS, FOLD, settings)
     assert len(got.train_x) == 3 and got.test_x.shape == got.monitor_x.shape == (48, KEEP)
     pooled = np.concatenate(got.train_x)
     np.testing.assert_allclose(pooled.mean(0), 0, atol=1e-4)
     np.testing.assert_allclose(pooled.std(0), 1, atol=1e-3)
-    report = features.score_check(got, SUBJECT_OF_ROW, settings, "nested")
+    report = across_subjects.score_check(got, SUBJECT_OF_ROW, settings, "nested")
     assert set(report) <= {"alignment"}  # declared
     scored = np.concatenate([rows for rows, _ in got.seen])
     np.testing.assert_array_equal(np.sort(scored), SUBJECTS[FOLD.test].rows)
@@ -95,9 +95,9 @@ def same_training(a, b):
 def test_scored_volumes_and_labels_of_the_test_subject_touch_nothing(match, own_voxels):
     """Changing a run's values, or its labels, changes only that run's own features, or nothing."""
     settings = SETTINGS._replace(match=match, own_voxels=own_voxels)
-    before = features.fold_features(SUBJECTS, FOLD, settings)
+    before = across_subjects.fold_features(SUBJECTS, FOLD, settings)
     run = SUBJECTS[FOLD.test].run
-    after = features.fold_features(changed(FOLD.test, run == 1), FOLD, settings)
+    after = across_subjects.fold_features(changed(FOLD.test, run == 1), FOLD, settings)
     assert same_training(before, after)
     np.testing.assert_array_equal(before.monitor_x, after.monitor_x)
     moved = (before.test_x != after.test_x).any(1)
@@ -105,7 +105,7 @@ def test_scored_volumes_and_labels_of_the_test_subject_touch_nothing(match, own_
     y = SUBJECTS[FOLD.test].y.copy()
     y[run == 1] = (y[run == 1] + 1) % 3
     relabelled = {**SUBJECTS, FOLD.test: SUBJECTS[FOLD.test]._replace(y=y)}
-    after = features.fold_features(relabelled, FOLD, settings)
+    after = across_subjects.fold_features(relabelled, FOLD, settings)
     assert same_training(before, after)
     np.testing.assert_array_equal(before.test_x[run == 1], after.test_x[run == 1])
     if match == "time" and not own_voxels:
@@ -115,27 +115,27 @@ def test_scored_volumes_and_labels_of_the_test_subject_touch_nothing(match, own_
 @pytest.mark.parametrize("leaks", [Leaks(voxels=True), Leaks(alignment=True), Leaks(True, True)])
 def test_planted_leaks_are_caught_and_real(leaks):
     settings = SETTINGS._replace(regime="independent_runs")
-    got = features.fold_features(SUBJECTS, FOLD, settings, leaks)
+    got = across_subjects.fold_features(SUBJECTS, FOLD, settings, leaks)
     with pytest.raises(LeakageError, match="voxels" if leaks.voxels else "alignment"):
-        features.score_check(got, SUBJECT_OF_ROW, settings, "nested")
-    report = features.score_check(got, SUBJECT_OF_ROW, settings, "paper")
+        across_subjects.score_check(got, SUBJECT_OF_ROW, settings, "nested")
+    report = across_subjects.score_check(got, SUBJECT_OF_ROW, settings, "paper")
     assert set(report) == {n for n in ("voxels", "alignment") if getattr(leaks, n)}
-    after = features.fold_features(changed(FOLD.test, slice(None)), FOLD, settings, leaks)
+    after = across_subjects.fold_features(changed(FOLD.test, slice(None)), FOLD, settings, leaks)
     assert not same_training(got, after)
 
 
 def test_monitoring_the_test_subject_is_a_leak():
     fold = Fold(FOLD.train, FOLD.test, FOLD.test)
-    got = features.fold_features(SUBJECTS, fold, SETTINGS)
+    got = across_subjects.fold_features(SUBJECTS, fold, SETTINGS)
     with pytest.raises(LeakageError, match="epoch choice"):
-        features.score_check(got, SUBJECT_OF_ROW, SETTINGS, "nested")
-    assert features.score_check(got, SUBJECT_OF_ROW, SETTINGS, "paper")["epoch choice"] == 48
+        across_subjects.score_check(got, SUBJECT_OF_ROW, SETTINGS, "nested")
+    assert across_subjects.score_check(got, SUBJECT_OF_ROW, SETTINGS, "paper")["epoch choice"] == 48
 
 
 def test_cleaning_of_scored_runs_is_reported():
     settings = SETTINGS._replace(prior=("cleaning",))
-    got = features.fold_features(SUBJECTS, FOLD, settings)
-    assert features.score_check(got, SUBJECT_OF_ROW, settings, "nested") == {"cleaning": 48}
+    got = across_subjects.fold_features(SUBJECTS, FOLD, settings)
+    assert across_subjects.score_check(got, SUBJECT_OF_ROW, settings, "nested") == {"cleaning": 48}
 
 
 def test_noise_is_at_chance_where_nothing_leaks():
@@ -150,7 +150,7 @@ def test_noise_is_at_chance_where_nothing_leaks():
         }
         for regime in ("independent_runs", "none"):
             settings = SETTINGS._replace(regime=regime)
-            hits.append(nearest_mean(features.fold_features(subjects, FOLD, settings)))
+            hits.append(nearest_mean(across_subjects.fold_features(subjects, FOLD, settings)))
     assert abs(np.mean(hits) - 1 / 3) < 0.07
 
 
@@ -162,22 +162,24 @@ def test_own_voxels_serve_subjects_whose_columns_do_not_correspond():
         columns = np.r_[np.arange(12), 12 + rng.permutation(VOXELS - 12)][:width]
         shuffled[name] = subject._replace(x=subject.x[:, rng.permutation(columns)])
     settings = SETTINGS._replace(own_voxels=True, match="class")
-    got = features.fold_features(shuffled, FOLD, settings)
+    got = across_subjects.fold_features(shuffled, FOLD, settings)
     assert got.voxels is None and np.isnan(got.isc[0]) and nearest_mean(got) > 0.6
-    assert features.score_check(got, SUBJECT_OF_ROW, settings, "nested")  # declared calibration
+    assert across_subjects.score_check(
+        got, SUBJECT_OF_ROW, settings, "nested"
+    )  # declared calibration
 
 
 def test_correlation_between_subjects_rises():
-    before, after = features.fold_features(SUBJECTS, FOLD, SETTINGS).isc
+    before, after = across_subjects.fold_features(SUBJECTS, FOLD, SETTINGS).isc
     assert after > before + 0.2
 
 
 def test_only_allowed_voxels_are_chosen():
     allowed = np.arange(VOXELS) % 2 == 0
-    got = features.fold_features(SUBJECTS, FOLD, SETTINGS, allowed=allowed)
+    got = across_subjects.fold_features(SUBJECTS, FOLD, SETTINGS, allowed=allowed)
     assert (got.voxels % 2 == 0).all()
     with pytest.raises(InputError, match=r"voxels.keep: found 10; expected at most 4"):
-        features.fold_features(SUBJECTS, FOLD, SETTINGS, allowed=np.arange(VOXELS) < 4)
+        across_subjects.fold_features(SUBJECTS, FOLD, SETTINGS, allowed=np.arange(VOXELS) < 4)
 
 
 @pytest.mark.parametrize(
@@ -193,4 +195,4 @@ def test_only_allowed_voxels_are_chosen():
 )
 def test_rows_that_cannot_be_used(harm, match):
     with pytest.raises(InputError, match=match):
-        features.fold_features({**SUBJECTS, "c": harm(SUBJECTS["c"])}, FOLD, SETTINGS)
+        across_subjects.fold_features({**SUBJECTS, "c": harm(SUBJECTS["c"])}, FOLD, SETTINGS)

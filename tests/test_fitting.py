@@ -7,9 +7,11 @@ import optax
 import pytest
 from flax import linen as nn
 
-from emojax import fitting, optimizer, plateau, scaling
-from emojax.crossval import CURVES
+from emojax import plateau
+from emojax.features import scaling
 from emojax.models import resnet3d
+from emojax.training import fitting, optimizer
+from emojax.training.crossval import CURVES
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

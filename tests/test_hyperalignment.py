@@ -312,7 +312,7 @@ def test_gradient_through_the_fit_is_finite_and_right(x64):
 def test_blocks_do_not_change_the_result(x64, monkeypatch):
     data = cohort(s=5, n=12, v=30)
     want = hyperalignment.fit(data)
-    monkeypatch.setattr("emojax._levels.BLOCK_BYTES", 2 * data[0].nbytes)
+    monkeypatch.setattr("emojax._numerics.levels.BLOCK_BYTES", 2 * data[0].nbytes)
     got = hyperalignment.fit(data)
     close(got.template, want.template, 1e-10)
     aligned = hyperalignment.transform(want.mappings, data)

@@ -7,9 +7,9 @@ import scipy.io
 
 from configs import common
 from emojax import sources
+from emojax.data.store import Store
 from emojax.errors import InputError
 from emojax.sources import lab
-from emojax.sources.store import Store
 
 NAMES = ("E13502_run7_3D_wholeBrain_allConds", "E13502_run10_3D_wholeBrain_allConds", "C2_run1_a")
 GRID = (4, 3, 2)

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from configs import expA
-from emojax import experiment_a
 from emojax.errors import InputError
+from emojax.experiments import experiment_a
 from emojax.sources.write_bids import write_bids
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]

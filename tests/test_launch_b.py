@@ -8,8 +8,8 @@ import pytest
 from test_launch import finished, killed, same_numbers
 
 from configs import expB
-from emojax import experiment_b
 from emojax.errors import InputError
+from emojax.experiments import experiment_b
 
 SMALL = (
     "--config.data.progress=False",

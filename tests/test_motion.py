@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from emojax.data import motion
 from emojax.errors import InputError
-from emojax.sources import motion
 
 VALUES = np.random.default_rng(0).normal(0, 0.1, (5, 6)).round(6)
 

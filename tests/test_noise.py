@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 
-from emojax import noise
-from emojax.cohort import Run, build
-from emojax.sources.store import Store
+from emojax.data import noise
+from emojax.data.cohort import Run, build
+from emojax.data.store import Store
 
 
 def cohort(volumes=400, shape=(12, 12, 10)):

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from emojax.optimizer import adam
+from emojax.training.optimizer import adam
 
 STEPS = 5
 

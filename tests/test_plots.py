@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 
-from emojax import plots
+from emojax.report import plots
 
 
 def drawn(figure):

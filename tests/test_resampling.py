@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import LeaveOneGroupOut, StratifiedShuffleSplit
 
 from emojax import resampling
-from emojax._apportion import nearest_table
+from emojax._numerics.apportion import nearest_table
 
 KEY = jax.random.key(0)
 OTHER_KEY = jax.random.key(1)

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emojax import scaling
+from emojax.features import scaling
 
 
 def make(n=150, shape=(5, 4, 3)):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from emojax import scoring
+from emojax.scoring import scores
 
 
 def make(seed=0, n=90, classes=3):
@@ -19,7 +19,7 @@ def make(seed=0, n=90, classes=3):
 
 def test_agrees_with_sklearn():
     labels, p = make()
-    got, predicted = scoring.scores(labels, p), p.argmax(1)
+    got, predicted = scores.scores(labels, p), p.argmax(1)
     assert got["accuracy"] == pytest.approx(metrics.accuracy_score(labels, predicted))
     want = metrics.balanced_accuracy_score(labels, predicted)
     assert got["balanced_accuracy"] == pytest.approx(want)
@@ -34,18 +34,18 @@ def test_agrees_with_sklearn():
 
 def test_an_absent_class_has_no_area():
     labels, p = make()
-    got = scoring.scores(labels[labels < 2], p[labels < 2])
+    got = scores.scores(labels[labels < 2], p[labels < 2])
     assert got["auc"][2] is None and got["auc_macro"] is None and got["accuracy"] > 0
-    assert "auc_macro" not in scoring.summary([got, got])
+    assert "auc_macro" not in scores.summary([got, got])
 
 
 def test_certain_and_wrong_has_a_finite_loss():
-    assert np.isfinite(scoring.scores(np.array([0, 1]), np.eye(2, dtype="f4")[::-1])["loss"])
+    assert np.isfinite(scores.scores(np.array([0, 1]), np.eye(2, dtype="f4")[::-1])["loss"])
 
 
 def test_summary_is_mean_sd_and_an_interval_around_it():
-    folds = [scoring.scores(*make(seed)) for seed in range(8)]
-    got, values = scoring.summary(folds)["accuracy"], [f["accuracy"] for f in folds]
+    folds = [scores.scores(*make(seed)) for seed in range(8)]
+    got, values = scores.summary(folds)["accuracy"], [f["accuracy"] for f in folds]
     assert got["mean"] == pytest.approx(np.mean(values))
     assert got["sd"] == pytest.approx(np.std(values, ddof=1))
     assert min(values) <= got["ci95"][0] < got["mean"] < got["ci95"][1] <= max(values)
@@ -54,10 +54,10 @@ def test_summary_is_mean_sd_and_an_interval_around_it():
 def test_paired_comparison():
     rng = np.random.default_rng(0)
     theirs = rng.normal(0.7, 0.05, 11)
-    got = scoring.against(theirs + 0.03 + rng.normal(0, 0.005, 11), theirs)
+    got = scores.against(theirs + 0.03 + rng.normal(0, 0.005, 11), theirs)
     assert got["difference"] == pytest.approx(0.03, abs=0.01)
     assert got["p"] == pytest.approx(2 / 2**11, abs=1e-4) and got["ci95"][0] > 0
-    assert scoring.against(theirs, theirs)["p"] == 1
+    assert scores.against(theirs, theirs)["p"] == 1
 
 
 @pytest.mark.parametrize("count", [2, 4, 12])
@@ -68,7 +68,7 @@ def test_interval_over_groups_covers(count):
         right = rng.random((count, 40)) < np.clip(rng.normal(0.7, 0.1, count), 0, 1)[:, None]
         labels = np.tile([0, 1], (count, 20))
         predicted = np.where(right, labels, 1 - labels)
-        low, high = scoring.clustered_interval(
+        low, high = scores.clustered_interval(
             labels.ravel(), predicted.ravel(), np.repeat(np.arange(count), 40), 2
         )
         hits += low <= 0.7 <= high
@@ -77,4 +77,4 @@ def test_interval_over_groups_covers(count):
 
 
 def test_interval_of_one_group_is_everything():
-    assert scoring.clustered_interval(np.arange(4) % 2, np.zeros(4, int), np.ones(4), 2) == [0, 1]
+    assert scores.clustered_interval(np.arange(4) % 2, np.zeros(4, int), np.ones(4), 2) == [0, 1]

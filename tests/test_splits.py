@@ -6,8 +6,8 @@ import pytest
 
 from emojax import splits
 from emojax.errors import InputError
-from emojax.fitting import Split
 from emojax.provenance import LeakageError
+from emojax.training.fitting import Split
 
 FRACTIONS = (0.5, 0.25, 0.25)
 

@@ -9,9 +9,10 @@ import scipy.io
 
 from configs import common
 from emojax import sources
+from emojax.data import events
+from emojax.data.store import Store
 from emojax.errors import InputError
-from emojax.sources import events, spm
-from emojax.sources.store import Store
+from emojax.sources import spm
 
 HAXBY = "data/pymvpa-haxby/haxby2001/sub001/BOLD/task001_run{:03}"
 TR = 2.5

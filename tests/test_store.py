@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from emojax.data.store import Store
 from emojax.errors import InputError
-from emojax.sources.store import Store
 
 SHAPE = (6, 5, 4, 7)
 

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from emojax import features, folds, sources, study
-from emojax.cohort import Run, build
+from emojax import sources
+from emojax.data.cohort import Run, build
 from emojax.errors import InputError
+from emojax.experiments import folds
+from emojax.features import across_subjects, masked
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +24,7 @@ def cohort(tmp_path_factory):
 
 
 def test_rows_are_masked_volumes_of_each_subject(config, cohort):
-    got = study.load(config, cohort)
+    got = masked.load(config, cohort)
     assert list(got.subjects) == ["01", "02", "03", "04"] and got.union.shape == (16, 16, 12)
     for name, subject in got.subjects.items():
         assert (cohort.subject[subject.rows] == name).all()
@@ -38,32 +40,32 @@ def test_masks_of_the_source_come_first(config, cohort):
     own = np.zeros(cohort.shape, bool)
     own[5:10, 5:10, 4:8] = True
     masked = dataclasses.replace(cohort, masks=dict.fromkeys(cohort.subjects, own))
-    assert study.load(config, masked).union.sum() == own.sum()
+    assert masked.load(config, masked).union.sum() == own.sum()
 
 
 def test_runs_as_units(config, cohort):
     config.units = "run"
     one = cohort.select(np.isin(cohort.subject, ["01", "02"]))
-    got = study.load(config, one)
+    got = masked.load(config, one)
     assert list(got.subjects) == ["01/run-01", "01/run-02", "02/run-01", "02/run-02"]
     assert all((subject.run == 0).all() for subject in got.subjects.values())
     config.units = "session"
     with pytest.raises(InputError, match="units: found 'session'; expected subject or run"):
-        study.load(config, one)
+        masked.load(config, one)
 
 
 def test_vectors_of_any_width_have_no_mask(config):
     rng = np.random.default_rng(0)
     runs = [Run(f"{i}", "1", rng.normal(size=(12, 20 + i)).astype(np.float32)) for i in range(3)]
     vectors = build(runs, ("a", "b"), [np.arange(12) % 2] * 3)
-    got = study.load(config, vectors)
+    got = masked.load(config, vectors)
     assert got.union is None and [s.x.shape[1] for s in got.subjects.values()] == [20, 21, 22]
     assert got.nuisance["0"].shape == (12, 1)  # rows that are not in time have no time
 
 
 def test_noise_has_the_design_and_nothing_else(config, cohort):
-    got = study.load(config, cohort).subjects
-    noise = study.noise_like(jax.random.key(0), got)
+    got = masked.load(config, cohort).subjects
+    noise = masked.noise_like(jax.random.key(0), got)
     for name, subject in noise.items():
         np.testing.assert_array_equal(subject.y, got[name].y)
         assert subject.x.shape == got[name].x.shape
@@ -96,10 +98,10 @@ def test_published_folds_train_on_everybody_else(config):
 
 def test_tasks_are_balanced_and_the_same_in_every_variant(config, cohort):
     config.voxels.keep, config.balance = 60, 10
-    data = study.load(config, cohort)
+    data = masked.load(config, cohort)
     variant = folds.variants(config, 3)[0]
     fold = folds.leave_one_out(data.subjects, variant)[0]
-    made = [features.fold_features(data.subjects, fold, variant.settings)]
+    made = [across_subjects.fold_features(data.subjects, fold, variant.settings)]
     (task,), (again,) = (folds.make_tasks(config, made, variant) for _ in range(2))
     assert task.x.shape == (2 * 30, 60) and np.bincount(task.y).tolist() == [20, 20, 20]
     assert np.bincount(task.monitor_y).tolist() == [10, 10, 10]

@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 
 from configs import common
 from emojax import alignment, anova, hyperalignment, masking, procrustes, sources
+from emojax.data.store import Store
 from emojax.errors import InputError
-from emojax.sources import _design as design
-from emojax.sources import _simulation as simulation
 from emojax.sources import bids, synthetic
-from emojax.sources.store import Store
+from emojax.sources import synthetic_design as design
+from emojax.sources import synthetic_signals as simulation
 from emojax.sources.write_bids import write_bids
 
 SMALL = synthetic.Settings(subjects=2, volumes=60, grid=(20, 20, 14))

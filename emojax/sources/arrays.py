@@ -14,19 +14,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emojax.cohort import Cohort, Run, build
+from emojax.data import events, tables
+from emojax.data.cohort import Cohort, Run, build
+from emojax.data.store import sha256
 from emojax.errors import InputError
-from emojax.sources import _tables, events, names, part
-from emojax.sources.store import sha256
+from emojax.files import split_list
 
 
-def load(config) -> Cohort:
+def load(data) -> Cohort:
     """The cohort of `config.data`; see `read` for what it needs and refuses."""
-    data = part(config)
     return read(
         data.root,
-        subjects=names(data.subjects),
-        runs=names(data.runs),
+        subjects=split_list(data.subjects),
+        runs=split_list(data.runs),
         label_map=data.label_map,
     )
 
@@ -56,7 +56,7 @@ def read(
     if not paths:
         raise InputError(root, "no .npz file", "one per subject (data.root)")
     have = [(path.stem, "") for path in paths]
-    subset = [paths[i] for i in _tables.choose(root, have, subjects)]
+    subset = [paths[i] for i in tables.choose(root, have, subjects)]
     contents = [_read(path) for path in subset]
     classes = _classes(subset, contents)
     found, named = [], []
@@ -67,9 +67,9 @@ def read(
             here = content["run"] == name
             found.append(Run(path.stem, str(name), content["x"][here], hashes=hashes))
             named.append(own[here].tolist())
-    kept = _tables.choose(root, [(run.subject, run.name) for run in found], (), runs)
+    kept = tables.choose(root, [(run.subject, run.name) for run in found], (), runs)
     found, named = [found[i] for i in kept], [named[i] for i in kept]
-    final, labels = _tables.classify(
+    final, labels = tables.classify(
         root, named, label_map, column="y", classes=tuple(classes.tolist())
     )
     return build(found, final, labels)

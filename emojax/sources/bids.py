@@ -9,24 +9,24 @@ import bids2table
 import nibabel as nib
 import numpy as np
 
-from emojax.cohort import Cohort, Run, build
+from emojax.data import events, motion
+from emojax.data.cohort import Cohort, Run, build
+from emojax.data.store import Image, Store, default, sha256
 from emojax.errors import InputError
-from emojax.sources import events, motion, names, part
-from emojax.sources.store import Image, Store, default, sha256
+from emojax.files import split_list
 
 PAPER = events.Timing()
 ABOUT_THE_IMAGE = {"space", "res", "den", "desc", "part", "cohort", "suffix", "ext", "datatype"}
 
 
-def load(config) -> Cohort:
+def load(data) -> Cohort:
     """The cohort of `config.data`; see `read` for what it needs and refuses."""
-    data = part(config)
     return read(
         data.root,
         Store(default(data), data.progress),
-        subjects=names(data.subjects),
-        sessions=names(data.sessions),
-        runs=names(data.runs),
+        subjects=split_list(data.subjects),
+        sessions=split_list(data.sessions),
+        runs=split_list(data.runs),
         task=data.task,
         space=data.space,
         events_root=data.events_root,

@@ -25,10 +25,11 @@ import numpy as np
 import rich.progress
 from jaxtyping import Int
 
-from emojax.cohort import Cohort, Run, build
+from emojax.data import events, matlab, tables
+from emojax.data.cohort import Cohort, Run, build
+from emojax.data.store import Store, default, sha256
 from emojax.errors import InputError
-from emojax.sources import _mat, _tables, events, names, part
-from emojax.sources.store import Store, default, sha256
+from emojax.files import split_list
 
 CLASSES = ("rest", "neutral", "negative")
 NAME = re.compile(r"(?P<subject>.+?)_run-?(?P<run>\d+)(_.*)?\.mat")
@@ -36,10 +37,9 @@ ALIGNED = ("alignment of the files",)  # the authors aligned all subjects togeth
 VECTORS, CLASS_NUMBERS = "X_hyp_v2.csv", "Y_hyp_v2.csv"
 
 
-def load(config) -> Cohort:
+def load(data) -> Cohort:
     """The cohort of `config.data`: vectors where the folder has them, else volumes."""
-    data = part(config)
-    root, subjects, runs = pathlib.Path(data.root), names(data.subjects), names(data.runs)
+    root, subjects, runs = pathlib.Path(data.root), split_list(data.subjects), split_list(data.runs)
     if (root / VECTORS).exists() or (root / CLASS_NUMBERS).exists():
         return read_vectors(root, subjects=subjects, runs=runs, label_map=data.label_map)
     store = Store(default(data), data.progress)
@@ -75,10 +75,10 @@ def read(
         if match is None:
             raise InputError(path, f"the name {path.name}", "<subject>_run<number>_*.mat")
     paths, have = list(matches), [(m["subject"], m["run"]) for m in matches.values()]
-    kept = _tables.choose(root, have, subjects, runs)
+    kept = tables.choose(root, have, subjects, runs)
     labels = {i: _labels(paths[i]) for i in kept}  # cheap, so that faults show before the copying
     named = [_names(np.concatenate(labels[i])) for i in kept]
-    classes, numbers = _tables.classify(
+    classes, numbers = tables.classify(
         root, named, label_map, column="labels and labels_test", classes=CLASSES
     )
     shown = rich.progress.track(
@@ -111,8 +111,8 @@ def read_vectors(
     """
     root = pathlib.Path(root)
     x_path, y_path = root / VECTORS, root / CLASS_NUMBERS
-    x = _tables.numbers(x_path, delimiter=",", skip=_header(x_path)).astype(np.float32)
-    y = _tables.numbers(y_path, delimiter=",", skip=_header(y_path))
+    x = tables.numbers(x_path, delimiter=",", skip=_header(x_path)).astype(np.float32)
+    y = tables.numbers(y_path, delimiter=",", skip=_header(y_path))
     if len(y) == len(x) + 1 and y[0] == 0:
         y = y[1:]  # a column without a name is called 0 in some tables
     if y.shape != (len(x), 1):
@@ -124,9 +124,9 @@ def read_vectors(
     hashes = {str(path): sha256(path) for path in (x_path, y_path)}
     blocks = range(0, len(x), rows_per_subject)
     have = [(f"{i:02}", "1") for i in range(1, len(blocks) + 1)]
-    kept = _tables.choose(root, have, subjects, runs)
+    kept = tables.choose(root, have, subjects, runs)
     rows = [slice(blocks[i], blocks[i] + rows_per_subject) for i in kept]
-    classes, labels = _tables.classify(
+    classes, labels = tables.classify(
         y_path, [named[r] for r in rows], label_map, column=CLASS_NUMBERS, classes=CLASSES
     )
     found = [Run(*have[i], x[r], hashes=hashes) for i, r in zip(kept, rows, strict=True)]
@@ -135,7 +135,7 @@ def read_vectors(
 
 def _labels(path: pathlib.Path) -> list[Int[np.ndarray, " n"]]:
     """`labels` and `labels_test` of a file."""
-    variables = _mat.read(path, ("labels", "labels_test"))
+    variables = matlab.read(path, ("labels", "labels_test"))
     return [_class_numbers(path, name, value) for name, value in variables.items()]
 
 
@@ -187,9 +187,9 @@ def _run(path: pathlib.Path, subject: str, name: str, counts: tuple[int, int], s
 def _volumes(path: pathlib.Path, counts: tuple[int, int]) -> list[np.ndarray]:
     """The volumes of I and of I_test, checked."""
     volumes = []
-    variables = _mat.read(path, ("I", "I_test"))
+    variables = matlab.read(path, ("I", "I_test"))
     for (name, value), count in zip(variables.items(), counts, strict=True):
-        own = _mat.cells(path, name, value)
+        own = matlab.cells(path, name, value)
         if len(own) != count:
             raise InputError(path, f"{len(own)} volumes in {name}", f"{count} as it has labels")
         volumes += own

@@ -20,10 +20,12 @@ from typing import NamedTuple
 
 import nibabel as nib
 
-from emojax.cohort import Cohort, Run, build
+from emojax.data import events, motion, tables
+from emojax.data.cohort import Cohort, Run, build
+from emojax.data.store import Store, default, sha256
 from emojax.errors import InputError
-from emojax.sources import _spm_labels, _tables, events, motion, names, part
-from emojax.sources.store import Store, default, sha256
+from emojax.files import split_list
+from emojax.sources import spm_labels
 
 PAPER = events.Timing()
 IMAGES = (".nii", ".nii.gz", ".img", ".hdr")
@@ -39,15 +41,14 @@ class Found(NamedTuple):
     motion: pathlib.Path | None
 
 
-def load(config) -> Cohort:
+def load(data) -> Cohort:
     """The cohort of `config.data`; see `read` for what it needs and refuses."""
-    data = part(config)
     return read(
         data.root,
         Store(default(data), data.progress),
         labels=data.labels,
-        subjects=names(data.subjects),
-        runs=names(data.runs),
+        subjects=split_list(data.subjects),
+        runs=split_list(data.runs),
         label_column=data.label_column,
         label_map=data.label_map,
         timing=events.timing(data),
@@ -94,10 +95,10 @@ def read(
     root = pathlib.Path(root)
     found = _find(root, pattern)
     keys = [(run.subject, run.name) for run in found]
-    found = [found[i] for i in _tables.choose(root, keys, subjects, runs)]
+    found = [found[i] for i in tables.choose(root, keys, subjects, runs)]
     folders = {(run.subject, run.name): run.files[0].parent for run in found}
-    tables = _spm_labels.read(root, labels, folders, label_column, onset_unit)
-    labeller = _spm_labels.labeller(tables, label_map, timing, onset_unit)
+    onsets = spm_labels.read(root, labels, folders, label_column, onset_unit)
+    labeller = spm_labels.labeller(onsets, label_map, timing, onset_unit)
     images = store.images([run.files if len(run.files) > 1 else run.files[0] for run in found])
     out, numbers = [], []
     for i, (run, image) in enumerate(zip(found, images, strict=True)):
@@ -114,7 +115,7 @@ def read(
                 slope=image.slope,
                 intercept=image.intercept,
                 motion=None if run.motion is None else motion.read(run.motion, count),
-                hashes=image.hashes | {str(tables[i].path): sha256(tables[i].path)},
+                hashes=image.hashes | {str(onsets[i].path): sha256(onsets[i].path)},
             )
         )
         numbers.append(labeller.assign(i, count, seconds))

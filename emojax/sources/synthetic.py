@@ -41,42 +41,41 @@ import numpy as np
 import rich.progress
 from jaxtyping import Int
 
-from emojax import cohort
-from emojax.cohort import Cohort, Run
-from emojax.sources import _design as design
-from emojax.sources import _simulation as simulation
-from emojax.sources import events as tables
-from emojax.sources import names, part
-from emojax.sources._design import Event, Scan, Settings
-from emojax.sources.store import Store, default
+from emojax.data import cohort
+from emojax.data import events as tables
+from emojax.data.cohort import Cohort, Run
+from emojax.data.store import Store, default
+from emojax.files import split_list
+from emojax.sources import synthetic_design as design
+from emojax.sources import synthetic_signals as simulation
+from emojax.sources.synthetic_design import Event, Scan, Settings
 
 PAPER = tables.Timing()
 VERSION = 1  # of the values: a change of the simulation counts it up
 
 
-def load(config) -> Cohort:
+def load(data) -> Cohort:
     """The cohort of `config.data.synthetic`, in the store of `config.data`.
 
     Args:
-      config: with `data`, or that part alone.
+      data: the config's `data`.
 
     Raises:
       InputError: a setting is out of range, or names subjects or runs that there are not.
     """
-    data = part(config)
     return simulate(
         settings(data),
         Store(default(data)),
         tables.timing(data),
-        subjects=names(data.subjects),
-        runs=names(data.runs),
+        subjects=split_list(data.subjects),
+        runs=split_list(data.runs),
         progress=data.progress,
     )
 
 
-def settings(config) -> Settings:
+def settings(data) -> Settings:
     """The checked settings of `config.data.synthetic`."""
-    values = part(config).synthetic
+    values = data.synthetic
     return design.check(Settings(**{name: values[name] for name in Settings._fields}))
 
 
@@ -122,17 +121,17 @@ def labels(settings: Settings, scan: Scan, timing: tables.Timing = PAPER) -> Int
     return tables.assign(events, labelling, timing, scan.volumes, simulation.TR)
 
 
-def events(config, subject: str, run: str) -> list[Event]:
+def events(data, subject: str, run: str) -> list[Event]:
     """The true blocks of a run of the cohort that `load` gives, in order; rest has no event.
 
     Args:
-      config: as of `load`.
+      data: as of `load`.
       subject, run: names as in the cohort.
 
     Raises:
       InputError: there is no such run.
     """
-    checked = settings(config)
+    checked = settings(data)
     (scan,) = design.chosen(design.scans(checked), (subject,), (run,))
     return design.blocks(checked, scan)
 

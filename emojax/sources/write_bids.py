@@ -11,9 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 import nibabel as nib
 import numpy as np
 
-from emojax.cohort import Cohort, Run, place
+from emojax.data.cohort import Cohort, Run, place
 from emojax.errors import InputError
-from emojax.sources import part, synthetic
+from emojax.sources import synthetic
 
 Blocks = Iterable[tuple[float, float, str]]  # onset and duration in s, trial_type
 BIDS_VERSION = "1.8.0"
@@ -54,7 +54,7 @@ def write_bids(
     if isinstance(source, Cohort):
         cohort = source
     else:
-        data = part(source)
+        data = getattr(source, "data", source)
         cohort, events = synthetic.load(data), events or _events_of(data)
     if events is None:
         raise ValueError("want events(subject, run) for a cohort; got none")

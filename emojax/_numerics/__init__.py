@@ -1,0 +1,1 @@
+"""Numerical helpers that only the functional core imports."""

@@ -1,0 +1,141 @@
+"""The links around the rotation of a hyperalignment map: z-score, whitening, components."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from emojax._numerics.checks import Array
+from emojax.procrustes import LowRankProcrustes, Mapping, Procrustes, centre, column_mean
+
+
+class ZScore(NamedTuple):
+    """Columns to mean 0 and standard deviation 1."""
+
+    mean: Float[Array, "*stack v"]
+    sd: Float[Array, "*stack v"]  # 1 where the column is constant
+
+
+class Whitening(NamedTuple):
+    """x -> (x - mean) @ basis @ diag(gain) @ basis.T, of rank at most min(rows, voxels)."""
+
+    mean: Float[Array, "*stack v"]
+    basis: Float[Array, "*stack v r"]
+    gain: Float[Array, "*stack r"]
+
+
+class Components(NamedTuple):
+    """y -> (y - mean) @ basis: principal components of the aligned data."""
+
+    mean: Float[Array, "*stack q"]
+    basis: Float[Array, "*stack q d"]
+
+
+def zscore(x: Float[Array, "n v"]) -> tuple[Float[Array, "n v"], ZScore]:
+    """Z-scores the columns of x over rows, ddof 0; a column constant up to rounding becomes 0.
+
+    A voxel without signal in any subject comes out of a rotation as rounding noise, about eps times
+    its neighbours. PyMVPA tests for a standard deviation of exactly 0, lets the noise through and
+    scales it to variance 1. Here `constant` is relative: to the column's mean, for raw scanner
+    units, and to the mean variance of all columns.
+    """
+    n, v = x.shape
+    rest, mean = centre(x)
+    variance = column_mean(rest**2)
+    typical = jnp.sqrt(variance.mean())
+    tolerance = jnp.finfo(x.dtype).eps * (4 * jnp.abs(mean) + 10 * max(n, v) ** 0.5 * typical)
+    constant = variance <= tolerance**2
+    sd = jnp.sqrt(jnp.where(constant, 1, variance))
+    return jnp.where(constant, 0, rest / sd), ZScore(mean, sd)
+
+
+def whiten(x: Float[Array, "n v"], alpha: float) -> tuple[Float[Array, "n v"], Whitening]:
+    """Weighs the singular directions of the *uncentred* x by 1 / sqrt((1 - alpha) s^2 + alpha).
+
+    Directions beyond the rank min(n, v) get weight 0. The mean is removed on application.
+    """
+    _, s, vt = jnp.linalg.svd(x, full_matrices=False)
+    link = Whitening(column_mean(x), vt.T, 1 / jnp.sqrt((1 - alpha) * s**2 + alpha))
+    return _whitened(link, x), link
+
+
+def _whitened(link, x):
+    return ((x - link.mean) @ link.basis * link.gain) @ link.basis.T
+
+
+def prepare(
+    x: Float[Array, "n v"], zscore_all: bool, alpha: float
+) -> tuple[Float[Array, "n v"], tuple[ZScore | None, Whitening | None]]:
+    """One subject's rows before any alignment, and the links that new rows pass through."""
+    standard = whitening = None
+    if zscore_all:
+        x, standard = zscore(x)
+    if alpha < 1:
+        x, whitening = whiten(x, alpha)
+    return x, (standard, whitening)
+
+
+def principal_components(
+    mean_aligned: Float[Array, "n q"], template: Float[Array, "n q"], count: int
+) -> Components:
+    """The first `count` right singular vectors of the centred mean aligned data, min(n, q) at most.
+
+    PyMVPA leaves the sign to LAPACK and the offset to whatever is mapped first; here the largest
+    entry of a component is positive and the offset is the template's mean.
+    """
+    vt = jnp.linalg.svd(centre(mean_aligned)[0], full_matrices=False)[2][:count]
+    largest = jnp.take_along_axis(vt, jnp.abs(vt).argmax(1, keepdims=True), axis=1)
+    return Components(template.mean(0), (vt * jnp.where(largest < 0, -1, 1)).T)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Chain(Mapping):
+    """A map that z-scores, whitens, rotates and reduces, where the fit asked for it.
+
+    `rotation`, `scale`, `source_mean`, `target_mean` and `projection` are those of the rotation.
+    """
+
+    zscore: ZScore | None
+    whitening: Whitening | None
+    procrustes: Procrustes | LowRankProcrustes
+    components: Components | None
+
+    rotation = property(lambda self: self.procrustes.rotation)
+    scale = property(lambda self: self.procrustes.scale)
+    source_mean = property(lambda self: self.procrustes.source_mean)
+    target_mean = property(lambda self: self.procrustes.target_mean)
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Voxels in, dimensions out."""
+        out = self.target_mean if self.components is None else self.components.basis
+        return self.source_mean.shape[-1], out.shape[-1]
+
+    def forward(self, x: Float[Array, "t v"]) -> Float[Array, "t d"]:
+        """All links in turn."""
+        if self.zscore is not None:
+            x = (x - self.zscore.mean) / self.zscore.sd
+        if self.whitening is not None:
+            x = _whitened(self.whitening, x)
+        y = self.procrustes.forward(x)
+        if self.components is not None:
+            y = (y - self.components.mean) @ self.components.basis
+        return y
+
+    def reverse(self, y: Float[Array, "t d"]) -> Float[Array, "t v"]:
+        """The links undone in turn, by pseudo-inverses where they lose something.
+
+        PyMVPA does not undo `zscore_all`; this does.
+        """
+        if self.components is not None:
+            y = y @ self.components.basis.T + self.components.mean
+        x = self.procrustes.reverse(y)
+        if self.whitening is not None:
+            basis, gain = self.whitening.basis, self.whitening.gain
+            x = (x @ basis / gain) @ basis.T + self.whitening.mean
+        if self.zscore is not None:
+            x = x * self.zscore.sd + self.zscore.mean
+        return x

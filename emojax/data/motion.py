@@ -1,0 +1,42 @@
+"""Realignment parameters: how the head moved, six numbers for each volume of a run."""
+
+import pathlib
+
+import numpy as np
+from jaxtyping import Float
+
+from emojax.data import events, tables
+from emojax.errors import InputError
+
+COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
+
+
+def read(path: str | pathlib.Path, num_volumes: int) -> Float[np.ndarray, "t 6"]:
+    """Reads the parameters of one run: shifts along x, y, z in mm, then turns about them in rad.
+
+    Args:
+      path: SPM's rp_*.txt (six columns of numbers, no header), or, where the name ends in .tsv,
+        fMRIPrep's confounds with the columns trans_x to rot_z among others.
+      num_volumes: t, the length of the run.
+
+    Returns:
+      [t, 6] float64.
+
+    Raises:
+      InputError: there are not six columns, a cell is no finite number (n/a, NaN), or the rows are
+        not one per volume.
+    """
+    path = pathlib.Path(path)
+    if path.suffix == ".tsv":
+        rows = events.read_table(path, "\t", COLUMNS)
+        values = [
+            [events.number(path, line, column, row[column]) for column in COLUMNS]
+            for line, row in enumerate(rows, 2)
+        ]
+        parameters = np.array(values, float).reshape(-1, len(COLUMNS))
+    else:
+        parameters = tables.numbers(path)
+    if parameters.shape != (num_volumes, len(COLUMNS)):
+        found = f"{parameters.shape[0]} rows of {parameters.shape[1]} numbers"
+        raise InputError(path, found, f"six for each of {num_volumes} volumes")
+    return parameters

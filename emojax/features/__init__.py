@@ -1,0 +1,1 @@
+"""From a fold's cohort to what a classifier sees."""

@@ -1,0 +1,65 @@
+"""Registries: short names of a config, or dotted paths to somebody else's code."""
+
+import importlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from emojax.errors import InputError
+
+
+class Registry(Mapping[str, Any]):
+    """Named entries of one config key.
+
+    An entry is an object, or "package.module:attribute", imported on first use. A key with a colon
+    that is no entry's name is such a path, too: `model.name=mypkg.nets:MLP` needs no registration.
+    """
+
+    def __init__(self, key: str, entries: Mapping[str, Any]):
+        """Args: the config key that messages name, and name -> entry."""
+        self.key = key
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> Any:
+        """Returns an entry.
+
+        Raises:
+          InputError: an unknown name, or a path that does not lead to an object.
+        """
+        entry = self._entries.get(name, name)
+        if name not in self._entries and ":" not in name:
+            known = ", ".join(self._entries)
+            raise InputError(self.key, repr(name), f"one of {known}, or 'package.module:name'")
+        return resolve(self.key, entry) if isinstance(entry, str) else entry
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def resolve(key: str, path: str) -> Any:
+    """Imports "package.module:attribute".
+
+    Raises:
+      InputError: there is no such module or attribute; the line names the config key.
+    """
+    module, _, attribute = path.partition(":")
+    expected = "an importable 'package.module:name'"
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not module.startswith(error.name or "\0"):
+            raise InputError(key, f"{path!r} ({error})", expected) from None
+        raise InputError(key, f"{path!r} (no module {error.name!r})", expected) from None
+    except (ImportError, SyntaxError, ValueError) as error:
+        raise InputError(key, f"{path!r} ({error})", expected) from None
+    try:
+        for name in attribute.split("."):
+            found = getattr(found, name)
+    except AttributeError as error:
+        raise InputError(key, f"{path!r} ({error})", expected) from None
+    return found

@@ -1,0 +1,1 @@
+"""Scores of a fold, and the classical classifiers beside the network."""

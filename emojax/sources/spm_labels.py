@@ -1,0 +1,186 @@
+"""Labels of SPM folders, in three forms; each file names runs as `spm` does.
+
+A table of volumes, .csv (commas) or .tsv (tabs), with a header and one row per labelled volume:
+
+    subject,run,volume,label     volume counts from 0; a label that is empty or n/a is none
+    S01,run1,0,rest              volumes that have no row are not used
+
+A table of onsets, in the same way; the conditions of all runs:
+
+    subject,run,name,onset,duration
+    S01,run1,negative,20,20
+
+In both, the column `data.label_column` is taken for label or name, if there is one of that name.
+
+Condition files, one .mat per run, as SPM takes them for "multiple conditions": the cell arrays
+`names`, `onsets` (one vector per name) and `durations` (the same, or one number for all onsets).
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int
+
+from emojax.data import events, matlab
+from emojax.data import tables as tabular
+from emojax.errors import InputError
+
+UNITS = ("s", "scans")
+Key = tuple[str, str]  # subject, run
+
+
+class Volumes(NamedTuple):
+    """The labels of some volumes of one run."""
+
+    path: pathlib.Path  # the table
+    volume: Int[np.ndarray, " k"]  # from 0, each once
+    value: tuple[str, ...]
+
+
+class Labeller(NamedTuple):
+    """How the tables of a study become class numbers."""
+
+    classes: tuple[str, ...]
+    assign: Callable[[int, int, float], np.ndarray]  # index of the run, t, TR -> int32 [t]
+
+
+def read(
+    root: pathlib.Path,
+    labels: str,
+    folders: Mapping[Key, pathlib.Path],
+    column: str,
+    unit: str = "s",
+) -> list[events.Events] | list[Volumes]:
+    """The labels of each run, in the order of `folders`: all of one form.
+
+    Args:
+      root: that a table is relative to.
+      labels: the table; or a name that ends in .mat, with {run} for the run's name.
+      folders: of the images of the runs, for .mat files.
+      column: of the table that labels come from, if it is there.
+      unit: of onsets, checked here and applied by `labeller`.
+
+    Raises:
+      InputError: a file or column is missing, a run has no row, a cell is no number, a volume is
+        labelled twice, or the cell arrays of a .mat file do not fit each other.
+    """
+    if unit not in UNITS:
+        raise InputError("data.onset_unit", repr(unit), f"one of {', '.join(UNITS)}")
+    if not labels:
+        raise InputError("data.labels", "no name", "a .csv or .tsv table, or a .mat file per run")
+    if labels.endswith(".mat"):
+        return [
+            _conditions(folder / labels.replace("{run}", run))
+            for (_, run), folder in folders.items()
+        ]
+    return _table(root / labels, list(folders), column)
+
+
+def _table(
+    path: pathlib.Path, keys: Sequence[Key], column: str
+) -> list[events.Events] | list[Volumes]:
+    """The rows of each run from a table of volumes or of onsets."""
+    delimiter = "," if path.suffix == ".csv" else "\t"
+    rows = events.read_table(path, delimiter, ("subject", "run"))
+    if not rows:
+        raise InputError(path, "no rows", "labels of volumes, or onsets")
+    of_onsets = "onset" in rows[0]
+    needed = ("onset", "duration") if of_onsets else ("volume",)
+    value = column if column in rows[0] else "name" if of_onsets else "label"
+    for name in (*needed, value):
+        if name not in rows[0]:
+            expected = f"columns {', '.join(needed)} and {column} or {value}"
+            raise InputError(path, f"columns {', '.join(rows[0])}", expected)
+    by_run: dict[Key, list[tuple[int, dict[str, str]]]] = {}
+    for line, row in enumerate(rows, 2):
+        by_run.setdefault((row["subject"], row["run"]), []).append((line, row))
+    for key in keys:
+        if key not in by_run:
+            listed = ", ".join(f"{s} {r}" for s, r in sorted(by_run))
+            raise InputError(path, f"rows of {listed}", f"rows of subject {key[0]} run {key[1]}")
+    parse = _onsets if of_onsets else _volumes
+    return [parse(path, by_run[key], value) for key in keys]
+
+
+def labeller(
+    tables: Sequence[events.Events] | Sequence[Volumes],
+    label_map: str,
+    timing: events.Timing,
+    unit: str = "s",
+) -> Labeller:
+    """Classes of a study, and the function that labels one run.
+
+    Raises:
+      InputError: as `events.labelling` and `tabular.classify`.
+    """
+    if isinstance(tables[0], Volumes):
+        classes, numbers = tabular.classify(
+            tables[0].path, [table.value for table in tables], label_map
+        )
+
+        def assign(index, num_volumes, tr):
+            table, out = tables[index], np.full(num_volumes, -1, np.int32)
+            if (last := table.volume.max()) >= num_volumes:
+                expected = f"volumes of a run of {num_volumes}, from 0"
+                raise InputError(table.path, f"volume {last}", expected)
+            out[table.volume] = numbers[index]
+            out[: timing.drop_first] = -1
+            return out
+
+        return Labeller(classes, assign)
+    labelling = events.labelling(tables, label_map, "data.labels")
+
+    def assign_events(index, num_volumes, tr):
+        table, scale = tables[index], tr if unit == "scans" else 1.0
+        scaled = table._replace(onset=table.onset * scale, duration=table.duration * scale)
+        return events.assign(scaled, labelling, timing, num_volumes, tr)
+
+    return Labeller(labelling.classes, assign_events)
+
+
+def _volumes(path: pathlib.Path, rows: Sequence[tuple[int, dict]], value: str) -> Volumes:
+    seen: dict[int, int] = {}
+    for line, row in rows:
+        number = events.number(path, line, "volume", row["volume"])
+        if number < 0 or number != int(number):
+            raise InputError(path, f"volume {row['volume']} in line {line}", "0, 1, 2, ...")
+        if number in seen:
+            found = f"volume {number:g} in line {line} as in line {seen[number]}"
+            raise InputError(path, found, "each volume of a run once")
+        seen[int(number)] = line
+    return Volumes(path, np.array(list(seen)), tuple(row[value] for _, row in rows))
+
+
+def _onsets(path: pathlib.Path, rows: Sequence[tuple[int, dict]], value: str) -> events.Events:
+    onset, duration = (
+        [events.number(path, line, column, row[column]) for line, row in rows]
+        for column in ("onset", "duration")
+    )
+    return events.from_columns(path, onset, duration, [row[value] for _, row in rows])
+
+
+def _conditions(path: pathlib.Path) -> events.Events:
+    if not path.exists():
+        raise InputError(path, "no such file", "names, onsets and durations of its run")
+    variables = matlab.read(path, ("names", "onsets", "durations"))
+    names, onsets, durations = (matlab.cells(path, *item) for item in variables.items())
+    if not len(names) == len(onsets) == len(durations):
+        found = f"{len(names)} names, {len(onsets)} onsets and {len(durations)} durations"
+        raise InputError(path, found, "one of each per condition")
+    onset, duration, value = [], [], []
+    for cell, starts, lengths in zip(names, onsets, durations, strict=True):
+        name, starts, lengths = "".join(cell.ravel().astype(str)), starts.ravel(), lengths.ravel()
+        if lengths.size == 1:
+            lengths = np.repeat(lengths, starts.size)
+        kinds = starts.dtype.kind + lengths.dtype.kind
+        numeric = all(kind in "iuf" for kind in kinds)
+        if not numeric or starts.size != lengths.size:
+            found = f"{starts.size} onsets and {lengths.size} durations of {name!r}"
+            raise InputError(path, found, "numbers, one duration for each onset or for all")
+        if not (np.isfinite(starts).all() and np.isfinite(lengths).all()):
+            raise InputError(path, f"NaN or infinite times of {name!r}", "finite numbers")
+        onset, duration = [*onset, *starts], [*duration, *lengths]
+        value += [name] * starts.size
+    return events.from_columns(path, onset, duration, value)

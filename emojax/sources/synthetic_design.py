@@ -1,0 +1,156 @@
+"""Who is scanned, how long, and what is shown when: the design of the simulated cohort."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from emojax.errors import InputError
+from emojax.sources import synthetic_signals as simulation
+
+ORDERS = ("shared", "independent")
+KINDS = ("neutral", "negative")
+CLASSES = {"A": ("rest", *KINDS), "B": KINDS}
+START, CYCLE = 15.0, 40.0  # s: first picture block, and from one to the next
+SMALLEST = (16, 16, 12)  # voxels; smaller brains have no inside
+
+# Volumes of each run of each subject; of A the subjects with two runs.
+RUNS = (
+    *((200, 200), (134,), (200, 200), (80,), (200, 200), (120, 80, 120), (200, 200), (120,)),
+    *((200, 200), (80,), (200, 200), (80, 134, 80), (200, 200), (120,), (200, 200), (80,)),
+    *((200, 200), (80, 120, 80), (200, 200), (120,), (200, 200), (80,)),
+)
+
+
+class Settings(NamedTuple):
+    """What is simulated; the keys of `config.data.synthetic`."""
+
+    seed: int = 0
+    design: str = "A"  # or "B"
+    subjects: int = 0  # 0 is the paper's number
+    volumes: int = 0  # no run is longer; 0 is the paper's lengths
+    grid: tuple[int, int, int] = (64, 64, 44)  # voxels of the box of 192 x 192 x 132 mm
+    signal: float = 1.0  # strength of the response
+    order: str = "shared"  # of blocks: "shared" by all subjects, or "independent"
+    null: bool = False  # no response, everything else the same
+
+
+class Event(NamedTuple):
+    """A block of pictures."""
+
+    onset: float  # s
+    duration: float  # s
+    trial_type: str
+
+
+class Scan(NamedTuple):
+    """Which run this is, counted from 0, and its length."""
+
+    subject: int
+    run: int
+    volumes: int
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Of subject and run, as in BIDS."""
+        return f"{self.subject + 1:02d}", f"run-{self.run + 1:02d}"
+
+
+def check(settings: Settings) -> Settings:
+    """The settings with a grid of ints.
+
+    Raises:
+      InputError: one is out of range.
+    """
+    grid = tuple(settings.grid)
+    most = sum(settings.design == "B" or len(runs) == 2 for runs in RUNS)
+    rules = (
+        ("seed", settings.seed >= 0, "a number >= 0"),
+        ("design", settings.design in CLASSES, f"one of {', '.join(CLASSES)}"),
+        (
+            "subjects",
+            settings.subjects == 0 or 2 <= settings.subjects <= most,
+            f"0, or 2 to {most}",
+        ),
+        ("volumes", settings.volumes == 0 or settings.volumes >= 40, "0, or 40 or more"),
+        (
+            "grid",
+            len(grid) == 3
+            and all(n == int(n) >= low for n, low in zip(grid, SMALLEST, strict=False)),
+            f"three numbers of voxels >= {SMALLEST}",
+        ),
+        ("signal", 0 <= settings.signal < 10, "a strength in [0, 10)"),
+        ("order", settings.order in ORDERS, f"one of {', '.join(ORDERS)}"),
+    )
+    for name, fine, expected in rules:
+        if not fine:
+            raise InputError(f"data.synthetic.{name}", repr(getattr(settings, name)), expected)
+    return settings._replace(grid=tuple(int(n) for n in grid))
+
+
+def scans(settings: Settings) -> list[Scan]:
+    """All runs of the design."""
+    subjects = [runs for runs in RUNS if settings.design == "B" or len(runs) == 2]
+    return [
+        Scan(s, r, min(volumes, settings.volumes or volumes))
+        for s, runs in enumerate(subjects[: settings.subjects or None])
+        for r, volumes in enumerate(runs)
+    ]
+
+
+def chosen(scans: list[Scan], subjects, runs) -> list[Scan]:
+    """Those that the filters name; "1", "01" and "run-01" are the same run."""
+    for place, wanted in (("subjects", subjects), ("runs", runs)):
+        have = {_plain(scan.names[place == "runs"]): scan.names[place == "runs"] for scan in scans}
+        for value in wanted:
+            if _plain(value) not in have:
+                expected = f"some of {', '.join(sorted(have.values()))}"
+                raise InputError(f"data.{place}", repr(value), expected)
+        if wanted:
+            keep = {_plain(value) for value in wanted}
+            scans = [scan for scan in scans if _plain(scan.names[place == "runs"]) in keep]
+    if not scans:
+        raise InputError("data.runs", ", ".join(runs), "runs of the chosen subjects")
+    return scans
+
+
+def _plain(name: str) -> str:
+    return name.removeprefix("run-").lstrip("0")
+
+
+def keys(seed: int) -> dict[str, Key[Array, ""]]:
+    """One independent key for each part of the cohort."""
+    parts = ("order", "subjects", "runs", "maps", "classes", "pictures")
+    keys = jax.random.split(jax.random.key(seed), len(parts))
+    return dict(zip(parts, keys, strict=True))
+
+
+def blocks(settings: Settings, scan: Scan) -> list[Event]:
+    """Pairs of a neutral and a negative block in random order, as many as the run has time for."""
+    onsets = np.arange(START, scan.volumes * simulation.TR, CYCLE)
+    key = jax.random.fold_in(keys(settings.seed)["order"], scan.run)
+    if settings.order == "independent":
+        key = jax.random.fold_in(key, scan.subject)
+    first = simulation.coins(key, -(-len(onsets) // 2)).tolist()
+    kinds = [kind for f in first for kind in (f, 1 - f)][: len(onsets)]
+    if settings.design == "B" and len(kinds) % 2:
+        kinds[-1] = (scan.subject + scan.run) % 2  # the two runs that stop early: one of each
+    return [
+        Event(float(onset), simulation.BLOCK, KINDS[kind])
+        for onset, kind in zip(onsets, kinds, strict=True)
+    ]
+
+
+def stimuli(blocks: list[Event], num_volumes: int) -> simulation.Stimuli:
+    """The blocks step by step."""
+    time = np.arange(int(num_volumes * simulation.TR / simulation.FINE)) * simulation.FINE
+    out = simulation.Stimuli(*(np.full(len(time), -1, np.int32) for _ in range(3)))
+    seen = dict.fromkeys(KINDS, 0)
+    for block in blocks:
+        here = (time >= block.onset) & (time < block.onset + block.duration)
+        out.kind[here] = KINDS.index(block.trial_type)
+        out.block[here] = seen[block.trial_type]
+        out.picture[here] = (time[here] - block.onset) // simulation.PICTURE
+        seen[block.trial_type] += 1
+    return out
