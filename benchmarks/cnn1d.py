@@ -139,7 +139,7 @@ def work(tool):
 
 
 def measure(tool):
-    """One process; None where the peer is not installed."""
+    """Measures a tool in a process of its own; None where it is not installed."""
     command = [sys.executable, "-m", "benchmarks.cnn1d", f"--worker={tool}"]
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

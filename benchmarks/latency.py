@@ -1,4 +1,4 @@
-"""One volume: how long until its probabilities, with the tail of the distribution.
+"""Time from one volume to its probabilities, with the tail of the distribution.
 
     python benchmarks/latency.py                          # under 3 minutes on 2 cores
     python benchmarks/latency.py --budget_ms=50           # exit code 1 if a p99 from file is above
@@ -15,6 +15,7 @@ graphs, channels last).
 """
 
 import argparse
+import functools
 import pathlib
 import sys
 import tempfile
@@ -29,7 +30,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.record import ROOT, keep
-from emojax import decoder, fusion
+from emojax import decoder, fusion, models
 from emojax.models import cnn1d, resnet3d
 
 GRID, KEEP = (64, 64, 44), 300
@@ -38,7 +39,7 @@ PAPER_MS = {"cnn1d": 1.29, "resnet3d": 1.38}  # per volume of a batch (arXiv 221
 
 
 def distribution(call, seconds, tr=2.0, least=20):
-    """Times of single calls in ms, for some seconds, after three warm-up calls."""
+    """Measures single calls in ms, for some seconds, after three warm-up calls."""
     for _ in range(3):
         call()
     times, end = [], time.perf_counter() + seconds
@@ -60,27 +61,34 @@ def volume():
     return x.astype(np.int16), mask
 
 
-def make(network):
-    """A decoder with random weights."""
+def facts(classes):
+    """Returns metadata that fit `volume`."""
     x, mask = volume()
     inside = x[mask].astype(float)
-    facts = decoder.Facts(("a", "b", "c"), GRID, inside.mean(), inside.std(), 2.0)
-    rng = np.random.default_rng(1)
-    if network == "cnn1d":
-        params = cnn1d.CNN1D(3).init(jax.random.key(0), jnp.zeros((1, KEEP)))["params"]
-        voxels = np.sort(rng.choice(mask.sum(), KEEP, replace=False))
-        mean, sd = np.full(KEEP, 800.0), np.full(KEEP, 80.0)
-        return decoder.from_cnn1d(facts, params, mask=mask, voxels=voxels, mean=mean, sd=sd)
+    return decoder.Facts(classes, GRID, inside.mean(), inside.std(), 2.0)
+
+
+def make_cnn1d():
+    mask, rng = volume()[1], np.random.default_rng(1)
+    params = cnn1d.CNN1D(3).init(jax.random.key(0), jnp.zeros((1, KEEP)))["params"]
+    voxels = np.sort(rng.choice(mask.sum(), KEEP, replace=False))
+    scale = {"mean": np.full(KEEP, 800.0), "sd": np.full(KEEP, 80.0)}
+    return decoder.from_cnn1d(facts(("a", "b", "c")), params, mask=mask, voxels=voxels, **scale)
+
+
+def make_resnet3d():
     model = resnet3d.resnet50(2)
     made = jax.jit(lambda x: model.init(jax.random.key(0), x))(jnp.zeros((1, *GRID)))
-    facts = facts._replace(classes=("a", "b"))
-    scale = {"mean": np.float32(200), "sd": np.float32(300)}
-    return decoder.from_resnet3d(facts, made["params"], made["batch_stats"], mask=mask, **scale)
+    options = {"mask": volume()[1], "mean": np.float32(200), "sd": np.float32(300)}
+    return decoder.from_resnet3d(facts(("a", "b")), made["params"], made["batch_stats"], **options)
+
+
+MAKERS = {"cnn1d": make_cnn1d, "resnet3d": make_resnet3d}  # decoders with random weights
 
 
 def stages(network, folder, seconds, tr, paper):
-    """Rows of one network: cold start, device at several batches, host, file."""
-    decoder.save(make(network), folder / network)
+    """Returns the rows of one network: cold start, device at several batches, host, file."""
+    decoder.save(MAKERS[network](), folder / network)
     x = volume()[0].astype(np.float32)
     start = time.perf_counter()
     loaded = decoder.load(folder / network)
@@ -89,7 +97,7 @@ def stages(network, folder, seconds, tr, paper):
     row = {"stage": "cold", "dtype": "float32", "load_ms": 1e3 * (opened - start)}
     rows, times = [row | {"first_ms": 1e3 * (time.perf_counter() - opened)}], {}
     gpu = jax.default_backend() != "cpu"
-    for short in (False, True) if gpu and network == "resnet3d" else (False,):
+    for short in (False, True) if gpu and has_volumes(network) else (False,):
         rows += on_device(network, loaded.weights, x, short, seconds, tr, paper or gpu)
     path = folder / "volume.nii"
     nib.save(nib.Nifti1Image(volume()[0], np.eye(4)), path)
@@ -102,28 +110,31 @@ def stages(network, folder, seconds, tr, paper):
     return [{"network": network, "tool": "emojax"} | row for row in rows], times
 
 
+def has_volumes(network):
+    return models.find(network).input == "volume"
+
+
 def row_of(stage, batch, found):
     per_volume = 1e3 * found["p50"] / batch
     return {"stage": stage, "batch": batch, "us_per_volume": per_volume} | found
 
 
 def on_device(network, weights, x, short, seconds, tr, paper):
-    """Rows of the compiled function on arrays that are on the device."""
+    """Returns rows of the compiled function on arrays that are on the device."""
     if short:
         kept = {name: weights[name] for name in ("mean", "sd")}  # scaled before it is rounded
         weights = jax.tree.map(lambda a: a.astype(jnp.bfloat16), weights) | kept
-    if network == "cnn1d":
-        call = jax.jit(lambda w, x: jax.nn.softmax(fusion.apply_cnn1d(w, x)))
-        inputs = {n: jnp.asarray(np.tile(x.ravel()[:KEEP], (n, 1))) for n in (1, 8, 64, 600)}
-    else:
-        call = jax.jit(lambda w, x: fusion.apply("resnet3d", w, x))
+    call = jax.jit(functools.partial(fusion.apply_to_inputs, network))
+    if has_volumes(network):
         sizes = (1, 8) if jax.default_backend() == "cpu" else (1, 8, 64, 256)
         inputs = {n: jnp.asarray(np.tile(x, (n, 1, 1, 1))) for n in sizes}
+    else:
+        inputs = {n: jnp.asarray(np.tile(x.ravel()[:KEEP], (n, 1))) for n in (1, 8, 64, 600)}
     rows, dtype = [], {"dtype": "bfloat16" if short else "float32"}
     for n, batch in inputs.items():
         found, _ = distribution(lambda b=batch: call(weights, b).block_until_ready(), seconds, tr)
         rows.append(row_of("device", n, found) | dtype)
-    if paper and network == "resnet3d":  # 1950 volumes, the last batch filled up
+    if paper and has_volumes(network):  # 1950 volumes, the last batch filled up
         count = -(-PAPER_VOLUMES // n)
         start = time.perf_counter()
         for _ in range(count):
@@ -190,7 +201,7 @@ def peers(seconds, tr):
 
 
 def table(rows):
-    """The README's table, in Markdown."""
+    """Returns the README's table, in Markdown."""
     ours = {
         (r["network"], r["batch"]): r["us_per_volume"]
         for r in rows
@@ -231,9 +242,9 @@ def picture(times, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each distribution")
+    parser.add_argument("--seconds", type=float, default=4.0, help="duration of each distribution")
     parser.add_argument("--tr", type=float, default=2.0, help="s between volumes")
-    parser.add_argument("--budget_ms", type=float, help="of p99 from file; above: exit code 1")
+    parser.add_argument("--budget_ms", type=float, help="limit of p99 from file; exit code 1 above")
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--paper", action="store_true")
     args = parser.parse_args()

@@ -5,11 +5,11 @@
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.resnet3d    # all in huge pages
 
 `monai` is MONAI's ResNet-50 (conv1_t_stride=2, so that its stem halves every axis as ours does; it
-has its strides in the 3x3x3 convolutions, ours in the 1x1x1 before them: `gmac` says what each
-multiplies per volume). `keras 3` is the published architecture in Keras, layer by layer as ours. A
-step is forward, backward and Adam, without penalty. On a GPU `emojax` computes in bfloat16 as the
-experiment does, also at batch 256, and the peers are not run unless asked for. Medians after two
-warm-up calls; one process each, in turns: trust the ratios.
+has its strides in the 3x3x3 convolutions, ours in the 1x1x1 before them: `gmac` has the
+multiplications of each per volume). `keras 3` is the published architecture in Keras, layer by
+layer as ours. A step is forward, backward and Adam, without penalty. On a GPU `emojax` computes in
+bfloat16 as the experiment does, also at batch 256, and the peers run only if asked for. Medians
+after two warm-up calls, each tool in a process of its own, in turns: trust the ratios.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def emojax(short):
 
     from emojax import plateau
     from emojax.models import resnet3d
-    from emojax.training import fitting, optimizer
+    from emojax.training import feeds, loop, optimizer, trial
 
     model = resnet3d.resnet50(CLASSES, dtype=jnp.bfloat16 if short else jnp.float32)
     rule = plateau.reduce_on_plateau(base_lr=RATE)
@@ -52,15 +52,16 @@ def emojax(short):
         return lambda: predict(weights, x).block_until_ready()
 
     def train(count):
-        program = fitting.Program(
-            model, optimizer.adam(RATE), rule, lambda p, f: f, count, fitting.data_mesh()
+        program = loop.Program(
+            model, optimizer.adam(RATE), rule, lambda p, f: f, count, feeds.data_mesh()
         )
-        held = [fitting._begin(program, jax.random.key(0), jnp.zeros((1, *GRID)))]
-        held[0] = fitting.replicate(held[0], program.mesh)
+        begin = jax.jit(trial.begin, static_argnums=(1, 2, 3))
+        state = begin(jax.random.key(0), model, program.tx, rule, jnp.zeros((1, *GRID)))
+        held = [feeds.replicate(state, program.mesh)]
         x, y = map(jnp.asarray, volumes(count))
 
         def step():
-            held[0], metrics = fitting._step(program, held[0], x, y, jnp.float32(0))
+            held[0], metrics = loop.step(program, held[0], x, y, jnp.float32(0))
             jax.block_until_ready((held[0].state.params, metrics))
 
         return step
@@ -159,7 +160,7 @@ def work(tool, short, forwards, step):
 
 
 def measure(tool, flags):
-    """One process; None where the peer is not installed."""
+    """Measures a tool in a process of its own; None where it is not installed."""
     command = [sys.executable, "-m", "benchmarks.resnet3d", f"--worker={tool}", *flags]
     environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
@@ -172,7 +173,7 @@ def measure(tool, flags):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tools", default="", help="of emojax,monai,keras 3")
+    parser.add_argument("--tools", default="", help="some of emojax,monai,keras 3, comma-separated")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     platform = os.environ.get("EMOJAX_BENCH_PLATFORM") or accelerator()[0]

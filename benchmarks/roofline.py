@@ -1,13 +1,13 @@
-"""Where the time of one ResNet-50 volume goes, against what this device could do.
+"""Time of each part of ResNet-50 for one volume, against the limits of this device.
 
     python -m benchmarks.roofline                 # about 2 minutes on 2 cores
     python -m benchmarks.roofline --dtype=bfloat16 --batches=1,256
 
 Ceilings are measured first: a large matrix product and a large copy. Every part of the folded
 network then runs alone, on input of its shape, and so does every kind of convolution in it. `floor`
-is what the device needs at least: the larger of multiply-adds over the matrix product's rate, and
+is the least time on this device: the larger of multiply-adds over the matrix product's rate, and
 weights, input and output over the copy's. FLOPs are those that XLA counts in the compiled part,
-`traffic` is what it reads and writes as compiled. What is far above its floor comes next.
+`traffic` is what it reads and writes as compiled. Parts far above their floor are worth optimising.
 """
 
 import argparse
@@ -22,16 +22,16 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 import jax.numpy as jnp
 
-from benchmarks.latency import GRID, make
+from benchmarks.latency import GRID, MAKERS
 from benchmarks.record import keep
-from emojax import fusion
+from emojax.models import resnet3d_folded
 from emojax.models.convolution import conv3d
 
 NAMES = ("stem", "stage 1", "stage 2", "stage 3", "stage 4", "head")
 
 
 def seconds(call, *args, least=1.0):
-    """Median of calls, some seconds of them."""
+    """Returns the median time of repeated calls."""
     for _ in range(3):
         jax.block_until_ready(call(*args))
     times, end = [], time.perf_counter() + least
@@ -43,7 +43,7 @@ def seconds(call, *args, least=1.0):
 
 
 def ceilings(dtype):
-    """(FLOP/s of a matrix product, bytes/s of a copy)."""
+    """Measures FLOP/s of a matrix product and bytes/s of a copy."""
     n = 2048 if jax.default_backend() == "cpu" else 16384
     a = jnp.ones((n, n), dtype)
     product = 2 * n**3 / seconds(jax.jit(jnp.matmul), a, a)
@@ -58,7 +58,7 @@ def ceilings(dtype):
 
 
 def measured(call, ceiling, *args):
-    """Time, floor, and what XLA says of the compiled program."""
+    """Measures a compiled program: its time, its floor, and XLA's counts."""
     compiled = jax.jit(call).lower(*args).compile()
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     flops = float(cost["flops"])
@@ -73,7 +73,7 @@ def measured(call, ceiling, *args):
 
 
 def convolutions(name, blocks, x):
-    """(kernel shape, stride, input shape) of every convolution of a stage -> how often."""
+    """Counts the convolutions of a stage by (kernel shape, stride, input shape)."""
     count = collections.Counter()
     for j, own in enumerate(blocks):
         stride = 2 if name != "stage 1" and not j else 1
@@ -88,10 +88,10 @@ def convolutions(name, blocks, x):
 
 
 def rows_of(batch, weights, dtype, ceiling):
-    parts = fusion.resnet3d_parts(weights)
+    parts = resnet3d_folded.resnet3d_parts(weights)
     x = jnp.ones((batch, *GRID), dtype)
     whole = {"batch": batch, "part": "whole network"}
-    whole |= measured(fusion.apply_resnet3d, ceiling, weights, x)
+    whole |= measured(resnet3d_folded.apply_resnet3d, ceiling, weights, x)
     rows = []
     for name, (part, own) in zip(NAMES, parts, strict=True):
         rows.append({"batch": batch, "part": name} | measured(part, ceiling, own, x))
@@ -128,7 +128,7 @@ def main():
     dtype = jnp.dtype(args.dtype)
     ceiling = ceilings(dtype)
     print(f"matrix product {ceiling[0] / 1e9:,.0f} GFLOP/s, copy {ceiling[1] / 1e9:,.0f} GB/s")
-    weights = make("resnet3d").weights
+    weights = MAKERS["resnet3d"]().weights
     weights = {k: v for k, v in weights.items() if k not in ("mean", "sd")}
     weights = jax.tree.map(lambda a: jnp.asarray(a, dtype), weights)
     rows = [

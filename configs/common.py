@@ -1,10 +1,16 @@
-"""Every key with its default and unit; experiments change a few lines of it."""
+"""All config keys with defaults and units; experiments change a few lines of it."""
 
 from ml_collections import ConfigDict
 
 
 def get_config(experiment: str = "A") -> ConfigDict:
-    """All keys of Experiment A or B; locked, so that a mistyped one fails."""
+    """Returns all keys of Experiment A or B; locked, so that a mistyped one fails.
+
+    Raises:
+      ValueError: another experiment.
+    """
+    if experiment not in ("A", "B"):
+        raise ValueError(f"want experiment 'A' or 'B'; got {experiment!r}")
     return _experiment_b() if experiment == "B" else _experiment_a()
 
 
@@ -23,13 +29,12 @@ def null_or_none(config: ConfigDict, variant: str) -> ConfigDict:
 
 def _experiment_b() -> ConfigDict:
     config = ConfigDict()
-    config.experiment = "B"
+    config.experiment = "B"  # of experiments.EXPERIMENTS, or "mypkg.module:EXPERIMENT"
     config.seed = 0
     config.data = _data()
     config.data.synthetic.design = "B"
-    config.null = False  # replace all values by autocorrelated noise: the noise floor
-    config.null_floor = True  # train on such noise, too, once per split, and report it beside
-    config.splits = "by_subject,by_run,random"  # see splits.py; the first is the headline
+    _common(config)
+    config.splits = "by_subject,by_run,random"  # see splits.SPLITS; the first is the headline
     config.fractions = (0.64, 0.16, 0.2)  # training, validation, test: of groups, or volumes
     config.folds = 1  # of strict splits: 1 is one split, more test every group once
     config.instances = 1  # trainings of each fold; with several each has a bootstrap of its rows
@@ -40,8 +45,10 @@ def _experiment_b() -> ConfigDict:
         "1-NN,SVM-linear hard,LDA-shrinkage,SVM-RBF,SVM-RBF unscaled,MLP,RF,XGB-voxels"
     )
     config.floor_baselines = "1-NN,SVM-linear hard"  # those that see the noise floor, too
+    config.kernel_norm = 300.0  # mean squared norm of their features: of 300 standardised voxels
     config.sweep = ()  # L2 factors, tried on the headline's first fold instead of everything else
     config.model = ConfigDict()
+    config.model.name = "resnet3d"  # of models.NETWORKS, or a dotted path "mypkg.nets:MyNet"
     config.model.depth = 50  # layers: 18, 34, 50, 101 or 152
     config.model.width = 64  # channels of the first stage
     config.model.head_features = 0  # a dense layer before the last one; 0 is none
@@ -52,20 +59,17 @@ def _experiment_b() -> ConfigDict:
     config.train.epochs, config.train.batch_size, config.train.lr = 1250, 32, 5e-4
     config.train.penalty, config.train.penalty_factor = "l2", 2e-4
     config.train.plateau.update(factor=0.3, patience=30, min_lr=5e-10)
-    config.train.shortcut_l2 = -1.0  # of the shortcuts' kernels; negative: as all others
-    config.train.early_stop = True  # at the lowest rate, after `patience` epochs without progress
-    config.train.feed = "auto"  # "resident" on the device, or "stream" from disk; auto: what fits
-    config.train.feed_dtype = "auto"  # "bfloat16", "float32"; auto: by what rounding would do
+    config.train.early_stop = True
+    config.train.feed_dtype = "auto"
     return config.lock()
 
 
 def _experiment_a() -> ConfigDict:
     config = ConfigDict()
-    config.experiment = "A"
+    config.experiment = "A"  # of experiments.EXPERIMENTS, or "mypkg.module:EXPERIMENT"
     config.seed = 0
     config.data = _data()
-    config.null = False  # replace all values by autocorrelated noise: the noise floor
-    config.null_floor = True  # run the headline on such noise, too, and report it beside the result
+    _common(config)
     config.protocols = "nested,last,paper"  # how epochs are chosen; nested is the headline
     config.leaks = True  # break the gap between paper and nested down, one more training per leak
     config.baselines = "SVM-linear,SVM-RBF,RF,XGB,LDA,MLP,MLP-modern,logistic"
@@ -78,14 +82,34 @@ def _experiment_a() -> ConfigDict:
     config.align = ConfigDict()
     config.align.regimes = "independent_runs,group,transductive,none"  # the first is the headline
     config.align.match = "time"  # rows that correspond: "time", or "class" means of each run
-    config.align.level2_iters = 1
+    config.align.level2_iters = 1  # the rest of align: options of hyperalignment.fit
+    config.align.zscore_common = True
+    config.align.alpha = 1.0
+    config.align.scaling = True
+    config.align.reflection = True
+    config.align.weight = 0.5
+    config.align.method = "svd"  # or "polar"
     config.balance = 200  # rows of each class and training subject, by bootstrap
     config.model = ConfigDict()
+    config.model.name = "cnn1d"  # of models.NETWORKS, or a dotted path "mypkg.nets:MyNet"
+    config.model.filters = (128, 128, 128, 64, 64, 64)
+    config.model.window = 10  # voxels
+    config.model.dense = (1024, 512, 256, 128, 64, 32, 16)  # hidden layers
     config.model.conv_activation = ""  # as a key of cnn1d.ACTIVATIONS; "" is none
     config.model.batch_norm = False
     config.model.dropout = (0.25, 0.5)
     config.train = _train()
     return config.lock()
+
+
+def _common(config: ConfigDict) -> None:
+    """Sets the keys of every experiment."""
+    config.null = False  # replace all values by autocorrelated noise: the noise floor
+    config.null_floor = True  # train on such noise, too, and report it beside the result
+    config.noise = ConfigDict()
+    config.noise.phi = 0.4  # correlation of neighbouring volumes; fMRI noise at a TR of 2 s
+    config.noise.width = 0.85  # voxels, sd of the smoothing in space; 2 voxels at half maximum
+    config.audit = True  # perturb what is scored, fit again, and compare; False: "not measured"
 
 
 def _train() -> ConfigDict:
@@ -94,14 +118,21 @@ def _train() -> ConfigDict:
     train.batch_size = 64
     train.lr = 4.5e-3
     train.adam = "keras"  # where epsilon is added: "keras" or "optax"
+    train.adam_b1, train.adam_b2, train.adam_eps = 0.9, 0.999, 1e-7
     train.penalty = "l2"  # "l2" of all kernels (paper) or "l1" of the dense layers (authors' code)
     train.penalty_factor = 5e-2
+    train.shortcut_l2 = -1.0  # of kernels of shortcuts (ResNets); negative: as all others
     train.plateau = ConfigDict()
     train.plateau.factor = 0.2
     train.plateau.patience = 50  # epochs
     train.plateau.min_delta = 1e-4
     train.plateau.cooldown = 0  # epochs
     train.plateau.min_lr = 1e-5
+    train.early_stop = False  # stop at min_lr after `patience` epochs without improvement
+    train.feed = "auto"  # "resident" on the device, or "stream" from disk; auto: what fits
+    train.feed_dtype = "float32"  # "bfloat16"; auto: by what rounding would do
+    train.feed_rounding = 0.05  # auto: bfloat16 if its rounding is less than this part of an sd
+    train.memory_share = 0.9  # auto: resident if this part of the device's memory holds it
     train.keep_models = True  # networks of the headline's folds, for --mode=export
     train.strategy = "auto"  # "loop" (CPU) or "scan" (folds side by side, epochs on the device)
     train.checkpoint_epochs = 50  # epochs between checkpoints, and per dispatch of "scan"

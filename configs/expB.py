@@ -7,7 +7,7 @@ r"""Experiment B: 3D ResNet-50 on single volumes, two classes.
 
 Variants: `demo` (6 simulated subjects, small volumes, the real network, few epochs), `authors` (the
 published code where it differs from the paper), `null` (autocorrelated noise instead of values),
-`l2_sweep`. Hardware, time and accuracy: the README's result table.
+`l2_sweep`.
 """
 
 from configs import common

@@ -10,6 +10,7 @@ that is scored:
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +21,41 @@ from emojax import hyperalignment, procrustes
 from emojax._numerics.checks import Array, as_float, check_finite
 from emojax.hyperalignment import Hyperalignment, Mappings
 from emojax.procrustes import Procrustes
+from emojax.registry import Registry
 
-REGIMES = ("group", "independent_runs", "transductive", "none")
+
+class Regime(NamedTuple):
+    """A way for a held-out subject into the common space."""
+
+    text: str  # for the report: what of the scored subject it has seen
+    protocol: str  # class of protocol at best, where rows match in time
+    needs_template: bool = True
+    own_map: bool = False  # a map of the scored subject's own
+
+
+REGIMES = Registry(
+    "align.regimes",
+    {
+        "group": Regime(
+            "one rotation for everybody, from the training subjects alone (the paper's text).",
+            "strict",
+        ),
+        "independent_runs": Regime(
+            "the scored subject's own rotation, from values of its runs that are not scored, "
+            "matched in time; with align.match=class from their labels, too.",
+            "calibrated",
+            own_map=True,
+        ),
+        "transductive": Regime(
+            "the scored subject's own rotation, from the scored volumes without labels.",
+            "transductive",
+            own_map=True,
+        ),
+        "none": Regime(
+            "no alignment: the chosen voxels as they are.", "strict", needs_template=False
+        ),
+    },
+)
 
 
 def group(model: Hyperalignment, training: Float[Array, "s n v"]) -> Procrustes:

@@ -1,143 +1,243 @@
-"""What each fitted step has seen, and the refusal to score what it has seen.
+"""Who saw what: the record that reads write, the refusal to score what was seen, and the audit.
 
-    seen = Provenance.of("anova", n, values=train, labels=train)
-    seen |= Provenance.of("alignment", n, values=test)
-    check_scoring(seen, test, subject=subject, allow={"alignment": "transductive"})
+    ledger = Ledger(cohort)
+    x, y = ledger.values("voxels", train), ledger.labels("voxels", train)
+    protocol, counts = classify(ledger.seen(test), subject=cohort.subject)
 
-Host side, NumPy only. A step is whatever was fitted or chosen from data: a mask, the voxels, an
+Host side, NumPy only. A step is whatever is fitted or chosen from data: a mask, the voxels, an
 alignment, a scaler, the network's weights, the epoch to keep.
 """
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
-from jaxtyping import Bool, Shaped
+from jaxtyping import Int, Shaped
 
 from emojax._numerics.checks import Array
+from emojax._numerics.seen import LeakageError, Provenance, Seen, per_volume, row_mask
+from emojax.audit import Audited, audit
+
+__all__ = [
+    "LEAKY_PROTOCOLS",
+    "PROTOCOLS",
+    "Audited",
+    "LeakageError",
+    "Ledger",
+    "Provenance",
+    "Seen",
+    "audit",
+    "check_scoring",
+    "classify",
+    "table",
+]
 
 Allowance = Literal["transductive", "calibration"]
+Protocol = Literal["strict", "calibrated", "transductive", "leaky"]
+PROTOCOLS: tuple[str, ...] = get_args(Protocol)  # in order of what was seen of the test subject
 
 LEAKY_PROTOCOLS = frozenset({"paper"})  # these report a leak; all others refuse it
 
 
-class LeakageError(Exception):
-    """A volume about to be scored has been seen by a fitted step."""
+class Ledger:
+    """The only way to values and labels below the skeleton: reading them writes the record.
 
-
-class Seen(NamedTuple):
-    """Which volumes one step has seen."""
-
-    values: Bool[np.ndarray, "n"]
-    labels: Bool[np.ndarray, "n"]
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Provenance:
-    """What the steps so far have seen of a cohort; made by `empty` and `of`, combined with `|`.
-
-    `|` joins by name: the same step fitted twice has seen what either fit saw. It is commutative,
-    associative and idempotent, and `empty` is its neutral element. Two are equal if they have the
-    same steps and each step has seen the same volumes.
+    The source of the values is a cohort, or anything with `labels` [n], `volumes[rows]` and, where
+    masks are read, `units` [n] and `inside` (unit -> mask).
     """
 
-    num_volumes: int
-    _steps: tuple[tuple[str, Seen], ...]  # in order of the name
+    def __init__(self, cohort: Any):
+        """Opens an empty record, apart from the steps that saw the cohort before it was read."""
+        n, shared = len(cohort.labels), Provenance.empty(len(cohort.labels))
+        for prior in getattr(cohort, "prior", ()):
+            everything = np.ones(n, bool)
+            shared |= Provenance.of(
+                prior.step, n, values=everything, labels=everything if prior.labels else None
+            )
+        self.cohort_size = n
+        self._cohort, self._values = cohort, cohort.volumes
+        self._record: dict[Any, Provenance] = {None: shared}
+        self._kept: list[tuple[str, Any, Any]] = []
+        self._scope: tuple[int, ...] | None = None
 
-    @classmethod
-    def empty(cls, num_volumes: int) -> "Provenance":
-        """Nothing fitted yet, over a cohort of `num_volumes` volumes."""
-        return cls(num_volumes, ())
+    def design(self, name: str) -> Shaped[np.ndarray, "n"]:
+        """Returns a vector [n] of the design ("units", "subject", "run", "run_index", "frame").
 
-    @classmethod
-    def of(
-        cls,
-        step: str,
-        num_volumes: int,
-        values: Shaped[Array, "_"] | None = None,
-        labels: Shaped[Array, "_"] | None = None,
-    ) -> "Provenance":
-        """One step.
+        "union" is the mask whose voxels are the columns of the values, None for vectors.
+
+        Raises:
+          ValueError: values and labels are no design.
+        """
+        if name not in ("units", "subject", "run", "run_index", "frame", "union"):
+            raise ValueError(f"want a vector of the design; got {name!r}")
+        return getattr(self._cohort, name)
+
+    def values(self, step: str, rows: Int[np.ndarray, " k"], columns=None) -> np.ndarray:
+        """Returns the values of rows, [k, ...], to a step that fits something to them."""
+        self._write(step, values=rows)
+        return self._take(rows, columns)
+
+    def labels(self, step: str, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " k"]:
+        """Returns the labels of rows to a step."""
+        self._write(step, labels=rows)
+        return self._cohort.labels[rows]
+
+    def mask(self, step: str, unit: str) -> Shaped[np.ndarray, "..."]:
+        """Returns the brain mask of a unit; it was made from all of the unit's values."""
+        self._write(step, values=np.flatnonzero(self._cohort.units == unit))
+        return self._cohort.inside[unit]
+
+    def scored(self, rows: Int[np.ndarray, " k"], columns=None) -> np.ndarray:
+        """Returns values that are only transformed, to be scored; nothing may be fitted to them.
+
+        This read is not on the record: that nothing is fitted to it is what the audit measures.
+        """
+        return self._take(rows, columns)
+
+    def reader(
+        self, rows: Mapping[str, Int[np.ndarray, " _"]]
+    ) -> Callable[[Int[np.ndarray, " k"]], np.ndarray]:
+        """Grants steps the values of their rows, to be read later and repeatedly.
 
         Args:
-          step: its name, as errors and the report show it.
-          num_volumes: n, of the cohort.
-          values: the volumes whose values it saw: a bool mask [n], int indices, or None for none.
-            Integers are always indices, also where they are all 0 or 1.
-          labels: the volumes whose labels it saw, likewise.
+          rows: step -> rows.
 
-        Raises:
-          ValueError: the step has no name, a mask is not of length n, or an index is not below n.
+        Returns:
+          A function of rows; it raises LeakageError for any other row.
         """
-        if not step:
-            raise ValueError(f"want a name for the step; got {step!r}")
-        return cls(
-            num_volumes,
-            (
-                (
-                    step,
-                    Seen(
-                        _mask("values", values, num_volumes), _mask("labels", labels, num_volumes)
-                    ),
-                ),
-            ),
-        )
+        granted = np.zeros(self.cohort_size, bool)
+        for step, own in rows.items():
+            self._write(step, values=own)
+            granted[own] = True
+        return self._restricted(granted, f"steps {', '.join(rows)}")
+
+    def scored_reader(
+        self, rows: Int[np.ndarray, " _"]
+    ) -> Callable[[Int[np.ndarray, " k"]], np.ndarray]:
+        """Returns a function of rows, as `scored`; it raises LeakageError for any other row."""
+        granted = np.zeros(self.cohort_size, bool)
+        granted[rows] = True
+        return self._restricted(granted, "the scoring")
+
+    def derive(self, values: Any) -> "Ledger":
+        """Returns a ledger of other values of the same rows, e.g. of features, on this record."""
+        return self._copy(_values=values)
+
+    def array(self, name: str) -> "Ledger":
+        """Returns a ledger of another array [n, ...] of the cohort, e.g. "nuisance"."""
+        return self.derive(getattr(self._cohort, name))
+
+    def scoring(self, rows: Int[np.ndarray, " k"]) -> "Ledger":
+        """Returns a ledger whose reads count for the scores of these rows only."""
+        return self._copy(_scope=tuple(np.asarray(rows).tolist()))
+
+    def keep(self, step: str, fitted: Any) -> None:
+        """Keeps what a step fitted (a pytree of arrays) for the audit to compare."""
+        self._kept.append((step, self._scope, fitted))
 
     @property
-    def steps(self) -> dict[str, Seen]:
-        """Name of each step -> what it saw, in order of the name."""
-        return dict(self._steps)
+    def kept(self) -> list[tuple[str, tuple[int, ...] | None, Any]]:
+        """Every step's fit with the scored rows that it is for (None: all), in order."""
+        return list(self._kept)
 
     @property
-    def values(self) -> Bool[np.ndarray, "n"]:
-        """[n] bool: volumes whose values any step saw."""
-        return self._union(*(seen.values for _, seen in self._steps))
+    def shared(self) -> Provenance:
+        """The record of the reads that all scored rows depend on."""
+        return self._record[None]
 
-    @property
-    def labels(self) -> Bool[np.ndarray, "n"]:
-        """[n] bool: volumes whose labels any step saw."""
-        return self._union(*(seen.labels for _, seen in self._steps))
+    def seen(self, rows: Int[np.ndarray, " k"]) -> tuple[tuple[np.ndarray, Provenance], ...]:
+        """Returns scored rows, set by set, with what the steps behind their scores have seen."""
+        found, left = [], set(np.asarray(rows).tolist())
+        for scope, own in self._record.items():
+            if scope is not None and left & set(scope):
+                found.append((np.array(scope), self.shared | own))
+                left -= set(scope)
+        if left:
+            found.append((np.array(sorted(left)), self.shared))
+        return tuple(found)
 
-    @property
-    def seen(self) -> Bool[np.ndarray, "n"]:
-        """[n] bool: volumes whose values or labels any step saw."""
-        return self._union(self.values, self.labels)
+    def _write(self, step, values=None, labels=None):
+        new = Provenance.of(step, self.cohort_size, values=values, labels=labels)
+        old = self._record.get(self._scope)
+        self._record[self._scope] = new if old is None else old | new
 
-    def __or__(self, other: "Provenance") -> "Provenance":
-        """What either has seen.
+    def _take(self, rows, columns):
+        found = self._values[rows]
+        return found if columns is None else found[:, columns]
 
-        Raises:
-          ValueError: they are over cohorts of different sizes.
-        """
-        if not isinstance(other, Provenance):
-            return NotImplemented
-        if self.num_volumes != other.num_volumes:
-            raise ValueError(
-                f"want provenances over one cohort; got {self.num_volumes} and {other.num_volumes} "
-                "volumes"
+    def _restricted(self, granted, what):
+        def read(rows):
+            if not granted[rows].all():
+                row = np.asarray(rows)[~granted[rows]][0]
+                raise LeakageError(f"{what} asked for row {row}, which was not granted")
+            return self._take(rows, None)
+
+        return read
+
+    def _copy(self, **changes):
+        new = object.__new__(Ledger)
+        new.__dict__.update(self.__dict__ | changes)
+        return new
+
+
+def classify(
+    seen: Sequence[tuple[np.ndarray, Provenance]],
+    *,
+    subject: Shaped[Array, "n"],
+    unit: Shaped[Array, "n"] | None = None,
+    claimed: str = "leaky",
+    name: str = "",
+) -> tuple[str, dict[str, int]]:
+    """Returns the class of protocol that a record belongs to, and refuses a worse one than claimed.
+
+    - leaky: a step saw labels of scored volumes, or of other volumes of their unit.
+    - transductive: a step saw values of scored volumes, but none of their labels.
+    - calibrated: a step saw other volumes of the scored subject.
+    - strict: nothing fitted has seen anything of the scored subject.
+
+    Args:
+      seen: scored rows with the record behind their scores, as from `Ledger.seen`.
+      subject: [n] subject of each volume.
+      unit: [n] the group whose labels may not be shared, e.g. the run; None: each volume its own.
+      claimed: the class that the protocol claims to be.
+      name: its name, for the message.
+
+    Returns:
+      The class, and step -> number of scored volumes, or volumes of their unit, that it saw.
+
+    Raises:
+      LeakageError: the record is worse than what is claimed; the line names step and volumes.
+    """
+    worst, counts, complaints = 0, {}, []
+    for rows, record in seen:
+        n = record.num_volumes
+        scored = row_mask("scored", rows, n)
+        own = np.isin(subject, np.asarray(subject)[scored])
+        near = scored if unit is None else np.isin(unit, np.asarray(unit)[scored])
+        for step, saw in record.steps.items():
+            kinds = (
+                (3, "labels of {} scored volumes", saw.labels & scored),
+                (3, "labels of {} other volumes of their unit", saw.labels & near & ~scored),
+                (2, "values of {} scored volumes", saw.values & scored),
+                (1, "{} other volumes of the scored subject", (saw.values | saw.labels) & own),
             )
-        joined = self.steps
-        for step, new in other._steps:
-            old = joined.get(step, new)
-            joined[step] = Seen(*(self._union(a, b) for a, b in zip(old, new, strict=True)))
-        return Provenance(self.num_volumes, tuple(sorted(joined.items(), key=lambda item: item[0])))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Provenance):
-            return NotImplemented
-        return self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
-    def _identity(self):
-        return self.num_volumes, tuple(
-            (step, seen.values.tobytes(), seen.labels.tobytes()) for step, seen in self._steps
+            broken = [(rank, text, hit) for rank, text, hit in kinds if hit.any()]
+            if not broken:
+                continue
+            rank, text, hit = broken[0]
+            worst = max(worst, rank)
+            if rank > 1:
+                counts[step] = min(counts.get(step, 0) + int(hit.sum()), n)
+            if rank > PROTOCOLS.index(claimed):
+                complaints.append(
+                    f"step {step!r} saw {text.format(hit.sum())} (first: row {hit.argmax()})"
+                )
+    if complaints:
+        raise LeakageError(
+            f"{name or 'the protocol'} claims to be {claimed}, but "
+            + "; ".join(dict.fromkeys(complaints))
         )
-
-    def _union(self, *masks):
-        return _frozen(np.any(masks, axis=0) if masks else np.zeros(self.num_volumes, bool))
+    return PROTOCOLS[worst], counts
 
 
 def check_scoring(
@@ -173,12 +273,12 @@ def check_scoring(
       ValueError: nothing is scored, a shape or index is wrong, or an allowance is unknown.
     """
     n = provenance.num_volumes
-    scored = _mask("scored", scored, n)
+    scored = row_mask("scored", scored, n)
     if not scored.any():
         raise ValueError(f"want at least one scored volume; got none of {n}")
     others = np.zeros(n, bool)
     if subject is not None:
-        subject = _per_volume("subject", subject, n)
+        subject = per_volume("subject", subject, n)
         others = np.isin(subject, subject[scored]) & ~scored
     allow = dict(allow or {})
     for step, allowance in allow.items():
@@ -231,7 +331,7 @@ def table(
       ValueError: `subject` has another shape than [n].
     """
     if subject is not None:
-        subject = _per_volume("subject", subject, provenance.num_volumes)
+        subject = per_volume("subject", subject, provenance.num_volumes)
     return [
         {
             "step": step,
@@ -243,33 +343,3 @@ def table(
         }
         for step, seen in provenance.steps.items()
     ]
-
-
-def _frozen(mask: np.ndarray) -> np.ndarray:
-    mask.setflags(write=False)
-    return mask
-
-
-def _per_volume(name: str, x, n: int) -> np.ndarray:
-    x = np.asarray(x)
-    if x.shape != (n,):
-        raise ValueError(f"want {name} [{n}], one per volume; got shape {x.shape}")
-    return x
-
-
-def _mask(name: str, rows, n: int) -> np.ndarray:
-    """A read-only bool mask [n] of its own, from a mask, indices or None."""
-    mask = np.zeros(n, bool)
-    rows = np.asarray([] if rows is None else rows)
-    if rows.dtype == bool:
-        mask |= _per_volume(f"the mask of {name}", rows, n)
-    elif rows.size:
-        if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
-            got = f"{rows.dtype}{list(rows.shape)}"
-            raise ValueError(f"want {name} as a bool mask or 1-d int indices; got {got}")
-        if rows.min() < 0 or rows.max() >= n:
-            raise ValueError(
-                f"want indices of {name} in [0, {n}); got values from {rows.min()} to {rows.max()}"
-            )
-        mask[rows] = True
-    return _frozen(mask)

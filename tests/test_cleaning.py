@@ -9,7 +9,8 @@ from nilearn import signal
 
 from emojax import sources
 from emojax.data import cleaning
-from emojax.data.cohort import Run, build
+from emojax.data.cohort import Prior, build
+from emojax.data.run import Run
 from emojax.data.store import Store
 from emojax.errors import InputError
 
@@ -87,10 +88,20 @@ def test_whole_runs_are_cleaned_into_the_store(tmp_path, monkeypatch):
     basis = cleaning.regressors(T, 2, c.runs[0].motion)
     want = cleaning.clean(jnp.asarray(x, jnp.float32), jnp.asarray(basis, jnp.float32), zscore=True)
     np.testing.assert_allclose(got.volumes[:].reshape(T, -1), want, atol=1e-5)
+    assert got.prior == (Prior("cleaning"),) and not got.prior[0].labels
+    assert got.runs[0].content != c.runs[0].content
     assert cleaning.apply(c, store, detrend=0, zscore=False, motion=False) is c
     assert len(list(tmp_path.glob("*.npy"))) == 1
     cleaning.apply(c, store, detrend=2, zscore=True, motion=True)
     assert len(list(tmp_path.glob("*.npy"))) == 1
+
+
+def test_a_replaced_volume_is_cleaned_anew(tmp_path):
+    c, store = make_cohort(hashes={"a": "b"}), Store(tmp_path)
+    first = cleaning.apply(c, store, zscore=True).volumes[:]
+    other = cleaning.apply(c.replace_row(3, np.zeros(c.shape)), store, zscore=True).volumes[:]
+    assert (other[3] < first[3]).all()
+    np.testing.assert_array_equal(cleaning.apply(c, store, zscore=True).volumes[:], first)
 
 
 def test_what_cleaning_needs(tmp_path):

@@ -260,6 +260,17 @@ def test_penalties_by_hand():
     np.testing.assert_allclose(penalty(params, "l1", 5e-3), 0.005 * hidden, rtol=1e-6)
 
 
+def test_penalties_take_a_traced_factor():
+    _, variables, _ = small()
+    params = variables["params"]
+    for kind in ("l1", "l2"):
+        want = penalty(params, kind, 0.3)
+        got = jax.jit(penalty, static_argnames="kind")(params, kind, 0.3)
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+        slope = jax.grad(penalty, argnums=2)(params, kind, 0.3)
+        np.testing.assert_allclose(slope, want / 0.3, rtol=1e-6)
+
+
 def test_penalty_ignores_batch_norm():
     _, variables, _ = small(batch_norm=True)
     params = variables["params"]

@@ -1,10 +1,15 @@
 """What every step reads: rows, values, order; and runs that do not belong together."""
 
+import dataclasses
+
+import nibabel as nib
 import numpy as np
 import pytest
 
 from emojax.data import cohort
-from emojax.data.cohort import Run
+from emojax.data.cohort import Prior
+from emojax.data.run import Run
+from emojax.data.store import Store
 from emojax.errors import InputError
 
 CLASSES = ("rest", "face")
@@ -80,6 +85,112 @@ def test_select_keeps_runs_and_shares_values():
     part = c.select(c.subject == "02")
     assert part.runs is c.runs and part.subjects == ("02",) and len(part.volumes) == 4
     np.testing.assert_array_equal(part.volumes[:], c.volumes[9:])
+
+
+def image_cohort(folder, dtype, slope, suffix=".nii.gz"):
+    """Two runs of volumes mapped from disk, in the order of NIfTI files."""
+    runs = []
+    for seed in range(2):
+        values = np.random.default_rng(seed).integers(0, 900, (4, 3, 2, 7))
+        image = nib.Nifti1Image(values.astype(dtype), np.eye(4))
+        image.header.set_slope_inter(slope, 5.0 if slope != 1 else 0.0)
+        nib.save(image, path := folder / f"run-{seed}{suffix}")
+        (scan,) = Store(folder / "store").images([path])
+        run = Run("01", f"run-{seed}", scan.frames, 2.0, np.eye(4), scan.slope, scan.intercept)
+        runs.append(run)
+    return cohort.build(runs, CLASSES, [np.arange(7) % 2] * 2)
+
+
+def vector_cohort(folder, dtype, slope):
+    runs = []
+    for seed in range(2):
+        values = np.random.default_rng(seed).normal(size=(7, 11)).astype(dtype)
+        np.save(path := folder / f"{seed}.npy", values)
+        runs.append(Run("01", f"run-{seed}", np.load(path, mmap_mode="r"), slope=slope))
+    return cohort.build(runs, CLASSES, [np.arange(7) % 2] * 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype", "slope"),
+    [
+        (image_cohort, np.int16, 1.0),
+        (image_cohort, np.int16, 0.3),
+        (image_cohort, ">i2", 0.3),
+        (image_cohort, np.float32, 1.0),
+        (image_cohort, np.float64, 0.7),
+        (vector_cohort, np.float32, 1.0),
+        (vector_cohort, np.float64, 0.3),
+    ],
+)
+def test_replacing_a_row_leaves_every_other_bit(tmp_path, make, dtype, slope):
+    c, row = make(tmp_path, dtype, slope), 9
+    assert all(isinstance(run.frames, np.memmap) for run in c.runs)
+    before = c.volumes[:]
+    values = np.random.default_rng(3).normal(0, 1e4, c.shape).astype(np.float32)
+    got = c.replace_row(row, values)
+    assert got.volumes[row].tobytes() == values.tobytes()
+    others = np.arange(14) != row
+    assert got.volumes[others].tobytes() == before[others].tobytes()
+    assert c.volumes[:].tobytes() == before.tobytes()  # the first cohort is as it was
+    assert got.runs[0] is c.runs[0] and got.labels is c.labels
+    again = got.replace_row(row, before[row])
+    assert again.volumes[:].tobytes() == before.tobytes()
+    for index in (slice(None), slice(1, 6), [0, 3], np.array([6, 1])):
+        here, there = c.runs[1].read(index), again.runs[1].read(index)
+        assert here.tobytes() == there.tobytes()
+        assert here.strides == there.strides  # sums depend on the order in memory, too
+        part = (..., slice(1, None))
+        np.testing.assert_array_equal(c.runs[1].read(index, part), again.runs[1].read(index, part))
+    for (rows, here), (_, there) in zip(c.chunks(3), again.chunks(3), strict=True):
+        assert here.sum(0).tobytes() == there.sum(0).tobytes(), rows
+    twice = got.replace_row(0, values)
+    assert twice.volumes[[0, row]].tobytes() == np.stack([values, values]).tobytes()
+    assert twice.runs[1] is got.runs[1]
+
+
+def test_a_replaced_row_has_another_content():
+    c = make_cohort()
+    contents = {c.runs[0].content}
+    assert c.runs[0].content == make_cohort().runs[0].content
+    contents |= {c.replace_row(0, np.full(c.shape, v)).runs[0].content for v in (1, 2)}
+    hashed = make_run(hashes={"a": "b"})
+    assert hashed.content == "b"
+    contents |= {hashed.content, hashed.replace(0, np.ones((4, 3, 2))).content}
+    contents |= {hashed.replace(1, np.ones((4, 3, 2))).content}
+    assert len(contents) == 6
+
+
+def test_replacing_refuses_other_shapes_and_rows():
+    c = make_cohort()
+    with pytest.raises(ValueError, match=r"want values of shape \(4, 3, 2\); got \(4, 3\)"):
+        c.replace_row(0, np.zeros((4, 3)))
+    with pytest.raises(IndexError):
+        c.replace_row(13, np.zeros((4, 3, 2)))
+    np.testing.assert_array_equal(c.replace_row(-1, np.ones((4, 3, 2))).volumes[12], 1)
+
+
+def test_other_labels_and_masks():
+    c = make_cohort()
+    other = c.with_labels(1 - c.labels)
+    np.testing.assert_array_equal(other.labels, 1 - c.labels)
+    assert other.labels.dtype == np.int32 and other.runs is c.runs and other.frame is c.frame
+    with pytest.raises(ValueError, match=r"want 13 integers below 2; got int32 \(12,\)"):
+        c.with_labels(c.labels[1:])
+    with pytest.raises(ValueError, match=r"want 13 integers below 2; got .* from 0 to 2"):
+        c.with_labels(2 * c.labels)
+    with pytest.raises(ValueError, match="got float64"):
+        c.with_labels(c.labels * 1.0)
+    masked = c.with_masks({"01": np.ones((4, 3, 2), bool)})
+    assert masked.masks.keys() == {"01"} and masked.runs is c.runs and not c.masks
+    assert not masked.with_masks({}).masks
+
+
+def test_priors_name_their_step_and_stay_with_the_cohort():
+    prior = Prior("alignment", labels=True)
+    assert f"{prior}" == str(prior) == "alignment" and not Prior("cleaning").labels
+    c = dataclasses.replace(make_cohort(), prior=(prior,))
+    assert c.select([0, 1]).prior == c.replace_row(0, np.zeros(c.shape)).prior == (prior,)
+    assert make_cohort().prior == ()
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 import nibabel as nib
 import numpy as np
 import pytest
+import strangers
 
-from emojax import alignment, decoder, fusion, hyperalignment, procrustes
+from emojax import alignment, anova, decoder, files, fusion, hyperalignment, procrustes
+from emojax.decoder import bundle as bundles
+from emojax.decoder import calibration, commands
 from emojax.errors import InputError
-from emojax.features import across_subjects
 from emojax.models import cnn1d, resnet3d
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -24,47 +26,51 @@ NET = cnn1d.CNN1D(3, filters=(6, 6), window=5, dense=(24, 8))
 
 @pytest.fixture(scope="module")
 def made():
-    """Five subjects through the fold of the offline pipeline, and the decoder of the last."""
+    """Five subjects through the steps of Experiment A, and the decoder of the last one's run 1."""
     rng = np.random.default_rng(0)
     mask = np.zeros(GRID, bool)
     mask[1:7, 1:6, 1:5] = True
-    people, source = {}, rng.normal(size=(2, 36, 20))
+    source = rng.normal(size=(2, 36, 20))
     y = np.tile(np.repeat(np.arange(3), 6), 4)
+    run, frame = np.repeat([0, 1], 36), np.tile(np.arange(36), 2)
     source += 2 * rng.normal(size=(3, 20))[y[:36]]
-    volumes = {}
+    subjects = np.zeros((5, 72, mask.sum()), np.float32)
     for i in range(5):
         own = rng.normal(size=(20, mask.sum()))
         values = 500 + 10 * (source @ own + 3 * rng.normal(size=(2, 36, mask.sum())))
-        volumes[f"s{i}"] = np.zeros((2, 36, *GRID), np.float32)
-        volumes[f"s{i}"][:, :, mask] = values
-        x = values.reshape(72, -1).astype(np.float32)
-        rows = np.arange(72) + 72 * i
-        people[f"s{i}"] = across_subjects.Subject(x, y, np.repeat([0, 1], 36), rows)
-    settings = across_subjects.Settings(KEEP, 3, "independent_runs")
-    fold = across_subjects.Fold(("s0", "s1", "s2"), "s3", "s4")
-    offline = across_subjects.fold_features(people, fold, settings)
-    params = NET.init(jax.random.key(1), offline.test_x[:1])["params"]
-    model, _ = offline.space
-    rows = np.arange(36)
-    mapping = alignment.independent_runs(
-        model, people["s4"].x[:36][:, offline.voxels], rows
-    )  # by run 0, to decode run 1
+        subjects[i] = values.reshape(72, -1)
+    train, test = subjects[:3], subjects[4]
+    scores = anova.f_scores(train.reshape(-1, mask.sum()), np.tile(y, 3), num_classes=3)
+    voxels = np.asarray(anova.select_top(scores, KEEP))
+    model = hyperalignment.fit(train[:, :, voxels])
+    aligned = hyperalignment.transform(model.mappings, train[:, :, voxels]).reshape(-1, KEEP)
+    mean, sd = np.asarray(aligned.mean(0)), np.asarray(aligned.std(0))
+
+    def align(scored):  # by the other run
+        rows = np.flatnonzero(run != scored)
+        return alignment.independent_runs(model, test[rows][:, voxels], rows)
+
+    parts = [procrustes.transform(align(k), test[run == k][:, voxels]) for k in (0, 1)]
+    test_x = (np.concatenate(parts) - mean) / sd
+    params = NET.init(jax.random.key(1), test_x[:1])["params"]
     facts = decoder.Facts(("a", "b", "c"), GRID, 500.0, 60.0, 2.0, "s4", ("as scanned",))
     bundle = decoder.from_cnn1d(
         facts,
         params,
         mask=mask,
-        voxels=offline.voxels,
-        mean=offline.scaler[0],
-        sd=offline.scaler[1],
-        mapping=mapping,
+        voxels=voxels,
+        mean=mean,
+        sd=sd,
+        mapping=align(1),
         template=model.template,
-        run=people["s0"].run,
-        frame=np.tile(np.arange(36), 2),
+        run=run,
+        frame=frame,
         affine=AFFINE,
     )
-    want = np.asarray(jax.nn.softmax(NET.apply({"params": params}, offline.test_x)))
-    return bundle, volumes["s4"], want
+    volumes = np.zeros((2, 36, *GRID), np.float32)
+    volumes[:, :, mask] = test.reshape(2, 36, -1)
+    want = np.asarray(jax.nn.softmax(NET.apply({"params": params}, test_x)))
+    return bundle, volumes, want
 
 
 @pytest.fixture
@@ -98,6 +104,23 @@ def test_calibration_gives_another_run_without_labels(made):
         decoder.calibrate(bundle, volumes[1][:20], "s9", 1)
     with pytest.raises(InputError, match=r"run: found 7; expected one of \[0, 1\]"):
         decoder.calibrate(bundle, volumes[1], "s9", 7)
+
+
+def test_runs_are_called_by_their_names(made, saved, tmp_path):
+    bundle, volumes, _ = made
+    named = bundle.replace(facts=bundle.facts._replace(runs=("run-01", "run-02")))
+    decoder.save(named, tmp_path / "named")
+    named = decoder.load(tmp_path / "named")
+    assert named.facts.runs == ("run-01", "run-02") and decoder.load(saved).facts.runs == ()
+    want = decoder.calibrate(bundle, volumes[1], "s9", 1)
+    for given, run in ((named, "run-02"), (named, 1), (bundle, "1")):
+        got = decoder.calibrate(given, volumes[1], "s9", run)
+        jax.tree.map(np.testing.assert_array_equal, got.weights, want.weights)
+    for run in ("run-03", "1"):  # a number could mean the first or the second
+        with pytest.raises(InputError, match=f"run: found '{run}'; expected one of run-01, run-02"):
+            decoder.calibrate(named, volumes[1], "s9", run)
+    with pytest.raises(InputError, match=r"run: found 'run-01'; expected one of \[0, 1\]"):
+        decoder.calibrate(bundle, volumes[1], "s9", "run-01")
 
 
 def test_facts_and_context_come_back(made, saved):
@@ -172,19 +195,53 @@ def test_other_formats_and_half_a_manifest(saved, tmp_path):
     path.write_text(json.dumps(manifest | {"format": 99}))
     with pytest.raises(InputError, match="a decoder of format 99; expected format 1"):
         decoder.load(saved)
+    path.write_text(json.dumps(manifest | {"network": "alexnet"}))
+    with pytest.raises(InputError, match=r"model.name: found 'alexnet'; expected one of cnn1d"):
+        decoder.load(saved)
     path.write_text(path.read_text()[:100])
-    with pytest.raises(InputError, match="damaged"):
+    with pytest.raises(InputError, match="a damaged manifest"):
         decoder.load(saved)
 
 
 def test_saving_never_overwrites_something_else_nor_leaves_half(made, tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
-    with pytest.raises(InputError, match="something that is no decoder"):
+    with pytest.raises(InputError, match="something that is not a decoder"):
         decoder.save(made[0], tmp_path / "mine")
-    monkeypatch.setattr(decoder, "_exported", lambda *a: 1 / 0)
+    monkeypatch.setattr(bundles, "_export", lambda *a: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         decoder.save(made[0], tmp_path / "half")
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("call", [0, 1])
+def test_a_save_that_is_stopped_leaves_the_old_bundle(made, saved, monkeypatch, error, call):
+    """Stopped while writing (any error), at the first rename, and between the two."""
+    newer = made[0].replace(facts=made[0].facts._replace(subject="newer"))
+    monkeypatch.setattr(bundles, "_export", lambda *a: b"program")
+    replace, calls = files.os.replace, []
+
+    def stopped(*args):
+        calls.append(args)
+        if len(calls) == call + 1:
+            raise error("stopped")
+        replace(*args)
+
+    monkeypatch.setattr(files.os, "replace", stopped)
+    with pytest.raises(error):
+        decoder.save(newer, saved)
+    assert decoder.load(saved).facts.subject == "s4"
+    decoder.save(newer, saved)
+    assert decoder.load(saved).facts.subject == "newer"
+    assert [p.name for p in saved.parent.iterdir()] == ["bundle"]
+
+
+def test_a_save_that_fails_to_write_leaves_the_old_bundle(made, saved, monkeypatch):
+    monkeypatch.setattr(bundles, "_export", lambda *a: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        decoder.save(made[0], saved)
+    assert decoder.load(saved).facts.subject == "s4"
+    assert [p.name for p in saved.parent.iterdir()] == ["bundle"]
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
@@ -200,6 +257,48 @@ def test_files(made, tmp_path, suffix):
         decoder.decode_file(bundle, path)
     with pytest.raises(InputError, match="no such file"):
         decoder.decode_file(bundle, tmp_path / "other.nii")
+
+
+@pytest.fixture
+def image(made, tmp_path):
+    """A run as a file."""
+    nib.save(nib.Nifti1Image(np.moveaxis(made[1][1], 0, -1), AFFINE), tmp_path / "run.nii")
+    return tmp_path / "run.nii"
+
+
+def test_commands_write_predictions_and_a_calibrated_decoder(made, saved, image, tmp_path):
+    table = commands.decode(str(saved), str(image), str(tmp_path / "new"))
+    assert table == tmp_path / "new" / "predictions.csv"
+    lines = table.read_text().splitlines()
+    assert lines[0] == "volume,predicted,p_a,p_b,p_c" and len(lines) == 37
+    got = np.array([line.split(",")[2:] for line in lines[1:]], float)
+    np.testing.assert_allclose(got, made[2][36:], atol=1e-5)
+    for run, number in (("", 0), ("1", 1)):
+        folder = commands.calibrate(str(saved), str(image), str(tmp_path / "cal"), "s9", run)
+        want = decoder.calibrate(made[0], made[1][1], "s9", number)
+        pairs = map(jax.tree.leaves, (decoder.load(folder).weights, want.weights))
+        for got, expected in zip(*pairs, strict=True):
+            np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("name", commands.RUN_FILES)
+def test_commands_never_write_into_the_workdir_of_a_run(saved, image, tmp_path, name):
+    for kept in (name, "predictions.csv"):
+        (tmp_path / kept).write_text("of the run")
+    with pytest.raises(InputError, match="found the results of a run; expected another --workdir"):
+        commands.decode(str(saved), str(image), str(tmp_path))
+    with pytest.raises(InputError, match="found the results of a run; expected another --workdir"):
+        commands.calibrate(str(saved), str(image), str(tmp_path), "s9", "")
+    assert (tmp_path / "predictions.csv").read_text() == "of the run"
+    assert not (tmp_path / "decoder").exists()
+
+
+def test_a_calibration_run_on_another_grid(made, saved, image, tmp_path):
+    off = nib.Nifti1Image(nib.load(image).get_fdata(dtype=np.float32), AFFINE + np.eye(4))
+    nib.save(off, tmp_path / "off.nii")
+    with pytest.raises(InputError, match="volume 0 of the calibration run: found another affine"):
+        commands.calibrate(str(saved), str(tmp_path / "off.nii"), str(tmp_path / "cal"), "s9", "")
+    assert not (tmp_path / "cal").exists()
 
 
 def test_one_bad_volume_of_a_run_stops_it(made, tmp_path):
@@ -232,7 +331,32 @@ def test_resnet_bundle(tmp_path):
     np.testing.assert_allclose(fusion.fuse(loaded)(jnp.asarray(x)), want, atol=1e-4)
 
 
+def test_a_network_of_somebody_else_becomes_a_decoder(made, tmp_path):
+    bundle, volumes, _ = made
+    kept = bundle.calibration
+    model = strangers.LINEAR.make(None, 3)
+    x = volumes[1][:, np.asarray(bundle.mask)][:, :KEEP]
+    params = model.init(jax.random.key(0), x, train=False)["params"]
+    options = {"mask": bundle.mask, "voxels": np.arange(KEEP), "mean": kept["mean"] + 500}
+    options |= {"sd": 10 * kept["sd"], "network": "strangers:LINEAR"}
+    linear = decoder.from_cnn1d(bundle.facts, params, **options)
+    decoder.save(linear, tmp_path / "bundle")
+    scaled = (x - options["mean"]) / options["sd"]
+    want = jax.nn.softmax(model.apply({"params": params}, scaled, train=False))
+    got = np.stack([decoder.decode(decoder.load(tmp_path / "bundle"), v) for v in volumes[1]])
+    np.testing.assert_allclose(got, want, atol=1e-4)
+    with pytest.raises(ValueError, match="can be folded for inference; got 'strangers:MLP'"):
+        decoder.from_cnn1d(bundle.facts, params, **options | {"network": "strangers:MLP"})
+
+
 def test_constructors_check_shapes(made):
+    rows = {"template": np.zeros((2, KEEP)), "run": np.array([0, 2]), "frame": np.array([0, 1])}
+    kept = made[0].calibration
+    with pytest.raises(ValueError, match=r"want run < 2, as facts.runs; got 2"):
+        decoder.from_cnn1d(
+            made[0].facts._replace(runs=("run-01", "run-02")), kept["params"], mask=made[0].mask,
+            voxels=np.arange(KEEP), mean=kept["mean"], sd=kept["sd"], **rows,
+        )  # fmt: skip
     with pytest.raises(ValueError, match=r"want a mask of \(8, 7, 6\)"):
         decoder.from_cnn1d(
             made[0].facts, {}, mask=np.ones((2, 2, 2), bool), voxels=np.arange(3),
@@ -248,7 +372,26 @@ def test_options_of_a_calibration_are_those_of_a_fit():
     model = hyperalignment.fit(rng.normal(size=(3, 30, 10)).astype(np.float32))
     rows = rng.normal(size=(20, 10)).astype(np.float32)
     want = alignment.independent_runs(model, rows, np.arange(20))
-    got = alignment.independent_runs(decoder.build._model(model.template), rows, np.arange(20))
+    space = calibration._space(model.template, {})
+    got = alignment.independent_runs(space, rows, np.arange(20))
     np.testing.assert_allclose(
         procrustes.transform(got, rows), procrustes.transform(want, rows), atol=1e-5
     )
+
+
+def test_a_calibration_has_the_options_of_the_fit(made, tmp_path):
+    bundle, volumes, _ = made
+    kept = bundle.calibration
+    options = hyperalignment.fit(np.ones((2, 3, 2)) * np.arange(3)[:, None], scaling=False).options
+    arrays = {name: kept[name] for name in ("mean", "sd", "template", "run", "frame")}
+    other = decoder.from_cnn1d(
+        bundle.facts, kept["params"], mask=bundle.mask, voxels=np.arange(KEEP), options=options,
+        **arrays,
+    )  # fmt: skip
+    decoder.save(other, tmp_path / "bundle")
+    loaded = decoder.load(tmp_path / "bundle")
+    assert loaded.facts == other.facts and dict(loaded.facts.alignment)["scaling"] is False
+    decoders = (loaded, other, other.replace(facts=bundle.facts))
+    first = [decoder.calibrate(d, volumes[1], "s9", 1).weights["layers"][0][0] for d in decoders]
+    np.testing.assert_array_equal(first[0], first[1])
+    assert np.abs(first[0] - first[2]).max() > 1e-6

@@ -82,7 +82,7 @@ def test_reads_volumes(root, tmp_path):
     assert cohort.classes == ("rest", "neutral", "negative")
     assert cohort.subjects == ("C2", "E13502")
     assert cohort.volumes.shape == (21, *GRID)
-    assert cohort.tr is None
+    assert cohort.tr is None and cohort.prior == ()
     keys = {"C2 1": NAMES[2], "E13502 7": NAMES[0], "E13502 10": NAMES[1]}
     for key, name in keys.items():
         subject, run = key.split()
@@ -212,6 +212,8 @@ def test_reads_vectors(root, header, y_header):
     np.testing.assert_array_equal(cohort.features(), x)
     np.testing.assert_array_equal(cohort.labels, y)
     assert len(cohort.hashes) == 2
+    (prior,) = cohort.prior  # voxels were chosen with the labels of all
+    assert prior.labels and str(prior) == "alignment of the files"
     second = lab.read_vectors(root, rows_per_subject=4, subjects=("02",))
     np.testing.assert_array_equal(second.features(), x[4:8])
 

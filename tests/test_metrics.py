@@ -159,6 +159,63 @@ def test_a_missing_class_has_no_area(dtype):
         assert np.isnan(metrics.auc(np.full(4, everything), np.arange(4.0)))
 
 
+def test_brier_matches_sklearn(dtype):
+    labels, p = make_scores(dtype)
+    close(metrics.brier(labels, p), np.square(p - np.eye(3)[labels]).sum(1).mean(), dtype)
+    labels, p = make_scores(dtype, classes=2)
+    close(metrics.brier(labels, p), 2 * sklearn_metrics.brier_score_loss(labels, p[:, 1]), dtype)
+
+
+def calibration_error(labels, p, bins):
+    """The definition, bin by bin, in float64."""
+    confidence, right, error = p.max(1).astype(float), p.argmax(1) == labels, 0.0
+    for b in range(bins):
+        # Edges as the scores' dtype has them: 0.3 belongs to the bin that ends at 0.3.
+        low, high = p.dtype.type(b / bins), p.dtype.type((b + 1) / bins)
+        inside = (confidence > low) & (confidence <= high)
+        if inside.any():
+            error += abs(right[inside].mean() - confidence[inside].mean()) * inside.mean()
+    return error
+
+
+@pytest.mark.parametrize("bins", [1, 3, 10])
+def test_calibration_error_matches_its_definition(bins, dtype):
+    labels, p = make_scores(dtype, decimals=7)
+    got = metrics.expected_calibration_error(labels, p, bins)
+    close(got, calibration_error(labels, p, bins), dtype)
+    rounded = np.array([[0.3, 0.7], [0.5, 0.5], [0.4, 0.6], [0.9, 0.1], [0.0, 1.0]], dtype)
+    labels = np.array([0, 1, 1, 0, 1])
+    got = metrics.expected_calibration_error(labels, rounded, bins)
+    close(got, calibration_error(labels, rounded, bins), dtype)
+
+
+def test_calibration_error_of_what_is_known():
+    labels = np.arange(1000) % 4 // 3  # class 0 in three of four samples
+    for p, want in ((0.75, 0), (0.95, 0.2), (0.55, 0.2), (1, 0.25)):
+        given = np.tile([p, 1 - p], (1000, 1)).astype(np.float32)
+        got = metrics.expected_calibration_error(labels, given)
+        np.testing.assert_allclose(got, want, atol=1e-5)
+    # Too sure in one bin and not sure enough in another: errors do not cancel.
+    given = np.repeat([[0.95, 0.05], [0.55, 0.45]], 500, axis=0)
+    np.testing.assert_allclose(
+        metrics.expected_calibration_error(labels, given), (0.2 + 0.2) / 2, atol=1e-5
+    )
+    np.testing.assert_allclose(
+        metrics.expected_calibration_error(labels, given, num_bins=1), 0, atol=1e-5
+    )
+
+
+@laws
+@given(st.lists(st.integers(0, 2), min_size=12, max_size=12))
+def test_certainty_has_the_scores_of_its_errors(predicted):
+    labels, predicted = np.arange(12) % 3, np.array(predicted)
+    certain = np.eye(3, dtype=np.float32)[predicted]
+    wrong = (labels != predicted).mean()
+    np.testing.assert_allclose(metrics.brier(labels, certain), 2 * wrong, rtol=1e-6)
+    got = metrics.expected_calibration_error(labels, certain)
+    np.testing.assert_allclose(got, wrong, rtol=1e-6)
+
+
 TWO_CLASSES = st.lists(
     st.tuples(st.booleans(), st.integers(-3, 3)), min_size=12, max_size=12
 ).filter(lambda pairs: 0 < sum(p for p, _ in pairs) < 12)
@@ -213,6 +270,8 @@ def cases():
     labels, scores = make_scores(np.float32)
     labels, scores = labels.reshape(4, 50), scores.reshape(4, 50, 3)
     yield "roc_auc", metrics.roc_auc, (labels, scores)
+    yield "brier", metrics.brier, (labels, scores)
+    yield "calibration", metrics.expected_calibration_error, (labels, scores)
     yield "auc", metrics.auc, (labels == 1, scores[..., 1])
     yield "roc_curve", metrics.roc_curve, (labels == 1, scores[..., 1])
 
@@ -283,6 +342,32 @@ def test_says_what_is_wrong_with_roc_auc():
     scores[3, 2] = np.inf
     with pytest.raises(ValueError, match=r"finite scores; got 1 NaN .* first at \(3, 2\)"):
         metrics.roc_auc(labels, scores)
+
+
+@pytest.mark.parametrize("f", [metrics.brier, metrics.expected_calibration_error])
+def test_says_what_is_wrong_with_probabilities(f):
+    labels, p = make_scores(np.float32)
+    with pytest.raises(ValueError, match=r"labels \[samples\] and prob.* got \(199,\), \(200, 3\)"):
+        f(labels[1:], p)
+    with pytest.raises(
+        ValueError, match=r"probabilities of at least 2 classes; got shape \(200, 1"
+    ):
+        f(labels, p[:, :1])
+    with pytest.raises(ValueError, match=r"want labels in \[0, 2\); got values from 0 to 2"):
+        f(labels, p[:, :2])
+    with pytest.raises(ValueError, match=r"in \[0, 1\] whose rows sum to 1; .* sums from 2 to 2"):
+        f(labels, 2 * p)
+    with pytest.raises(ValueError, match=r"rows sum to 1; got values from -1 to 1, sums from 1"):
+        f(np.array([0]), np.array([[-1.0, 1.0, 1.0]]))
+    p[3, 2] = np.nan
+    with pytest.raises(ValueError, match=r"finite probabilities; got 1 NaN .* first at \(3, 2\)"):
+        f(labels, p)
+
+
+def test_says_that_a_bin_is_wanted():
+    labels, p = make_scores(np.float32)
+    with pytest.raises(ValueError, match="want num_bins >= 1; got 0"):
+        metrics.expected_calibration_error(labels, p, 0)
 
 
 def test_says_when_there_are_too_many_scores():

@@ -1,46 +1,57 @@
 """The files of a report: whole, self-contained, and safe against what names may hold."""
 
+import copy
 import csv
+import dataclasses
 import io
 import json
 
+import hand_made
 import nibabel as nib
 import numpy as np
 import pytest
 import rich.console
 from matplotlib.figure import Figure
 
-from emojax.report import page
-from emojax.report.page import Result, Table
+from emojax.report import console, page, tables
+from emojax.report.tables import Table
 
 
-def make(**changes):
+def make(metrics=None, **changes):
+    """Returns a small report: few files, and metrics that a test may change."""
+    result, _, _ = hand_made.finished("left_out")
     figure = Figure()
     figure.subplots().plot([0, 1])
-    table = Table("Mean", ["", "balanced accuracy", "loss"], [["nested", "0.5", "1.0"]], "a note")
-    seen = Table("Who saw", ["step", "saw"], [["<voxels>", "LEAK: 3"], ["alignment", "no"]])
     values = {
-        "title": "Experiment <A>",
-        "headline": "Accuracy 0.5 & chance 0.3",
-        "metrics": {"seconds": {"a": 1.0}, "versions": {"jax": "1"}, "command": "python x <y>"}
-        | {"device": "cpu", "config": {"seed": 0}},
-        "predictions": {"subject": np.array(["01", "02"]), "nested:p_a": np.array([0.25, 1 / 3])},
+        "metrics": copy.deepcopy(result.metrics) | (metrics or {}),
+        "figures": {"accuracy": figure},
+        "captions": {"accuracy": "a caption"},
         "curves": {"nested": {"loss": np.ones((2, 3))}},
-        "tables": [table, seen],
-        "figures": {"accuracy": (figure, "a caption")},
-        "protocols": ["nested", "paper"],
         "maps": {"chosen": (np.ones((2, 3, 4), np.int16), np.eye(4))},
     }
-    return Result(**(values | changes))
+    return dataclasses.replace(result, **(values | changes))
+
+
+def printed(result, width):
+    out = rich.console.Console(width=width, file=io.StringIO())
+    console.print_table(result, out)
+    return out.file.getvalue()
+
+
+def page_of(result):
+    return page.render(result.metrics, {}, {})
 
 
 def test_everything_is_written_whole(tmp_path):
-    page.write(tmp_path, make())
-    page.write(tmp_path, make())  # again, over the first
-    assert json.loads((tmp_path / "metrics.json").read_text())["device"] == "cpu"
+    result = make()
+    result.save(tmp_path)
+    result.save(tmp_path)  # again, over the first
+    assert json.loads((tmp_path / "metrics.json").read_text())["device"] == result.metrics["device"]
     assert json.loads((tmp_path / "curves.json").read_text())["nested"]["loss"][0] == [1, 1, 1]
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
-    assert rows[1] == {"subject": "02", "nested:p_a": "0.333333"}
+    assert len(rows) == 192 and rows[0]["subject"] == "01"
+    third = f"{result.predictions['nested:p_rest'][0]:.6g}"
+    assert rows[0]["nested:p_rest"] == third
     assert (tmp_path / "figures" / "accuracy.png").stat().st_size > 1000
     assert nib.load(tmp_path / "chosen.nii.gz").shape == (2, 3, 4)
     assert not list(tmp_path.glob("**/*.partial*"))
@@ -48,64 +59,119 @@ def test_everything_is_written_whole(tmp_path):
 
 def test_equal_maps_are_equal_files(tmp_path):
     for name in ("a", "b"):
-        page.write(tmp_path / name, make())
+        make().save(tmp_path / name)
     a, b = ((tmp_path / name / "chosen.nii.gz").read_bytes() for name in ("a", "b"))
     assert a == b
 
 
 def test_curves_that_diverged_are_still_json(tmp_path):
     loss = np.array([[1.5, np.nan], [np.inf, 2]], np.float32)
-    page.write(tmp_path, make(curves={"nested": {"loss": loss, "epoch": np.arange(2)}}))
+    make(curves={"nested": {"loss": loss, "epoch": np.arange(2)}}).save(tmp_path)
     text = (tmp_path / "curves.json").read_text()
     assert json.loads(text)["nested"] == {"loss": [[1.5, None], [None, 2]], "epoch": [0, 1]}
 
 
 def test_metrics_are_missing_if_writing_failed(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
-        page.write(tmp_path, make(metrics=make().metrics | {"chance": float("nan")}))
+        make({"chance": float("nan")}).save(tmp_path)
     assert not (tmp_path / "metrics.json").exists()
     assert not list(tmp_path.glob("**/*.partial*"))
 
 
 def test_page_needs_nothing_else_and_escapes_names(tmp_path):
-    page.write(tmp_path, make())
+    result = make({"experiment": "<A>", "command": "python x <y>"})
+    result.metrics["arms"][0]["seen"][0]["step"] = "<voxels>"
+    result.save(tmp_path)
     text = (tmp_path / "report.html").read_text()
     assert "<voxels>" not in text and "&lt;voxels&gt;" in text and "python x &lt;y&gt;" in text
-    assert 'class="leak"' in text and text.count("LEAK") == 1
+    assert "<A>" not in text and "http" not in text
+    assert 'class="leak"' in text and text.count('class="leak"') == text.count("LEAK") == 5
     assert "src=" in text and text.count("src=") == text.count('src="data:image/png;base64,')
-    assert "the number to quote" in text and "Optimistic" in text and "final epoch" not in text
+    assert "the number to quote" in text and "Optimistic" in text
+    assert text.lstrip().startswith("<!doctype html>") and "<p>Time: training 3.2 s.</p>" in text
 
 
-def test_page_explains_the_alignments_that_occur(tmp_path):
-    metrics = make().metrics | {"regime": "independent_runs"}
-    metrics["summary"] = {"nested": {}, "nested, none": {}, "paper": {}}
-    text = page.page(make(figures={}, metrics=metrics), {})
+def test_page_explains_only_what_occurs():
+    result = make()
+    arms = [arm for arm in result.metrics["arms"] if arm["strict"]]
+    text = page_of(make({"arms": arms}))
     assert text.index("alignment independent_runs") < text.index("alignment none")
-    assert "transductive" not in text
+    assert "alignment transductive" not in text and "protocol leaky" not in text
+    assert "as nested, but the final epoch" in text
+    assert "final epoch" not in page_of(make({"arms": arms[:1]}))
+
+
+def test_a_leaky_headline_is_not_the_number_to_quote():
+    result = make()
+    result.metrics["arms"][0] |= {"protocol": "leaky", "strict": False}
+    assert "number to quote" not in page_of(result)
 
 
 def test_baselines_that_did_not_converge_are_named():
-    folds = [{"baselines": {"MLP": {"converged": ok}, "LDA": {"converged": True}}} for ok in (0, 1)]
-    result = make(figures={}, metrics=make().metrics | {"folds": folds})
-    want = "Stopped before they converged: MLP in 1 of 2 folds."
-    console = rich.console.Console(width=80, file=io.StringIO())
-    page.print_table(result, console)
-    assert want in page.page(result, {}) and want in console.file.getvalue()
-    assert "converged" not in page.page(make(figures={}), {})
+    result = make()
+    result.metrics["arms"][0]["folds"][1]["baselines"]["LDA"]["converged"] = False
+    want = "Did not converge: LDA (1 of 4 folds)."
+    assert want in page_of(result) and want in printed(result, 80)
+    assert "converge:" not in page_of(make())
 
 
 def test_terminal_shows_names_in_brackets():
-    console = rich.console.Console(width=80, file=io.StringIO())
-    table = Table("Mean", ["", "p"], [["[bold]", "0.5"]])
-    page.print_table(make(tables=[table], headline="half of [a]"), console)
-    assert "[bold]" in console.file.getvalue() and "half of [a]" in console.file.getvalue()
+    result = make()
+    result.metrics["arms"][0]["name"] = "[bold]"
+    text = printed(result, 80)
+    assert "\n[bold] " in text and "[bold]: balanced accuracy" in text
 
 
 def test_terminal_table_fits_80_columns():
-    console = rich.console.Console(width=80, file=io.StringIO())
-    header = ["", "balanced accuracy", "95 % interval", "accuracy", "nested minus it", "p"]
-    row = ["leaky voxels and alignment", "0.921 (0.015)", "0.911 - 0.930", "0.9", "+0.100", "0.031"]
-    page.print_table(make(tables=[Table("Mean", header, [row])]), console)
-    text = console.file.getvalue()
-    assert all(cell in text for cell in (row[0], row[1], row[2], row[4], row[5]))
-    assert "0.9 " not in text.replace("0.911", "").replace("0.921", "")
+    text = printed(make(), 80)
+    assert max(map(len, text.splitlines())) <= 80
+    (line,) = [line for line in text.splitlines() if line.startswith("leaky voxels and alignment")]
+    arm = next(a for a in make().metrics["arms"] if a["name"] == "leaky voxels and alignment")
+    score = arm["summary"]["network"]["balanced_accuracy"]
+    low, high = score["ci95"]
+    for cell in (f"  {score['mean']:.3f} ({score['sd']:.3f})", f"{low:.3f} - {high:.3f}", "leaky"):
+        assert cell in line
+    accuracy = f"{arm['summary']['network']['auc_macro']['mean']:.3f}"
+    assert accuracy not in line
+
+
+@pytest.mark.parametrize("width", [40, 60, 200])
+@pytest.mark.parametrize("kind", ["left_out", "by_split", "sweep", "classical"])
+def test_no_cell_is_cut_off_or_dropped(kind, width):
+    result, _, _ = hand_made.finished(kind)
+    lines = printed(result, width).splitlines()
+    assert max(map(len, lines)) <= width
+    text = " ".join(" ".join(lines).split())
+    first = tables.make(result.metrics)[0]
+    for row in first.rows:
+        kept = [
+            cell for name, cell in zip(first.header, row, strict=True) if name in console.COLUMNS
+        ]
+        assert all(cell in text for cell in kept[1:])
+        assert all(word in text for word in row[0].split())
+
+
+def test_the_page_says_what_the_audit_moved():
+    text = page_of(make())
+    assert "the values of one scored volume were replaced" in text and "bit by bit" in text
+    assert "Leaky by name, and caught: paper;" in text
+    audit = next(t for t in tables.make(make().metrics) if t.title == "Audit")
+    rows = {row[0]: row for row in audit.rows}
+    assert rows["nested"][4] == "nothing" and rows["leaky voxels"][4:] == ["voxels", "voxels"]
+    none = page_of(make({"audit": {"measured": False}}))
+    assert "no audit measured it" in none and "bit by bit" not in none
+
+
+def test_the_page_says_what_its_intervals_leave_out():
+    text = page_of(make())
+    assert "Student&#39;s t over folds" in text and "not independent" in text
+    assert "cannot be below 0.12 with 4 folds" in text
+    other, _, _ = hand_made.finished("by_split")
+    assert "jackknife over the subjects, runs or blocks" in page_of(other)
+
+
+def test_table_of_notebooks_is_escaped():
+    table = Table("a <b>", ["", "p"], [["<x>", "0.5"], ["LEAK: y", "3 of 4"]])
+    text = page.render_table(table)
+    assert "<b>" not in text and "&lt;x&gt;" in text
+    assert text.count('class="leak"') == 1 and text.count("<td>") == 2

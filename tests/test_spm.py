@@ -1,23 +1,30 @@
-"""SPM folders: a real scan in every layout and form of labels, and what is refused."""
+"""SPM folders: a real scan in every layout, motion, filters, and what is refused."""
 
 import gzip
 
 import nibabel as nib
 import numpy as np
 import pytest
-import scipy.io
+from spm_study import (
+    NO_LAG,
+    TR,
+    alternating,
+    check_haxby,
+    expected_labels,
+    haxby_runs,
+    onset_table,
+    small,
+    small_study,
+    table,
+    write,
+    write_haxby,
+)
 
 from configs import common
 from emojax import sources
-from emojax.data import events
 from emojax.data.store import Store
 from emojax.errors import InputError
 from emojax.sources import spm
-
-HAXBY = "data/pymvpa-haxby/haxby2001/sub001/BOLD/task001_run{:03}"
-TR = 2.5
-NO_LAG = events.Timing(hrf_delay_s=0.0)
-GRID = (4, 3, 2)
 
 
 @pytest.fixture
@@ -31,82 +38,9 @@ def store(tmp_path):
     return Store(tmp_path / "store")
 
 
-def write(path, values, kind=nib.Nifti1Image, affine=None, tr=TR):
-    """One image [X, Y, Z] or [X, Y, Z, t]."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = kind(values, np.diag([3.0, 3, 3, 1]) if affine is None else affine)
-    if values.ndim == 4 and kind is not nib.AnalyzeImage:
-        image.header.set_zooms((3, 3, 3, tr))
-        image.header.set_xyzt_units("mm", "sec")
-    nib.save(image, path)
-
-
-def small(seed=0, volumes=8, grid=GRID):
-    return np.random.default_rng(seed).integers(0, 999, (*grid, volumes)).astype(np.int16)
-
-
-def small_study(root, ending=".nii.gz"):
-    """Subjects S1, S2 with runs r1, r2 of 8 volumes, 4-D."""
-    given = {}
-    for i, (subject, run) in enumerate([(s, r) for s in ("S1", "S2") for r in ("r1", "r2")]):
-        given[subject, run] = small(i)
-        write(root / subject / run / f"raf{ending}", given[subject, run])
-    return given
-
-
-def table(root, rows, header="subject,run,volume,label", name="labels.csv"):
-    lines = [header, *(",".join(map(str, row)) for row in rows)]
-    text = "\n".join(lines) + "\n"
-    (root / name).write_text(text.replace(",", "\t") if name.endswith(".tsv") else text)
-    return name
-
-
-def alternating(given):
-    return [(s, r, v, "ab"[v % 2]) for s, r in given for v in range(8)]
-
-
 @pytest.fixture
 def haxby(shared):
-    """Run -> (image, its events): two real runs at 25 mm."""
-    folders = {f"run{i}": shared(HAXBY.format(i)) for i in (1, 2)}
-    return {
-        run: (nib.load(f / "bold_25mm.nii.gz"), events.read(f / "bold_events.tsv", "trial_type"))
-        for run, f in folders.items()
-    }
-
-
-def onset_table(root, haxby, header="subject,run,name,onset,duration", **options):
-    rows = [
-        ("S1", run, value, onset, duration)
-        for run, (_, e) in haxby.items()
-        for value, onset, duration in zip(e.value, e.onset, e.duration, strict=True)
-    ]
-    return table(root, rows, header, **options)
-
-
-def expected_labels(haxby):
-    """Counted by volume centres, and not by overlap as the sources do."""
-    classes = sorted(set(haxby["run1"][1].value))
-    out = []
-    for _, e in haxby.values():
-        centre = (np.arange(121) + 0.5) * TR
-        inside = (centre >= e.onset[:, None]) & (centre < (e.onset + e.duration)[:, None])
-        which = np.array([classes.index(value) for value in e.value])
-        out.append(np.where(inside.any(0), which[inside.argmax(0)], -1))
-    return tuple(classes), out
-
-
-def check_haxby(cohort, haxby):
-    classes, labels = expected_labels(haxby)
-    assert cohort.classes == classes
-    assert [(run.subject, run.name) for run in cohort.runs] == [("S1", r) for r in haxby]
-    for run, own, (image, _) in zip(cohort.runs, labels, haxby.values(), strict=True):
-        np.testing.assert_array_equal(np.moveaxis(run.read(slice(None)), 0, -1), image.get_fdata())
-        rows = np.flatnonzero(cohort.run == run.name)
-        np.testing.assert_array_equal(cohort.frame[rows], np.flatnonzero(own >= 0))
-        np.testing.assert_array_equal(cohort.labels[rows], own[own >= 0])
-    assert cohort.tr == TR
-    assert cohort.volumes.shape == (2 * 8 * 9, 6, 10, 10)
+    return haxby_runs(shared)
 
 
 KINDS = {
@@ -139,11 +73,6 @@ def test_reads_a_real_scan(haxby, root, store, layout, ending):
             spm.read(root, store, labels=labels, timing=NO_LAG)
 
 
-def write_haxby(root, haxby, place="S1/{run}/raf.nii"):
-    for run, (image, _) in haxby.items():
-        write(root / place.format(run=run), np.asarray(image.dataobj))
-
-
 def test_loads_from_the_config(haxby, root, tmp_path):
     write_haxby(root, haxby)
     config = common.get_config()
@@ -161,65 +90,6 @@ def test_loads_from_the_config(haxby, root, tmp_path):
     config.data.label_map = "faces=faces;cat=cat"
     with pytest.raises(InputError, match=r"value 'faces' .* bottle \(2\), cat \(2\)"):
         sources.load(config)
-
-
-@pytest.mark.parametrize("name", ["onsets.csv", "onsets.tsv"])
-@pytest.mark.parametrize("column", ["name", "trial_type"])
-def test_onset_tables(haxby, root, store, name, column):
-    write_haxby(root, haxby)
-    header = f"subject,run,{column},onset,duration"
-    labels = onset_table(root, haxby, header, name=name)
-    check_haxby(spm.read(root, store, labels=labels, timing=NO_LAG), haxby)
-
-
-def conditions(e, scale=1.0):
-    """SPM's cell arrays; a duration per condition, or one for each onset."""
-    values = sorted(set(e.value))
-    onsets, durations = (np.empty((1, len(values)), object) for _ in range(2))
-    for i, value in enumerate(values):
-        here = [j for j, v in enumerate(e.value) if v == value]
-        onsets[0, i] = e.onset[here] / scale
-        durations[0, i] = e.duration[here][0] / scale if i % 2 else e.duration[here] / scale
-    return {"names": np.array([values], object), "onsets": onsets, "durations": durations}
-
-
-@pytest.mark.parametrize("unit", ["s", "scans"])
-@pytest.mark.parametrize("per_name", [False, True])
-def test_condition_files(haxby, root, store, unit, per_name):
-    """In folders of runs, and of several 4-D files in one folder."""
-    write_haxby(root, haxby, "S1/{run}.nii" if per_name else "S1/{run}/raf.nii")
-    for run, (_, e) in haxby.items():
-        path = root / ("S1/cond_{}.mat" if per_name else "S1/{}/cond.mat").format(run)
-        scipy.io.savemat(path, conditions(e, TR if unit == "scans" else 1))
-    labels = "cond_{run}.mat" if per_name else "cond.mat"
-    options = {"labels": labels, "timing": NO_LAG, "onset_unit": unit}
-    pattern = "run*" if per_name else "ra*"
-    check_haxby(spm.read(root, store, pattern=pattern, **options), haxby)
-
-
-def test_tables_of_volumes(root, store):
-    given = small_study(root)
-    rows = [(s, r, v, ["rest", "bad", "", "n/a"][v % 4]) for s, r in given for v in range(7)]
-    cohort = spm.read(root, store, labels=table(root, rows))
-    assert cohort.classes == ("bad", "rest")
-    for i, (key, values) in enumerate(given.items()):
-        run = cohort.runs[i]
-        assert (run.subject, run.name) == key
-        own = cohort.run_index == i
-        assert cohort.frame[own].tolist() == [0, 1, 4, 5]
-        assert cohort.labels[own].tolist() == [1, 0, 1, 0]
-        np.testing.assert_array_equal(np.moveaxis(run.read(slice(None)), 0, -1), values)
-    np.testing.assert_array_equal(cohort.volumes[0], given["S1", "r1"][..., 0])
-    table(root, rows, "subject,run,volume,trial_type")
-    dropped = spm.read(
-        root,
-        store,
-        labels="labels.csv",
-        label_map="rest=rest;bad=bad",
-        timing=events.Timing(drop_first=1),
-    )
-    assert dropped.classes == ("rest", "bad")
-    assert dropped.frame[:3].tolist() == [1, 4, 5]
 
 
 def test_layouts_without_folders_of_runs(root, store):
@@ -283,50 +153,6 @@ def test_filters(root, store):
         spm.read(root, store, labels=labels, subjects=("S3",))
 
 
-@pytest.mark.parametrize(
-    ("rows", "header", "message"),
-    [
-        ([], "subject,run,volume,label", "found no rows"),
-        ([("S1", "r1", 0, "a")], "subject,session,volume,label", "expected a column 'run'"),
-        ([("S1", "r1", 0)], "subject,run,label", "expected columns volume and trial_type or label"),
-        ([("S1", "r1", 0)], "subject,run,volume", "expected columns volume and trial_type or lab"),
-        ([("S1", "r1", 0, 1)], "subject,run,onset,name", "expected columns onset, duration and"),
-        ([("S1", "r9", 0, "a")], "subject,run,volume,label", "found rows of S1 r9; .* S1 run r1"),
-        ([("S1", "r1", "x", "a")], "subject,run,volume,label", "'x' in line 2, column 'volume'"),
-        ([("S1", "r1", 0.5, "a")], "subject,run,volume,label", "volume 0.5 in line 2; expected 0"),
-        ([("S1", "r1", -1, "a")], "subject,run,volume,label", "volume -1 in line 2"),
-        (
-            [("S1", "r1", 1, "a"), ("S1", "r1", 1, "b")],
-            "subject,run,volume,label",
-            "volume 1 in line 3 as in line 2",
-        ),
-        (
-            [("S1", "r1", 0, "a"), ("S1", "r1", 8, "b")],
-            "subject,run,volume,label",
-            "found volume 8; expected volumes of a run of 8",
-        ),
-        ([("S1", "r1", 0, "a")], "subject,run,volume,label", "found classes a; expected two or"),
-        ([("S1", "r1", 0)], "subject,run,volume,label", "found 3 cells in line 2; expected 4"),
-        (
-            [("S1", "r1", "a", 30, 5), ("S1", "r1", "b", 0, 5)],
-            "subject,run,name,onset,duration",
-            "an onset at 30 s; expected onsets before the end of the run, 20 s",
-        ),
-        (
-            [("S1", "r1", "a", "n/a", 5)],
-            "subject,run,name,onset,duration",
-            "'n/a' in line 2, column 'onset'",
-        ),
-    ],
-)
-def test_refuses_tables(root, store, rows, header, message):
-    small_study(root)
-    labels = table(root, rows, header)
-    with pytest.raises(InputError, match=message) as error:
-        spm.read(root, store, labels=labels, subjects=("S1",), runs=("r1",))
-    assert "\n" not in str(error.value)
-
-
 def test_refuses_settings(root, store):
     with pytest.raises(InputError, match=r"found no images ra\*; expected <subject>/<run>/ra"):
         spm.read(root, store, labels="labels.csv")
@@ -343,37 +169,6 @@ def test_refuses_settings(root, store):
     with pytest.raises(InputError, match=r"class 'rest' without values; .* are not used"):
         spm.read(root, store, labels=labels, label_map="rest=;b=b")
     assert not store.folder.exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"durations": None}, "found variables names, onsets; expected names, onsets, durations"),
-        ({"onsets": np.zeros((1, 2))}, "found onsets of type float64"),
-        ({"names": np.array([["a"]], object)}, "found 1 names, 2 onsets and 2 durations"),
-        (
-            {"durations": np.array([[np.array([1.0, 2, 3]), 1.0]], object)},
-            "found 2 onsets and 3 durations of 'a'",
-        ),
-        (
-            {"durations": np.array([[np.array([1.0, np.nan]), 1.0]], object)},
-            "found NaN or infinite times of 'a'",
-        ),
-    ],
-)
-def test_refuses_condition_files(root, store, changes, message):
-    write(root / "S1" / "r1" / "raf.nii", small())
-    with pytest.raises(InputError, match=r"r1/cond.mat: found no such file"):
-        spm.read(root, store, labels="cond.mat")
-    given = {
-        "names": np.array([["a", "b"]], object),
-        "onsets": np.array([[np.array([0.0, 4.0]), np.array([2.0])]], object),
-        "durations": np.array([[2.0, 2.0]], object),
-    }
-    given = {key: value for key, value in (given | changes).items() if value is not None}
-    scipy.io.savemat(root / "S1" / "r1" / "cond.mat", given)
-    with pytest.raises(InputError, match=message):
-        spm.read(root, store, labels="cond.mat")
 
 
 def test_refuses_unclear_folders(root, store):

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+import sklearn.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from emojax import metrics, statistics
+from emojax._numerics import draws
 
 KEY = jax.random.key(0)
 laws = settings(max_examples=25, deadline=None, derandomize=True)
@@ -176,6 +178,127 @@ def test_blocks_of_one_volume_are_volumes():
     np.testing.assert_array_equal(one.null, two.null)
 
 
+# mean_interval
+
+DRAWS = 5000
+FOLDS = [4, 6, 7, 11]
+
+
+def normal_folds(folds):
+    """Scores of independent, equal folds, 5000 times; their expectation is 0.7."""
+    return np.random.default_rng(folds).normal(0.7, 0.08, (folds, DRAWS))
+
+
+def coverage(interval, truth=0.7):
+    return float(((interval.low <= truth) & (truth <= interval.high)).mean())
+
+
+@pytest.mark.parametrize("folds", FOLDS)
+def test_mean_interval_covers_as_often_as_it_says(folds):
+    values = normal_folds(folds)
+    assert 0.93 <= coverage(statistics.mean_interval(values)) <= 0.97
+    assert 0.88 <= coverage(statistics.mean_interval(values, level=0.9)) <= 0.92
+
+
+@pytest.mark.parametrize("folds", [6, 11])
+def test_the_bootstrap_would_not_have_passed(folds):
+    draw = partial(statistics.bootstrap_interval, KEY, num_samples=1000)
+    assert coverage(draw(normal_folds(folds).astype(np.float32))) < 0.92
+
+
+@pytest.mark.parametrize("shape", [(6,), (2,), (5, 3, 2)])
+def test_mean_interval_matches_scipy(shape):
+    values = np.random.default_rng(0).gamma(2.0, size=shape)
+    for level in (0.95, 0.5):
+        got = statistics.mean_interval(values, level)
+        want = scipy.stats.ttest_1samp(values, 0).confidence_interval(level)
+        np.testing.assert_allclose([got.low, got.high], want, rtol=1e-12)
+        np.testing.assert_allclose(got.estimate, values.mean(0), rtol=1e-15)
+        assert {(x.shape, x.dtype) for x in got} == {(shape[1:], np.dtype("float64"))}
+
+
+def test_mean_interval_of_jax_values_keeps_their_dtype(dtype):
+    values = np.random.default_rng(0).normal(size=(6, 3))
+    got = statistics.mean_interval(jnp.asarray(values, dtype))
+    assert {x.dtype for x in got} == {dtype}
+    np.testing.assert_allclose(got, statistics.mean_interval(values), rtol=1e-5, atol=1e-6)
+
+
+def test_one_fold_has_an_estimate_and_no_limits():
+    got = statistics.mean_interval(np.array([0.5]))
+    assert got.estimate == 0.5 and np.isnan(got.low) and np.isnan(got.high)
+    got = jax.jit(statistics.mean_interval)(jnp.ones((1, 2)))
+    np.testing.assert_array_equal(got, [[1, 1], [np.nan] * 2, [np.nan] * 2])
+    np.testing.assert_array_equal(statistics.mean_interval(np.full(3, 0.25)), [0.25] * 3)
+
+
+# clustered_interval
+
+
+def groups_of(count, per_class=10, seed=0):
+    """Volumes of equal groups that share how well they are decoded, 5000 times."""
+    rng = np.random.default_rng([seed, count])
+    labels = np.tile(np.arange(3), (count, per_class))
+    for _ in range(DRAWS):
+        skill = np.clip(rng.normal(0.7, 0.1, count), 0, 1)
+        right = rng.random(labels.shape) < skill[:, None]
+        yield labels.ravel(), np.where(right, labels, (labels + 1) % 3).ravel()
+
+
+@pytest.mark.parametrize("count", FOLDS)
+def test_clustered_interval_covers_as_often_as_it_says(count):
+    groups, hits, alone = np.repeat(np.arange(count), 30), 0, 0
+    for labels, predicted in groups_of(count):
+        got = statistics.clustered_interval(labels, predicted, groups, 3)
+        hits += got.low <= 0.7 <= got.high
+        half = 1.96 * np.sqrt(got.estimate * (1 - got.estimate) / len(labels))
+        alone += abs(got.estimate - 0.7) <= half
+    assert 0.93 <= hits / DRAWS <= 0.97
+    assert alone / DRAWS < 0.85  # as if volumes were independent
+
+
+def test_clustered_interval_of_equal_groups_is_the_mean_interval():
+    labels, predicted = next(groups_of(6))
+    by_group = [
+        metrics.balanced_accuracy(*pair, 3)
+        for pair in zip(labels.reshape(6, 30), predicted.reshape(6, 30), strict=True)
+    ]
+    for level in (0.95, 0.8):
+        want = statistics.mean_interval(np.array(by_group), level)
+        got = statistics.clustered_interval(
+            labels, predicted, np.repeat(list("cadbfe"), 30), 3, level
+        )
+        np.testing.assert_allclose(got, want, rtol=1e-6)
+    assert {(x.shape, x.dtype) for x in got} == {((), np.dtype("float64"))}
+
+
+def test_clustered_interval_is_the_jackknife_of_unequal_groups():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 3, (2, 60))
+    groups = np.repeat([7, -1, 3, 8], [30, 15, 10, 5])
+    whole = sklearn.metrics.balanced_accuracy_score(labels, predicted)
+    without = [
+        sklearn.metrics.balanced_accuracy_score(labels[groups != g], predicted[groups != g])
+        for g in np.unique(groups)
+    ]
+    error = np.sqrt(3 / 4 * ((np.array(without) - whole) ** 2).sum())
+    half = scipy.stats.t.ppf(0.975, 3) * error
+    got = statistics.clustered_interval(labels, predicted, groups, 3)
+    np.testing.assert_allclose(got, [whole, whole - half, whole + half], rtol=1e-12)
+
+
+def test_clustered_interval_stays_between_0_and_1():
+    labels, one = np.arange(4) % 2, np.ones(4)
+    assert statistics.clustered_interval(labels, 0 * labels, one, 2) == (0.5, 0, 1)
+    groups = np.repeat([0, 1, 2], 4)
+    labels, predicted = np.tile(labels, 3), np.tile(labels, 3)
+    assert statistics.clustered_interval(labels, predicted, groups, 2) == (1, 1, 1)
+    predicted[0] = 1
+    got = statistics.clustered_interval(labels, predicted, groups, 2)
+    assert 0 < got.low < got.estimate < got.high == 1
+    assert statistics.clustered_interval(labels, predicted, groups, 5) == got  # absent classes
+
+
 # bootstrap_interval
 
 
@@ -303,6 +426,7 @@ def cases():
     yield "permute_within", statistics.permute_within, (keys, runs)
     yield "permutation_test", permute, (keys, labels, predicted, runs)
     yield "bootstrap_interval", bootstrap, (keys, few)
+    yield "mean_interval", statistics.mean_interval, (jnp.asarray(few),)
     yield "exact", statistics.paired_test, (keys, *values[..., :5])
     yield "Monte Carlo", paired, (keys, *values)
 
@@ -315,7 +439,9 @@ def test_jit_of_vmap_equals_a_loop(f, stacks):
     jax.tree.map(close, jax.jit(jax.vmap(f))(*stacks), want)
 
 
-@pytest.mark.parametrize("case", [c for c in cases() if c[0] != "exact"], ids=lambda c: c[0])
+@pytest.mark.parametrize(
+    "case", [c for c in cases() if c[0] not in ("exact", "mean_interval")], ids=lambda c: c[0]
+)
 def test_another_key_draws_otherwise(case):
     _, f, stacks = case
     rest = [x[0] for x in stacks[1:]]
@@ -398,6 +524,31 @@ def test_says_what_is_wrong_with_intervals():
         draw(values)
 
 
+def test_says_what_is_wrong_with_folds_and_groups():
+    with pytest.raises(ValueError, match=r"at least 1 fold; got shape \(0, 2\)"):
+        statistics.mean_interval(np.ones((0, 2)))
+    with pytest.raises(ValueError, match=r"at least 1 fold; got shape \(\)"):
+        statistics.mean_interval(np.float64(1))
+    with pytest.raises(ValueError, match=r"finite values; got 1 NaN .* first at \(1,\)"):
+        statistics.mean_interval(np.array([0.0, np.nan]))
+    x = np.array([0, 1, 0, 1])
+    for level in (0, 1, 95):
+        for interval in (
+            partial(statistics.mean_interval, x),
+            partial(statistics.clustered_interval, x, x, x, 2),
+        ):
+            with pytest.raises(ValueError, match=f"want 0 < level < 1; got {level}"):
+                interval(level=level)
+    with pytest.raises(ValueError, match=r"one length .*; got \(4,\), \(4,\), \(3,\)$"):
+        statistics.clustered_interval(x, x, x[1:], 2)
+    with pytest.raises(ValueError, match=r"samples >= 1\]; got \(0,\), \(0,\), \(0,\)"):
+        statistics.clustered_interval(x[:0], x[:0], x[:0], 2)
+    with pytest.raises(ValueError, match=r"want labels in \[0, 1\); got values from 0 to 1"):
+        statistics.clustered_interval(x, x, x, 1)
+    with pytest.raises(ValueError, match="want integer predicted; got dtype float64"):
+        statistics.clustered_interval(x, x / 2, x, 2)
+
+
 def test_says_what_is_wrong_with_pairs():
     a = np.arange(4.0)
     with pytest.raises(ValueError, match=r"want a and b of one shape .* got \(4,\), \(3,\)"):
@@ -418,9 +569,9 @@ def test_the_key_decides_and_the_chunks_do_not(name, monkeypatch):
     one = [x[0] for x in stacks]
     want = f(*one)
     jax.tree.map(np.testing.assert_array_equal, f(*one), want)
-    jitted = {"permutation_test": "_permutation_test", "bootstrap_interval": "_bootstrap"}[name]
-    jitted = getattr(statistics, jitted)
-    monkeypatch.setattr(statistics, "_CHUNK", 1000)  # a few draws at a time, and a remainder
+    jitted = {"permutation_test": "permutation_test", "bootstrap_interval": "bootstrap"}[name]
+    jitted = getattr(draws, jitted)
+    monkeypatch.setattr(draws, "_CHUNK", 1000)  # a few draws at a time, and a remainder
     jitted.clear_cache()
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), f(*one), want)
     jitted.clear_cache()

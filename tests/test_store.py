@@ -1,6 +1,7 @@
 """Decoded scans: values as nibabel reads them, nothing read twice, nothing half-written."""
 
 import gzip
+import hashlib
 import json
 import os
 import time
@@ -11,7 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emojax.data.store import Store
+from emojax.data import cleaning
+from emojax.data.cohort import build
+from emojax.data.run import Run
+from emojax.data.store import Store, clear, entries
 from emojax.errors import InputError
 
 SHAPE = (6, 5, 4, 7)
@@ -229,6 +233,122 @@ def test_left_overs_of_a_kill_are_removed_when_old(tmp_path, store):
     os.utime(old, (0, 0))
     store.images([path])
     assert not old.exists() and new.exists()
+
+
+def store_of_030(folder, path):
+    """Writes what 0.3.0 kept of a compressed scan and of its cleaning: 4 files."""
+    compressed, place = path.read_bytes(), str(path.resolve())
+    digest = hashlib.sha256(compressed).hexdigest()
+    (folder / "paths").mkdir(parents=True)
+    (folder / f"{digest}.nii").write_bytes(gzip.decompress(compressed))
+    facts = {"sha256": digest, "nan_voxels": 0, "bad_volume": None, "bad_count": 0}
+    (folder / f"{digest}.json").write_text(json.dumps(facts))
+    stat = path.stat()
+    stamp = {"path": place, "size": stat.st_size, "time": stat.st_mtime_ns, "sha256": digest}
+    name = hashlib.sha256(place.encode()).hexdigest()[:32]
+    (folder / "paths" / f"{name}.json").write_text(json.dumps(stamp))
+    settings = hashlib.sha256(cleaning.regressors(7, 1).tobytes()).hexdigest()
+    key = hashlib.sha256(f"cleaned 2 False True {settings} 01 run-1 {digest}".encode()).hexdigest()
+    np.save(folder / f"{key}.npy", np.full((7, 6, 5, 4), 0.5, np.float32))
+
+
+def test_a_store_of_030_is_used_as_it_is(tmp_path, store, monkeypatch):
+    store_of_030(store.folder, path := save(tmp_path / "a.nii.gz"))
+    files = sorted(store.folder.glob("**/*"))
+    monkeypatch.setattr(Store, "_decode", lambda *_: pytest.fail("decoded again"))
+    (image,) = store.images([path])
+    want = np.moveaxis(np.asarray(nib.load(path).dataobj), -1, 0)
+    np.testing.assert_array_equal(image.frames, want)
+    run = Run("01", "run-1", image.frames, image.tr, image.affine, hashes=image.hashes)
+    cohort = build([run], ("a", "b"), [np.arange(7) % 2])
+    cleaned = cleaning.apply(cohort, store, detrend=1, zscore=True)
+    assert (cleaned.volumes[:] == 0.5).all()
+    assert sorted(store.folder.glob("**/*")) == files
+    assert {e.kind for e in entries(store.folder)} == {"scan", "facts", "array", "path"}
+
+
+def test_entries_and_when_they_were_used(tmp_path, store):
+    first, second = save(tmp_path / "a.nii.gz"), save(tmp_path / "b.nii")
+    store.images([first, second])
+    store.derived("k", (3, 2), np.float32, lambda out: out.fill(7))
+    found = entries(store.folder)
+    assert {e.path for e in found} == {p for p in store.folder.glob("**/*") if p.is_file()}
+    assert all(e.bytes == e.path.stat().st_size for e in found)
+    by_kind = {kind: [e for e in found if e.kind == kind] for kind in ("scan", "array", "facts")}
+    assert [(e.source, e.path.suffix) for e in by_kind["scan"]] == [(str(first), ".nii")]
+    assert [(e.source, e.path.suffix) for e in by_kind["array"]] == [("", ".npy")]
+    assert {e.source for e in by_kind["facts"]} == {str(first), str(second)}
+    for entry in found:
+        os.utime(entry.path, (1000, 1000))
+    os.utime(second, (1000, 1000))
+    assert {e.used for e in entries(store.folder)} == {1000}
+    now = time.time()
+    store.images([first])
+    store.derived("k", (3, 2), np.float32, lambda out: out.fill(8))
+    used = {e.kind: e.used for e in entries(store.folder)}
+    assert used["scan"] >= now - 2 and used["array"] >= now - 2
+    assert second.stat().st_mtime == 1000  # a scan that is mapped in place is not touched
+
+
+def test_damaged_entries_are_listed_all_the_same(tmp_path, store):
+    store.images([save(tmp_path / "a.nii.gz")])
+    for file, text in zip(store.folder.glob("paths/*.json"), ("[1]",), strict=True):
+        file.write_text(text)
+    assert {e.source for e in entries(store.folder)} == {""}
+
+
+def test_clear_removes_a_store_and_nothing_else(tmp_path, store):
+    store.images([save(tmp_path / "a.nii.gz"), save(tmp_path / "b.nii")])
+    store.derived("k", (3, 2), np.float32, lambda out: out.fill(7))
+    kept = sorted(tmp_path.glob("*.*"))
+    number = len(entries(store.folder))
+    assert number == 6 and clear(store.folder) == number
+    assert not store.folder.exists() and sorted(tmp_path.glob("*.*")) == kept
+    assert store.images([tmp_path / "a.nii.gz"])[0].frames.shape == (7, 6, 5, 4)
+
+
+def test_clear_leaves_what_another_run_writes_and_hidden_files(tmp_path, store):
+    store.images([save(tmp_path / "a.nii.gz")])
+    old, new = (store.folder / f"{'a' * 64}.npy.{n}-7.partial" for n in (1, 2))
+    hidden = store.folder / ".DS_Store"
+    for file in (old, new, hidden):
+        file.touch()
+    os.utime(old, (0, 0))
+    assert clear(store.folder) == 4
+    assert sorted(store.folder.iterdir()) == sorted([hidden, new])
+
+
+def test_clear_refuses_what_is_no_store(tmp_path, store):
+    for foreign in ("results.csv", "a.nii", "paths/notes.json", "sub/x.npy", f"{'A' * 64}.npy"):
+        store.images([save(tmp_path / "a.nii.gz")])
+        path = store.folder / foreign
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        before = sorted(store.folder.glob("**/*"))
+        name = foreign.split("/")[0] if foreign.startswith("sub") else foreign
+        match = f"{store.folder}: found {name} in it; expected a store, which holds"
+        for function in (entries, clear):
+            with pytest.raises(InputError, match=match):
+                function(store.folder)
+        assert sorted(store.folder.glob("**/*")) == before
+        path.unlink()
+        if foreign.startswith("sub"):
+            path.parent.rmdir()
+    for function in (entries, clear):
+        with pytest.raises(InputError, match="no such folder; expected a store"):
+            function(tmp_path / "none")
+
+
+def test_a_store_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    path = save(tmp_path / "a.nii.gz")
+    for use in (
+        lambda store: store.images([path]),
+        lambda store: store.derived("k", (3,), "f4", lambda out: None),
+        lambda store: store.hash(path),
+    ):
+        with pytest.raises(InputError, match=r"cannot be made .*; expected one .*data.store"):
+            use(Store(tmp_path / "file"))
 
 
 def test_real_scans(shared, store):

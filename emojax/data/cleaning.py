@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from emojax.data.cohort import Cohort, Run, place
+from emojax.data.cohort import Cohort, Prior
+from emojax.data.run import Run
 from emojax.data.store import Store
 from emojax.errors import InputError
 
@@ -19,12 +20,12 @@ BLOCK = 1 << 14  # voxels at a time
 def regressors(
     num_volumes: int, degree: int, motion: Float[np.ndarray, "t k"] | None = None
 ) -> Float[np.ndarray, "t r"]:
-    """An orthonormal basis of what is removed: polynomials in time and motion, without the mean.
+    """Returns an orthonormal basis of what is removed: polynomials in time, motion; no mean.
 
     Args:
       num_volumes: t.
-      degree: of the polynomial; 0 is none.
-      motion: [t, k], or None.
+      degree: degree of the polynomial; 0 is none.
+      motion: [t, k] other regressors, or None.
 
     Returns:
       [t, r] float64; columns that the others explain are left out.
@@ -66,7 +67,7 @@ def clean(
 
     Args:
       x: [t, v], one run.
-      basis: [t, r] orthonormal, as of `regressors`; r may be 0.
+      basis: [t, r] orthonormal, from `regressors`; r may be 0.
       centre: to mean 0.
       zscore: to mean 0 and sd 1; a voxel that is constant, up to rounding, becomes 0.
 
@@ -95,15 +96,19 @@ def apply(
     zscore: bool = False,
     motion: bool = False,
 ) -> Cohort:
-    """The cohort with cleaned runs, computed once into the store, a block of voxels at a time.
+    """Cleans the runs of a cohort, once into the store, a block of voxels at a time.
 
     Args:
-      cohort: of runs in time.
-      store: where the cleaned runs go, float32.
+      cohort: runs in time.
+      store: the place of the cleaned runs, float32.
       detrend: degree of the polynomial, 0 for none.
       centre: whether voxels are centred within the run.
       zscore: whether they are z-scored within the run.
       motion: whether the realignment parameters are regressed out.
+
+    Returns:
+      The cohort of the cleaned runs, which declares the prior "cleaning": each run is cleaned with
+      all of its values, those of scored volumes too. Without any cleaning, the cohort itself.
 
     Raises:
       InputError: a run has no realignment parameters, is not in time, or is too short.
@@ -111,18 +116,18 @@ def apply(
     if not (detrend or centre or zscore or motion):
         return cohort
     runs = tuple(_cleaned(run, store, detrend, centre, zscore, motion) for run in cohort.runs)
-    return dataclasses.replace(cohort, runs=runs, prior=(*cohort.prior, "cleaning"))
+    return dataclasses.replace(cohort, runs=runs, prior=(*cohort.prior, Prior("cleaning")))
 
 
 def _cleaned(run: Run, store: Store, detrend, centre, zscore, motion) -> Run:
     if motion and run.motion is None:
-        raise InputError(place(run), "no realignment parameters", "six per volume for data.motion")
+        raise InputError(run.place, "no realignment parameters", "six per volume for data.motion")
     if detrend and run.tr is None:
-        raise InputError(place(run), "rows that are not points in time", "runs for data.detrend")
+        raise InputError(run.place, "rows that are not points in time", "runs for data.detrend")
     try:
         basis = regressors(len(run.frames), detrend, run.motion if motion else None)
     except ValueError as error:
-        raise InputError(place(run), str(error), "a longer run or less cleaning") from None
+        raise InputError(run.place, str(error), "a longer run or less cleaning") from None
     step = max(1, BLOCK // int(np.prod(run.frames.shape[1:-1])))
 
     def fill(out):
@@ -132,8 +137,7 @@ def _cleaned(run: Run, store: Store, detrend, centre, zscore, motion) -> Run:
             done = clean(flat, jnp.asarray(basis, jnp.float32), centre=centre, zscore=zscore)
             out[..., start : start + step] = np.asarray(done).reshape(block.shape)
 
-    content = " ".join(run.hashes.values()) or hashlib.sha256(run.frames.tobytes()).hexdigest()
     settings = hashlib.sha256(basis.tobytes()).hexdigest()  # degree and motion
-    key = f"cleaned 2 {centre} {zscore} {settings} {run.subject} {run.name} {content}"
-    frames = store.derived(key, run.frames.shape, np.float32, fill)
-    return dataclasses.replace(run, frames=frames, slope=1.0, intercept=0.0)
+    recipe = f"cleaned 2 {centre} {zscore} {settings}"
+    key = f"{recipe} {run.subject} {run.name} {run.content}"
+    return run.with_values(store.derived(key, run.frames.shape, np.float32, fill), recipe)

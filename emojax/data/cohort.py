@@ -9,38 +9,23 @@ x = cohort.features(mask)                                # [n, voxels], C order 
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Num
+from jaxtyping import Bool, Float, Int
 
+from emojax.data.run import Rows, Run
 from emojax.errors import InputError
 
-Rows = Sequence[int] | np.ndarray | slice
 
+class Prior(NamedTuple):
+    """A step that saw every value of a cohort, or every label too, before the cohort was read."""
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Run:
-    """One scanner run: all its volumes in order, labelled or not."""
+    step: str
+    labels: bool = False
 
-    subject: str
-    name: str  # unique within the subject, e.g. "ses-1_run-02"
-    frames: Num[
-        np.ndarray, "t ..."
-    ]  # [t, X, Y, Z] or [t, voxels]; often memory-mapped, stored units
-    tr: float | None = None  # s between volumes; None where rows are not points in time
-    affine: Float[np.ndarray, "4 4"] | None = None  # voxel -> mm
-    slope: float = 1.0  # value = slope * stored + intercept
-    intercept: float = 0.0
-    motion: Float[np.ndarray, "t _"] | None = None  # realignment parameters
-    hashes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # source file -> sha256
-
-    def read(self, frames: Rows, voxels=...) -> Float[np.ndarray, "k ..."]:
-        """Values of some volumes (and some voxels, an index), float32, in the units of the scan."""
-        values = np.asarray(self.frames[frames][:, *np.index_exp[voxels]], np.float32)
-        if self.slope != 1:
-            values = values * np.float32(self.slope)
-        return values if self.intercept == 0 else values + np.float32(self.intercept)
+    def __str__(self) -> str:
+        return self.step
 
 
 class Volumes:
@@ -80,7 +65,8 @@ class Cohort:
     """Labelled volumes of one or more subjects.
 
     `runs` holds all volumes; the row vectors name the labelled ones that decoding uses. `masks`
-    are the subjects' own brain masks, where the source has them.
+    are the subjects' own brain masks, where the source has them; `prior` declares the steps whose
+    results are in the values already.
     """
 
     runs: tuple[Run, ...]
@@ -89,7 +75,7 @@ class Cohort:
     run_index: Int[np.ndarray, " n"]  # int32, index into `runs`: unique over subjects
     frame: Int[np.ndarray, " n"]  # int32, place of the volume in its run, from 0
     masks: Mapping[str, Bool[np.ndarray, "X Y Z"]] = dataclasses.field(default_factory=dict)
-    prior: tuple[str, ...] = ()  # steps that saw all of these values before they were read
+    prior: tuple[Prior, ...] = ()
 
     @property
     def volumes(self) -> Volumes:
@@ -154,6 +140,46 @@ class Cohort:
         vectors = {name: getattr(self, name)[rows] for name in ("labels", "run_index", "frame")}
         return dataclasses.replace(self, **vectors)
 
+    def with_labels(self, labels: Int[np.ndarray, " n"]) -> "Cohort":
+        """Returns the same volumes with other labels.
+
+        Raises:
+          ValueError: the labels are not n class numbers.
+        """
+        labels = np.asarray(labels)
+        if (
+            labels.shape != self.labels.shape
+            or labels.dtype.kind not in "iu"
+            or not ((labels >= 0) & (labels < len(self.classes))).all()
+        ):
+            raise ValueError(
+                f"want {self.labels.size} integers below {len(self.classes)}; got "
+                f"{labels.dtype} {labels.shape} from {labels.min(initial=0)} to "
+                f"{labels.max(initial=0)}"
+            )
+        return dataclasses.replace(self, labels=labels.astype(np.int32))
+
+    def with_masks(self, masks: Mapping[str, Bool[np.ndarray, "X Y Z"]]) -> "Cohort":
+        """Returns the same volumes with other brain masks: subject -> [X, Y, Z]; {} for none."""
+        return dataclasses.replace(self, masks=dict(masks))
+
+    def replace_row(self, row: int, values: Float[np.ndarray, "..."]) -> "Cohort":
+        """Returns the same cohort, in memory, with other values of one labelled volume.
+
+        Every other volume reads as before, bit by bit; only the frames of this run are copied.
+
+        Args:
+          row: the volume, of n.
+          values: [X, Y, Z] or [voxels], in the units of the scan; kept as float32.
+
+        Raises:
+          ValueError: the values have another shape than the volume.
+        """
+        index = int(self.run_index[row])
+        changed = self.runs[index].replace(int(self.frame[row]), values)
+        runs = (*self.runs[:index], changed, *self.runs[index + 1 :])
+        return dataclasses.replace(self, runs=runs)
+
     def chunks(self, size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yields (rows [k], values float32 [k, ...]) run by run, k <= size, every row once."""
         order = np.lexsort((self.frame, self.run_index))
@@ -196,7 +222,7 @@ class Cohort:
 def build(
     runs: Sequence[Run],
     classes: Sequence[str],
-    labels: Sequence[Int[np.ndarray, " t"]],
+    labels: Sequence[Int[np.ndarray, " _"]],
     masks: Mapping[str, Bool[np.ndarray, "X Y Z"]] | None = None,
 ) -> Cohort:
     """A cohort from whole runs and one label per volume.
@@ -221,7 +247,7 @@ def build(
     for run, label in zip(runs, labels, strict=True):
         if label.shape != (len(run.frames),):
             raise InputError(
-                place(run),
+                run.place,
                 f"{len(run.frames)} volumes and {label.size} labels",
                 "one label per volume",
             )
@@ -237,22 +263,17 @@ def build(
     return Cohort(runs, tuple(classes), *vectors, masks=dict(masks or {}))
 
 
-def place(run: Run) -> str:
-    """Where a run came from, for messages: its first file, else subject and run."""
-    return next(iter(run.hashes), f"subject {run.subject} run {run.name}")
-
-
 def _check_same(a: Run, b: Run) -> None:
     """Runs of one subject must be distinct and on one grid."""
     if a.name == b.name:
         raise InputError(
-            place(b),
-            f"subject {b.subject!r} run {b.name!r} a second time (first: {place(a)})",
+            b.place,
+            f"subject {b.subject!r} run {b.name!r} a second time (first: {a.place})",
             "each run once",
         )
     if a.frames.shape[1:] != b.frames.shape[1:]:
-        expected = f"{a.frames.shape[1:]} as in {place(a)}"
-        raise InputError(place(b), f"volumes of shape {b.frames.shape[1:]}", expected)
+        expected = f"{a.frames.shape[1:]} as in {a.place}"
+        raise InputError(b.place, f"volumes of shape {b.frames.shape[1:]}", expected)
     if (a.affine is None) != (b.affine is None) or (
         a.affine is not None and not np.allclose(a.affine, b.affine, atol=1e-3)
     ):
@@ -261,6 +282,6 @@ def _check_same(a: Run, b: Run) -> None:
             if a.affine is None or b.affine is None
             else f" (off by {np.abs(a.affine - b.affine).max():.3g})"
         )
-        raise InputError(place(b), f"another affine than {place(a)}{off}", "one affine per subject")
+        raise InputError(b.place, f"another affine than {a.place}{off}", "one affine per subject")
     if a.tr != b.tr:
-        raise InputError(place(b), f"TR {b.tr} s", f"{a.tr} s as in {place(a)}")
+        raise InputError(b.place, f"TR {b.tr} s", f"{a.tr} s as in {a.place}")

@@ -16,7 +16,7 @@ EVERY_VALUE = ""  # the label map of a user who names none
 
 
 class Events(NamedTuple):
-    """What happened in one run, in order of onset."""
+    """The events of one run, in order of onset."""
 
     path: pathlib.Path  # the table, for messages
     onset: Float[np.ndarray, " e"]  # s from the start of the first volume
@@ -25,7 +25,7 @@ class Events(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """How events become labels; keys of `config.data`."""
+    """The rules that turn events into labels; keys of `config.data`."""
 
     hrf_delay_s: float = 5.0
     min_overlap: float = 0.5
@@ -34,7 +34,7 @@ class Timing(NamedTuple):
 
 
 class Labelling(NamedTuple):
-    """Which values of the label column mean which class."""
+    """The values of the label column that mean each class."""
 
     classes: tuple[str, ...]
     number: Mapping[str, int]  # value -> index into `classes`
@@ -166,7 +166,7 @@ def labelling(tables: Sequence[Events], label_map: str, column: str) -> Labellin
 
     Args:
       tables: the events of every run.
-      label_map: as of `parse_label_map`; "" makes every value a class of its own, sorted.
+      label_map: a map that `parse_label_map` reads; "" makes every value a class, sorted.
       column: name of the column, for messages.
 
     Raises:

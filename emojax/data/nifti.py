@@ -1,8 +1,10 @@
-"""What emojax needs from an image file: header facts, and its values mapped from disk."""
+"""Image files: facts of the header, hashes, and values mapped from disk."""
 
+import hashlib
 import io
 import math
 import pathlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import nibabel as nib
@@ -11,6 +13,7 @@ import numpy as np
 from emojax.errors import InputError
 
 HEADER = 348  # bytes of the smallest header
+CHUNK = 1 << 18  # bytes read at a time; zeros can inflate to a thousand times that
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}  # NIfTI's units of time
 
 
@@ -100,6 +103,22 @@ def parts(path: pathlib.Path) -> list[pathlib.Path]:
         if not file.exists():
             raise InputError(file, "no such file", f"the other half of {path}")
     return pair
+
+
+def digest(path: pathlib.Path, tick: Callable[[int], None]) -> str:
+    """Returns sha256 of an uncompressed image, or of both files of a pair.
+
+    Args:
+      path: the image.
+      tick: called with the number of bytes after each chunk.
+    """
+    sha = hashlib.sha256()
+    for file in parts(path):
+        with open(file, "rb") as source:
+            while data := source.read(CHUNK):
+                sha.update(data)
+                tick(len(data))
+    return sha.hexdigest()
 
 
 def non_finite(mapped: pathlib.Path, path: pathlib.Path) -> dict[str, int | None]:

@@ -1,4 +1,4 @@
-"""What the sources of labelled rows share: tables of numbers, filters, classes of named rows."""
+"""Helpers of the sources of labelled rows: tables of numbers, filters, classes of named rows."""
 
 import pathlib
 import warnings
@@ -24,8 +24,8 @@ def numbers(
       skip: lines at the start that are not read.
 
     Raises:
-      InputError: it is no text, empty, has lines of different lengths, or a cell that is no finite
-        number, which is named by line and column.
+      InputError: the table is no text, is empty, has lines of different lengths, or has a cell that
+        is no finite number, which is named by line and column.
     """
     try:
         with warnings.catch_warnings():
@@ -53,7 +53,7 @@ def choose(
     subjects: Sequence[str] = (),
     runs: Sequence[str] = (),
 ) -> list[int]:
-    """Which of the (subject, run) pairs the filters allow, as indices; empty filters allow all.
+    """Returns the indices of the (subject, run) pairs that the filters allow; empty ones allow all.
 
     Raises:
       InputError: a filter names what does not exist, or nothing is left.
@@ -80,13 +80,13 @@ def classify(
     *,
     column: str = "label",
     classes: Sequence[str] = (),
-) -> tuple[tuple[str, ...], list[Int[np.ndarray, " t"]]]:
-    """Class numbers of rows that carry the name of what they show.
+) -> tuple[tuple[str, ...], list[Int[np.ndarray, " _"]]]:
+    """Returns the class numbers of rows that carry the name of what they show.
 
     Args:
       path: where the names come from, for messages.
       named: for each run, the name of each row; "" and "n/a" have no class.
-      label_map: as of `events.parse_label_map`, over these names.
+      label_map: a map of these names that `events.parse_label_map` reads.
       column: where the names stand, for messages.
       classes: all names in the order of their numbers, if the map is ""; else they are sorted.
 
@@ -115,7 +115,7 @@ def classify(
 
 
 def _fault(path: pathlib.Path, delimiter: str | None, skip: int) -> str:
-    """The first cell that is no finite number, or line of another length; "" if none is found."""
+    """Describes the first cell that is no finite number, or line of another length; "" if none."""
     width = 0
     try:
         with open(path, encoding="utf-8-sig") as file:

@@ -1,21 +1,9 @@
 """Decoders: from the scanner's volume to probabilities, checked, in a bundle that stands alone."""
 
-from emojax.decoder.build import (
-    FACTOR,
-    FILES,
-    FORMAT,
-    Decoder,
-    Facts,
-    calibrate,
-    decode,
-    decode_file,
-    from_cnn1d,
-    from_resnet3d,
-    load,
-    read_image,
-    save,
-    verify,
-)
+from emojax.decoder.build import Decoder, Facts, from_cnn1d, from_resnet3d
+from emojax.decoder.bundle import FILES, FORMAT, load, save
+from emojax.decoder.calibration import calibrate
+from emojax.decoder.decode import FACTOR, decode, decode_file, read_image, verify
 
 __all__ = [
     "FACTOR",

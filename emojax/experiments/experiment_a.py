@@ -1,222 +1,292 @@
-"""Experiment A: leave one subject out, 3 classes (arXiv 2210.17015, section 2), honestly.
+"""Experiment A: leave one subject out, with voxels, alignment and a CNN (arXiv 2210.17015, 2).
 
-`run` reads top to bottom as the paper's method does. `masked.py` reads the cohort, `across_subjects.py`
-makes a fold's features, `folds.py` trains, `results.py` scores, `page.py` writes.
+Mask, ANOVA voxels, Procrustes hyperalignment, z-score, 1D CNN. The arms close the leaks of the
+published procedure one by one.
 """
 
-import math
-import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import rich.console
 
-from emojax import sources
-from emojax.data.cohort import Cohort
+from emojax import alignment, models, resampling, splits
+from emojax.alignment import REGIMES
 from emojax.errors import InputError
-from emojax.experiments import folds
-from emojax.experiments.folds import Variant
+from emojax.experiments import export, programs
+from emojax.experiments.base import Experiment
 from emojax.features import across_subjects, masked
-from emojax.features.masked import Study
-from emojax.report import counts, page, results
+from emojax.features.across_subjects import MATCHES, STRICT, Leaks, Settings
+from emojax.features.masked import MaskedCohort
+from emojax.files import split_list
+from emojax.provenance import PROTOCOLS, Ledger
+from emojax.records import Arm, FoldData
 from emojax.scoring import baselines
-from emojax.training import checkpoint, crossval
+from emojax.scoring.baselines import NUISANCE, Job
+from emojax.splits import Fold
 
-NUISANCE = "nuisance only (logistic)"  # time in run, global signal, motion
-
-
-def run(config, workdir: str, *, command: str = "", only_data: bool = False) -> None:
-    """Runs the experiment of a config and writes its report into the workdir.
-
-    Args:
-      config: as of configs/expA.py.
-      workdir: made, or gone on with.
-      command: what was typed, for the report.
-      only_data: reads and counts the data, writes counts.csv, and stops.
-
-    Raises:
-      InputError: data or settings cannot be used.
-      LeakageError: a step of a strict protocol saw what it is scored on.
-    """
-    console = rich.console.Console(soft_wrap=True, highlight=False)
-    check(config)
-    seconds: dict[str, float] = {}
-    folder = checkpoint.claim(workdir, config.to_dict())
-    if not config.data.store:
-        config.data.store = str(folder.parent / "store")
-    with console.timed(seconds, "reading"):
-        cohort = sources.load(config)
-    counts.show(console, cohort)
-    counts.write(folder, cohort)
-    if only_data:
-        return
-    wanted = folds.variants(config, len(cohort.classes), cohort.prior)
-    with console.timed(seconds, "masks"):
-        data = masked.load(config, cohort)
-        key = jax.random.key(config.seed)
-        if config.null:
-            data = data._replace(subjects=masked.noise_like(key, data.subjects))
-    with console.timed(seconds, "features"):
-        made, leaks = {}, {}
-        for v in wanted:
-            made[v.name], leaks[v.name] = make_features(data, cohort, v)
-        if config.null_floor:
-            headline = wanted[0]
-            floor = headline._replace(name=results.FLOOR)
-            noisy = data._replace(subjects=masked.noise_like(key, data.subjects))
-            made[floor.name], leaks[floor.name] = make_features(noisy, cohort, floor)
-            del noisy  # as large as the cohort
-            wanted.append(floor)
-    program = folds.make_program(config, len(cohort.classes))
-    tasks = {v.name: folds.make_tasks(config, made[v.name], v) for v in wanted}
-    with console.timed(seconds, "plan"):
-        plan(console, config, program, tasks)
-    progress = checkpoint.Progress(folder)
-    total = config.train.epochs * sum(map(len, tasks.values()))
-    with (
-        console.timed(seconds, "training"),
-        console.bar(console, config, "fold epochs", total) as tick,
-    ):
-        trained = {
-            name: folds.train(
-                config,
-                program,
-                name,
-                tasks[name],
-                made[name],
-                progress,
-                tick,
-                keep=config.train.keep_models and name == wanted[0].name,
-            )
-            for name in tasks
-        }
-    with console.timed(seconds, "baselines"):
-        others = run_baselines(config, console, data, made[wanted[0].name], tasks[wanted[0].name])
-    found = results.Trained(wanted, made, trained, others, leaks)
-    result = results.collect(config, cohort, data, found)
-    result.metrics.update(command=command, seconds=seconds)
-    page.write(folder, result)
-    page.print_table(result, console)
-    console.print(f"report: {folder / 'report.html'}")
+CHOICES = ("nested", "last", "paper")  # of the epoch, and all that goes with it
+FLOOR = "noise floor"
 
 
-def check(config) -> None:
-    """What can be known before any data is read.
+class Setup(NamedTuple):
+    """What an arm of Experiment A fits to whom."""
+
+    settings: Settings
+    leaks: Leaks = STRICT
+    on_test: bool = False  # epoch and rate follow the test unit, as published
+
+
+def check(config: Any) -> None:
+    """Refuses settings that are out of range.
 
     Raises:
-      InputError: a setting is out of range.
+      InputError: names the key.
     """
-    for name in folds.names(config.baselines):
-        if name not in baselines.BASELINES:
-            raise InputError("baselines", repr(name), f"of {', '.join(baselines.BASELINES)}")
-    for key, value in (
-        ("balance", config.balance),
-        ("train.epochs", config.train.epochs),
-        ("train.batch_size", config.train.batch_size),
-        ("train.checkpoint_epochs", config.train.checkpoint_epochs),
+    for key, values, known in (
+        ("protocols", split_list(config.protocols), CHOICES),
+        ("align.regimes", split_list(config.align.regimes), REGIMES),
+        ("align.match", (config.align.match,), MATCHES),
+        ("units", (config.units,), ("subject", "run")),
     ):
-        if value < 1:
-            raise InputError(key, value, "1 or more")
-    least = folds.least_voxels()
+        for value in values or ("",):
+            if value not in known:
+                raise InputError(key, repr(value), f"one or more of {', '.join(known)}")
+    if config.balance < 1:
+        raise InputError("balance", config.balance, "1 or more")
+    for name in split_list(config.baselines):
+        baselines.find(name)
+    programs.check_train(config)
+    network = models.find(config.model.name)
+    if network.input != "vector":
+        expected = "a network of vectors for Experiment A"
+        raise InputError("model.name", repr(config.model.name), expected)
+    least = network.least(config.model)
     if config.voxels.keep < least:
-        raise InputError("voxels.keep", config.voxels.keep, f"{least} or more for the convolutions")
-    folds.strategy_of(config)
-    folds.variants(config, 2)
-    try:
-        folds.make_program(config, 2)
-    except ValueError as error:
-        raise InputError("model or train", error, "settings in range") from None
+        expected = f"{least} or more for the network"
+        raise InputError("voxels.keep", config.voxels.keep, expected)
 
 
-def make_features(data: Study, cohort: Cohort, variant: Variant):
-    """Features of every fold, refused where a strict variant's steps saw what will be scored.
+def arms(config: Any, cohort: Any) -> list[Arm]:
+    """Returns the arms that a config asks for; the headline first."""
+    choices, regimes = split_list(config.protocols), split_list(config.align.regimes)
+    align = config.align
+    options = {
+        name: align[name]
+        for name in ("level2_iters", "zscore_common", "alpha", "scaling", "reflection", "weight")
+    }
+    settings = Settings(
+        config.voxels.keep,
+        len(cohort.classes),
+        regimes[0],
+        align.match,
+        config.voxels.own,
+        config.voxels.centre,
+        (*options.items(), ("method", align.method)),
+    )
+    names = split_list(config.baselines)
+    out: list[Arm] = []
+    if "nested" in choices or "last" in choices:
+        setup = Setup(settings)
+        headline = Arm(
+            "nested" if "nested" in choices else "last",
+            protocol_of(config, cohort, settings),
+            setup,
+            regime=regimes[0],
+            pick="best" if "nested" in choices else "last",
+            baselines=(*names, NUISANCE) if names else (),
+        )
+        out.append(headline)
+        if {"nested", "last"} <= set(choices):
+            out.append(replace(headline, name="last", shares="nested", pick="last", baselines=()))
+    if "paper" in choices:
+        out += _published(config, settings, names if not out else ())
+    if "nested" in choices:
+        for regime in regimes[1:]:
+            other = settings._replace(regime=regime)
+            protocol = protocol_of(config, cohort, other)
+            out.append(Arm(f"nested, {regime}", protocol, Setup(other), regime=regime))
+    if config.null_floor and not config.null:
+        out.append(replace(out[0], name=FLOOR, on_noise=True, baselines=()))
+    return out
 
-    Returns:
-      The features, and of each fold: step -> scored volumes that it saw, declared or leaky.
 
-    Raises:
-      InputError, LeakageError: see `features`.
-    """
-    unit = np.empty(len(cohort.labels), object)
-    for name, subject in data.subjects.items():
-        unit[subject.rows] = name
-    widths = {subject.x.shape[1] for subject in data.subjects.values()}
-    if len(widths) > 1 and not variant.settings.own_voxels:
-        found = f"subjects with {min(widths)} to {max(widths)} voxels"
-        raise InputError("cohort", found, "the same voxels in all, or voxels.own=True")
-    protocol = "paper" if variant.on_test or any(variant.leaks) else "nested"
-    made, leaks = [], []
-    for fold in folds.leave_one_out(data.subjects, variant):
-        allowed = None
-        if not variant.settings.own_voxels:
-            allowed = np.all([data.inside[name] for name in fold.train], axis=0)
-        made.append(
-            across_subjects.fold_features(
-                data.subjects, fold, variant.settings, variant.leaks, allowed
+def _published(config: Any, settings: Settings, names: Sequence[str]) -> list[Arm]:
+    """Returns the published procedure, and one arm for each of its leaks that is closed."""
+    leaky = settings._replace(regime="transductive")
+    voxels = not config.voxels.own
+    everybody = Leaks(voxels=voxels, alignment=True)
+    steps = ("voxels", "alignment") if voxels else ("alignment",)
+    paper = Arm(
+        "paper",
+        "leaky",
+        Setup(leaky, everybody, on_test=True),
+        regime="transductive",
+        leaks=(*steps, "epoch choice"),
+        oversampled=True,
+        baselines=(*names, NUISANCE) if names else (),
+    )
+    once = "paper, test volumes once"
+    out = [paper, replace(paper, name=once, shares="paper", oversampled=False, baselines=())]
+    if config.leaks:
+        out.append(
+            Arm(
+                "leaky voxels and alignment",
+                "leaky",
+                Setup(leaky, everybody),
+                regime="transductive",
+                leaks=steps,
             )
         )
-        leaks.append(
-            across_subjects.score_check(made[-1], unit.astype(str), variant.settings, protocol)
-        )
-    return made, leaks
-
-
-def plan(console, config, program: crossval.Program, tasks) -> None:
-    """Prints memory, steps and, from a few steps on this device, the time that training takes."""
-    some = next(iter(tasks.values()))[0]
-    compiled = crossval.compile_program(program, "loop")
-    trial = compiled.init(jax.random.key(0), some)
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(trial.state.params))
-    rows = compiled.order(trial, some)
-    taken = []
-    for i in range(4):
-        start = time.perf_counter()
-        trial, metrics = compiled.step(trial, some, rows[i % len(rows)])
-        jax.block_until_ready(metrics)
-        taken.append(time.perf_counter() - start)
-    step = min(taken[1:])
-    steps = sum(
-        config.train.epochs * math.ceil(len(task.y) / config.train.batch_size)
-        for variant in tasks.values()
-        for task in variant
-    )
-    folds_at_once = 1 if folds.strategy_of(config) == "loop" else len(next(iter(tasks.values())))
-    trainings = sum(map(len, tasks.values()))
-    console.print(
-        f"plan: {trainings} trainings ({len(tasks)} variants: {', '.join(tasks)}) of "
-        f"{config.train.epochs} epochs, {steps:,} steps of {step * 1e3:.0f} ms one by one on "
-        f"{jax.devices()[0].device_kind}: about {console.duration(steps * step)}; "
-        f"{size / 4e6:.1f} M parameters, {5 * size * folds_at_once / 1e9:.2f} GB of state"
-    )
-    if steps * step > 3600 and jax.default_backend() == "cpu":
-        console.print("      that is long for this machine: configs/expA.py:demo takes minutes")
-
-
-def run_baselines(config, console, data: Study, made, tasks) -> list[dict[str, baselines.Fitted]]:
-    """Classical classifiers on the headline's rows and features, and one on nuisance alone.
-
-    Returns:
-      Per fold: name -> what it says of the test rows.
-    """
-    names = folds.names(config.baselines)
-    if not names:
-        return [{} for _ in made]
-    jobs, places = [], []
-    classes = int(max(subject.y.max() for subject in data.subjects.values())) + 1
-    for i, fold in enumerate(across_subjects.leave_one_out(tuple(data.subjects))):
-        x, y = np.asarray(tasks[i].x), np.asarray(tasks[i].y)
-        for name in names:
-            jobs.append(baselines.Job(name, x, y, made[i].test_x, classes, config.seed))
-            places.append((i, name))
-        train = np.concatenate([data.nuisance[name] for name in fold.train])
-        mean, sd = train.mean(0), np.where(train.std(0) > 0, train.std(0), 1)
-        y = np.concatenate([data.subjects[name].y for name in fold.train])
-        test = (data.nuisance[fold.test] - mean) / sd
-        jobs.append(baselines.Job("logistic", (train - mean) / sd, y, test, classes, config.seed))
-        places.append((i, NUISANCE))
-    with console.bar(console, config, "baselines", len(jobs)) as tick:
-        done = baselines.run(jobs, tick)
-    out: list[dict[str, baselines.Fitted]] = [{} for _ in made]
-    for (i, name), fitted in zip(places, done, strict=True):
-        out[i][name] = fitted
+        if voxels:
+            setup = Setup(settings, Leaks(voxels=True))
+            out.append(
+                Arm("leaky voxels", "leaky", setup, regime=settings.regime, leaks=("voxels",))
+            )
     return out
+
+
+def protocol_of(config: Any, cohort: Any, settings: Settings) -> str:
+    """Returns the class of protocol that an alignment regime claims in this study."""
+    claims = [REGIMES[settings.regime].protocol]
+    own_rows = settings.own_voxels or (
+        settings.centre and not REGIMES[settings.regime].needs_template
+    )
+    if own_rows or config.units == "run":
+        claims.append("calibrated")
+    if cohort.prior:
+        claims.append("transductive")  # whole runs were cleaned before
+    return max(claims, key=PROTOCOLS.index)
+
+
+def view(config: Any, cohort: Any, like: MaskedCohort | None = None) -> MaskedCohort:
+    """Reads the masked values of a cohort."""
+    return masked.read(cohort, config.mask.to_dict(), config.units, like)
+
+
+def folds(config: Any, data: MaskedCohort, arm: Arm) -> list[Fold]:
+    """Leaves one subject (or run) out at a time.
+
+    Raises:
+      InputError: too few units, or units that cannot be compared.
+    """
+    _check_units(data, arm.settings.settings)
+    return splits.leave_one_out(data.units, monitor_test=arm.settings.on_test)
+
+
+def _check_units(data: MaskedCohort, settings: Settings) -> None:
+    """Refuses units without every class, of other width, or with runs that do not match."""
+    widths = {name: inside.size for name, inside in data.inside.items()}
+    if len(set(widths.values())) > 1 and not settings.own_voxels:
+        found = f"subjects with {min(widths.values())} to {max(widths.values())} voxels"
+        raise InputError("cohort", found, "the same voxels in all, or voxels.own=True")
+    first = data.names[0]
+    reference = data.run[data.rows(first)]
+    for name in data.names:
+        rows = data.rows(name)
+        run = data.run[rows]
+        if missing := set(range(settings.num_classes)) - set(data.labels[rows].tolist()):
+            lost = data.cohort.classes[min(missing)]
+            raise InputError(f"subject {name}", f"no volume of class {lost}", "every class")
+        if settings.regime == "independent_runs" and np.unique(run).size < 2:
+            raise InputError(f"subject {name}", "one run", "two or more for independent_runs")
+        aligned = alignment.REGIMES[settings.regime].needs_template
+        if aligned and settings.match == "time" and not np.array_equal(run, reference):
+            found, expected = (np.bincount(r).tolist() for r in (run, reference))
+            raise InputError(
+                f"subject {name}",
+                f"runs of {found} labelled volumes",
+                f"{expected} as subject {first}, so that rows match in time (or align.match=class)",
+            )
+
+
+def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> FoldData:
+    """Makes the features of a fold, and draws its balanced rows."""
+    settings, leaks, _ = arm.settings
+    made = across_subjects.fold_features(ledger, fold, settings, leaks)
+    n = ledger.cohort_size
+    labels = np.full(n, -1, np.int32)
+    labels[fold.train] = ledger.labels("network", fold.train)
+    labels[fold.monitor] = ledger.labels("epoch choice", fold.monitor)
+    key = jax.random.fold_in(jax.random.key(config.seed), number)
+    scaled = ledger.derive(made.x)
+    units = ledger.design("units")
+    parts = [fold.train[units[fold.train] == name] for name in dict.fromkeys(units[fold.train])]
+    drawn = [
+        _balanced(jax.random.fold_in(jax.random.fold_in(key, 1), i), rows, labels, config, settings)
+        for i, rows in enumerate([*parts, fold.monitor])
+    ]
+    notes: dict[str, Any] = {"isc": made.isc, "made": made, "settings": settings}
+    if made.voxels is not None and (union := ledger.design("union")) is not None:
+        notes["voxels"] = np.flatnonzero(union)[made.voxels]
+    if arm.oversampled:
+        notes["oversample"] = lambda labels: np.asarray(
+            resampling.balance(
+                jax.random.fold_in(key, 2),
+                labels,
+                config.balance,
+                num_classes=settings.num_classes,
+            )
+        )
+    if NUISANCE in arm.baselines:
+        notes["nuisance"] = across_subjects.nuisance_features(ledger, fold, made.mask)
+    return FoldData(
+        fold,
+        ledger,
+        scaled.reader({"network": fold.train, "epoch choice": fold.monitor}),
+        scaled.scored_reader(fold.test),
+        labels,
+        (np.concatenate(drawn[:-1]),),
+        drawn[-1],
+        (jax.random.fold_in(key, 0),),
+        notes,
+    )
+
+
+def units(config: Any, data: MaskedCohort, arm: Arm) -> np.ndarray:
+    """Returns subjects, or runs where labels of the test subject's other runs may be seen."""
+    settings = arm.settings.settings
+    by_class = settings.match == "class" and settings.regime == "independent_runs"
+    by_run = settings.own_voxels or by_class or config.units == "run"
+    return data.run_index if by_run else data.subject
+
+
+def _balanced(key, rows, labels, config, settings: Settings) -> np.ndarray:
+    """Draws rows of one unit, the same number of every class."""
+    picked = resampling.balance(key, labels[rows], config.balance, num_classes=settings.num_classes)
+    return rows[np.asarray(picked)]
+
+
+def jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterator[Job]:
+    """Yields classical classifiers on the network's rows and features, and one on nuisance."""
+    rows = data.train[0]
+    x, y = data.read(rows), data.labels[rows]
+    test_x = data.read_test(data.fold.test)
+    classes = int(data.labels.max()) + 1
+    for name in names:
+        if name != NUISANCE:
+            yield baselines.make_job(name, config.seed, x, y, test_x, classes)
+    if NUISANCE in names:
+        train, test = data.notes["nuisance"]
+        y = data.labels[data.fold.train]
+        yield baselines.make_job(NUISANCE, config.seed, train, y, test, classes)
+
+
+def label(config: Any) -> str:
+    """Returns the network's name in tables."""
+    return models.find(config.model.name).label(config.model)
+
+
+EXPERIMENT = Experiment(
+    arms,
+    folds,
+    features,
+    check,
+    units,
+    view,
+    programs.make_program,
+    jobs,
+    label,
+    export.pack_a,
+)

@@ -1,30 +1,37 @@
-"""From a finished run to a decoder on disk, and from a decoder to predictions: the edge."""
+"""Export: from what a finished run has kept to a decoder on disk. No data is read."""
 
+import json
+import os
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax import decoder, provenance, sources, splits
-from emojax.decoder.build import Decoder, Facts
+from emojax import decoder, models, procrustes, provenance
+from emojax.decoder import Decoder, Facts
 from emojax.errors import InputError
-from emojax.experiments import experiment_b, folds
-from emojax.features import across_subjects, common_space, masked, scaling
+from emojax.features import common_space
+from emojax.features.masked import MaskedCohort
 from emojax.procrustes import Procrustes
-from emojax.report import page
-from emojax.sources import names
+from emojax.records import FoldData
 from emojax.training import checkpoint
 
+CHUNK = 64  # volumes at a time
 
-def export(config, workdir: str, subject: str = "", run: str = "") -> pathlib.Path:
+
+def export(
+    config: Any, workdir: str | os.PathLike, subject: str = "", run: str = ""
+) -> pathlib.Path:
     """Writes the decoder of a finished run into its workdir, as `decoder`.
 
     Args:
       config: that of the run.
       workdir: of the run.
-      subject: A: whose fold, and whose alignment; "" is the first. The network has not seen it.
-      run: A: the run to be decoded, aligned by the subject's other runs; "" is the last.
+      subject: A: the test subject whose fold and alignment are taken; "" is the first. The network
+        has not seen it.
+      run: A: name of the run to be decoded, aligned by the subject's other runs; "" is the last.
 
     Returns:
       The bundle's folder.
@@ -32,155 +39,195 @@ def export(config, workdir: str, subject: str = "", run: str = "") -> pathlib.Pa
     Raises:
       InputError: the run is not finished, or cannot be repeated volume by volume.
     """
-    if not (pathlib.Path(workdir) / "metrics.json").exists():
+    folder = pathlib.Path(workdir)
+    if not (folder / "metrics.json").exists():
         expected = "one (the same command without --mode=export)"
         raise InputError(workdir, "no finished run", expected)
-    folder = checkpoint.claim(workdir, config.to_dict())
-    if not config.data.store:
-        config.data.store = str(folder.parent / "store")
-    cohort = sources.load(config)
-    if cohort.prior:
-        found = f"volumes after {', '.join(cohort.prior)} of whole runs"
-        raise InputError("data", found, "volumes as scanned: single ones cannot be cleaned")
-    progress = checkpoint.Progress(folder)
-    made = (_export_a if config.experiment == "A" else _export_b)(
-        config, cohort, progress, subject, run
-    )
-    decoder.save(made, folder / "decoder")
+    work = checkpoint.open_workdir(workdir, config.to_dict())
+    models.find(config.model.name).check_foldable(config.model)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    headline = metrics["arms"][0]
+    tests = [fold["test"] for fold in headline["folds"]]
+    if headline["split"] and (subject or run):
+        raise InputError("subject or run", subject or run, "neither: nobody is aligned")
+    if subject and subject not in tests:
+        raise InputError("subject", repr(subject), f"one of {', '.join(tests)}")
+    number = tests.index(subject) if subject else 0
+    kept = work.load_model(f"{headline['name']} {number}")
+    if kept is None:
+        found, expected = "no network", "a run with train.keep_models=True"
+        raise InputError(f"models/{headline['name']}", found, expected)
+    fitted = kept["fitted"]
+    if "refused" in fitted:
+        raise InputError("decoder", str(fitted["refused"]), str(fitted["expected"]))
+    kept.setdefault("batch_stats", {})
+    make = _volume_decoder if headline["split"] else _vector_decoder
+    decoder.save(make(metrics, kept, fitted, run), folder / "decoder")
     return folder / "decoder"
 
 
-def _network(progress: checkpoint.Progress, name: str):
-    kept = progress.model(name)
-    if kept is None:
-        raise InputError(f"models/{name}", "no network", "a run with train.keep_models=True")
-    return kept
+def pack_a(config: Any, view: MaskedCohort, data: FoldData) -> dict[str, Any]:
+    """Returns what a decoder of Experiment A needs beside the network, as plain arrays.
 
-
-def _preprocessing(config) -> tuple[str, ...]:
-    data = config.data
-    return (f"labels {data.hrf_delay_s:g} s behind events", f"first {data.drop_first} volumes left")
-
-
-def _export_a(config, cohort, progress, subject: str, run: str) -> Decoder:
-    data = masked.load(config, cohort)
-    variant = folds.variants(config, len(cohort.classes), cohort.prior)[0]
-    settings, everyone = variant.settings, list(data.subjects)
+    A decoder repeats what was fitted volume by volume. Where that is impossible, the tree says what
+    is in the way ("refused", "expected"), and the export refuses.
+    """
+    made, settings = data.notes["made"], data.notes["settings"]
     own = settings.regime == "independent_runs" and settings.match == "time"
+    if view.prior:
+        return _refuse(
+            f"volumes after {', '.join(map(str, view.prior))} of whole runs",
+            "volumes as scanned: single ones cannot be cleaned",
+        )
     if config.units != "subject" or settings.own_voxels or not (own or settings.regime == "none"):
-        found = f"units {config.units}, regime {settings.regime}, own voxels {settings.own_voxels}"
-        expected = "subjects with common voxels, regime none, or independent_runs matched by time"
-        raise InputError("decoder", found, expected)
-    subject = subject or everyone[0]
-    if subject not in data.subjects:
-        raise InputError("subject", repr(subject), f"one of {', '.join(everyone)}")
-    number = everyone.index(subject)
-    fold = folds.leave_one_out(data.subjects, variant)[number]
-    allowed = np.all([data.inside[name] for name in fold.train], axis=0)
-    made = across_subjects.fold_features(data.subjects, fold, settings, variant.leaks, allowed)
-    person = data.subjects[subject]
-    runs = np.unique(cohort.run[person.rows]).tolist()
+        return _refuse(
+            f"units {config.units}, regime {settings.regime}, own voxels {settings.own_voxels}",
+            "subjects with common voxels, regime none, or independent_runs matched by time",
+        )
+    if view.union is None:
+        return _refuse("vectors", "volumes [X, Y, Z]")
+    rows, cohort = data.fold.test, view.cohort
+    means, sds = [], []
+    for name in dict.fromkeys(view.units[data.fold.train]):
+        x = view.volumes[view.rows(name)]
+        means.append(x.mean(1, dtype=np.float64))
+        sds.append(x.std(1))
+    subject = str(view.units[rows[0]])
+    out = _facts(config, cohort, subject, np.concatenate(means).mean(), np.concatenate(sds).mean())
+    out |= {
+        "mask": view.union,
+        "voxels": made.voxels,
+        "mean": made.scaler[0],
+        "sd": made.scaler[1],
+        "runs": np.unique(cohort.run[rows]),
+        "maps": {},
+        "seen": {},
+    }
+    team = common_space.team_of(data.ledger, data.fold)
+    for run in range(len(out["runs"])):
+        here = rows[view.run[rows] == run]
+        scope = tuple(here.tolist())
+        fits = [fit for _, own_scope, fit in data.ledger.kept if own_scope == scope]
+        out["maps"][str(run)] = _affine(fits, len(made.voxels))
+        seen = next(s for r, s in data.ledger.seen(rows) if here[0] in r)
+        table = [(row["step"], row["values"], row["labels"]) for row in provenance.table(seen)]
+        out["seen"][str(run)] = np.array(json.dumps(table))
+    if own:
+        first = team.rows[team.train[0]]
+        out["template"] = np.asarray(made.space[0].template)
+        out["template_run"], out["template_frame"] = view.run[first], cohort.frame[first]
+    return out
+
+
+def _affine(fits: list[Any], size: int) -> dict[str, np.ndarray]:
+    """Returns the map of one run as matrix and offset, in float64."""
+    if not fits:
+        return {"matrix": np.eye(size), "offset": np.zeros(size)}
+    (fit,) = fits
+    if isinstance(fit, np.ndarray):  # a mean that is subtracted
+        return {"matrix": np.eye(size), "offset": -fit.astype(np.float64)}
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), fit)
+        zero = procrustes.transform(exact, jnp.zeros((1, size)))
+        matrix = procrustes.transform(exact, jnp.eye(size)) - zero
+        return {"matrix": np.asarray(matrix), "offset": np.asarray(zero)[0]}
+
+
+def pack_b(config: Any, cohort: Any, data: FoldData) -> dict[str, Any]:
+    """Returns what a decoder of Experiment B needs beside the network, as plain arrays."""
+    if cohort.prior:
+        return _refuse(
+            f"volumes after {', '.join(map(str, cohort.prior))} of whole runs",
+            "volumes as scanned: single ones cannot be cleaned",
+        )
+    if config.pad:
+        return _refuse(f"pad {config.pad}", "volumes as scanned")
+    scale = data.notes["scale"]
+    mask = np.broadcast_to(np.isfinite(scale.sd), cohort.shape)
+    rows, means, sds = np.unique(data.fold.train), [], []
+    for start in range(0, len(rows), CHUNK):
+        values = data.notes["raw"](rows[start : start + CHUNK])[:, mask]
+        means.append(values.mean(1))
+        sds.append(values.std(1))
+    out = _facts(config, cohort, "", np.concatenate(means).mean(), np.concatenate(sds).mean())
+    table = provenance.table(data.ledger.shared)
+    table = [(row["step"], row["values"], row["labels"]) for row in table]
+    return out | {"mean": scale.mean, "sd": scale.sd, "seen": {"0": np.array(json.dumps(table))}}
+
+
+def _refuse(found: str, expected: str) -> dict[str, Any]:
+    return {"refused": np.array(found), "expected": np.array(expected)}
+
+
+def _facts(config, cohort, subject: str, level: float, spread: float) -> dict[str, Any]:
+    data = config.data
+    affine = cohort.affine(subject) if subject else cohort.runs[0].affine
+    out = {
+        "classes": np.array(cohort.classes),
+        "grid": np.array(cohort.shape),
+        "level": np.float64(level),
+        "spread": np.float64(spread),
+        "subject": np.array(subject),
+        "preprocessing": np.array(
+            [
+                f"labels {data.hrf_delay_s:g} s behind events",
+                f"first {data.drop_first} volumes left",
+            ]
+        ),
+    }
+    if cohort.tr is not None:
+        out["tr"] = np.float64(cohort.tr)
+    return out if affine is None else out | {"affine": np.asarray(affine)}
+
+
+def _read_facts(fitted, seen: str) -> Facts:
+    return Facts(
+        tuple(map(str, fitted["classes"])),
+        tuple(map(int, fitted["grid"])),
+        float(fitted["level"]),
+        float(fitted["spread"]),
+        float(fitted["tr"]) if "tr" in fitted else None,
+        str(fitted["subject"]),
+        tuple(map(str, fitted["preprocessing"])),
+        tuple(map(tuple, json.loads(seen))),
+    )
+
+
+def _vector_decoder(metrics, kept, fitted, run: str) -> Decoder:
+    runs = list(map(str, fitted["runs"]))
     run = run or runs[-1]
     if run not in runs:
         raise InputError("run", repr(run), f"one of {', '.join(runs)}")
-    scored = runs.index(run)
-    rest = person.run != scored
-    kept: dict[str, np.ndarray] = {}
-    if own:
-        model, keys = made.space
-        mapping = common_space.own_map(person, scored, made.voxels, model, keys, settings)
-        first = data.subjects[fold.train[0]]
-        kept = {"template": np.asarray(model.template), "run": first.run}
-        kept["frame"] = cohort.frame[first.rows]
-    else:
-        m = len(made.voxels)
-        centre = np.zeros(m, np.float32)
-        if across_subjects.centres(data.subjects, settings):
-            centre = person.x[rest][:, made.voxels].mean(0)
-        mapping = Procrustes(jnp.eye(m), jnp.ones(()), jnp.asarray(centre), jnp.zeros(m))
-    x = np.concatenate([data.subjects[name].x for name in fold.train])
-    seen = next(seen for rows, seen in made.seen if person.rows[~rest][0] in rows)
+    number = runs.index(run)
+    template = {}
+    if "template" in fitted:
+        template = {
+            "template": fitted["template"],
+            "run": fitted["template_run"],
+            "frame": fitted["template_frame"],
+        }
+    # Keys "0", "1", ... come back from the archive as a list.
+    seen, maps = list(fitted["seen"]), list(fitted["maps"])
+    matrix = maps[number]["matrix"]
     return decoder.from_cnn1d(
-        _facts(config, cohort, x.mean(dtype=np.float64), x.std(1).mean(), subject, seen),
-        _network(progress, f"{variant.name} {number}")["params"],
-        mask=data.union,
-        voxels=made.voxels,
-        mean=made.scaler[0],
-        sd=made.scaler[1],
-        mapping=mapping,
-        affine=cohort.affine(subject),
-        **kept,
+        _read_facts(fitted, str(seen[number])),
+        kept["params"],
+        mask=fitted["mask"],
+        voxels=fitted["voxels"],
+        mean=fitted["mean"],
+        sd=fitted["sd"],
+        mapping=Procrustes(matrix, np.ones(()), np.zeros(len(matrix)), maps[number]["offset"]),
+        affine=fitted.get("affine"),
+        **template,
     )
 
 
-def _export_b(config, cohort, progress, subject: str, run: str) -> Decoder:
-    if subject or run:
-        raise InputError("subject or run", subject or run, "neither: Experiment B aligns nobody")
-    if config.pad:
-        raise InputError("pad", config.pad, "volumes as scanned")
-    design = splits.Design(cohort.labels, cohort.subject, cohort.run_index, cohort.frame)
-    kind = names(config.splits)[0]
-    key = jax.random.key(config.seed)
-    split = splits.make(key, design, kind, config.fractions, config.folds)[0]
-    read = experiment_b.reader(config, cohort)
-    scale = scaling.fit_scale(read, split.train, config.scale)
-    kept = _network(progress, f"{kind} 0 0")
-    mask = np.broadcast_to(np.isfinite(scale.sd), cohort.shape)
-    sums = [(v[:, mask].mean(1), v[:, mask].std(1)) for v in map(read, scaling.chunks(split.train))]
-    level, spread = (np.concatenate(parts).mean() for parts in zip(*sums, strict=True))
+def _volume_decoder(metrics, kept, fitted, run: str) -> Decoder:
     return decoder.from_resnet3d(
-        _facts(config, cohort, level, spread, "", splits.seen(design, split)),
+        _read_facts(fitted, str(fitted["seen"][0])),
         kept["params"],
         kept["batch_stats"],
-        mean=scale.mean,
-        sd=scale.sd,
-        affine=cohort.runs[0].affine,
+        mean=fitted["mean"],
+        sd=fitted["sd"],
+        affine=fitted.get("affine"),
     )
-
-
-def _facts(config, cohort, level, spread, subject: str, seen) -> Facts:
-    rows = tuple((row["step"], row["values"], row["labels"]) for row in provenance.table(seen))
-    return Facts(
-        tuple(cohort.classes),
-        tuple(cohort.shape),
-        float(level),
-        float(spread),
-        cohort.tr,
-        subject,
-        _preprocessing(config),
-        rows,
-    )
-
-
-def decode(bundle: str, path: str, workdir: str) -> pathlib.Path:
-    """Decodes every volume of an image; writes predictions.csv, or nothing.
-
-    Raises:
-      InputError: as `decoder.load` and `decoder.decode_file`.
-    """
-    loaded = decoder.load(bundle)
-    found = decoder.decode_file(loaded, path)
-    classes = np.array(loaded.facts.classes)
-    columns = {"volume": np.arange(len(found)), "predicted": classes[found.argmax(1)]}
-    columns |= {f"p_{name}": found[:, k] for k, name in enumerate(classes)}
-    folder = pathlib.Path(workdir)
-    folder.mkdir(parents=True, exist_ok=True)
-    page.write_csv(folder / "predictions.csv", columns)
-    return folder / "predictions.csv"
-
-
-def calibrate(bundle: str, path: str, workdir: str, subject: str, run: int) -> pathlib.Path:
-    """Adds a subject to a decoder from one run of it; writes the new decoder into the workdir.
-
-    Raises:
-      InputError: as `decoder.load` and `decoder.calibrate`.
-    """
-    loaded = decoder.load(bundle)
-    if not subject:
-        raise InputError("subject", "none", "--subject, the name of the new one")
-    values, _ = decoder.read_image(path)
-    if values.ndim != 4:
-        raise InputError(path, f"{values.ndim} axes", "a whole run [X, Y, Z, t]")
-    made = decoder.calibrate(loaded, np.moveaxis(values, -1, 0), subject, run)
-    decoder.save(made, pathlib.Path(workdir) / "decoder")
-    return pathlib.Path(workdir) / "decoder"

@@ -1,49 +1,42 @@
-"""Features of one fold of Experiment A: voxels, alignment, scaler; and what each step has seen.
+"""Features of one fold across subjects: mask, voxels, alignment, scaler.
 
-Everything is fitted to the fold's training subjects. The monitored subject (whose scores choose the
-epoch) and the test subject enter the common space in the same way, by the alignment regime. With
-`Leaks` a step is instead fitted to all subjects, as in the authors' published procedure.
+Everything is fitted to the fold's training units. The monitored unit (whose scores choose the
+epoch) and the test unit enter the common space in the same way, by the alignment regime. With
+`Leaks` a step is deliberately fitted to all units, as in the authors' published procedure.
+
+All values and labels come from a `Ledger`, whose record says what each step has seen.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from emojax import alignment, anova, hyperalignment
 from emojax.errors import InputError
 from emojax.features import common_space
-from emojax.provenance import Provenance, check_scoring
+from emojax.features.common_space import Team
+from emojax.provenance import Ledger
+from emojax.splits import Fold
 
 MATCHES = ("time", "class")
 
 
-class Subject(NamedTuple):
-    """The labelled rows of one subject, in order of run and time."""
-
-    x: Float[np.ndarray, "n v"]
-    y: Int[np.ndarray, " n"]
-    run: Int[np.ndarray, " n"]  # from 0; equal numbers correspond between subjects
-    rows: Int[np.ndarray, " n"]  # of the cohort
-
-
 class Settings(NamedTuple):
-    """How features are made."""
+    """Settings of feature extraction."""
 
-    keep: int  # m, voxels
+    keep: int  # voxels
     num_classes: int
-    regime: str  # of `alignment.REGIMES`
-    match: str = "time"  # rows that correspond between subjects: "time", or "class" means per run
-    own_voxels: bool = False  # each subject its own voxels: where columns do not correspond
-    centre: bool = True  # each subject's voxels, for F-scores and where nothing is aligned
-    level2_iters: int = 1
-    prior: tuple[str, ...] = ()  # steps that saw every value before: cleaning of whole runs
+    regime: str  # name in `alignment.REGIMES`
+    match: str = "time"  # rows that correspond between units: "time", or "class" means per run
+    own_voxels: bool = False  # each unit its own voxels: where columns do not correspond
+    centre: bool = True  # each unit's voxels, for F-scores and where nothing is aligned
+    options: tuple[tuple[str, object], ...] = (("level2_iters", 1),)  # of `hyperalignment.fit`
 
 
 class Leaks(NamedTuple):
-    """Steps that are fitted to all subjects, the test subject among them."""
+    """Steps deliberately fitted to all units, the test unit among them."""
 
     voxels: bool = False
     alignment: bool = False
@@ -52,168 +45,171 @@ class Leaks(NamedTuple):
 STRICT = Leaks()
 
 
-class Fold(NamedTuple):
-    """Who does what."""
+class Features(NamedTuple):
+    """Scaled features of one fold, and what made them."""
 
-    train: tuple[str, ...]
-    monitor: str  # chooses epoch and rate; the test subject itself in the published procedure
-    test: str
-
-
-class FoldFeatures(NamedTuple):
-    """Scaled features; training rows subject by subject."""
-
-    train_x: tuple[Float[np.ndarray, "n m"], ...]
-    train_y: tuple[Int[np.ndarray, " n"], ...]
-    monitor_x: Float[np.ndarray, "n m"]
-    monitor_y: Int[np.ndarray, " n"]
-    test_x: Float[np.ndarray, "n m"]
-    test_y: Int[np.ndarray, " n"]
-    voxels: Int[np.ndarray, " m"] | None  # columns; None where each subject has its own
-    seen: tuple[tuple[np.ndarray, Provenance], ...]  # per scored set: cohort rows, what steps saw
-    isc: tuple[float, float]  # correlation between training subjects before, after alignment
+    x: Float[np.ndarray, "n m"]  # rows of the cohort; NaN for rows that are not in the fold
+    voxels: Int[np.ndarray, " m"] | None  # columns; None where each unit has its own
+    isc: tuple[float, float]  # correlation between training units before and after alignment
     scaler: tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]  # mean and sd
     space: tuple[hyperalignment.Hyperalignment, np.ndarray] | None  # and (run, class) of its rows
-
-
-def leave_one_out(subjects: Sequence[str]) -> list[Fold]:
-    """One fold per test subject; the next subject in the order is monitored.
-
-    Raises:
-      InputError: fewer than four subjects, of whom two would train.
-    """
-    if len(subjects) < 4:
-        found = f"{len(subjects)} ({', '.join(subjects)})"
-        raise InputError("subjects", found, "4 or more: one to test, one to monitor, two to train")
-    folds = []
-    for i, test in enumerate(subjects):
-        monitor = subjects[(i + 1) % len(subjects)]
-        folds.append(Fold(tuple(s for s in subjects if s not in (test, monitor)), monitor, test))
-    return folds
+    mask: Bool[np.ndarray, " v"] | None  # of all training units; None where each has its own voxels
 
 
 def fold_features(
-    subjects: Mapping[str, Subject],
-    fold: Fold,
-    settings: Settings,
-    leaks: Leaks = STRICT,
-    allowed: Bool[np.ndarray, " v"] | None = None,
-) -> FoldFeatures:
-    """All that a fold's classifier sees.
+    ledger: Ledger, fold: Fold, settings: Settings, leaks: Leaks = STRICT
+) -> Features:
+    """Computes everything that a fold's classifiers see.
 
     Args:
-      subjects: name -> rows.
-      fold: who trains, is monitored, is tested.
+      ledger: of a `MaskedCohort`.
+      fold: whole units that train, are monitored and tested.
       settings: see `Settings`.
-      leaks: steps that see everybody.
-      allowed: [v] voxels inside the fold's brain mask; None for all.
+      leaks: steps fitted to all units.
 
     Raises:
-      InputError: fewer usable voxels than `keep`, a subject lacks a class, or rows do not match.
+      InputError: fewer usable voxels than `keep`, or rows that do not match.
     """
-    check_rows(subjects, settings)
-    everybody = tuple(dict.fromkeys((*fold.train, fold.monitor, fold.test)))
-    choose = _chooser(subjects, everybody if leaks.voxels else fold.train, settings, allowed)
-    template = everybody if leaks.alignment else fold.train
-    chosen = {name: subjects[name].x[:, choose(name, None)] for name in template}
-    rows, keys = common_space.matched({name: subjects[name] for name in template}, chosen, settings)
-    if settings.regime == "none" and not leaks.alignment:
-        centre = centres(subjects, settings)
-        aligned = {name: x - x.mean(0) if centre else x for name, x in chosen.items()}
-        held_out = common_space.unaligned(subjects, choose, centre)
-        model = None
+    team = common_space.team_of(ledger, fold)
+    everybody = tuple(dict.fromkeys((*team.train, team.monitor, team.test)))
+    allowed = None if settings.own_voxels else _common_mask(ledger, team.train)
+    fitted = everybody if leaks.voxels else team.train
+    choose = _chooser(ledger, team, fitted, settings, allowed)
+    template = everybody if leaks.alignment else team.train
+    aligned_regime = leaks.alignment or alignment.REGIMES[settings.regime].needs_template
+    step = "alignment" if aligned_regime else "scaler"
+    chosen = {
+        name: ledger.values(step, team.rows[name], choose(ledger, name, None)) for name in template
+    }
+    if aligned_regime:
+        space = common_space.fit(ledger, team, chosen, settings, leaks.alignment)
+        aligned = {name: common_space.transform(space.maps[name], chosen[name]) for name in chosen}
     else:
-        model = hyperalignment.fit(jnp.stack(rows), level2_iters=settings.level2_iters)
-        if settings.regime == "group" and not leaks.alignment:
-            everyones = alignment.group(model, jnp.stack(rows))
-            maps = dict.fromkeys(template, everyones)
-        else:
-            everyones = None
-            maps = {name: model.mappings[i] for i, name in enumerate(template)}
-        aligned = {name: common_space.moved(maps[name], chosen[name]) for name in template}
-        held_out = common_space.held_out(subjects, choose, model, keys, everyones, settings)
+        space = None
+        centre = centres(ledger, settings)
+        aligned = {name: x - x.mean(0) if centre else x for name, x in chosen.items()}
+    x = np.full((ledger.cohort_size, settings.keep), np.nan, np.float32)
+    for name in team.train:
+        x[team.rows[name]] = aligned[name]
     if leaks.alignment:
-        held_out = aligned.__getitem__
-    train = [np.asarray(aligned[name]) for name in fold.train]
-    pooled = np.concatenate(train)
-    mean, sd = pooled.mean(0), pooled.std(0)
-    scale = lambda x: ((x - mean) / np.where(sd > 0, sd, 1)).astype(np.float32)  # noqa: E731
-    return FoldFeatures(
-        tuple(scale(x) for x in train),
-        tuple(subjects[name].y for name in fold.train),
-        scale(held_out(fold.monitor)),
-        subjects[fold.monitor].y,
-        scale(held_out(fold.test)),
-        subjects[fold.test].y,
-        None if settings.own_voxels else choose(fold.test, None),
-        tuple(_seen(subjects, fold, settings, leaks)),
-        (_isc(chosen, fold.train, settings), _isc(aligned, fold.train, settings)),
-        (mean, np.where(sd > 0, sd, 1)),
-        model and (model, keys),
+        for name in (team.monitor, team.test):
+            x[team.rows[name]] = aligned[name]
+    else:
+        place = common_space.placer(space, choose, settings, centres(ledger, settings))
+        if team.monitor != team.test:
+            place(ledger, team, team.monitor, x, scoring=False)
+        place(ledger, team, team.test, x, scoring=True)
+    mean, sd = _fit_scaler(ledger.derive(x), fold)
+    ledger.keep("scaler", (mean, sd))
+    return Features(
+        ((x - mean) / sd).astype(np.float32),
+        None if settings.own_voxels else choose(ledger, team.test, None),
+        (_isc(chosen, team.train, settings), _isc(aligned, team.train, settings)),
+        (mean, sd),
+        space and (space.model, space.keys),
+        allowed,
     )
 
 
-def check_rows(subjects: Mapping[str, Subject], settings: Settings) -> None:
-    """Every subject must have every class, and where rows match in time, the same runs.
+def _common_mask(ledger: Ledger, names: Sequence[str]) -> Bool[np.ndarray, " v"]:
+    """Returns the voxels inside every training unit's brain mask."""
+    inside = np.all([ledger.mask("mask", name) for name in names], axis=0)
+    ledger.keep("mask", inside)
+    return inside
 
-    Raises:
-      InputError: otherwise.
-    """
-    first, reference = next(iter(subjects.items()))
-    for name, subject in subjects.items():
-        missing = set(range(settings.num_classes)) - set(subject.y.tolist())
-        if missing:
-            raise InputError(f"subject {name}", f"no volume of class {min(missing)}", "every class")
-        if settings.regime == "independent_runs" and np.unique(subject.run).size < 2:
-            raise InputError(f"subject {name}", "one run", "two or more for independent_runs")
-        if settings.regime == "none" or settings.match == "class":
-            continue
-        if not np.array_equal(subject.run, reference.run):
-            found, expected = (np.bincount(s.run).tolist() for s in (subject, reference))
-            raise InputError(
-                f"subject {name}",
-                f"runs of {found} labelled volumes",
-                f"{expected} as subject {first}, so that rows match in time (or align.match=class)",
-            )
+
+def _fit_scaler(features: Ledger, fold: Fold):
+    """Returns mean and sd of the training rows' features; sd is 1 where nothing varies."""
+    pooled = features.values("scaler", fold.train)
+    mean, sd = pooled.mean(0), pooled.std(0)
+    return mean, np.where(sd > 0, sd, 1)
+
+
+Choose = Callable[[Ledger, str, int | None], np.ndarray]
 
 
 def _chooser(
-    subjects, fitted: Sequence[str], settings: Settings, allowed
-) -> Callable[[str, int | None], np.ndarray]:
-    """choose(subject, run that must not be seen) -> columns."""
+    ledger: Ledger, team: Team, fitted: Sequence[str], settings: Settings, allowed
+) -> Choose:
+    """Returns choose(ledger, unit, run that must not be seen) -> columns."""
 
-    def select(states):
-        f = np.array(anova.finalize(states).f)
+    def select(ledger, state):
+        f = np.array(anova.finalize(state).f)
         if allowed is not None:
             f[~allowed] = np.nan
         usable = int(np.isfinite(f).sum())
         if usable < settings.keep:
             raise InputError("voxels.keep", settings.keep, f"at most {usable}, the usable voxels")
-        return np.asarray(anova.select_top(f, settings.keep))
+        columns = np.asarray(anova.select_top(f, settings.keep))
+        ledger.keep("voxels", (f, columns))
+        return columns
 
-    def state(x, y):
+    def score(ledger, rows):
+        x, y = ledger.values("voxels", rows), ledger.labels("voxels", rows)
         x = x - x.mean(0) if settings.centre else x
-        empty = anova.init(x.shape[1], settings.num_classes, x.dtype)
-        return anova.update(empty, x, y)
+        return anova.update(anova.init(x.shape[1], settings.num_classes, x.dtype), x, y)
 
     if settings.own_voxels:
 
-        def own(name, unseen_run):
-            subject = subjects[name]
-            rows = slice(None) if unseen_run is None else subject.run != unseen_run
-            return select(state(subject.x[rows], subject.y[rows]))
+        def own(ledger, name, unseen_run):
+            rows = team.rows[name]
+            if unseen_run is not None:
+                rows = rows[team.run[rows] != unseen_run]
+            return select(ledger, score(ledger, rows))
 
         return own
     merged = None
     for name in fitted:
-        new = state(subjects[name].x, subjects[name].y)
+        new = score(ledger, team.rows[name])
         merged = new if merged is None else anova.merge(merged, new)
-    columns = select(merged)
-    return lambda name, unseen_run: columns
+    columns = select(ledger, merged)
+    return lambda ledger, name, unseen_run: columns
+
+
+def nuisance_features(
+    ledger: Ledger, fold: Fold, mask: Bool[np.ndarray, " v"] | None
+) -> tuple[Float[np.ndarray, "n q"], Float[np.ndarray, "t q"]]:
+    """Computes what may decode without a pattern: global signal, time in run, and motion.
+
+    The global signal is the mean inside the training units' common mask: the test unit's own mask
+    depends on all of its volumes.
+
+    Args:
+      ledger: of a `MaskedCohort`.
+      fold: whole units that train and are tested.
+      mask: columns of the global signal; None: all of each unit's.
+
+    Returns:
+      Features of the training and the test rows, with mean 0 and sd 1 over the training rows.
+    """
+    units, columns = ledger.design("units"), slice(None) if mask is None else mask
+    names = dict.fromkeys(units[fold.train])
+    parts = [ledger.values("baselines", np.flatnonzero(units == name)) for name in names]
+    signal = np.concatenate([part[:, columns].mean(1) for part in parts])
+    others = ledger.array("nuisance")
+    train = np.column_stack([signal, others.values("baselines", fold.train)])
+    signal = ledger.scored(fold.test)[:, columns].mean(1)
+    test = np.column_stack([signal, others.scored(fold.test)])
+    mean, sd = train.mean(0), np.where(train.std(0) > 0, train.std(0), 1)
+    return (train - mean) / sd, (test - mean) / sd
+
+
+def centres(ledger: Ledger, settings: Settings) -> bool:
+    """Returns whether regime "none" centres voxels by the unit's other runs.
+
+    Alignment centres anyway, so this makes "none" a fair baseline. False if a unit has one run.
+    """
+    if not settings.centre or alignment.REGIMES[settings.regime].needs_template:
+        return False
+    units, run = ledger.design("units"), ledger.design("run")
+    return all(np.unique(run[units == name]).size > 1 for name in np.unique(units))
 
 
 def _isc(x, names: Sequence[str], settings: Settings) -> float:
-    """Mean correlation of a voxel's rows with the mean of other subjects; NaN if unmatched."""
+    """Returns the mean correlation of a voxel's rows with the mean of the other units.
+
+    NaN where rows do not match in time.
+    """
     if settings.match != "time" or len({len(x[name]) for name in names}) > 1:
         return float("nan")
     rows = np.stack([x[name] for name in names]).astype(np.float64)
@@ -221,67 +217,3 @@ def _isc(x, names: Sequence[str], settings: Settings) -> float:
     rows, others = (a - a.mean(1, keepdims=True) for a in (rows, others))
     length = np.sqrt((rows**2).sum(1) * (others**2).sum(1))
     return float(((rows * others).sum(1) / np.where(length > 0, length, 1)).mean())
-
-
-def centres(subjects: Mapping[str, Subject], settings: Settings) -> bool:
-    """Whether voxels that are not aligned are centred: by each subject's other runs, as alignment
-    does, so that what rotation adds can be seen; not where subjects have a single run."""
-    several = all(np.unique(subject.run).size > 1 for subject in subjects.values())
-    return settings.centre and settings.regime == "none" and several
-
-
-def score_check(
-    features: FoldFeatures, subject: np.ndarray, settings: Settings, protocol: str
-) -> dict[str, int]:
-    """Refuses to score what was seen (`provenance.check_scoring`); step -> volumes seen wrongly.
-
-    Raises:
-      LeakageError: a step of a strict protocol saw a scored volume or label.
-    """
-    allow = dict.fromkeys(settings.prior, "transductive")
-    if settings.regime == "transductive":
-        allow["alignment"] = "transductive"
-    elif settings.match == "class":
-        allow["alignment"] = "calibration"
-    if settings.own_voxels:
-        allow["voxels"] = "calibration"
-    report: dict[str, int] = {}
-    for rows, seen in features.seen:
-        found = check_scoring(seen, rows, protocol=protocol, subject=subject, allow=allow)
-        for step, count in found.items():
-            report[step] = min(report.get(step, 0) + count, len(features.test_y))
-    return report
-
-
-def _seen(subjects, fold: Fold, settings: Settings, leaks: Leaks):
-    """(scored rows, provenance) of the test subject, run by run where its alignment differs."""
-    n = 1 + max(subject.rows.max() for subject in subjects.values())
-    rows_of = lambda names: np.concatenate([subjects[name].rows for name in names])  # noqa: E731
-    train, test = rows_of(fold.train), subjects[fold.test]
-    everybody = rows_of(dict.fromkeys((*fold.train, fold.monitor, fold.test)))
-    by_class = settings.match == "class"
-    common = Provenance.of("scaler", n, values=train)
-    common |= Provenance.of("network", n, values=train, labels=train)
-    monitored = rows_of([fold.monitor])
-    common |= Provenance.of("epoch choice", n, values=monitored, labels=monitored)
-    centre = centres(subjects, settings)
-    per_run = settings.own_voxels or settings.regime == "independent_runs" or centre
-    for run in np.unique(test.run) if per_run and not leaks.alignment else [None]:
-        scored = test.rows if run is None else test.rows[test.run == run]
-        others = test.rows if run is None else test.rows[test.run != run]
-        own = np.concatenate([train, others])
-        seen = common
-        fitted = everybody if leaks.voxels else own if settings.own_voxels else train
-        seen |= Provenance.of("voxels", n, values=fitted, labels=fitted)
-        if leaks.alignment:
-            fitted = everybody
-        elif settings.regime in ("transductive", "independent_runs"):
-            fitted = own
-        else:
-            fitted = train if settings.regime == "group" else []
-        seen |= Provenance.of("alignment", n, values=fitted, labels=fitted if by_class else None)
-        if centre:
-            seen |= Provenance.of("centring", n, values=own)
-        for step in settings.prior:
-            seen |= Provenance.of(step, n, values=everybody)
-        yield scored, seen

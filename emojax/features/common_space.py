@@ -1,83 +1,176 @@
-"""Corresponding rows, and held-out subjects on their way into the common space of a fold."""
+"""The common space of a fold: its template, and held-out units on their way into it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
-from emojax import alignment, procrustes
+from emojax import alignment, hyperalignment, procrustes
+from emojax.errors import InputError
+from emojax.provenance import Ledger
+from emojax.splits import Fold
 
 
-def matched(subjects, chosen, settings):
-    """Corresponding rows [c, m] of each subject, and (run, class or -1) of each row [c, 2]."""
+class Team(NamedTuple):
+    """The units of one fold, and their rows."""
+
+    train: tuple[str, ...]
+    monitor: str
+    test: str
+    rows: Mapping[str, Int[np.ndarray, " k"]]
+    run: Int[np.ndarray, " n"]  # of each row of the cohort
+
+
+class Space(NamedTuple):
+    """A common space."""
+
+    model: hyperalignment.Hyperalignment
+    keys: Int[np.ndarray, "r 2"]  # (run, class or -1) of each row of the template
+    everyones: Any | None  # the one map of regime "group"
+    maps: Mapping[str, Any]  # unit of the template -> its map
+
+
+def team_of(ledger: Ledger, fold: Fold) -> Team:
+    """Returns the units of a fold of whole units."""
+    units, run = ledger.design("units"), ledger.design("run")
+    names = tuple(dict.fromkeys(units[fold.train].tolist()))
+    monitor, test = (str(units[rows[0]]) for rows in (fold.monitor, fold.test))
+    rows = {name: np.flatnonzero(units == name) for name in (*names, monitor, test)}
+    return Team(names, monitor, test, rows, run)
+
+
+def fit(
+    ledger: Ledger,
+    team: Team,
+    chosen: Mapping[str, Float[np.ndarray, "k m"]],
+    settings,
+    everybody: bool,
+) -> Space:
+    """Fits the template to the chosen voxels of its units, whose values have been read.
+
+    Args:
+      ledger: of the fold.
+      team: of the fold.
+      chosen: unit of the template -> its chosen voxels.
+      settings: `across_subjects.Settings`.
+      everybody: whether the template holds all units (leaky); each then has a map of its own.
+
+    Raises:
+      InputError: rows do not match.
+    """
+    rows, keys = _match(ledger, team, chosen, settings)
+    try:
+        stacked = jnp.stack(rows)
+    except ValueError as error:
+        raise InputError("alignment", str(error), "rows that correspond in all units") from None
+    model = hyperalignment.fit(stacked, **dict(settings.options))
+    ledger.keep("alignment", np.asarray(model.template))
+    regime = alignment.REGIMES[settings.regime]
+    if regime.own_map or everybody:
+        return Space(model, keys, None, dict(zip(chosen, model.mappings, strict=True)))
+    everyones = alignment.group(model, stacked)
+    return Space(model, keys, everyones, dict.fromkeys(chosen, everyones))
+
+
+def placer(space: Space | None, choose: Callable, settings, centre: bool) -> Callable:
+    """Returns place(ledger, team, unit, x, scoring): writes a held-out unit's rows into x [n, m].
+
+    With `scoring`, reads count for the scores of the rows that they are made for.
+    """
+    if space is None:
+        return _each_run(choose, lambda ledger, *run: _centred(ledger, centre, *run))
+    if space.everyones is not None:
+        return _at_once(choose, lambda ledger, team, name, columns: space.everyones)
+    if settings.regime == "transductive":
+        return _at_once(
+            choose, lambda *unit: _map_of_all_rows(*unit, space=space, settings=settings)
+        )
+    return _each_run(choose, lambda *run: _map_of_other_runs(*run, space=space, settings=settings))
+
+
+def _at_once(choose, make_map):
+    def place(ledger, team, name, x, scoring):
+        rows = team.rows[name]
+        part = ledger.scoring(rows) if scoring else ledger
+        columns = choose(part, name, None)
+        mapping = make_map(part, team, name, columns)
+        part.keep("alignment", mapping)
+        x[rows] = transform(mapping, part.scored(rows, columns))
+
+    return place
+
+
+def _each_run(choose, make_map):
+    """A run enters without a look at itself."""
+
+    def place(ledger, team, name, x, scoring):
+        rows = team.rows[name]
+        for run in np.unique(team.run[rows]):
+            here, others = rows[team.run[rows] == run], rows[team.run[rows] != run]
+            part = ledger.scoring(here) if scoring else ledger
+            columns = choose(part, name, run)
+            mapping = make_map(part, team, others, columns)
+            x[here] = transform(mapping, part.scored(here, columns))
+
+    return place
+
+
+def _centred(ledger: Ledger, centre: bool, team, others, columns):
+    if not centre:
+        return None
+    mean = ledger.values("centring", others, columns).mean(0)
+    ledger.keep("centring", mean)
+    return mean
+
+
+def _map_of_other_runs(ledger: Ledger, team: Team, others, columns, *, space: Space, settings):
+    mapping = own_map(ledger, team, others, columns, space, settings)
+    ledger.keep("alignment", mapping)
+    return mapping
+
+
+def own_map(ledger: Ledger, team: Team, others, columns, space: Space, settings):
+    """Fits the map of a unit's run by its other runs, `others` (rows of the cohort)."""
+    values = ledger.values("alignment", others, columns)
+    (rows,), own = _match(ledger, team, {"": values}, settings, {"": others})
+    at = _places(own, space.keys)
+    return alignment.independent_runs(space.model, rows[at >= 0], at[at >= 0])
+
+
+def _map_of_all_rows(ledger: Ledger, team: Team, name, columns, *, space: Space, settings):
+    values = ledger.values("alignment", team.rows[name], columns)
+    (rows,), own = _match(ledger, team, {name: values}, settings)
+    at = _places(own, space.keys)
+    order = np.argsort(at[at >= 0])
+    return alignment.transductive(space.model, jnp.asarray(rows)[at >= 0][order])
+
+
+def _match(ledger: Ledger, team: Team, chosen, settings, rows=None):
+    """Returns corresponding rows [c, m] of each unit, and (run, class or -1) of each row [c, 2]."""
+    rows = rows or team.rows
     if settings.match == "time":
-        run = next(iter(subjects.values())).run
+        run = team.run[rows[next(iter(chosen))]]
         return list(chosen.values()), np.stack([run, np.full(len(run), -1)], 1)
-    runs = [subject.run for subject in subjects.values()]
-    labels = [subject.y for subject in subjects.values()]
+    runs = [team.run[rows[name]] for name in chosen]
+    labels = [ledger.labels("alignment", rows[name]) for name in chosen]
     return alignment.match_rows(list(chosen.values()), runs, labels)
 
 
-def unaligned(subjects, choose, centre: bool):
-    """held_out(name) -> its voxels, run by run without a look at the run itself."""
-
-    def held_out(name):
-        subject = subjects[name]
-        out = np.empty((len(subject.y), len(choose(name, None))), np.float32)
-        for run in np.unique(subject.run):
-            here = subject.run == run
-            columns = choose(name, run)
-            out[here] = subject.x[here][:, columns]
-            if centre:
-                out[here] -= subject.x[~here][:, columns].mean(0)
-        return out
-
-    return held_out
-
-
-def held_out(subjects, choose, model, keys, everyones, settings):
-    """held_out(name) -> its rows in the common space, by the regime."""
-
-    def held_out(name):
-        subject = subjects[name]
-        if everyones is not None:
-            return moved(everyones, subject.x[:, choose(name, None)])
-        if settings.regime == "transductive":
-            x = subject.x[:, choose(name, None)]
-            (rows,), own = matched({name: subject}, {name: x}, settings)
-            return moved(alignment.transductive(model, _at(rows, own, keys)), x)
-        out = np.empty((len(subject.y), settings.keep), np.float32)
-        for run in np.unique(subject.run):
-            here = subject.run == run
-            columns = choose(name, run)
-            mapping = own_map(subject, run, columns, model, keys, settings)
-            out[here] = moved(mapping, subject.x[here][:, columns])
-        return out
-
-    return held_out
-
-
-def own_map(subject, run, columns, model, keys, settings):
-    """The map of a subject's run by its other runs."""
-    others = type(subject)(*(a[subject.run != run] for a in subject))
-    (rows,), own = matched({"": others}, {"": others.x[:, columns]}, settings)
-    at = _places(own, keys)
-    return alignment.independent_runs(model, rows[at >= 0], at[at >= 0])
-
-
 def _places(own, keys) -> np.ndarray:
-    """[r] the template's row of each row, by run, class and order; -1 where it has none."""
-    place = {}
+    """Returns [r] the template's row of each row, by run, class and order; -1 where it has none."""
+    place: dict[tuple, list[int]] = {}
     for i, key in enumerate(map(tuple, keys.tolist())):
         place.setdefault(key, []).append(i)
     taken = {key: iter(rows) for key, rows in place.items()}
     return np.array([next(taken.get(key, iter(())), -1) for key in map(tuple, own.tolist())])
 
 
-def _at(rows, own, keys):
-    """Rows in the order of the template's, which must all be there."""
-    at = _places(own, keys)
-    order = np.argsort(at[at >= 0])
-    return jnp.asarray(rows)[at >= 0][order]
-
-
-def moved(mapping, x):
+def transform(mapping, x: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k m"]:
+    """Applies a map of the common space, a mean to be subtracted, or nothing (None)."""
+    if mapping is None:
+        return x
+    if isinstance(mapping, np.ndarray):
+        return x - mapping
     return np.asarray(procrustes.transform(mapping, jnp.asarray(x)))

@@ -1,100 +1,173 @@
-"""A cohort as the folds of Experiment A read it: masked rows of every subject, and nuisance."""
+"""A cohort as Experiment A reads it: the voxels inside the brain, unit by unit."""
 
+import dataclasses
 from collections.abc import Mapping
-from typing import NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 
 from emojax import masking
 from emojax.data.cohort import Cohort
 from emojax.errors import InputError
-from emojax.features.across_subjects import Subject
 
 
-class Study(NamedTuple):
-    """Who is left out may be a subject or, within one subject, a run: a unit."""
+class UnitRows:
+    """Rows in memory, unit by unit; numbers of columns may differ. Rows of one unit are views."""
 
-    subjects: dict[str, Subject]
-    nuisance: dict[str, Float[np.ndarray, "n q"]]  # time in run, global signal, motion
-    inside: dict[str, Bool[np.ndarray, " v"]]  # voxels in the subject's own mask, and finite
-    union: Bool[np.ndarray, "X Y Z"] | None  # columns of x; None for vectors
+    def __init__(self, rows: Mapping[str, np.ndarray], blocks: Mapping[str, np.ndarray], n: int):
+        """Args: unit -> its rows of n, and unit -> their values [k, v]."""
+        self._blocks = list(blocks.values())
+        self._unit, self._place = np.full(n, -1), np.zeros(n, int)
+        for i, (name, own) in enumerate(rows.items()):
+            self._unit[own], self._place[own] = i, np.arange(len(own))
+            blocks[name].setflags(write=False)
+
+    def __len__(self) -> int:
+        return len(self._unit)
+
+    def __getitem__(self, rows: np.ndarray) -> Float[np.ndarray, "k v"]:
+        rows = np.arange(len(self))[rows]
+        units, place = self._unit[rows], self._place[rows]
+        if (units == units[0]).all():
+            if (np.diff(place) == 1).all():
+                place = slice(int(place[0]), int(place[-1]) + 1)
+            return self._blocks[units[0]][place]
+        out = np.empty((len(rows), self._blocks[units[0]].shape[1]), np.float32)
+        for unit in np.unique(units):
+            out[units == unit] = self._blocks[unit][place[units == unit]]
+        return out
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class MaskedCohort:
+    """Masked rows of a cohort by unit. A unit is what a fold leaves out: a subject or a run."""
+
+    cohort: Cohort
+    volumes: UnitRows  # [n] rows; what is not finite is 0, and outside of `inside`
+    units: Shaped[np.ndarray, " n"]  # name of each row's unit
+    run: Int[np.ndarray, " n"]  # from 0 in each unit; equal numbers correspond between units
+    inside: Mapping[str, Bool[np.ndarray, " v"]]  # unit -> its own brain mask, where finite
+    nuisance: Float[np.ndarray, "n q"]  # time in run and motion, where all runs have them
+    union: Bool[np.ndarray, "X Y Z"] | None  # columns of `volumes`; None for vectors
     mean: Float[np.ndarray, "X Y Z"] | None
 
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """[n] class of each row."""
+        return self.cohort.labels
 
-def load(config, cohort: Cohort) -> Study:
+    @property
+    def subject(self) -> Shaped[np.ndarray, " n"]:
+        """[n] subject of each row."""
+        return self.cohort.subject
+
+    @property
+    def prior(self):
+        """Steps that saw the cohort before it was read."""
+        return self.cohort.prior
+
+    @property
+    def run_index(self) -> Int[np.ndarray, " n"]:
+        """[n] run of each row, unique over subjects."""
+        return self.cohort.run_index
+
+    @property
+    def names(self) -> list[str]:
+        """The units, sorted."""
+        return list(self.inside)
+
+    def rows(self, unit: str) -> Int[np.ndarray, " k"]:
+        """Returns the rows of a unit, in order of run and time."""
+        return np.flatnonzero(self.units == unit)
+
+    def other_mask(self, test: Int[np.ndarray, " t"], seed: int) -> dict[str, np.ndarray] | None:
+        """Returns the test subject's brain mask with a random half of its voxels taken out.
+
+        Args:
+          test: scored rows.
+          seed: of the choice of voxels.
+
+        Returns:
+          Subject -> mask; None where there are no masks, or where the subject's other rows train,
+          too, so that a change of its mask may change the training.
+        """
+        name = self.units[test[0]]
+        subject = self.subject[test[0]]
+        if self.union is None or name != subject:
+            return None
+        inside = self.inside[name]
+        inside = inside & (np.random.default_rng(seed).random(inside.size) < 0.5)
+        return {subject: np.asarray(masking.unmask(inside.astype(np.float32), self.union)) > 0}
+
+
+def read(
+    cohort: Cohort, mask: Mapping[str, float], units: str, like: MaskedCohort | None = None
+) -> MaskedCohort:
     """Reads the masked values of all labelled volumes, once.
 
+    Args:
+      cohort: the cohort.
+      mask: options of `masking.brain_mask`.
+      units: "subject" or "run".
+      like: another reading, whose columns are taken; None: voxels in any unit's mask.
+
     Raises:
-      InputError: a class or unit is missing, or a mask cannot be made.
+      InputError: another kind of unit, or a mask cannot be made.
     """
     unit = cohort.subject
-    if config.units == "run":
+    if units == "run":
         unit = np.char.add(np.char.add(cohort.subject, "/"), cohort.run)
-    elif config.units != "subject":
-        raise InputError("units", repr(config.units), "subject or run")
+    elif units != "subject":
+        raise InputError("units", repr(units), "subject or run")
     names = np.unique(unit).tolist()
-    of = {name: np.flatnonzero(unit == name) for name in names}
+    rows = {name: np.flatnonzero(unit == name) for name in names}
     is_vector = cohort.runs[0].frames.ndim == 2
-    union, mean, masks = (None, None, {}) if is_vector else _masks(config, cohort, of)
-    subjects, nuisance, inside = {}, {}, {}
-    for name in names:
-        part = cohort.select(of[name])
-        x = part.features(union)
-        finite = np.isfinite(x).all(0)
+    union, mean, masks = (None, None, {}) if is_vector else _masks(cohort, mask, rows)
+    if like is not None:
+        union = like.union
+    run, blocks, inside, nuisance = np.zeros(len(unit), int), {}, {}, []
+    for name, own in rows.items():
+        part = cohort.select(own)
+        values = part.features(union)
+        finite = np.isfinite(values).all(0)
         inside[name] = finite if is_vector else finite & masks[name][union]
-        run = np.unique(part.run, return_inverse=True)[1]
-        own_run = np.zeros(len(run), int) if config.units == "run" else run
-        subjects[name] = Subject(
-            x if finite.all() else np.nan_to_num(x), part.labels, own_run, of[name]
-        )
-        nuisance[name] = _nuisance(part, x[:, inside[name]])
-    return Study(subjects, nuisance, inside, union, mean)
+        blocks[name] = values if finite.all() else np.nan_to_num(values)
+        if units == "subject":
+            run[own] = np.unique(part.run, return_inverse=True)[1]
+        nuisance.append(_nuisance(part))
+    columns = min(block.shape[1] for block in nuisance)
+    ordered = np.concatenate(list(rows.values()))
+    together = np.empty((len(unit), columns), np.float32)
+    together[ordered] = np.concatenate([block[:, :columns] for block in nuisance])
+    volumes = UnitRows(rows, blocks, len(unit))
+    return MaskedCohort(cohort, volumes, unit, run, inside, together, union, mean)
 
 
-def _masks(config, cohort, of):
-    """Union and mean volume of all, brain mask of each: the source's own, or from its mean."""
+def _masks(cohort: Cohort, options, rows):
+    """Returns union and mean volume of all, and each unit's mask: the source's, or of its mean."""
     masks, means = {}, []
-    for name, rows in of.items():
-        part = cohort.select(rows)
+    for name, own in rows.items():
+        part = cohort.select(own)
         total = np.zeros(part.shape)
         for _, values in part.chunks():
             total += np.nan_to_num(values).sum(0)
-        means.append(total / len(rows))
-        own = cohort.masks.get(part.subject[0])
+        means.append(total / len(own))
+        given = cohort.masks.get(part.subject[0])
         try:
-            made = masking.brain_mask(means[-1], **config.mask) if own is None else own
+            made = masking.brain_mask(means[-1], **options) if given is None else given
         except ValueError as error:
             raise InputError(f"mask of {name}", str(error), "a brain in its mean volume") from None
         masks[name] = np.asarray(made)
     return np.any(list(masks.values()), axis=0), np.mean(means, axis=0), masks
 
 
-def _nuisance(part: Cohort, x):
-    """What decodes without a pattern: time in run, global signal, and motion where all have it."""
+def _nuisance(part: Cohort):
+    """Returns time in run and motion: what may decode without any image."""
     runs = [part.runs[i] for i in part.run_index]
-    columns = [x.mean(1)]
+    columns = [np.zeros((len(runs), 0))]
     if all(run.tr is not None for run in runs):  # rows of other kinds may be sorted by class
         columns.append(part.time)
     if all(run.motion is not None for run in runs):
         motion = [run.motion[frame] for run, frame in zip(runs, part.frame, strict=True)]
         columns.append(np.asarray(motion))
     return np.column_stack(columns).astype(np.float32)
-
-
-def noise_like(key, subjects: Mapping[str, Subject], phi: float = 0.4) -> dict[str, Subject]:
-    """The same design on AR(1) noise: nothing can be decoded from it, whatever comes out.
-
-    x_t = phi x_{t-1} + sqrt(1 - phi^2) e_t in every run and voxel, e_t standard normal; phi as of
-    fMRI noise at a TR of 2 s.
-    """
-    out = {}
-    for i, (name, subject) in enumerate(subjects.items()):
-        e = np.array(jax.random.normal(jax.random.fold_in(key, i), subject.x.shape))
-        starts = np.r_[True, np.diff(subject.run) != 0]
-        for t in range(1, len(e)):
-            if not starts[t]:
-                e[t] = phi * e[t - 1] + (1 - phi**2) ** 0.5 * e[t]
-        out[name] = subject._replace(x=e)
-    return out

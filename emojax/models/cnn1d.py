@@ -1,6 +1,6 @@
 """The 1D CNN of Experiment A: one vector of hyperaligned voxels in, one logit per class out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -9,8 +9,20 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
+from emojax.models.cnn1d_folded import (
+    Params,
+    apply_cnn1d,
+    compose,
+    composed,
+    fold_cnn1d,
+    layer_names,
+)
+from emojax.models.network import Network, are_sizes, check_penalty, check_rules
+
+__all__ = ["ACTIVATIONS", "CNN1D", "NETWORK", "Params", "composed", "penalty"]
+
 ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu, "tanh": nn.tanh}
-Params = Mapping[str, Mapping[str, jax.Array]]
+KINDS = ("l1", "l2")  # of penalty
 _init = nn.initializers.glorot_uniform()
 
 
@@ -76,7 +88,7 @@ class CNN1D(nn.Module):
     def __call__(
         self, x: Float[jax.Array, "batch voxels"], *, train: bool = False
     ) -> Float[jax.Array, "batch classes"]:
-        """Logits; with `train`, dropout draws from the random stream "dropout".
+        """Returns logits; with `train`, dropout draws from the random stream "dropout".
 
         Raises:
           ValueError: x is not [batch, voxels], has fewer than 1 + layers * (window - 1) voxels, or
@@ -92,15 +104,15 @@ class CNN1D(nn.Module):
     def features(
         self, x: Float[jax.Array, "batch voxels"], *, train: bool = False
     ) -> Float[jax.Array, "batch features"]:
-        """What the convolutions find: channels of the first position, of the second, and so on."""
-        least = 1 + len(self.filters) * (self.window - 1)
+        """Returns the output of the convolutions: all channels of one position after another."""
+        least = _least(self.filters, self.window)
         if x.ndim != 2 or x.shape[1] < least:
             raise ValueError(f"want x [batch, voxels >= {least}]; got {x.shape}")
         x = x.astype(self.dtype)
         names = self._names("conv", self.filters)
         layers = [getattr(self, name)() for name in names]
         if self.compose and self.conv_activation is None and not self.batch_norm:
-            x = _convolve_vector(x, *(a.astype(self.dtype) for a in _compose(layers)))
+            x = _convolve_vector(x, *(a.astype(self.dtype) for a in compose(layers)))
         else:
             x = x[..., None]
             activation = ACTIVATIONS.get(self.conv_activation)
@@ -118,15 +130,20 @@ class CNN1D(nn.Module):
         return [f"{kind}{i + 1}" for i in range(len(widths))]
 
 
+def _least(filters, window):
+    """Returns the fewest voxels from which the convolutions leave one position."""
+    return 1 + len(filters) * (window - 1)
+
+
 def _convolve(x, kernel):
-    """[batch, t, in] with [window, in, out] -> [batch, t - window + 1, out]."""
+    """Convolves [batch, t, in] with [window, in, out] into [batch, t - window + 1, out]."""
     return jax.lax.conv_general_dilated(
         x, kernel, (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC")
     )
 
 
 def _convolve_vector(x, kernel, bias):
-    """[batch, voxels] with [taps, 1, out] -> [batch, voxels - taps + 1, out].
+    """Convolves [batch, voxels] with [taps, 1, out] into [batch, voxels - taps + 1, out].
 
     As patches times the kernel. Batch 64 on one CPU core, forward alone / with the gradient of the
     kernel: patches 1.4 / 3.2 ms, `lax.conv` 1.9 / 3.5 ms, the whole voxels x features matrix
@@ -137,65 +154,89 @@ def _convolve_vector(x, kernel, bias):
     return x[:, starts[:, None] + np.arange(taps)] @ kernel[:, 0] + bias
 
 
-def composed(params: Params) -> tuple[Float[jax.Array, "taps 1 out"], Float[jax.Array, " out"]]:
-    """Kernel and bias of the one convolution that equals conv1, conv2, ... without activation.
-
-    Args:
-      params: of a CNN1D with neither activation nor batch norm between its convolutions.
-
-    Returns:
-      [1 + layers * (window - 1), 1, filters[-1]] and [filters[-1]], in the dtype of the parameters.
-
-    Raises:
-      ValueError: the parameters are those of a network with batch norm.
-    """
-    if "conv1_bn" in params:
-        raise ValueError("want convolutions without batch norm between them; got conv1_bn")
-    layers = [params[name] for name in _in_order(params, "conv")]
-    return _compose([(layer["kernel"], layer["bias"]) for layer in layers])
-
-
-def _in_order(params, kind):
-    names = (name for name in params if name.startswith(kind) and name[len(kind) :].isdecimal())
-    return sorted(names, key=lambda name: int(name[len(kind) :]))
-
-
-@jax.default_matmul_precision("highest")
-def _compose(layers):
-    """Kernel K and bias b of `layers` applied one after another.
-
-    y[t] = sum_k x[t + k] K[k] + b followed by z[t] = sum_l y[t + l] L[l] + c is a convolution with
-    kernel (sum of K[k] L[l] over k + l = s) at tap s and with bias b (sum_l L[l]) + c.
-    """
-    kernel, bias = layers[0]
-    for after, after_bias in layers[1:]:
-        bias = bias @ after.sum(0) + after_bias
-        product = jnp.einsum("kic,lcd->klid", kernel, after)
-        k, rest = product.shape[0], product.shape[2:]
-        taps = k + product.shape[1] - 1
-        # Rows of length taps + 1, read again as rows one shorter: row k is then shifted by k.
-        rows = jnp.pad(product, ((0, 0), (0, k), (0, 0), (0, 0))).reshape(-1, *rest)
-        kernel = rows[:-k].reshape(k, taps, *rest).sum(0)
-    return kernel, bias
-
-
-def penalty(params: Params, kind: Literal["l1", "l2"], factor: float) -> Float[jax.Array, ""]:
-    """The regularisation term of the loss, as Keras adds it: no mean, no factor 1/2.
+def penalty(
+    params: Params, kind: Literal["l1", "l2"], factor: float | jax.Array
+) -> Float[jax.Array, ""]:
+    """Returns the regularisation term of the loss, as Keras adds it: no mean, no factor 1/2.
 
     "l2", the paper's (factor 5e-2): factor * sum(w^2) over the kernels of all layers, the last one
     included, and no bias; the paper names no layers, this is what its Experiment B does.
     "l1", the authors' code (factor 5e-3): factor * sum(|w|) over kernels and biases of the hidden
     dense layers; neither the convolutions nor the last layer.
 
+    Args:
+      params: the collection "params" of a CNN1D.
+      kind: "l1" or "l2".
+      factor: weight of the penalty; may be traced.
+
     Raises:
       ValueError: an unknown kind, or a factor that is negative.
     """
-    if kind not in ("l1", "l2") or not factor >= 0:
-        raise ValueError(f"want kind 'l1' or 'l2' and factor >= 0; got {kind!r}, {factor}")
-    dense = _in_order(params, "dense")
+    check_penalty(kind, factor, KINDS)
+    dense = layer_names(params, "dense")
     if kind == "l1":
         terms = [jnp.abs(leaf).sum() for name in dense[:-1] for leaf in params[name].values()]
     else:
-        layers = (*_in_order(params, "conv"), *dense)
+        layers = (*layer_names(params, "conv"), *dense)
         terms = [(params[name]["kernel"] ** 2).sum() for name in layers]
     return factor * sum(terms)
+
+
+def _options(config):
+    """Returns the fields of CNN1D from a config; those of 0.3.0 have no sizes of layers."""
+
+    def field(name):
+        return getattr(config, name, getattr(CNN1D, name))
+
+    return {
+        "conv_activation": field("conv_activation") or None,
+        "batch_norm": field("batch_norm"),
+        "dropout": tuple(field("dropout")),
+        "filters": tuple(field("filters")),
+        "window": field("window"),
+        "dense": tuple(field("dense")),
+    }
+
+
+def _make(config: Any, num_classes: int) -> CNN1D:
+    options = _options(config)
+    known, name = ("", *ACTIVATIONS), options["conv_activation"]
+    filters, dense, dropout = options["filters"], options["dense"], options["dropout"]
+    window, rates = options["window"], len(dropout) == 2 and all(0 <= rate < 1 for rate in dropout)
+    check_rules(
+        (
+            ("model.conv_activation", repr(name), name in (None, *known), f"one of {known}"),
+            ("model.filters", filters, filters and are_sizes(filters), "sizes of 1 or more"),
+            ("model.window", window, are_sizes([window]), "1 or more"),
+            ("model.dense", dense, are_sizes(dense), "sizes of 1 or more, or none"),
+            ("model.dropout", dropout, rates, "two rates in [0, 1)"),
+        )
+    )
+    return CNN1D(num_classes, **options)
+
+
+def _penalty(params, kind, factor, shortcut_factor=None):
+    return penalty(params, kind, factor)  # there are no shortcuts
+
+
+def _fold(params, batch_stats, matrix, offset):
+    return fold_cnn1d(params, matrix, offset)  # which refuses a network with batch_stats
+
+
+def _obstacle(config: Any) -> str:
+    options = _options(config)
+    names = [name for name in ("conv_activation", "batch_norm") if options[name]]
+    return ", ".join(f"model.{name}={options[name]!r}" for name in names)
+
+
+NETWORK = Network(
+    make=_make,
+    penalty=_penalty,
+    label=lambda config: "CNN",
+    input="vector",
+    kinds=KINDS,
+    least=lambda config: _least(_options(config)["filters"], _options(config)["window"]),
+    fold=_fold,
+    apply=apply_cnn1d,
+    obstacle=_obstacle,
+)

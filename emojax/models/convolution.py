@@ -1,14 +1,14 @@
-"""Convolution and max pooling of volumes, written so that XLA is quick with them on CPUs too.
+"""Convolution and max pooling of volumes, in forms that XLA runs fast on CPUs, too.
 
 XLA's own 3D convolution and the gradient of its max pooling are slow on CPUs. There a kernel of one
 voxel becomes a matrix product; a map of few voxels is gathered and multiplied; few channels become
-lines with their neighbours as channels, for a 1D convolution; the rest 2D convolutions of planes
-whose outputs for neighbouring planes are channels, or, with strides, whose inputs are. Other
-platforms get XLA's 3D convolution (and the matrix product). All are differentiated by jax.
+lines with their neighbours as channels, for a 1D convolution. The rest becomes 2D convolutions of
+planes whose outputs for neighbouring planes are channels or, with strides, whose inputs are. Other
+platforms use XLA's 3D convolution (and the matrix product). All are differentiated by jax.
 
 Measured on two shared cores of an AMD EPYC (Zen 4), float32, in ms, against XLA's own operation:
 stem 7x7x7 at 64x64x44 6.7 / 77; 3x3x3 at 16x16x11x64 5.1 / 20 and at 4x4x3x256 1.9 / 3.4; max pool
-at 32x32x22x64 0.7 / 3.2, with its gradient 3.0 / 41. What was tried: docs/optimisation.md.
+at 32x32x22x64 0.7 / 3.2, with its gradient 3.0 / 41. Attempts: docs/optimisation.md.
 """
 
 import functools
@@ -24,7 +24,7 @@ from jaxtyping import Float
 SMALL = 64  # voxels of an output map: up to here its patches are gathered (measured: 48 and 8)
 FEW = 64  # channels with neighbours along two axes: up to here lines are convolved
 LARGE = 1 << 17  # values of a volume's output map: from here on volumes go in turns
-TURNS = 8  # at most
+TURNS = 8  # the largest number of turns
 
 Padding = Literal["SAME", "VALID"]
 
@@ -35,12 +35,12 @@ def conv3d(
     strides: Sequence[int] = (1, 1, 1),
     padding: Padding = "SAME",
 ) -> Float[jax.Array, "batch p q r d"]:
-    """Cross-correlation of volumes with a kernel: no flip, as in all deep-learning libraries.
+    """Correlates volumes with a kernel: no flip, as in all deep-learning libraries.
 
     Args:
       x: [batch, x, y, z, c] float.
-      kernel: [i, j, k, c, d], of the dtype of `x`.
-      strides: of the three axes.
+      kernel: [i, j, k, c, d], with the dtype of `x`.
+      strides: voxels between outputs along the three axes.
       padding: "SAME": ceil(n / stride) outputs for n inputs, the larger half of the padding behind
         (Keras' rule); "VALID": none.
 
@@ -70,7 +70,7 @@ def conv3d(
 
 
 def _rows(x, matrix):
-    """x @ matrix; of two axes, because XLA's CPU is slow at the matrix's gradient of five."""
+    """Returns x @ matrix, with x as two axes: with five, XLA's CPU gradient is slow."""
     return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], -1)
 
 
@@ -81,13 +81,13 @@ def _by_xla(x, kernel, strides, pads):
 
 
 def _on_cpu(x, kernel, strides, pads):
-    """Patches times a matrix, or convolutions along fewer axes, whichever suits the shape."""
+    """Convolves by patches times a matrix or along fewer axes, whichever suits the shape."""
     window, channels = kernel.shape[:3], kernel.shape[-1]
     out = [
         (n + sum(pad) - k) // s + 1
         for n, pad, k, s in zip(x.shape[1:4], pads, window, strides, strict=True)
     ]
-    # XLA's CPU convolutions are quick in single precision (and less) only.
+    # XLA's CPU convolutions are fast in single precision (and less) only.
     if math.prod(out) <= SMALL or x.dtype == jnp.float64:
         x = _with_taps(x, (2, 1, 0), window, out, strides, pads)
         return _rows(x, kernel.reshape(-1, channels))
@@ -107,7 +107,7 @@ def _on_cpu(x, kernel, strides, pads):
             y = _by_xla(x.reshape(-1, *x.shape[2:]), planes, strides[1:], pads[1:])
             return y.reshape(-1, out[0], *y.shape[1:])
 
-    else:  # planes; what each gives to its neighbours as channels of the output
+    else:  # planes; the contributions to their neighbours as channels of the output
         planes = jnp.moveaxis(kernel, 0, 3).reshape(*window[1:], x.shape[-1], -1)
 
         def convolve(x):
@@ -121,19 +121,19 @@ def _on_cpu(x, kernel, strides, pads):
 
 
 def _in_turns(convolve, x):
-    """A few volumes after the other, so that what is in between stays in the cache."""
+    """Convolves a few volumes at a time, so that intermediate results stay in the cache."""
     size = -(-len(x) // TURNS)
     out = []
     for start in range(0, len(x), size):
         some = x[start : start + size]
-        if out:  # without a barrier XLA would do them side by side, each in fresh memory
+        if out:  # without a barrier XLA would run them side by side, each in fresh memory
             some, out[-1] = lax.optimization_barrier((some, out[-1]))
         out.append(convolve(some))
     return jnp.concatenate(out)
 
 
 def _with_taps(x, axes, window, out, strides, pads):
-    """Taps along the axes go before the channels, those of the last axis outermost."""
+    """Puts taps along the axes before the channels, those of the last axis outermost."""
     for axis in axes:
         x = _pad(x, axis, pads[axis], 0)
         taps = (_tap(x, axis, at, out[axis], strides[axis]) for at in range(window[axis]))
@@ -142,24 +142,24 @@ def _with_taps(x, axes, window, out, strides, pads):
 
 
 def _pad(x, axis, widths, value):
-    """`x` with so many of `value` before and behind along spatial `axis`."""
+    """Pads `x` with `value` along spatial `axis`, by `widths` (before, behind)."""
     return jnp.pad(
         x, [widths if a == axis + 1 else (0, 0) for a in range(5)], constant_values=value
     )
 
 
 def _tap(x, axis, start, count, stride):
-    """Every `stride`-th of the entries along spatial `axis`, from `start`, `count` in all."""
+    """Returns `count` entries along spatial `axis` from `start`, `stride` apart."""
     return lax.slice_in_dim(x, start, start + stride * (count - 1) + 1, stride, axis + 1)
 
 
 def max_pool(
     x: Float[jax.Array, "batch x y z c"], window: int = 3, stride: int = 2
 ) -> Float[jax.Array, "batch p q r c"]:
-    """The maximum over cubes of `window` voxels, `stride` apart, with "SAME" padding.
+    """Returns the maximum over cubes of `window` voxels, `stride` apart, with "SAME" padding.
 
-    One axis after the other, as maxima of shifted slices. Where several voxels share the maximum,
-    they also share its gradient.
+    Axes are pooled one after another, as maxima of shifted slices. Where several voxels share the
+    maximum, they also share its gradient.
 
     Args:
       x: [batch, x, y, z, c] float.

@@ -1,8 +1,8 @@
-"""Reads the weights of the published Keras networks (.h5) into the variables of ours.
+"""Import of the published Keras networks: their weights (.h5) as variables of ours.
 
 Keras numbers its layers per class and per process: a second model starts at, say, conv3d_17. So a
-layer is known by the rank of its number among the layers of its class, which is the order of
-creation; the order in the file is another one where branches meet.
+layer is identified by the rank of its number among the layers of its class. That is the order of
+creation, while the file has another order where branches meet.
 """
 
 import os
@@ -31,7 +31,7 @@ _SHOWN = 5  # differences that an error lists
 
 
 class Tensor(NamedTuple):
-    """One line of an import's report."""
+    """A line of an import's report."""
 
     source: str  # "conv1d_1/kernel"
     path: str  # "params/conv1/kernel"
@@ -39,14 +39,14 @@ class Tensor(NamedTuple):
 
 
 class Imported(NamedTuple):
-    """The variables for `model.apply`, and where each tensor came from."""
+    """The variables for `model.apply`, and the origin of each tensor."""
 
     variables: dict[str, Any]
     report: list[Tensor]
 
 
 def split_name(layer: str) -> tuple[str, int]:
-    """Class and number of a layer's name: ("conv3d", 17) of "conv3d_17", ("conv3d", 0) of "conv3d".
+    """Splits a layer's name: "conv3d_17" into ("conv3d", 17), "conv3d" into ("conv3d", 0).
 
     The first layer of a process has no number in tf.keras and number 1 in Keras.
     """
@@ -55,10 +55,10 @@ def split_name(layer: str) -> tuple[str, int]:
 
 
 def read_h5(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """The layers that have weights, class by class, in order of creation within a class.
+    """Reads the layers that have weights, class by class, in order of creation within a class.
 
     Args:
-      path: of a whole model or of its weights alone, as Keras 1 to 2 and tf.keras save them.
+      path: file of a whole model or of its weights alone, as Keras 1 to 2 and tf.keras save them.
 
     Returns:
       [(layer name, {weight name without its path and ":0": array})].
@@ -92,7 +92,7 @@ def _creation(kinds, name):
 
 
 def _names(group, attribute):
-    """Strings are bytes in files of h5py 2 and str in later ones."""
+    """Returns a list of strings, which files of h5py 2 hold as bytes and later ones as str."""
     return [n.decode() if isinstance(n, bytes) else str(n) for n in group.attrs[attribute]]
 
 
@@ -110,10 +110,10 @@ def assign(
     layers: Mapping[str, Sequence[str]],
     expected: Mapping[str, Any],
 ) -> Imported:
-    """Gives every tensor of a file its place in our variables; nothing may be left over.
+    """Assigns every tensor of a file to its place in our variables; nothing may be left over.
 
     Args:
-      path: as for `read_h5`.
+      path: file, see `read_h5`.
       layers: Keras' class -> our layers of that class, as "a/b/c" paths, in order of creation.
       expected: variables of shapes and dtypes, as `jax.eval_shape(model.init, ...)` gives them.
 
@@ -180,15 +180,15 @@ def _check_tensors(path, slots, report):
 
 
 def import_cnn1d(path: str | os.PathLike, model: CNN1D, voxels: int) -> Imported:
-    """The weights of Experiment A's network, for `model` on vectors of `voxels`.
+    """Imports the weights of Experiment A's network.
 
     Args:
-      path: as for `read_h5`.
-      model: of the file's widths; dtypes are the model's `param_dtype`.
+      path: file, see `read_h5`.
+      model: network of the file's widths; dtypes are its `param_dtype`.
       voxels: length of its input vectors.
 
     Raises:
-      ValueError: as for `assign`.
+      ValueError: file and model do not match, see `assign`.
     """
     x = jax.ShapeDtypeStruct((1, voxels), model.dtype)
     expected = jax.eval_shape(model.init, jax.random.key(0), x)
@@ -206,18 +206,18 @@ def import_cnn1d(path: str | os.PathLike, model: CNN1D, voxels: int) -> Imported
 def import_resnet3d(
     path: str | os.PathLike, model: ResNet3D, volume: tuple[int, int, int]
 ) -> Imported:
-    """The weights of Experiment B's network, for `model` on volumes of shape `volume`.
+    """Imports the weights of Experiment B's network.
 
     In the file a block's shortcut stands before the last convolution of its branch, but it was
     created after it; `read_h5` brings layers back into the order of creation.
 
     Args:
-      path: as for `read_h5`.
-      model: of the file's depth, width and number of classes.
+      path: file, see `read_h5`.
+      model: network of the file's depth, width and number of classes.
       volume: (X, Y, Z), which decides where blocks have a shortcut.
 
     Raises:
-      ValueError: as for `assign`.
+      ValueError: file and model do not match, see `assign`.
     """
     x = jax.ShapeDtypeStruct((1, *volume), model.dtype)
     expected = jax.eval_shape(model.init, jax.random.key(0), x)

@@ -6,7 +6,6 @@ structure: stem/conv, stem/bn, stage1/block1/conv1, .../bn2, .../shortcut, final
 
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,32 +14,46 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from emojax.models.convolution import conv3d, max_pool
+from emojax.models.network import Network, are_sizes, check_rules, l2, penalty_l2
+from emojax.models.resnet3d_folded import EPSILON, apply_resnet3d, fold_resnet3d
 
-MINIMUM = 9  # voxels along an axis: of 8, stage 2 would see but one
+__all__ = [
+    "MINIMUM",
+    "NETWORK",
+    "ResNet3D",
+    "l2",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "resnet152",
+]
+
+MINIMUM = 9  # voxels along an axis: 8 would leave a single one to stage 2
 _init = nn.initializers.he_normal()  # truncated at two sigma, as Keras'
 
 
 def _init_kernel(key, shape, dtype):
-    """`_init` of a matrix: XLA's CPU compiles a draw of five axes ten times as long."""
+    """Draws `_init` as a matrix: XLA's CPU compiles a draw of five axes ten times as long."""
     return _init(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
 
 class _Layer(nn.Module):
-    """What all parts of the network need to know."""
+    """A part of the network, with the settings and layers that all parts share."""
 
     dtype: Any
     param_dtype: Any
     momentum: float
 
     def conv(self, x, name: str, features: int, window: int, stride: int = 1) -> jax.Array:
-        """A convolution with bias, "SAME" padding."""
+        """Returns a convolution of x, with bias and "SAME" padding."""
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         return _Conv(features, window, stride, **dtypes, name=name)(x)
 
     def norm_relu(self, x, name: str, train: bool) -> jax.Array:
-        """Batch norm with Keras' epsilon, then ReLU."""
+        """Returns ReLU of the batch norm of x."""
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        norm = nn.BatchNorm(not train, momentum=self.momentum, epsilon=1e-3, **dtypes, name=name)
+        norm = nn.BatchNorm(not train, momentum=self.momentum, epsilon=EPSILON, **dtypes, name=name)
         return nn.relu(norm(x))
 
 
@@ -70,7 +83,7 @@ class _Stem(_Layer):
 
 
 class _Block(_Layer):
-    """shortcut(x) + residual(x); both branches of the first block read the stem's output raw."""
+    """A residual block: shortcut(x) + residual(x); the network's first has no norm in front."""
 
     width: int
     stride: int
@@ -161,12 +174,12 @@ class ResNet3D(nn.Module):
     def __call__(
         self, x: Float[jax.Array, "batch *volume"], *, train: bool = False, features: bool = False
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
-        """Logits of volumes; with `train`, updates the collection "batch_stats".
+        """Returns logits of volumes; with `train`, updates the collection "batch_stats".
 
         Args:
           x: [batch, x, y, z] or [batch, x, y, z, 1] float, at least 9 voxels along each axis.
-          train: normalise by the statistics of this batch, not by the moving ones.
-          features: also return the pooled features that the head reads.
+          train: whether to normalise by the statistics of this batch instead of the moving ones.
+          features: whether to return the pooled features that the head reads, too.
 
         Returns:
           [batch, num_classes] logits, or the pair of them and the features [batch, channels], 512
@@ -196,7 +209,7 @@ class ResNet3D(nn.Module):
 
 
 def _volumes(x):
-    """`x` with its channel axis."""
+    """Checks volumes and adds their channel axis."""
     if x.ndim not in (4, 5) or (x.ndim == 5 and x.shape[4] != 1):
         raise ValueError(f"want volumes [batch, x, y, z] or [batch, x, y, z, 1]; got {x.shape}")
     if min(x.shape[1:4]) < MINIMUM:
@@ -208,57 +221,88 @@ def _volumes(x):
 
 
 def resnet18(num_classes: int, **options) -> ResNet3D:
-    """18 layers, 33.2 M parameters; `options` are the fields of `ResNet3D` from `width` on.
+    """Returns the network of 18 layers, with 33.2 M parameters.
 
-    width: channels of the stem and of stage 1, doubled at every later stage.
-    head_features: None, or the size of a dense layer with ReLU before the output. The paper tells
-      of 1000 features, the authors' code has no such layer; that it ends in a ReLU is our choice,
-      because two linear layers in a row would be one.
-    dtype: of the computation, e.g. bfloat16; parameters, statistics and logits stay in float32.
-    param_dtype: of the parameters.
-    remat: compute each block again in the backward pass instead of keeping what it computed.
-    momentum: of the moving statistics, 0.99 as Keras': they need some hundred steps to arrive.
+    Args:
+      num_classes: number of logits.
+      options: fields of `ResNet3D` from `width` on.
+        width: channels of the stem and of stage 1, doubled at every later stage.
+        head_features: size of a dense layer with ReLU before the output; default None: no such
+          layer. The paper mentions 1000 features, the authors' code has no such layer. The ReLU is
+          our choice: without it, two linear layers in a row would be one.
+        dtype: type of the computation, e.g. bfloat16; parameters, statistics and logits stay in
+          float32.
+        param_dtype: type of the parameters.
+        remat: whether the backward pass computes each block again, to save memory.
+        momentum: momentum of the moving statistics, 0.99 as in Keras: they need some hundred steps
+          to converge.
     """
     return ResNet3D(num_classes, (2, 2, 2, 2), bottleneck=False, **options)
 
 
 def resnet34(num_classes: int, **options) -> ResNet3D:
-    """34 layers, 63.5 M parameters; options as `resnet18`."""
+    """Returns the network of 34 layers, with 63.5 M parameters; options as in `resnet18`."""
     return ResNet3D(num_classes, (3, 4, 6, 3), bottleneck=False, **options)
 
 
 def resnet50(num_classes: int, **options) -> ResNet3D:
-    """50 layers in bottleneck blocks, 46.2 M parameters; options as `resnet18`."""
+    """Returns 50 layers in bottleneck blocks, 46.2 M parameters; options as in `resnet18`."""
     return ResNet3D(num_classes, (3, 4, 6, 3), bottleneck=True, **options)
 
 
 def resnet101(num_classes: int, **options) -> ResNet3D:
-    """101 layers in bottleneck blocks, 85.3 M parameters; options as `resnet18`."""
+    """Returns 101 layers in bottleneck blocks, 85.3 M parameters; options as in `resnet18`."""
     return ResNet3D(num_classes, (3, 4, 23, 3), bottleneck=True, **options)
 
 
 def resnet152(num_classes: int, **options) -> ResNet3D:
-    """152 layers in bottleneck blocks, 117.6 M parameters; options as `resnet18`."""
+    """Returns 152 layers in bottleneck blocks, 117.6 M parameters; options as in `resnet18`."""
     return ResNet3D(num_classes, (3, 8, 36, 3), bottleneck=True, **options)
 
 
-def l2(
-    params: Mapping[str, Any], factor: float, shortcut_factor: float | None = None
-) -> Float[jax.Array, ""]:
-    """The penalty factor * sum(w^2) over the kernels of convolutions and dense layers.
+DEPTHS = {18: resnet18, 34: resnet34, 50: resnet50, 101: resnet101, 152: resnet152}
+DTYPES = ("auto", "bfloat16", "float32")
 
-    Biases and batch norms are free. There is no factor 1/2 (Keras' convention).
 
-    Args:
-      params: the collection "params" of a network of this module.
-      factor: of all kernels.
-      shortcut_factor: of the shortcuts' kernels instead; None: `factor`. The authors' code fixes
-        1e-4 there, whatever the other factor.
-    """
-    factors = {True: factor if shortcut_factor is None else shortcut_factor, False: factor}
-    total = jnp.zeros(())
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        names = [key.key for key in path]
-        if names[-1] == "kernel":
-            total += factors["shortcut" in names] * jnp.sum(leaf**2)
-    return total
+DEFAULTS = {
+    "depth": 50,
+    "width": 64,
+    "head_features": 0,
+    "dtype": "auto",
+    "remat": False,
+    "norm_momentum": 0.99,
+}
+
+
+def _make(config: Any, num_classes: int) -> ResNet3D:
+    values = [getattr(config, name, default) for name, default in DEFAULTS.items()]
+    depth, width, head, dtype, remat, momentum = values
+    check_rules(
+        (
+            ("model.depth", depth, depth in DEPTHS, f"one of {[*DEPTHS]}"),
+            ("model.width", width, are_sizes([width]), "1 or more"),
+            ("model.head_features", head, head >= 0, "0 (no such layer) or more"),
+            ("model.dtype", repr(dtype), dtype in DTYPES, f"one of {DTYPES}"),
+            ("model.norm_momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)"),
+        )
+    )
+    short = dtype == "bfloat16" or (dtype == "auto" and jax.default_backend() != "cpu")
+    return DEPTHS[depth](
+        num_classes,
+        width=width,
+        head_features=head or None,
+        dtype=jnp.bfloat16 if short else jnp.float32,
+        remat=remat,
+        momentum=momentum,
+    )
+
+
+NETWORK = Network(
+    make=_make,
+    penalty=penalty_l2,
+    label=lambda config: f"ResNet-{getattr(config, 'depth', DEFAULTS['depth'])}",
+    input="volume",
+    least=lambda config: MINIMUM,
+    fold=fold_resnet3d,
+    apply=apply_resnet3d,
+)

@@ -6,14 +6,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from emojax.provenance import LEAKY_PROTOCOLS
-
-LEAKY_NAMES = LEAKY_PROTOCOLS | {"random"}  # and Experiment B's split of the paper
-
 # Okabe and Ito's colours, distinct to colour-blind eyes, without the yellow: too pale for lines.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
 COLOURS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#000000")
 MANY_FOLDS = 6  # with more, lines of all folds in one panel cannot be told apart
+Interval = Sequence[float] | None  # low, high
 UNITS = {"loss": "loss (nats, with penalty)", "accuracy": "accuracy"}
 
 
@@ -27,19 +24,19 @@ def _bare(axes):
 
 
 def accuracies(
-    rows: Sequence[tuple[str, Sequence[float], tuple[float, float]]],
+    rows: Sequence[tuple[str, Sequence[float], Interval]],
     chance: float,
-    floor: tuple[float, float] | None = None,
-    ours: int = 0,
-    leaky: Collection[str] = LEAKY_NAMES,
+    floor: Interval = None,
+    ours: Collection[str] = (),
+    leaky: Collection[str] = (),
 ) -> Figure:
-    """One line per method: a dot per fold, mean and interval.
+    """Draws one line per row: a dot per fold, mean and interval.
 
     Args:
-      rows: (name, accuracy of each fold, interval).
-      chance: drawn as a line.
+      rows: name, accuracy of each fold, interval.
+      chance: accuracy that is drawn as a line.
       floor: interval of the noise floor, or None.
-      ours: how many of the first rows are ours; they are drawn in another colour.
+      ours: names of the networks' rows, which are drawn in another colour.
       leaky: names of rows that are marked as leaky, in colour and in words.
     """
     figure = _figure(7.5, 0.9 + 0.34 * len(rows))
@@ -47,11 +44,12 @@ def accuracies(
     if floor is not None:
         axes.axvspan(*floor, color=GREY, alpha=0.25, lw=0, label="noise floor, 95 % interval")
     axes.axvline(chance, color=GREY, ls="--", lw=1, label=f"chance, {chance:.3g}")
-    for i, (name, values, (low, high)) in enumerate(rows):
-        colour = RED if name in leaky else BLUE if i < ours else ORANGE
+    for i, (name, values, interval) in enumerate(rows):
+        colour = RED if name in leaky else BLUE if name in ours else ORANGE
         jitter = np.linspace(-0.18, 0.18, len(values)) if len(values) > 1 else [0]
         axes.scatter(values, i + np.asarray(jitter), s=12, color=colour, alpha=0.45, lw=0)
-        axes.plot([low, high], [i, i], color=colour, lw=3, solid_capstyle="round")
+        if interval is not None:
+            axes.plot(interval, [i, i], color=colour, lw=3, solid_capstyle="round")
         mean = float(np.mean(values))
         axes.plot(mean, i, "o", color=colour, ms=7, mec="white")
         axes.annotate(
@@ -60,24 +58,26 @@ def accuracies(
     names = [f"{name} (leaky)" if name in leaky else name for name, *_ in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("balanced accuracy on the left-out unit (dots: folds; bar: 95 % interval)")
+    axes.set_xlabel("balanced accuracy on what is left out (dots: folds; bar: 95 % interval)")
     figure.legend(loc="outside upper left", fontsize=8, frameon=False, ncols=2)
     return figure
 
 
 def by_split(
-    panels: Mapping[str, Mapping[str, tuple[float, tuple[float, float], float | None]]],
+    panels: Mapping[str, Mapping[str, tuple[float, Interval, float | None]]],
     chance: float,
-    leaky: Collection[str] = LEAKY_NAMES,
+    ours: str = "",
+    leaky: Collection[str] = (),
 ) -> Figure:
-    """A panel per split, a line per method: how far each is from the same method on noise.
+    """Draws a panel per split, a line per classifier, and how far it is from the same on noise.
 
     Args:
-      panels: split -> method -> (mean, interval, mean on noise or None); the first method is ours.
-      chance: drawn as a line.
+      panels: split -> classifier -> mean, interval, mean on noise or None.
+      chance: accuracy that is drawn as a line.
+      ours: the classifier that is drawn in another colour.
       leaky: splits that are marked as leaky, in colour and in words.
     """
-    names = list(next(iter(panels.values())))
+    names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
     figure = _figure(2.2 + 2.5 * len(panels), 1.3 + 0.36 * len(names))
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axes, (split, rows) in zip(grid, panels.items(), strict=True):
@@ -85,9 +85,12 @@ def by_split(
         red = split in leaky
         axes.set_title(f"{split} (leaky)" if red else split, color=RED if red else "black")
         for i, name in enumerate(names):
+            if name not in rows:
+                continue
             mean, interval, noise = rows[name]
-            colour = RED if red else ORANGE if i else BLUE
-            axes.plot(interval, [i, i], color=colour, lw=2.5, alpha=0.6, solid_capstyle="round")
+            colour = RED if red else BLUE if name == ours else ORANGE
+            if interval is not None:
+                axes.plot(interval, [i, i], color=colour, lw=2.5, alpha=0.6, solid_capstyle="round")
             axes.plot(mean, i, "o", color=colour, ms=7, mec="white", zorder=3)
             if noise is not None:
                 axes.plot(noise, i, "D", color="white", mec="black", ms=6, zorder=4)
@@ -97,7 +100,7 @@ def by_split(
         axes.plot([], [], "o", color="black", ms=7, label="measured, with 95 % interval")
         axes.plot([], [], "D", color="white", mec="black", ms=6, label="the same on pure noise")
     grid[0].set_yticks(range(len(names)), names)
-    grid[0].invert_yaxis()
+    grid[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel("balanced accuracy on volumes that are new in this way", fontsize=10)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
@@ -105,7 +108,7 @@ def by_split(
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Share of each true class (row) that was called each class; rows sum to 1."""
+    """Draws the share of each true class (row) that was called each class; rows sum to 1."""
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     size = 2.2 + 0.62 * len(classes)
     figure = _figure(size + 0.6, size)
@@ -127,20 +130,23 @@ def curves(
     found: Mapping[str, Mapping[str, np.ndarray]],
     titles: Mapping[str, str],
     names: Sequence[str] | None = None,
+    leaky: Collection[str] = (),
 ) -> Figure:
-    """Loss and accuracy by epoch: a column per training, or, of many folds, a panel per fold.
+    """Draws loss and accuracy by epoch: a column per training, or a panel per fold if many.
 
     In a column thin lines are folds, thick ones their mean. In a panel of one fold each training
     has a colour, thick where it was monitored and thin on its training batches.
 
     Args:
       found: name -> {"train_loss", "loss", "train_accuracy", "accuracy"} [folds, epochs].
-      titles: name -> who was monitored.
-      names: of the folds, for their panels; None numbers them from 1.
+      titles: name -> text on who was monitored.
+      names: names of the folds, for their panels; None numbers them from 1.
+      leaky: trainings that are drawn in red.
     """
     count = len(next(iter(found.values()))["loss"])
     if count > MANY_FOLDS:
-        return _curves_by_fold(found, titles, names or [f"fold {i + 1}" for i in range(count)])
+        names = names or [f"fold {i + 1}" for i in range(count)]
+        return _curves_by_fold(found, titles, names, leaky)
     figure = _figure(4.0 * len(found) + 0.6, 5.2)
     grid = figure.subplots(2, len(found), squeeze=False, sharex="col")
     for column, (name, values) in enumerate(found.items()):
@@ -173,7 +179,7 @@ def _scale(axes, kind, lines):
         axes.set_yscale("log")
 
 
-def _curves_by_fold(found, titles, names) -> Figure:
+def _curves_by_fold(found, titles, names, leaky) -> Figure:
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     figure = _figure(10, 3.4 * rows + 1)
@@ -186,7 +192,7 @@ def _curves_by_fold(found, titles, names) -> Figure:
                 continue
             _bare(axes).set_title(names[i], fontsize=10)
             for j, (training, values) in enumerate(found.items()):
-                colour = RED if training in LEAKY_NAMES else COLOURS[j % len(COLOURS)]
+                colour = RED if training in leaky else COLOURS[j % len(COLOURS)]
                 batches, monitored = values[f"train_{kind}"][i], values[kind][i]
                 epochs = np.arange(1, len(monitored) + 1)
                 for line, width, label in (
@@ -206,7 +212,7 @@ def _curves_by_fold(found, titles, names) -> Figure:
 
 
 def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], title: str = "") -> Figure:
-    """ROC curves: class -> (false positive rate, true positive rate, area)."""
+    """Draws ROC curves: class -> false positive rate, true positive rate, area."""
     figure = _figure(4.6, 4.4)
     axes = _bare(figure.subplots())
     axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
@@ -219,14 +225,15 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], title: str =
     return figure
 
 
-def ladder(rows: Sequence[tuple[str, float, tuple[float, float]]], chance: float) -> Figure:
-    """Accuracy as one leak after the other is closed, from the published procedure downwards."""
+def ladder(rows: Sequence[tuple[str, float, Interval]], chance: float) -> Figure:
+    """Draws accuracy as one leak after the other is closed, from the published procedure down."""
     figure = _figure(8.2, 0.9 + 0.5 * len(rows))
     axes = _bare(figure.subplots())
-    for i, (_, mean, (low, high)) in enumerate(rows):
+    for i, (_, mean, interval) in enumerate(rows):
         colour = BLUE if i == len(rows) - 1 else RED
         axes.barh(i, mean, color=colour, alpha=0.75, height=0.6)
-        axes.plot([low, high], [i, i], color="black", lw=1.5)
+        if interval is not None:
+            axes.plot(interval, [i, i], color="black", lw=1.5)
         step = "" if i == 0 else f"  ({mean - rows[i - 1][1]:+.3f})"
         axes.annotate(
             f"{mean:.3f}{step}",
@@ -243,7 +250,7 @@ def ladder(rows: Sequence[tuple[str, float, tuple[float, float]]], chance: float
 
 
 def voxels(counts: np.ndarray, mean: np.ndarray, num_folds: int, slices: int = 12) -> Figure:
-    """How many folds chose each voxel, on slices of the mean volume along its last axis.
+    """Draws the number of folds that chose each voxel, on slices along the last axis.
 
     The picture's x and y are the array's first and second axis, from low to high index.
 
@@ -251,7 +258,7 @@ def voxels(counts: np.ndarray, mean: np.ndarray, num_folds: int, slices: int = 1
       counts: [X, Y, Z] int.
       mean: [X, Y, Z] mean volume.
       num_folds: the largest possible count.
-      slices: at most this many, spread over those with chosen voxels.
+      slices: largest number of slices, spread over those with chosen voxels.
     """
     used = np.flatnonzero(counts.any((0, 1)))
     used = used[np.linspace(0, len(used) - 1, min(slices, len(used))).round().astype(int)]
@@ -274,7 +281,7 @@ def voxels(counts: np.ndarray, mean: np.ndarray, num_folds: int, slices: int = 1
 
 
 def correlation(before: Sequence[float], after: Sequence[float]) -> Figure:
-    """Correlation between training subjects, before and after alignment; a line per fold."""
+    """Draws the correlation between training subjects before and after alignment, by fold."""
     figure = _figure(3.4, 3.6)
     axes = _bare(figure.subplots())
     axes.plot([0, 1], [before, after], color=GREY, lw=0.8, alpha=0.6)
@@ -285,7 +292,12 @@ def correlation(before: Sequence[float], after: Sequence[float]) -> Figure:
 
 
 def sweep(factors: Sequence[float], rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss and accuracy, training and validation, by penalty; rows as of `results_b`."""
+    """Draws loss and accuracy, training and validation, by factor of the penalty.
+
+    Args:
+      factors: factor of the penalty in each row.
+      rows: "loss", "train_loss", "accuracy" and "train_accuracy"; NaN or None where it diverged.
+    """
     figure = _figure(8.4, 3.4)
     order = np.argsort(factors)
     for axes, kind in zip(figure.subplots(1, 2), UNITS, strict=True):
@@ -293,7 +305,7 @@ def sweep(factors: Sequence[float], rows: Sequence[Mapping[str, float]]) -> Figu
             (f"train_{kind}", GREY, "training batches"),
             (kind, BLUE, "validation"),
         ):
-            values = np.array([row[key] for row in rows])[order]
+            values = np.array([row[key] for row in rows], float)[order]
             _bare(axes).plot(np.array(factors)[order], values, "o-", color=colour, label=label)
         axes.set(xscale="log", xlabel="L2 factor", ylabel=UNITS[kind])
     axes.legend(frameon=False, fontsize=9)

@@ -1,9 +1,16 @@
-"""The classical classifiers that the paper compares with, on the features that the network sees."""
+"""The classical classifiers that the paper compares with the network, and those of a user.
+
+A name in the config's `baselines` is a key of `BASELINES`, or "mypkg.models:ridge": a function
+seed -> estimator with `fit`, and `predict_proba`, `decision_function` or `predict`.
+"""
 
 import contextlib
+import copy
+import importlib
+import inspect
 import pathlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import joblib
@@ -11,7 +18,6 @@ import numpy as np
 import threadpoolctl
 from jaxtyping import Float, Int
 from scipy.special import softmax
-from sklearn.base import BaseEstimator
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -19,88 +25,262 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC, LinearSVC
-from xgboost import XGBClassifier
+
+from emojax.errors import InputError
+from emojax.registry import Registry
+from emojax.scoring import parameters, processes
+
+NEEDS = ("features", "voxels", "raw", "nuisance")
+NUISANCE = "nuisance only (logistic)"
+
+
+class Baseline(NamedTuple):
+    """A classical classifier, and what it is fitted to.
+
+    "features" are what the network sees, or coordinates with the same distances; "voxels" the
+    scaled voxels themselves, for classifiers that a rotation changes; "raw" values as scanned;
+    "nuisance" time in the run, global signal and motion: no pattern.
+    """
+
+    make: Callable[[int], Any]  # seed -> estimator
+    needs: str = "features"  # of `NEEDS`
+    package: str = ""  # that has to be installed for it
+
+
+def _xgb(**settings) -> Callable[[int], Any]:
+    def make(seed):
+        if not _importable("xgboost"):
+            raise InputError("baselines", "no package xgboost", "it to be installed, or no XGB row")
+        xgboost = importlib.import_module("xgboost")
+        return xgboost.XGBClassifier(tree_method="hist", n_jobs=1, random_state=seed, **settings)
+
+    return make
+
+
+def _logistic(seed: int) -> LogisticRegression:
+    return LogisticRegression(C=1e-2, class_weight="balanced", max_iter=500)
+
 
 # The paper names the classifiers but not their settings. These are the defaults of scikit-learn and
 # xgboost except what is written here, mainly stronger penalties and more trees. Features arrive
 # standardised. `break_ties` makes the predicted class the one of the highest decision value.
 # `balanced` changes nothing on balanced rows; on rows as the scanner gave them, such as those of
 # nuisance alone, a weak classifier would otherwise only ever name the commonest class.
-BASELINES: Mapping[str, Callable[[int], BaseEstimator]] = {
-    "SVM-linear": lambda seed: LinearSVC(C=1e-3, random_state=seed),
-    "SVM-RBF": lambda seed: SVC(cache_size=500, break_ties=True),
-    "RF": lambda seed: RandomForestClassifier(200, n_jobs=1, random_state=seed),
-    "XGB": lambda seed: XGBClassifier(tree_method="hist", n_jobs=1, random_state=seed),
-    "LDA": lambda seed: LinearDiscriminantAnalysis(),
-    "MLP": lambda seed: MLPClassifier((10,), "tanh", max_iter=200, random_state=seed),
-    "MLP-modern": lambda seed: MLPClassifier(
-        (256, 64), alpha=1e-2, early_stopping=True, max_iter=100, random_state=seed
-    ),
-    # Of single volumes, n << p: any labels can be separated, and C of scikit-learn does that.
-    "SVM-linear hard": lambda seed: LinearSVC(C=1.0, max_iter=20_000, random_state=seed),
-    "LDA-shrinkage": lambda seed: LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5),
-    "1-NN": lambda seed: KNeighborsClassifier(1),
-    # Default of older scikit-learn on values as scanned, gamma = 1 / voxels: the paper's 45.8 %.
-    "SVM-RBF unscaled": lambda seed: SVC(gamma=1.0, cache_size=500, break_ties=True),
-    # Of 180,224 voxels each tree sees a tenth.
-    "XGB-voxels": lambda seed: XGBClassifier(
-        tree_method="hist", max_bin=64, colsample_bytree=0.1, n_jobs=1, random_state=seed
-    ),
-    "logistic": lambda seed: LogisticRegression(C=1e-2, class_weight="balanced", max_iter=500),
-}
+BASELINES = Registry(
+    "baselines",
+    {
+        "SVM-linear": Baseline(lambda seed: LinearSVC(C=1e-3, random_state=seed)),
+        "SVM-RBF": Baseline(lambda seed: SVC(cache_size=500, break_ties=True)),
+        "RF": Baseline(
+            lambda seed: RandomForestClassifier(200, n_jobs=1, random_state=seed), "voxels"
+        ),
+        "XGB": Baseline(_xgb(), package="xgboost"),
+        "LDA": Baseline(lambda seed: LinearDiscriminantAnalysis()),
+        "MLP": Baseline(lambda seed: MLPClassifier((10,), "tanh", max_iter=200, random_state=seed)),
+        "MLP-modern": Baseline(
+            lambda seed: MLPClassifier(
+                (256, 64), alpha=1e-2, early_stopping=True, max_iter=100, random_state=seed
+            )
+        ),
+        # With n << p any labelling is linearly separable; scikit-learn's C = 1 separates it.
+        "SVM-linear hard": Baseline(
+            lambda seed: LinearSVC(C=1.0, max_iter=20_000, random_state=seed)
+        ),
+        "LDA-shrinkage": Baseline(
+            lambda seed: LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.5)
+        ),
+        "1-NN": Baseline(lambda seed: KNeighborsClassifier(1)),
+        # Default of older scikit-learn on values as scanned, gamma = 1 / voxels: the paper's
+        # 45.8 %.
+        "SVM-RBF unscaled": Baseline(
+            lambda seed: SVC(gamma=1.0, cache_size=500, break_ties=True), "raw"
+        ),
+        # Each tree sees a tenth of the 180,224 voxels.
+        "XGB-voxels": Baseline(_xgb(max_bin=64, colsample_bytree=0.1), "voxels", "xgboost"),
+        "logistic": Baseline(_logistic),
+        NUISANCE: Baseline(_logistic, "nuisance"),
+    },
+)
 
 
 class Job(NamedTuple):
-    """One classifier on one fold."""
+    """One classifier on one fold, with all that a process needs to fit it."""
 
-    name: str  # of `BASELINES`
+    name: str  # of the row in tables and messages
+    estimator: Any  # not fitted
     train_x: Float[np.ndarray, "n m"]
     train_y: Int[np.ndarray, " n"]
     test_x: Float[np.ndarray, "t m"]
     num_classes: int
-    seed: int = 0
 
 
 class Fitted(NamedTuple):
-    """What a classifier says of the test rows."""
+    """One classifier's predictions for the test rows."""
 
-    predicted: Int[np.ndarray, " t"]
+    predicted: Int[np.ndarray, " t"]  # the class of the highest probability
     probabilities: Float[np.ndarray, "t classes"]  # softmax of decision values where it has none
     converged: bool
     peak_bytes: int | None  # of the process while it fitted, libraries and rows included; Linux
+
+
+def find(name: str | Baseline | Callable[[int], Any]) -> Baseline:
+    """Returns a classical classifier by its name or dotted path, or from a function of a seed.
+
+    A function may say by an attribute `needs` what it is fitted to; without it, "features".
+
+    Raises:
+      InputError: an unknown name, a path that leads nowhere or to something else, unknown needs.
+    """
+    found = BASELINES[name] if isinstance(name, str) else name
+    shown = repr(name)
+    if not isinstance(found, Baseline):
+        if not _takes_seed(found):
+            raise InputError("baselines", shown, "the path of a function seed -> estimator")
+        found = Baseline(found, getattr(found, "needs", "features"))
+    if found.needs not in NEEDS:
+        raise InputError("baselines", f"{shown} with needs {found.needs!r}", f"of {NEEDS}")
+    return found
+
+
+def available(name: str | Baseline | Callable[[int], Any]) -> bool:
+    """Returns whether the package that a classifier comes from is installed.
+
+    Raises:
+      InputError: as `find`.
+    """
+    package = find(name).package
+    return not package or _importable(package)
+
+
+def settings(name: str | Baseline | Callable[[int], Any]) -> dict[str, Any]:
+    """Returns "class" and every parameter that is not the default of it, but the seed.
+
+    Raises:
+      InputError: as `find`, or its package is not installed.
+    """
+    return parameters.changed(_estimator(name, 0))
+
+
+def make_job(
+    name: str | Baseline | Callable[[int], Any],
+    seed: int,
+    train_x: Float[np.ndarray, "n m"],
+    train_y: Int[np.ndarray, " n"],
+    test_x: Float[np.ndarray, "t m"],
+    num_classes: int,
+) -> Job:
+    """Makes the estimator here, where the user's code can be imported, and its job for any process.
+
+    Raises:
+      InputError: as `find`; a package that is not installed; or no estimator.
+    """
+    shown = name if isinstance(name, str) else getattr(name, "__name__", "baseline")
+    return Job(shown, _estimator(name, seed), train_x, train_y, test_x, num_classes)
 
 
 def fit_predict(job: Job) -> Fitted:
     """Fits one classifier on one thread and applies it.
 
     Raises:
-      ValueError: an unknown name, or training rows that lack a class.
+      ValueError: training rows that lack a class.
+      InputError: an estimator that predicts anything but these classes.
     """
-    if job.name not in BASELINES:
-        raise ValueError(f"want a baseline of {sorted(BASELINES)}; got {job.name!r}")
     present = np.unique(job.train_y)
     if not np.array_equal(present, np.arange(job.num_classes)):
         raise ValueError(f"want training rows of {job.num_classes} classes; got {present.tolist()}")
-    model = BASELINES[job.name](job.seed)
+    model = copy.deepcopy(job.estimator)
     _reset_peak()
-    with warnings.catch_warnings(record=True) as said, threadpoolctl.threadpool_limits(1):
+    with (
+        warnings.catch_warnings(record=True) as said,
+        threadpoolctl.threadpool_limits(1),
+        joblib.parallel_config("sequential"),
+    ):
         warnings.simplefilter("always")
         model.fit(job.train_x, job.train_y)
-        if hasattr(model, "predict_proba"):
-            probabilities = model.predict_proba(job.test_x)
-        else:
-            values = model.decision_function(job.test_x)
-            if values.ndim == 1:  # two classes: one value
-                values = np.stack([-values, values], 1) / 2
-            probabilities = softmax(values, axis=1)
-        predicted = model.predict(job.test_x)
+        probabilities = np.asarray(_probabilities(model, job), np.float32)
+    _check_probabilities(job, probabilities)
     converged = not any(issubclass(w.category, ConvergenceWarning) for w in said)
-    probabilities = np.asarray(probabilities, np.float32)
-    return Fitted(predicted.astype(np.int32), probabilities, converged, _peak())
+    return Fitted(probabilities.argmax(1).astype(np.int32), probabilities, converged, _peak())
+
+
+def run(
+    jobs: Iterable[Job], tick: Callable[[int], Any] = lambda done: None, workers: int | None = None
+) -> list[Fitted]:
+    """Runs many jobs side by side, one process per core; results in the order of the jobs.
+
+    Args:
+      jobs: of any number of folds; taken one by one when a process is free, at most two for each.
+      tick: called with 1 for every finished job.
+      workers: number of processes; None is one per core that this process may use.
+
+    Raises:
+      ValueError, InputError: as `fit_predict`; or an estimator that cannot be sent to a process.
+    """
+    return processes.run(fit_predict, jobs, tick, workers)
+
+
+def _probabilities(model, job):
+    """Returns probabilities, softmax of decision values, or 1 for the predicted class."""
+    if hasattr(model, "predict_proba"):
+        return model.predict_proba(job.test_x)
+    if hasattr(model, "decision_function"):
+        values = np.asarray(model.decision_function(job.test_x))
+        if values.ndim == 1:  # two classes: one value
+            values = np.stack([-values, values], 1) / 2
+        return softmax(values, axis=1)
+    predicted = np.asarray(model.predict(job.test_x))
+    one_hot = predicted.reshape(-1, 1) == np.arange(job.num_classes)
+    if not one_hot.any(1).all():
+        other = predicted[~one_hot.any(1)][0]
+        expected = f"labels from 0 to {job.num_classes - 1}"
+        raise InputError(f"baselines={job.name}", f"a prediction of {other!r}", expected)
+    return one_hot
+
+
+def _check_probabilities(job, p):
+    expected = (len(job.test_x), job.num_classes)
+    where = f"baselines={job.name}"
+    if p.shape != expected:
+        raise InputError(where, f"predictions of shape {p.shape}", f"{expected}: rows, classes")
+    if not ((p >= 0).all() and (np.abs(p.sum(1) - 1) < 1e-3).all()):
+        raise InputError(where, "rows that are no probabilities", "values >= 0 that sum to 1")
+
+
+def _estimator(name, seed):
+    estimator = find(name).make(seed)
+    methods = ("predict_proba", "decision_function", "predict")
+    if not hasattr(estimator, "fit") or not any(hasattr(estimator, m) for m in methods):
+        found = f"{name!r}, which makes {type(estimator).__name__}"
+        raise InputError("baselines", found, f"an estimator with fit and one of {methods}")
+    return estimator
+
+
+def _importable(package):
+    """Returns whether a package is installed with all that it needs."""
+    try:
+        importlib.import_module(package)
+    except (ImportError, OSError, ValueError):  # ValueError: xgboost without OpenMP
+        return False
+    return True
+
+
+def _takes_seed(function):
+    """Returns whether f(seed) is a call as it is meant; SVC(0) sets something else."""
+    if not callable(function):
+        return False
+    try:
+        signature = inspect.signature(function)
+        signature.bind(0)
+    except TypeError:
+        return False
+    except ValueError:  # it does not tell
+        return True
+    first = next(iter(signature.parameters))
+    return not isinstance(function, type) or first in ("seed", "random_state")
 
 
 def _reset_peak() -> None:
-    """Linux: "5" sets the largest resident size so far to the present one (proc(5))."""
+    """Sets the largest resident size so far to the present one (Linux: "5", see proc(5))."""
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")
 
@@ -111,25 +291,3 @@ def _peak() -> int | None:
             if line.startswith("VmHWM"):
                 return 1024 * int(line.split()[1])
     return None
-
-
-def run(
-    jobs: Sequence[Job], tick: Callable[[int], Any] = lambda done: None, workers: int | None = None
-) -> list[Fitted]:
-    """Runs many jobs side by side, one process per core; results in the order of the jobs.
-
-    Args:
-      jobs: of any number of folds.
-      tick: called with 1 for every finished job.
-      workers: processes; None is one per core that this process may use.
-
-    Raises:
-      ValueError: as `fit_predict`.
-    """
-    workers = workers or joblib.cpu_count()
-    pool = joblib.Parallel(workers, return_as="generator", mmap_mode="r")
-    results = []
-    for fitted in pool(joblib.delayed(fit_predict)(job) for job in jobs):
-        results.append(fitted)
-        tick(1)
-    return results

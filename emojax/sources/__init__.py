@@ -2,6 +2,7 @@
 
 from emojax import registry
 from emojax.data.cohort import Cohort
+from emojax.errors import InputError
 
 SOURCES = registry.Registry(
     "data.source",
@@ -18,13 +19,19 @@ def load(config) -> Cohort:
         `config.data` that returns a `Cohort`.
 
     Raises:
-      InputError: the source is unknown, or what it reads cannot be used.
+      InputError: the source is unknown or returns no cohort, or what it reads cannot be used.
     """
     data = getattr(config, "data", config)
-    cohort = SOURCES[data.source](data)
+    source = SOURCES[data.source]
+    if not callable(source):
+        raise InputError("data.source", repr(data.source), "the name of a function")
+    cohort = source(data)
+    if not isinstance(cohort, Cohort):
+        found = f"{data.source!r}, which returned {type(cohort).__name__}"
+        raise InputError("data.source", found, "a function that returns an emojax Cohort")
     if not (data.detrend or data.centre or data.zscore or data.motion):
         return cohort
     from emojax.data import cleaning, store  # imported here: they bring in jax (130 MB)
 
-    options = {name: data[name] for name in ("detrend", "centre", "zscore", "motion")}
+    options = {name: getattr(data, name) for name in ("detrend", "centre", "zscore", "motion")}
     return cleaning.apply(cohort, store.Store(store.default(data)), **options)

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from emojax.data import events, tables
-from emojax.data.cohort import Cohort, Run, build
-from emojax.data.store import sha256
+from emojax.data.cohort import Cohort, build
+from emojax.data.hashes import sha256
+from emojax.data.run import Run
 from emojax.errors import InputError
 from emojax.files import split_list
 

@@ -10,8 +10,11 @@ import nibabel as nib
 import numpy as np
 
 from emojax.data import events, motion
-from emojax.data.cohort import Cohort, Run, build
-from emojax.data.store import Image, Store, default, sha256
+from emojax.data.cohort import Cohort, build
+from emojax.data.hashes import sha256
+from emojax.data.image import Image
+from emojax.data.run import Run
+from emojax.data.store import Store, default
 from emojax.errors import InputError
 from emojax.files import split_list
 

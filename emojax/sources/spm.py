@@ -6,7 +6,7 @@
                                       its name; 3-D files are one run, "run-1"
     .../rp_*.txt                      realignment parameters beside the images, optional
 
-Labels come from one of (see `_spm_labels`)
+Labels come from one of (see `spm_labels`)
 
     a table of volumes    .csv or .tsv: subject, run, volume (from 0), label
     a table of onsets     .csv or .tsv: subject, run, name, onset, duration
@@ -21,8 +21,10 @@ from typing import NamedTuple
 import nibabel as nib
 
 from emojax.data import events, motion, tables
-from emojax.data.cohort import Cohort, Run, build
-from emojax.data.store import Store, default, sha256
+from emojax.data.cohort import Cohort, build
+from emojax.data.hashes import sha256
+from emojax.data.run import Run
+from emojax.data.store import Store, default
 from emojax.errors import InputError
 from emojax.files import split_list
 from emojax.sources import spm_labels
@@ -90,7 +92,7 @@ def read(
     Raises:
       InputError: nothing is found, a filter names what does not exist, a folder mixes 3-D and 4-D
         images, a run has no TR or no labels, or anything that `Store.images`, `motion`, `events`,
-        `_spm_labels` and `cohort.build` refuse.
+        `spm_labels` and `cohort.build` refuse.
     """
     root = pathlib.Path(root)
     found = _find(root, pattern)
@@ -180,7 +182,7 @@ def _runs(folder: pathlib.Path, pattern: str) -> list[list[pathlib.Path]]:
 
 
 def _is_4d(path: pathlib.Path) -> bool:
-    """Whether an image has more than one volume, as its header says."""
+    """Tells from the header whether an image has more than one volume."""
     try:
         shape = nib.load(path).shape
     except Exception as error:  # nibabel raises many types on damaged headers

@@ -40,7 +40,7 @@ class Volumes(NamedTuple):
 
 
 class Labeller(NamedTuple):
-    """How the tables of a study become class numbers."""
+    """The classes of a study, and the function that numbers the volumes of its runs."""
 
     classes: tuple[str, ...]
     assign: Callable[[int, int, float], np.ndarray]  # index of the run, t, TR -> int32 [t]

@@ -43,7 +43,8 @@ from jaxtyping import Int
 
 from emojax.data import cohort
 from emojax.data import events as tables
-from emojax.data.cohort import Cohort, Run
+from emojax.data.cohort import Cohort
+from emojax.data.run import Run
 from emojax.data.store import Store, default
 from emojax.files import split_list
 from emojax.sources import synthetic_design as design
@@ -125,7 +126,7 @@ def events(data, subject: str, run: str) -> list[Event]:
     """The true blocks of a run of the cohort that `load` gives, in order; rest has no event.
 
     Args:
-      data: as of `load`.
+      data: the config's `data`, as for `load`.
       subject, run: names as in the cohort.
 
     Raises:
@@ -137,7 +138,7 @@ def events(data, subject: str, run: str) -> list[Event]:
 
 
 def _place(scan: Scan) -> str:
-    """What stands for a file's name in messages and hashes."""
+    """Returns the name that a run has in messages and hashes, in place of a file's."""
     subject, run = scan.names
     return f"synthetic sub-{subject} {run}"
 

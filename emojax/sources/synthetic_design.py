@@ -1,4 +1,4 @@
-"""Who is scanned, how long, and what is shown when: the design of the simulated cohort."""
+"""The design of the simulated cohort: subjects, lengths of runs, and the blocks of pictures."""
 
 from typing import NamedTuple
 
@@ -24,7 +24,7 @@ RUNS = (
 
 
 class Settings(NamedTuple):
-    """What is simulated; the keys of `config.data.synthetic`."""
+    """The keys of `config.data.synthetic`."""
 
     seed: int = 0
     design: str = "A"  # or "B"
@@ -45,7 +45,7 @@ class Event(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """Which run this is, counted from 0, and its length."""
+    """A run: its subject and number, counted from 0, and its length."""
 
     subject: int
     run: int
@@ -53,7 +53,7 @@ class Scan(NamedTuple):
 
     @property
     def names(self) -> tuple[str, str]:
-        """Of subject and run, as in BIDS."""
+        """BIDS names of subject and run."""
         return f"{self.subject + 1:02d}", f"run-{self.run + 1:02d}"
 
 

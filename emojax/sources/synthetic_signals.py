@@ -46,7 +46,7 @@ DROPOUT = ((0.0, 55.0, -28.0, 16.0, 0.7), (46.0, -10.0, -30.0, 12.0, 0.6))
 
 
 class Subject(NamedTuple):
-    """What stays the same in all runs of a subject, for the v voxels in and around the brain."""
+    """The constants of a subject's runs, for the v voxels in and around the brain."""
 
     mean: Float[Array, " v"]  # scanner units
     maps: Float[Array, "r v"]  # of the courses, see `courses`
@@ -55,7 +55,7 @@ class Subject(NamedTuple):
 
 
 class Stimuli(NamedTuple):
-    """What is on the screen in each step of FINE s: -1 is the cross-hair."""
+    """The pictures on the screen in each step of FINE s: -1 is the cross-hair."""
 
     kind: Int[np.ndarray, " m"]  # 0 neutral, 1 negative
     block: Int[np.ndarray, " m"]  # number of the block among those of its kind

@@ -3,16 +3,16 @@
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import nibabel as nib
 import numpy as np
 
-from emojax.data.cohort import Cohort, Run, place
+from emojax.data.cohort import Cohort
+from emojax.data.run import Run
 from emojax.errors import InputError
+from emojax.files import atomic_folder
 from emojax.sources import synthetic
 
 Blocks = Iterable[tuple[float, float, str]]  # onset and duration in s, trial_type
@@ -63,10 +63,9 @@ def write_bids(
         raise InputError(root, "something there already", "no such folder yet, or an empty one")
     for run in cohort.runs:
         _check(run)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    try:
+    with atomic_folder(root) as partial:
         _write_study(partial, cohort, task, name)
+        sidecar = cohort.tr is None  # of each run, where runs differ in TR
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # compression releases the interpreter
             jobs = [
                 pool.submit(
@@ -75,17 +74,12 @@ def write_bids(
                     run,
                     events(run.subject, run.name),
                     task,
-                    sidecar=cohort.tr is None,
+                    sidecar=sidecar,
                 )
                 for run in cohort.runs
             ]
             for job in jobs:
                 job.result()
-        partial.chmod(0o755)
-        os.replace(partial, root)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return root
 
 
@@ -100,15 +94,15 @@ def _check(run: Run) -> None:
     named = all(value.isalnum() for _, _, value in entities) and keys in (["run"], ["ses", "run"])
     if not named or not run.subject.isalnum():
         found = f"subject {run.subject!r} run {run.name!r}"
-        raise InputError(place(run), found, 'names such as "01" and "run-01" or "ses-1_run-01"')
+        raise InputError(run.place, found, 'names such as "01" and "run-01" or "ses-1_run-01"')
     if run.frames.ndim != 4:
-        raise InputError(place(run), f"rows of shape {run.frames.shape[1:]}", "volumes [X, Y, Z]")
+        raise InputError(run.place, f"rows of shape {run.frames.shape[1:]}", "volumes [X, Y, Z]")
     if run.tr is None or run.affine is None:
-        raise InputError(place(run), f"TR {run.tr}, affine {run.affine}", "both")
+        raise InputError(run.place, f"TR {run.tr}, affine {run.affine}", "both")
 
 
 def _write_study(root: pathlib.Path, cohort: Cohort, task: str, name: str) -> None:
-    """What stands at the top of a data set."""
+    """Writes the files at the top of a data set."""
     description = {"Name": name, "BIDSVersion": BIDS_VERSION, "DatasetType": "raw"}
     _write_json(root / "dataset_description.json", description)
     subjects = sorted({run.subject for run in cohort.runs})

@@ -1,13 +1,14 @@
-"""What a run leaves on disk so that it can go on after a kill; the only import of orbax.
+"""The workdir of a run: whose it is, its checkpoints, finished trainings and kept networks.
 
-A workdir belongs to one configuration. Finished trainings are `done/<name>.npz`; the one under way
-is an orbax checkpoint in `training/`; networks that are exported later are `models/<name>.npz`. All
-appear whole or not at all.
+A workdir belongs to one configuration (`config.json`). Finished trainings are `done/<name>.npz`;
+those under way are orbax checkpoints in `training/`; networks with what was fitted before them are
+`models/<name>.npz`. All appear whole or not at all. This is the only import of orbax.
 """
 
 import json
 import os
 import pathlib
+import re
 import shutil
 from typing import Any
 
@@ -19,101 +20,54 @@ from emojax import files
 from emojax.errors import InputError
 from emojax.files import atomic_write
 
-
-def claim(workdir: str | os.PathLike, config: dict[str, Any]) -> pathlib.Path:
-    """Makes the workdir, or recognises it as this configuration's.
-
-    Nothing binds a workdir in which no training has begun; nor do `data.store` and `data.progress`.
-
-    Args:
-      workdir: a folder.
-      config: plain data; written as config.json.
-
-    Returns:
-      Its absolute path.
-
-    Raises:
-      InputError: it belongs to another configuration, or to something else.
-    """
-    workdir = pathlib.Path(workdir).absolute()
-    path = workdir / "config.json"
-    plain = json.loads(json.dumps(config))
-    for key in ("store", "progress"):
-        plain.get("data", {}).pop(key, None)
-    if any((workdir / name).exists() for name in ("done", "metrics.json")) and path.exists():
-        if (differs := _first_difference(json.loads(path.read_text()), plain)) is not None:
-            key, theirs, ours = differs
-            expected = f"{key}={ours!r}, or another --workdir"
-            raise InputError(workdir, f"a run with {key}={theirs!r}", expected)
-    elif workdir.exists() and any(workdir.iterdir()) and not path.exists():
-        raise InputError(workdir, "files of something else", "an empty or new folder as --workdir")
-    workdir.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as partial:
-        partial.write_text(json.dumps(plain, indent=1))
-    return workdir
+FORMAT = 2  # of config.json and of all that a workdir holds; 0.3.0 wrote the bare configuration
 
 
-def _first_difference(theirs, ours, at: str = ""):
-    """(dotted key, value, value) of the first leaf that differs; None if all are the same."""
-    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
-        return None if theirs == ours else (at, theirs, ours)
-    for key in sorted(theirs.keys() | ours.keys()):
-        place = f"{at}.{key}" if at else key
-        if found := _first_difference(theirs.get(key), ours.get(key), place):
-            return found
-    return None
+class Workdir:
+    """An open workdir; also the store of `training.loop`."""
 
+    def __init__(self, folder: pathlib.Path, plain_config: dict[str, Any]):
+        """Args: the folder, and the configuration as plain data."""
+        self.folder, self.plain_config = folder, plain_config
 
-class Progress:
-    """Finished and unfinished trainings of one workdir."""
+    @property
+    def is_finished(self) -> bool:
+        """Whether a whole report is there; metrics.json is written last."""
+        return (self.folder / "metrics.json").exists()
 
-    def __init__(self, workdir: pathlib.Path):
-        """Args: the claimed workdir."""
-        self._done = workdir / "done"
-        self._training = workdir / "training"
-        self._models = workdir / "models"
-        self._done.mkdir(parents=True, exist_ok=True)
-
-    def done(self, name: str) -> dict[str, np.ndarray] | None:
-        """Arrays of a finished training, or None."""
-        path = self._done / f"{name}.npz"
+    def load_finished(self, name: str) -> dict[str, np.ndarray] | None:
+        """Returns the arrays of a finished training, or None."""
+        path = self._path("done", name)
         if not path.exists():
             return None
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
 
-    def finish(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+    def save_finished(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps the arrays of a finished training and drops its checkpoint (first process)."""
-        if jax.process_index() > 0:
-            return
-        path = self._done / f"{name}.npz"
-        with atomic_write(path) as partial, open(partial, "wb") as file:
-            np.savez(file, **arrays)
-        shutil.rmtree(self._training / name, ignore_errors=True)
+        if jax.process_index() == 0:
+            self._save("done", name, arrays)
+            shutil.rmtree(self.folder / "training" / slug(name), ignore_errors=True)
 
-    def keep(self, name: str, best: Any) -> None:
-        """Keeps a network, anything with `params` and `batch_stats` (first process)."""
-        if jax.process_index() > 0:
-            return
-        self._models.mkdir(exist_ok=True)
-        tree = {"params": best.params, "batch_stats": best.batch_stats}
-        path = self._models / f"{name.replace(' ', '-')}.npz"
-        with atomic_write(path) as partial, open(partial, "wb") as file:
-            np.savez(file, **files.flatten(tree))
-
-    def model(self, name: str) -> dict[str, Any] | None:
-        """{"params", "batch_stats"} of a network that was kept, or None."""
-        path = self._models / f"{name.replace(' ', '-')}.npz"
+    def load_model(self, name: str) -> dict[str, Any] | None:
+        """Returns a tree that `save_model` kept, or None."""
+        path = self._path("models", name)
         if not path.exists():
             return None
         with np.load(path, allow_pickle=False) as arrays:
-            return {"batch_stats": {}} | files.unflatten(dict(arrays))
+            return files.unflatten(dict(arrays))
+
+    def save_model(self, name: str, tree: Any) -> None:
+        """Keeps a network and what was fitted before it, for the export (first process)."""
+        if jax.process_index() == 0:
+            self._save("models", name, files.flatten(tree))
 
     def load(self, name: str, like: Any) -> tuple[int, Any] | None:
-        """(epochs done, pytree as `like`) of a training under way, or None."""
-        if not (self._training / name).exists():
+        """Returns (epochs done, pytree with the shapes of `like`) of a training, or None."""
+        folder = self.folder / "training" / slug(name)
+        if not folder.exists():
             return None
-        with ocp.training.Checkpointer(self._training / name) as checkpoints:
+        with ocp.training.Checkpointer(folder) as checkpoints:
             if checkpoints.latest is None:
                 return None
             epoch = checkpoints.latest.step
@@ -122,10 +76,96 @@ class Progress:
     def save(self, name: str, epoch: int, tree: Any) -> None:
         """Keeps the state after some epochs; the one before is removed once this is whole."""
         policy = ocp.training.preservation_policies.LatestN(1)
-        with ocp.training.Checkpointer(
-            self._training / name, preservation_policy=policy
-        ) as checkpoints:
+        folder = self.folder / "training" / slug(name)
+        with ocp.training.Checkpointer(folder, preservation_policy=policy) as checkpoints:
             checkpoints.save(epoch, tree)
+
+    def _path(self, kind: str, name: str) -> pathlib.Path:
+        return self.folder / kind / f"{slug(name)}.npz"
+
+    def _save(self, kind: str, name: str, arrays) -> None:
+        path = self._path(kind, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as partial, open(partial, "wb") as file:
+            np.savez(file, **arrays)
+
+
+def open_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> Workdir:
+    """Makes the workdir, or recognises it as this configuration's.
+
+    A workdir without finished trainings accepts any configuration. `data.store` and `data.progress`
+    may differ.
+
+    Args:
+      workdir: a folder.
+      config: the configuration as plain data; written as config.json.
+
+    Raises:
+      InputError: it belongs to another configuration or version, or to something else.
+    """
+    folder = pathlib.Path(workdir).absolute()
+    path = folder / "config.json"
+    plain = plain_config(config)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(folder, "a file", "a folder as --workdir")
+    if path.exists():
+        theirs = read_config(folder)
+        bound = any((folder / name).exists() for name in ("done", "metrics.json"))
+        if bound and (differs := _first_difference(theirs, plain)) is not None:
+            key, old, new = differs
+            expected = f"{key}={new!r}, or another --workdir"
+            raise InputError(folder, f"a run with {key}={old!r}", expected)
+    elif folder.exists() and any(folder.iterdir()):
+        raise InputError(folder, "files of something else", "an empty or new folder as --workdir")
+    folder.mkdir(parents=True, exist_ok=True)
+    if jax.process_index() == 0:
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps({"format": FORMAT, "config": plain}, indent=1))
+    return Workdir(folder, plain)
+
+
+def plain_config(config: dict[str, Any]) -> dict[str, Any]:
+    """Returns a configuration as JSON holds it, without the keys that no result depends on."""
+    plain = json.loads(json.dumps(config))
+    for key in ("store", "progress"):
+        plain.get("data", {}).pop(key, None)
+    return plain
+
+
+def read_config(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the configuration of a workdir.
+
+    Raises:
+      InputError: it has none, or one that was written by another version.
+    """
+    path = folder / "config.json"
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(folder, "no config.json", "the workdir of a run") from None
+    except (OSError, ValueError) as error:
+        raise InputError(path, f"damaged ({error})", "as it was written") from None
+    if isinstance(found, dict) and found.get("format") == FORMAT:
+        return found["config"]
+    version = found.get("format", "of emojax 0.3") if isinstance(found, dict) else "unknown"
+    expected = f"a workdir of format {FORMAT}: choose another --workdir"
+    raise InputError(folder, f"a workdir of format {version}", expected)
+
+
+def slug(name: str) -> str:
+    """Returns a name as part of a file name: "nested, none 0" -> "nested-none-0"."""
+    return re.sub(r"[^\w.+]+", "-", name).strip("-")
+
+
+def _first_difference(theirs, ours, at: str = ""):
+    """Returns (dotted key, value, value) of the first leaf that differs; None if all are equal."""
+    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
+        return None if theirs == ours else (at, theirs, ours)
+    for key in sorted(theirs.keys() | ours.keys()):
+        place = f"{at}.{key}" if at else key
+        if found := _first_difference(theirs.get(key), ours.get(key), place):
+            return found
+    return None
 
 
 def _abstract(leaf):

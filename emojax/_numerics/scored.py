@@ -1,0 +1,89 @@
+"""Checks of labels, predicted classes and scores that belong to the same samples."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emojax._numerics.checks import Array, as_float, check_finite, check_labels, known
+from emojax._numerics.ranking import MAX_SCORES
+
+_ROUNDING = 1e-3  # of the sum of a row of probabilities
+
+Pair = tuple[jax.Array, jax.Array]
+
+
+def _as_array(x):
+    return x if isinstance(x, jax.Array) else np.asarray(x)  # numpy keeps int64, to be checked
+
+
+def _widened(scores):
+    scores = as_float(scores)
+    return scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
+
+
+def predictions(labels: Array, predicted: Array, num_classes: int | None = None) -> Pair:
+    """Returns labels and predicted classes of one shape [samples >= 1], or raises ValueError."""
+    labels, predicted = _as_array(labels), _as_array(predicted)
+    if labels.ndim != 1 or labels.shape != predicted.shape or not labels.size:
+        raise ValueError(
+            "want labels and predicted of one shape [samples >= 1]; "
+            f"got {labels.shape}, {predicted.shape}"
+        )
+    for name, x in (("labels", labels), ("predicted", predicted)):
+        if num_classes is not None:
+            check_labels(name, x, num_classes)
+        elif not np.issubdtype(x.dtype, np.integer):
+            raise ValueError(f"want integer {name}; got dtype {x.dtype}")
+    return jnp.asarray(labels), jnp.asarray(predicted)
+
+
+def binary(is_positive: Array, scores: Array) -> Pair:
+    """Returns a bool truth and finite scores of one shape, or raises ValueError."""
+    is_positive, scores = _as_array(is_positive), _widened(scores)
+    if scores.ndim != 1 or is_positive.shape != scores.shape or not scores.size:
+        raise ValueError(
+            "want is_positive and scores of one shape [samples >= 1]; "
+            f"got {is_positive.shape}, {scores.shape}"
+        )
+    if is_positive.dtype != bool:
+        raise ValueError(f"want bool is_positive; got dtype {is_positive.dtype}")
+    check_finite("scores", scores)
+    return jnp.asarray(is_positive), scores
+
+
+def by_class(name: str, labels: Array, scores: Array) -> Pair:
+    """Returns labels [samples] and finite scores [samples, classes], or raises ValueError."""
+    labels, scores = _as_array(labels), _widened(scores)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1] or not labels.size:
+        raise ValueError(
+            f"want labels [samples] and {name} [samples, classes] with samples >= 1; "
+            f"got {labels.shape}, {scores.shape}"
+        )
+    if scores.shape[1] < 2:
+        raise ValueError(f"want {name} of at least 2 classes; got shape {scores.shape}")
+    check_labels("labels", labels, scores.shape[1])
+    check_finite(name, scores)
+    return jnp.asarray(labels), scores
+
+
+def probabilities(labels: Array, p: Array) -> Pair:
+    """Returns labels [samples] and probabilities [samples, classes], or raises ValueError."""
+    labels, p = by_class("probabilities", labels, p)
+    if known(_are_probabilities, p) is False:
+        sums = p.sum(1)
+        raise ValueError(
+            f"want probabilities in [0, 1] whose rows sum to 1; got values from {p.min():g} to "
+            f"{p.max():g}, sums from {sums.min():g} to {sums.max():g}"
+        )
+    return labels, p
+
+
+@jax.jit
+def _are_probabilities(p):
+    return ((p >= 0) & (p <= 1 + _ROUNDING)).all() & (jnp.abs(p.sum(1) - 1) <= _ROUNDING).all()
+
+
+def check_size(scores: jax.Array) -> None:
+    """Raises ValueError if there are more scores than exact sums can hold."""
+    if scores.size > MAX_SCORES:
+        raise ValueError(f"want at most {MAX_SCORES} scores; got shape {scores.shape}")

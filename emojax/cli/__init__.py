@@ -1,0 +1,134 @@
+"""The `emojax` command: finds the function of a sub-command, and turns errors into exit codes.
+
+    emojax run --config=expA:demo --workdir=runs/demo
+    emojax run --help
+
+A new command is one line of `COMMANDS`: its function is imported when it is called, so that
+`emojax --help` needs neither jax nor numpy. The function takes the arguments in the manner of
+`sys.argv`, parses them by `flags.parse` and returns an exit code, or None for 0. Exit codes: 0, 2
+for input that cannot be used (one line on stderr), 130 for Ctrl-C.
+"""
+
+import difflib
+import shlex
+import sys
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import emojax
+from emojax.errors import InputError
+from emojax.registry import resolve
+
+
+class Command(NamedTuple):
+    """One sub-command of `emojax`."""
+
+    target: str  # "package.module:function" of function(argv) -> exit code or None
+    about: str  # one line of the help
+
+
+COMMANDS = {
+    "run": Command("emojax.cli.commands:run", "Train, score and report; resume a stopped run."),
+    "plan": Command("emojax.cli.commands:plan", "Print data, memory and time; train nothing."),
+    "data": Command("emojax.cli.commands:data", "Read and count the data, and stop."),
+    "export": Command("emojax.cli.commands:export", "Write the decoder of a finished run."),
+    "decode": Command("emojax.cli.commands:decode", "Decode an image with a decoder."),
+    "calibrate": Command("emojax.cli.commands:calibrate", "Fit a decoder to a new subject."),
+    "report": Command("emojax.cli.commands:report", "Print the results of a finished run."),
+    "clean": Command("emojax.cli.clean:clean", "Show the stores of decoded scans; remove them."),
+}
+MODES = ("run", "plan", "data", "export", "decode", "calibrate", "report")  # of launch.py
+HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `emojax COMMAND ...`.
+
+    Args:
+      argv: the program's name and its arguments; those of this process by default.
+
+    Returns:
+      The exit code.
+    """
+    _, *words = sys.argv if argv is None else argv
+    if not words or words[0] in HELP:
+        print(overview("emojax COMMAND [FLAGS]"))
+        return 0
+    if words[0] == "--version":
+        print(f"emojax {emojax.__version__}")
+        return 0
+    return _call(words[0], [f"emojax {words[0]}", *words[1:]], COMMANDS, "command")
+
+
+def launch(argv: Sequence[str]) -> int:
+    """Runs `launch.py`: the command that `--mode` names, `run` without it.
+
+    Args:
+      argv: the script's name and its flags.
+
+    Returns:
+      The exit code.
+    """
+    from absl import flags
+
+    given = flags.FlagValues()
+    flags.DEFINE_string("mode", "run", "", flag_values=given)
+    modes = "|".join(MODES)
+    try:
+        program, *words = given(list(argv), known_only=True)
+    except flags.Error as error:
+        return _refuse(InputError("flags", error, f"--mode={modes}"))
+    explicit = given["mode"].present
+    if not explicit and any(word in HELP for word in words):
+        print(overview(f"python launch.py [--mode={modes}] [FLAGS]"))
+        return 0
+    typed = f"python {shlex.quote(program)}" + (f" --mode={given.mode}" if explicit else "")
+    return _call(given.mode, [typed, *words], MODES, "mode")
+
+
+def overview(usage: str) -> str:
+    """Returns the help: usage, the commands with one line each, an example."""
+    width = max(map(len, COMMANDS)) + 2
+    lines = [f"  {name:{width}}{command.about}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            f"usage: {usage}",
+            "",
+            "Decodes emotional brain states from single fMRI volumes.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "'emojax COMMAND --help' lists the flags of a command.",
+            "example: emojax run --config=expA:demo --workdir=runs/demo",
+        ]
+    )
+
+
+def _call(name: str, argv: list[str], known: Collection[str], what: str) -> int:
+    """Calls a command's function; what a user can mend becomes one line and an exit code."""
+    if "" not in sys.path:
+        sys.path.append("")  # dotted paths of a config may name modules of the current folder
+    try:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise InputError(what, repr(name) + hint, f"one of {', '.join(known)}")
+        return resolve("command", COMMANDS[name].target)(argv) or 0
+    except KeyboardInterrupt:
+        hint = "; the same command resumes from the last checkpoint" if name == "run" else ""
+        print(f"interrupted{hint}", file=sys.stderr)
+        return 130
+    except InputError as error:
+        return _refuse(error)
+    except Exception as error:
+        from emojax.provenance import LeakageError  # needs jax
+
+        if not isinstance(error, LeakageError):
+            raise
+        return _refuse(error)
+
+
+def _refuse(error: Exception) -> int:
+    print(str(error).replace("\n", " "), file=sys.stderr)
+    return 2

@@ -1,0 +1,78 @@
+"""Decoders of Experiment A for a new subject, aligned by one run without labels."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from emojax import alignment, hyperalignment
+from emojax.decoder.build import Decoder, Facts, fold_vectors
+from emojax.decoder.decode import verify
+from emojax.errors import InputError
+
+
+def calibrate(
+    decoder: Decoder,
+    volumes: Float[np.ndarray, "t X Y Z"],
+    subject: str,
+    run: int | str = 0,
+    affine: Float[np.ndarray, "4 4"] | None = None,
+) -> Decoder:
+    """Returns the decoder with the alignment of a new subject instead of the old one.
+
+    The subject's volumes are matched in time with those of a run that the training subjects share;
+    no label is needed.
+
+    Args:
+      decoder: a decoder of Experiment A, with a template.
+      volumes: [t, X, Y, Z], the whole run.
+      subject: name of the new subject.
+      run: name of the corresponding run of the template, or its number.
+      affine: voxel -> mm of the volumes; None is not checked.
+
+    Raises:
+      InputError: the decoder has no template, there is no such run, the run is too short, or a
+        volume does not pass `verify`.
+    """
+    kept = decoder.calibration
+    if kept is None or "template" not in kept:
+        raise InputError("decoder", "no template", "one of Experiment A with alignment")
+    at = np.flatnonzero(kept["run"] == _run_number(decoder.facts, kept, run))
+    frames = kept["frame"][at]
+    if len(volumes) <= frames.max():
+        raise InputError(
+            "calibration run", f"{len(volumes)} volumes", f"{frames.max() + 1} or more"
+        )
+    for frame in frames:
+        verify(decoder, volumes[frame], affine, f"volume {frame} of the calibration run")
+    voxels = np.asarray(decoder.weights["voxels"])
+    rows = np.asarray(volumes, np.float32).reshape(len(volumes), -1)[frames][:, voxels]
+    space = _space(kept["template"], dict(decoder.facts.alignment))
+    mapping = alignment.independent_runs(space, rows, at)
+    weights = fold_vectors(decoder.network, kept, mapping) | {"voxels": voxels}
+    return decoder.replace(weights=weights, facts=decoder.facts._replace(subject=subject))
+
+
+def _space(template, options) -> hyperalignment.Hyperalignment:
+    """Returns a common space without its subjects; options default to those of a fit."""
+    parameters = inspect.signature(hyperalignment.fit).parameters
+    defaults = {name: parameters[name].default for name in hyperalignment.Options._fields}
+    options = hyperalignment.Options(**defaults | options)
+    empty = jnp.zeros((0,))
+    return hyperalignment.Hyperalignment(jnp.asarray(template), [], None, empty, empty, 0, options)
+
+
+def _run_number(facts: Facts, kept: Mapping[str, Any], run: int | str) -> int:
+    """Returns the number of a run; a decoder without names of runs reads digits as its number."""
+    numbers = np.unique(kept["run"]).tolist()
+    if run in facts.runs:
+        run = facts.runs.index(run)
+    elif isinstance(run, str) and run.isdecimal() and not facts.runs:
+        run = int(run)
+    if run not in numbers:
+        known = ", ".join(facts.runs[n] for n in numbers) if facts.runs else f"{numbers}"
+        raise InputError("run", repr(run) if isinstance(run, str) else run, f"one of {known}")
+    return run

@@ -1,0 +1,77 @@
+"""The commands `decode` and `calibrate`: a bundle and an image file in, a file or bundle out."""
+
+import pathlib
+
+import numpy as np
+
+from emojax import files
+from emojax.decoder import bundle as bundles
+from emojax.decoder import calibration
+from emojax.decoder.decode import decode_file, read_image
+from emojax.errors import InputError
+
+RUN_FILES = ("config.json", "metrics.json")  # a workdir with one of them holds a run
+
+
+def decode(bundle: str, path: str, workdir: str) -> pathlib.Path:
+    """Decodes every volume of an image; writes predictions.csv, or nothing.
+
+    Args:
+      bundle: folder of the decoder.
+      path: the image file.
+      workdir: folder to write to.
+
+    Returns:
+      The table's path.
+
+    Raises:
+      InputError: the workdir holds a run, or the bundle or the image cannot be used.
+    """
+    folder = _folder(workdir)
+    loaded = bundles.load(bundle)
+    found = decode_file(loaded, path)
+    classes = np.array(loaded.facts.classes)
+    columns = {"volume": np.arange(len(found)), "predicted": classes[found.argmax(1)]}
+    columns |= {f"p_{name}": found[:, k] for k, name in enumerate(classes)}
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_csv(folder / "predictions.csv", columns)
+    return folder / "predictions.csv"
+
+
+def calibrate(bundle: str, path: str, workdir: str, subject: str, run: int | str) -> pathlib.Path:
+    """Aligns a decoder to a new subject by one run; writes the new decoder.
+
+    Args:
+      bundle: folder of the decoder.
+      path: image file of the run.
+      workdir: folder to write to; the decoder becomes its `decoder`.
+      subject: name of the new subject.
+      run: name of the corresponding run of the training subjects, or its number in a bundle without
+        names; "" is the first.
+
+    Returns:
+      The new bundle's folder.
+
+    Raises:
+      InputError: the workdir holds a run, there is no name of a subject, or the bundle, the run or
+        the image cannot be used.
+    """
+    folder = _folder(workdir)
+    loaded = bundles.load(bundle)
+    if not subject:
+        raise InputError("subject", "none", "--subject, the name of the new one")
+    values, affine = read_image(path)
+    if values.ndim != 4:
+        raise InputError(path, f"{values.ndim} axes", "a whole run [X, Y, Z, t]")
+    run = 0 if run == "" else run
+    made = calibration.calibrate(loaded, np.moveaxis(values, -1, 0), subject, run, affine)
+    bundles.save(made, folder / "decoder")
+    return folder / "decoder"
+
+
+def _folder(workdir: str) -> pathlib.Path:
+    """Returns the folder to write to; that of a run is refused, to keep its results."""
+    folder = pathlib.Path(workdir)
+    if any((folder / name).exists() for name in RUN_FILES):
+        raise InputError(workdir, "the results of a run", "another --workdir for new ones")
+    return folder

@@ -1,0 +1,97 @@
+"""An experiment: the few functions that the skeleton needs to run it."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from emojax.errors import InputError
+from emojax.provenance import PROTOCOLS, Ledger
+from emojax.records import Arm, FoldData
+from emojax.scoring.baselines import Job
+from emojax.splits import SPLITS, Fold
+from emojax.training.loop import Program
+
+
+def _nothing(config: Any) -> None:
+    """Accepts every configuration."""
+
+
+def _as_it_is(config: Any, cohort: Any, like: Any = None) -> Any:
+    """Returns the cohort."""
+    return cohort
+
+
+def _groups(config: Any, view: Any, arm: Arm) -> np.ndarray:
+    """Returns the groups of the arm's split, or subjects."""
+    return SPLITS[arm.split].groups(view) if arm.split else view.subject
+
+
+def _no_jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterable[Job]:
+    """Returns no jobs."""
+    return ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The parts of an experiment; `arms`, `folds` and `features` are needed, the others optional.
+
+    Without `program` there is no network, only classical classifiers.
+    """
+
+    arms: Callable[[Any, Any], Sequence[Arm]] | None = None  # (config, cohort); the headline first
+    folds: Callable[[Any, Any, Arm], Sequence[Fold]] | None = None  # (config, view, arm)
+    features: Callable[[Any, Ledger, Fold, Arm, int], FoldData] | None = None  # int: which fold
+    check: Callable[[Any], None] = _nothing  # refuses settings before data is read
+    # (config, view, arm) -> group of each row whose labels may not be seen where a row is scored
+    units: Callable[[Any, Any, Arm], np.ndarray] = _groups
+    view: Callable[..., Any] = _as_it_is  # (config, cohort, like=None) -> what ledgers read
+    program: Callable[[Any, int], Program] | None = None  # (config, number of classes)
+    baselines: Callable[[Any, FoldData, Sequence[str]], Iterable[Job]] = _no_jobs
+    label: Callable[[Any], str] = lambda config: "network"  # its name in tables
+    pack: Callable[[Any, Any, FoldData], dict[str, Any]] | None = None  # (config, view, data)
+
+
+def check_experiment(name: str, experiment: Any) -> Experiment:
+    """Refuses what cannot be run.
+
+    Raises:
+      InputError: it is no experiment, or lacks a part.
+    """
+    if not isinstance(experiment, Experiment):
+        expected = "an emojax.experiments.Experiment"
+        raise InputError("experiment", f"{name!r}, a {type(experiment).__name__}", expected)
+    for part in ("arms", "folds", "features"):
+        if getattr(experiment, part) is None:
+            raise InputError("experiment", f"{name!r} without {part}", f"a function as its {part}")
+    return experiment
+
+
+def check_arms(arms: Sequence[Arm]) -> list[Arm]:
+    """Refuses arms that do not say what they are.
+
+    Raises:
+      InputError: no arm, two of one name, an unknown class of protocol, a leaky arm that names no
+        step, another that names one, or an arm that shares what is not trained.
+    """
+    if not arms:
+        raise InputError("experiment", "no arm", "one arm or more")
+    trained = {arm.name for arm in arms if not arm.shares}
+    seen: set[str] = set()
+    for arm in arms:
+        where = f"arm {arm.name!r}"
+        if arm.name in seen:
+            raise InputError(where, "a second arm of this name", "another name")
+        seen.add(arm.name)
+        if arm.protocol not in PROTOCOLS:
+            expected = f"one of {', '.join(PROTOCOLS)}"
+            raise InputError(where, f"protocol {arm.protocol!r}", expected)
+        if (arm.protocol == "leaky") != bool(arm.leaks):
+            found = f"protocol {arm.protocol!r} with leaks {arm.leaks}"
+            expected = "'leaky' with the steps that leak, or another protocol without any"
+            raise InputError(where, found, expected)
+        if arm.shares and arm.shares not in trained:
+            expected = f"one of {', '.join(sorted(trained))}"
+            raise InputError(where, f"shares {arm.shares!r}", expected)
+    return list(arms)

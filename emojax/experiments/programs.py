@@ -1,0 +1,107 @@
+"""The static parts of training from a config: network, optimiser, plateau rule, penalty."""
+
+import functools
+import json
+from typing import Any
+
+import jax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from emojax import models, plateau
+from emojax.errors import InputError
+from emojax.training import feeds, loop, optimizer
+from emojax.training.loop import Program
+
+DTYPES = ("auto", "bfloat16", "float32")
+
+
+def make_program(config: Any, num_classes: int) -> Program:
+    """Builds the program of a config; equal settings give the same one, compiled once.
+
+    Raises:
+      InputError: an unknown network or penalty, or a setting out of range.
+    """
+    parts = {"model": config.model.to_dict(), "train": config.train.to_dict()}
+    return _program(json.dumps(parts, sort_keys=True), num_classes, jax.default_backend())
+
+
+@functools.lru_cache(maxsize=16)
+def _program(text: str, num_classes: int, backend: str) -> Program:
+    model, train = (ConfigDict(part) for part in json.loads(text).values())
+    network = models.find(model.name)
+    if train.penalty not in network.kinds:
+        expected = " or ".join(map(repr, network.kinds))
+        raise InputError("train.penalty", repr(train.penalty), f"{expected} for {model.name}")
+    shortcut = None if train.shortcut_l2 < 0 else train.shortcut_l2
+
+    def penalty(params, factor):
+        return network.penalty(params, train.penalty, factor, shortcut)
+
+    module = network.make(model, num_classes)
+    try:
+        adam = optimizer.adam(
+            train.lr, b1=train.adam_b1, b2=train.adam_b2, eps=train.adam_eps, form=train.adam
+        )
+        rule = plateau.reduce_on_plateau(**train.plateau, base_lr=train.lr)
+    except ValueError as error:
+        raise InputError("train", error, "settings in range") from None
+    # Volumes are divided among all devices; vectors are too small for that.
+    devices = None if network.input == "volume" else jax.local_devices()[:1]
+    return Program(module, adam, rule, penalty, train.batch_size, feeds.data_mesh(devices))
+
+
+class Linear(nn.Module):
+    """A single dense layer: the audit's stand-in for a network."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x, train: bool = False):
+        """Returns logits [batch, num_classes] of x [batch, ...]."""
+        return nn.Dense(self.num_classes)(x.reshape(len(x), -1))
+
+
+def stand_in(program: Program, num_classes: int) -> Program:
+    """Returns a program of the same batches and devices with a single dense layer as network."""
+    return _stand_in(num_classes, program.batch_size, program.mesh)
+
+
+@functools.lru_cache(maxsize=4)
+def _stand_in(num_classes, batch_size, mesh) -> Program:
+    rule = plateau.reduce_on_plateau(base_lr=1e-3, factor=0.5, patience=1, min_lr=1e-5)
+    adam = optimizer.adam(1e-3)
+    return Program(Linear(num_classes), adam, rule, lambda p, f: 0.0, batch_size, mesh)
+
+
+def check_train(config: Any) -> None:
+    """Refuses training settings that are out of range, before data is read.
+
+    Raises:
+      InputError: names the key.
+    """
+    train = config.train
+    feeds_known = ("auto", "resident", "stream")
+    strategies = ("auto", "loop", "scan")
+    rules = [
+        ("train.epochs", train.epochs, train.epochs >= 1, "1 or more"),
+        ("train.batch_size", train.batch_size, train.batch_size >= 1, "1 or more"),
+        ("train.checkpoint_epochs", train.checkpoint_epochs, train.checkpoint_epochs >= 1, ">= 1"),
+        ("train.feed", repr(train.feed), train.feed in feeds_known, f"of {feeds_known}"),
+        ("train.feed_dtype", repr(train.feed_dtype), train.feed_dtype in DTYPES, f"of {DTYPES}"),
+        ("train.strategy", repr(train.strategy), train.strategy in strategies, f"of {strategies}"),
+    ]
+    for key, found, fine, expected in rules:
+        if not fine:
+            raise InputError(key, found, expected)
+    devices = make_program(config, 2).mesh.size
+    if train.batch_size % devices:
+        raise InputError("train.batch_size", train.batch_size, f"a multiple of {devices} devices")
+
+
+def strategy_of(config: Any, streamed: bool) -> loop.Strategy:
+    """Returns how epochs run; streamed volumes need the host's loop."""
+    if streamed:
+        return "loop"
+    strategy = config.train.strategy
+    return loop.default_strategy() if strategy == "auto" else strategy

@@ -1,0 +1,326 @@
+"""The skeleton that runs every experiment, from a config to its report.
+
+`run` reads top to bottom. An experiment file (`experiment_a.py`, `experiment_b.py`, or anybody's)
+says which arms there are, who trains and is tested, and how features are made; all else is here.
+"""
+
+import math
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import jax
+from jax.experimental import multihost_utils
+
+from emojax import models, sources
+from emojax.data import noise
+from emojax.data.store import Store
+from emojax.errors import InputError
+from emojax.experiments import audits, fits, programs
+from emojax.experiments.base import Experiment, check_arms
+from emojax.provenance import Ledger, classify
+from emojax.records import Arm, ArmResult, FoldData, FoldResult
+from emojax.report import console as consoles
+from emojax.report import results
+from emojax.report.schema import Result
+from emojax.training import checkpoint, cost
+from emojax.training.checkpoint import Workdir
+
+Until = Literal["data", "plan", "report"]
+
+
+def run(
+    experiment: Experiment,
+    config: Any,
+    workdir: str | os.PathLike,
+    *,
+    cohort: Any = None,
+    command: str = "",
+    until: Until = "report",
+) -> Result | None:
+    """Runs an experiment and writes its report into the workdir.
+
+    Args:
+      experiment: see `base.Experiment`.
+      config: a ConfigDict with the keys of `configs/common.py`; it is not changed.
+      workdir: folder of the results; made, or continued.
+      cohort: the data; None: read as `config.data` says.
+      command: the command line, for the report.
+      until: "data" reads and counts, "plan" also fits features, audits them and prints the cost of
+        the training, "report" runs everything.
+
+    Returns:
+      The result; None before the report.
+
+    Raises:
+      InputError: data or settings cannot be used.
+      LeakageError: an arm saw more of what it is scored on than its class of protocol allows.
+    """
+    first = jax.process_index() == 0
+    console = consoles.make(quiet=not first)
+    config = _own_copy(config, workdir)
+    experiment.check(config)
+    work = _open(config, workdir, first)
+    if work.is_finished and until == "report":
+        return _again(work, console)
+    seconds: dict[str, float] = {}
+    with consoles.timed(seconds, "reading"):
+        cohort = sources.load(config.data) if cohort is None else cohort
+    if first:
+        consoles.show_counts(console, cohort)
+        consoles.write_counts(work.folder, cohort)
+    if until == "data":
+        return None
+
+    arms = check_arms(experiment.arms(config, cohort))
+    trained = [arm for arm in arms if not arm.shares]
+    with consoles.timed(seconds, "masks"):
+        views = _views(experiment, config, cohort, trained)
+    with consoles.timed(seconds, "features"):
+        made = {arm.name: _features(experiment, config, views, arm) for arm in trained}
+        records = {arm.name: _records(arm, made[arm.name], cohort) for arm in trained}
+    with consoles.timed(seconds, "plan"):
+        plan = make_plan(console, experiment, config, cohort, trained, made)
+    audit = {"measured": False, "arms": {}}
+    with consoles.timed(seconds, "audit"):
+        if config.audit:
+            with consoles.bar(console, "audit", 2 * len(trained), config.data.progress) as tick:
+                audit = audits.audit_arms(experiment, config, views, trained, made, plan, tick)
+    if until == "plan":
+        return None
+
+    with consoles.timed(seconds, "training"):
+        outcomes = _train(experiment, config, work, console, plan, views, trained, made)
+    with consoles.timed(seconds, "baselines"):
+        classical = _classify(experiment, config, console, trained, made)
+    found = _results(cohort, arms, made, records, outcomes, classical)
+    metrics = results.summarise(
+        config.experiment,
+        work.plain_config,
+        views[False][0],
+        found,
+        audit=audit,
+        network=experiment.label(config),
+        command=command,
+        seconds=seconds,
+    )
+    metrics["streamed"] = bool(plan and plan.streamed)
+    result = results.build(metrics, views[False][0], found, extras=_extras(views[False][1]))
+    if first:
+        result.save(work.folder)
+        consoles.print_table(result, console)
+        console.print(f"report: {work.folder / 'report.html'}")
+    return result
+
+
+def _own_copy(config: Any, workdir: str | os.PathLike) -> Any:
+    """Returns a locked copy with a store; the caller's config stays as it is."""
+    config = config.copy_and_resolve_references()
+    if not config.data.store:
+        config.data.store = str(pathlib.Path(workdir).absolute().parent / "store")
+    return config.lock()
+
+
+def _open(config: Any, workdir: str | os.PathLike, first: bool) -> Workdir:
+    """Opens the workdir in the first process; the others wait, and only read."""
+    plain = checkpoint.plain_config(config.to_dict())
+    work = Workdir(pathlib.Path(workdir).absolute(), plain)
+    if first:
+        work = checkpoint.open_workdir(workdir, config.to_dict())
+    multihost_utils.sync_global_devices("workdir")
+    return work
+
+
+def _again(work: Workdir, console) -> Result:
+    """Prints the table of a finished workdir; nothing is fitted, no file changes."""
+    result = Result.load(work.folder)
+    consoles.print_table(result, console)
+    console.print(f"finished before; report: {work.folder / 'report.html'}")
+    return result
+
+
+def _views(experiment, config, cohort, arms: Sequence[Arm]) -> dict[bool, tuple[Any, Any]]:
+    """Returns on noise or not -> (cohort, what ledgers read of it)."""
+    floor = None
+    if config.null or any(arm.on_noise for arm in arms):
+        key, store = jax.random.key(config.seed), Store(config.data.store)
+        floor = noise.noise_like(key, cohort, store, phi=config.noise.phi, width=config.noise.width)
+    used = {False: floor if config.null else cohort}
+    if any(arm.on_noise for arm in arms):
+        used[True] = floor
+    return {on_noise: (data, experiment.view(config, data)) for on_noise, data in used.items()}
+
+
+def _features(experiment, config, views, arm: Arm) -> list[FoldData]:
+    """Makes the features of every fold of an arm."""
+    view = views[arm.on_noise][1]
+    folds = experiment.folds(config, view, arm)
+    if not folds:
+        raise InputError(f"arm {arm.name!r}", "no fold", "one fold or more")
+    unit = experiment.units(config, view, arm)
+    return [
+        replace(experiment.features(config, Ledger(view), fold, arm, i), unit=unit)
+        for i, fold in enumerate(folds)
+    ]
+
+
+def _records(arm: Arm, made: Sequence[FoldData], cohort) -> list[tuple[str, dict[str, int]]]:
+    """Returns class of protocol and leaks of each fold, refused if worse than the arm claims."""
+    return [
+        classify(
+            data.ledger.seen(data.fold.test),
+            subject=cohort.subject,
+            unit=data.unit,
+            claimed=arm.protocol,
+            name=arm.name,
+        )
+        for data in made
+    ]
+
+
+def make_plan(
+    console, experiment: Experiment, config, cohort, arms: Sequence[Arm], made: Mapping[str, Any]
+) -> fits.Plan | None:
+    """Measures a training step and prints memory, number of steps and time.
+
+    Raises:
+      InputError: a step does not fit into the device's memory.
+    """
+    if experiment.program is None:
+        return None
+    train, program = config.train, experiment.program(config, len(cohort.classes))
+    folds = [data for arm in arms for data in made[arm.name]]
+    shape = folds[0].read(folds[0].monitor[:1]).shape[1:]
+    network = models.find(config.model.name)
+    models.check_module(config.model.name, program.model, shape, len(cohort.classes))
+    measured, limit = cost.measure_step(program, shape), cost.memory_limit()
+    if measured.bytes > limit:
+        raise InputError(
+            f"memory of {jax.devices()[0].device_kind}",
+            f"{limit / 1e9:.1f} GB",
+            f"{measured.bytes / 1e9:.1f} GB (less with train.batch_size, model.remat=True or "
+            "model.dtype=bfloat16)",
+        )
+    size = len(cohort.labels) * math.prod(shape) * (4 if train.feed_dtype == "float32" else 2)
+    streamed = train.feed == "stream"
+    if train.feed == "auto":
+        streamed = size + measured.bytes > train.memory_share * limit
+    count = sum(len(data.train) for data in folds)
+    steps = sum(math.ceil(len(rows) / train.batch_size) for data in folds for rows in data.train)
+    total = steps * train.epochs * measured.seconds
+    where = "streamed from disk" if streamed else "resident on the device"
+    console.print(
+        f"plan: {count} trainings ({', '.join(arm.name for arm in arms)}) of up to "
+        f"{train.epochs} epochs, {steps * train.epochs:,} steps of {measured.seconds * 1e3:.0f} ms "
+        f"on {program.mesh.size} x {jax.devices()[0].device_kind}: up to "
+        f"{consoles.duration(total)}; {measured.parameters / 1e6:.1f} M parameters, "
+        f"{measured.bytes / 1e9:.2f} GB for a step, inputs {where} ({size / 1e9:.2f} GB)",
+        markup=False,
+    )
+    if total > 3600 and jax.default_backend() == "cpu":
+        console.print("      that is long for this machine: the variant :demo takes minutes")
+    return fits.Plan(
+        program,
+        train,
+        streamed,
+        network.input == "vector",
+        train.epochs,
+        train.checkpoint_epochs,
+        programs.strategy_of(config, streamed),
+    )
+
+
+def _train(experiment, config, work: Workdir, console, plan, views, arms, made):
+    """Trains the networks of every arm: arm -> fold -> outcome of each instance."""
+    if plan is None:
+        return {}
+    names = {
+        f"{arm.name} {i} {j}": (arm.name, data.fold.name + (f" ({j + 1})" if j else ""))
+        for arm in arms
+        for i, data in enumerate(made[arm.name])
+        for j in range(len(data.train))
+    }
+    out, headline = {}, arms[0].name
+    with consoles.TrainingLog(
+        work.folder / "metrics.jsonl",
+        console,
+        "fold epochs",
+        plan.epochs * len(names),
+        config.data.progress,
+        quiet=jax.process_index() > 0,
+    ) as training:
+        log = _logger(training, names)
+        for arm in arms:
+            kept = config.train.keep_models and arm.name == headline and experiment.pack
+
+            def keep(number, instance, best, arm=arm, kept=kept):
+                if kept and instance == 0:
+                    tree = {"params": best.params, "batch_stats": best.batch_stats}
+                    data = made[arm.name][number]
+                    tree["fitted"] = experiment.pack(config, views[arm.on_noise][1], data)
+                    work.save_model(f"{arm.name} {number}", tree)
+
+            numbered = list(enumerate(made[arm.name]))
+            out[arm.name] = fits.fit_networks(plan, arm, numbered, store=work, log=log, keep=keep)
+    return out
+
+
+def _logger(training, names: Mapping[str, tuple[str, str]]) -> Callable:
+    """Returns log(name, epoch, metrics); epochs done before or left out only move the bar."""
+    last = dict.fromkeys(names, 0)
+
+    def log(name, epoch, metrics):
+        done = epoch - last[name] - bool(metrics)
+        if done > 0:
+            training.advance(done)
+        if metrics:
+            training.epoch(*names[name], epoch, metrics)
+        last[name] = epoch
+
+    return log
+
+
+def _classify(experiment, config, console, arms: Sequence[Arm], made):
+    """Fits the classical classifiers: (arm, fold) -> name -> predictions."""
+    folds = [(arm, i, data) for arm in arms for i, data in enumerate(made[arm.name])]
+    folds = [fold for fold in folds if fold[0].baselines]
+    total = sum(len(arm.baselines) for arm, _, _ in folds)
+    with consoles.bar(console, "baselines", total, config.data.progress) as tick:
+        return fits.fit_classifiers(experiment, config, folds, tick)
+
+
+def _results(cohort, arms, made, records, outcomes, classical) -> list[ArmResult]:
+    """Returns every row of the result table; arms that share a training have its outcomes."""
+    out = []
+    for arm in arms:
+        source = arm.shares or arm.name
+        folds = []
+        for i, data in enumerate(made[source]):
+            notes = dict(data.notes)
+            if arm.oversampled:  # labels of test rows are read here, where scores begin
+                notes["oversampled"] = notes["oversample"](cohort.labels[data.fold.test])
+            folds.append(
+                FoldResult(
+                    data.fold,
+                    outcomes.get(source, {}).get(i, ()),
+                    {} if arm.shares else classical.get((source, i), {}),
+                    data.ledger.seen(data.fold.test),
+                    records[source][i][1],
+                    notes,
+                )
+            )
+        worst = max((protocol for protocol, _ in records[source]), key=_rank)
+        out.append(ArmResult(arm, worst, tuple(folds)))
+    return out
+
+
+def _rank(protocol: str) -> int:
+    return ("strict", "calibrated", "transductive", "leaky").index(protocol)
+
+
+def _extras(view: Any) -> dict[str, Any]:
+    """Returns what the map of chosen voxels is drawn on: mean volume and affine."""
+    mean = getattr(view, "mean", None)
+    return {} if mean is None else {"mean": mean, "affine": view.cohort.runs[0].affine}

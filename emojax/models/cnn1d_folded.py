@@ -1,0 +1,119 @@
+"""The 1D CNN folded for inference: what is linear becomes one matrix, computed in float64.
+
+Alignment, z-score, six convolutions and the first dense layer are affine maps one after another, so
+they are one matrix [voxels, 1024]. During training, too, the convolutions are composed into one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+Params = Mapping[str, Mapping[str, jax.Array]]
+
+
+def composed(params: Params) -> tuple[Float[jax.Array, "taps 1 out"], Float[jax.Array, " out"]]:
+    """Returns kernel and bias of the one convolution that equals conv1, conv2, ... in a row.
+
+    Args:
+      params: parameters of a CNN1D with neither activation nor batch norm between its convolutions.
+
+    Returns:
+      [1 + layers * (window - 1), 1, filters[-1]] and [filters[-1]], in the dtype of the parameters.
+
+    Raises:
+      ValueError: the parameters are those of a network with batch norm.
+    """
+    if "conv1_bn" in params:
+        raise ValueError("want convolutions without batch norm between them; got conv1_bn")
+    layers = [params[name] for name in layer_names(params, "conv")]
+    return compose([(layer["kernel"], layer["bias"]) for layer in layers])
+
+
+def layer_names(params: Params, kind: str) -> list[str]:
+    """Returns the names of the layers called `kind` and a number, in order of that number."""
+    names = (name for name in params if name.startswith(kind) and name[len(kind) :].isdecimal())
+    return sorted(names, key=lambda name: int(name[len(kind) :]))
+
+
+@jax.default_matmul_precision("highest")
+def compose(
+    layers: Sequence[tuple[Float[jax.Array, "window _ _"], Float[jax.Array, " _"]]],
+) -> tuple[Float[jax.Array, "taps _ out"], Float[jax.Array, " out"]]:
+    """Returns kernel K and bias b of convolutions applied one after another.
+
+    y[t] = sum_k x[t + k] K[k] + b followed by z[t] = sum_l y[t + l] L[l] + c is a convolution with
+    kernel (sum of K[k] L[l] over k + l = s) at tap s and with bias b (sum_l L[l]) + c.
+
+    Args:
+      layers: kernel and bias of each convolution.
+    """
+    kernel, bias = layers[0]
+    for after, after_bias in layers[1:]:
+        bias = bias @ after.sum(0) + after_bias
+        product = jnp.einsum("kic,lcd->klid", kernel, after)
+        k, rest = product.shape[0], product.shape[2:]
+        taps = k + product.shape[1] - 1
+        # Rows of length taps + 1, read again as rows one shorter: row k is then shifted by k.
+        rows = jnp.pad(product, ((0, 0), (0, k), (0, 0), (0, 0))).reshape(-1, *rest)
+        kernel = rows[:-k].reshape(k, taps, *rest).sum(0)
+    return kernel, bias
+
+
+def fold_cnn1d(
+    params: Params,
+    matrix: Float[np.ndarray, "v m"],
+    offset: Float[np.ndarray, " m"],
+    dtype: Any = np.float32,
+) -> dict[str, Any]:
+    """Folds the network on x @ matrix + offset into dense layers on x.
+
+    With K the composed kernel, features[t, c] = sum_s z[t + s] K[s, c] + b[c] = z C + b, and the
+    first dense layer takes W: all of it is x (matrix C W) + (offset C W + b W + first bias).
+
+    Args:
+      params: parameters of a CNN1D with neither activation nor batch norm between its convolutions.
+      matrix: [v, m] of the affine map in front of the network, e.g. alignment and z-score.
+      offset: [m] of the same map.
+      dtype: type of the result; the folding itself is in float64.
+
+    Returns:
+      {"layers": [(kernel, bias), ...]}.
+
+    Raises:
+      ValueError: a network whose convolutions cannot be folded, or shapes that do not fit.
+    """
+    if any(name.endswith("_bn") for name in params):
+        raise ValueError("want a network without batch norm between its layers; got one with")
+    with jax.enable_x64(True):
+        exact = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), dict(params))
+        kernel, bias = (np.asarray(a) for a in composed(exact))
+    taps, channels, m = len(kernel), kernel.shape[-1], matrix.shape[1]
+    dense = [params[name] for name in layer_names(params, "dense")]
+    dense = [(np.float64(layer["kernel"]), np.float64(layer["bias"])) for layer in dense]
+    first, first_bias = dense[0]
+    places = m - taps + 1
+    if first.shape[0] != places * channels:
+        raise ValueError(
+            f"want {first.shape[0]} features of the convolutions; got {places * channels} of {m}"
+        )
+    by_place = first.reshape(places, channels, -1)
+    toeplitz = np.zeros((m, first.shape[1]))
+    for tap in range(taps):
+        toeplitz[tap : tap + places] += np.einsum("c,pcd->pd", kernel[tap, 0], by_place)
+    bias = first_bias + np.einsum("c,pcd->d", bias, by_place) + offset @ toeplitz
+    layers = [(matrix @ toeplitz, bias), *dense[1:]]
+    return {"layers": [(k.astype(dtype), b.astype(dtype)) for k, b in layers]}
+
+
+def apply_cnn1d(
+    weights: Mapping[str, Any], x: Float[jax.Array, "batch v"]
+) -> Float[jax.Array, "batch k"]:
+    """Returns logits: dense layers with ReLU between them."""
+    *hidden, last = weights["layers"]
+    for kernel, bias in hidden:
+        x = jax.nn.relu(jnp.matmul(x, kernel, precision="highest") + bias)
+    return jnp.matmul(x, last[0], precision="highest") + last[1]

@@ -1,0 +1,191 @@
+"""The record of a network that the registry holds, and the record of any Flax module."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Float
+
+from emojax._numerics.checks import is_concrete
+from emojax.errors import InputError
+
+Input = Literal["vector", "volume"]
+
+
+def _nothing(config: Any) -> str:
+    return ""
+
+
+def _one(config: Any) -> int:
+    return 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """Everything that experiments and decoders need to know about a network.
+
+    `config` is the `model` part of an experiment's config. The module is called as
+    `module.apply(variables, x, train=bool, rngs={"dropout": key})`, with x [batch, voxels] or
+    [batch, X, Y, Z], and returns logits [batch, num_classes].
+    """
+
+    make: Callable[[Any, int], nn.Module]  # (config, num_classes); InputError: out of range
+    penalty: Callable[..., jax.Array]  # (params, kind, factor, shortcut_factor=None) -> []
+    label: Callable[[Any], str]  # config -> name in tables
+    input: Input = "vector"
+    kinds: tuple[str, ...] = ("l2",)  # the penalties that it knows
+    least: Callable[[Any], int] = _one  # config -> fewest voxels of a vector, or along each axis
+    # Folding for inference, None where there is none. Vectors: the affine map in front of the
+    # network is folded, too. `fold` takes (params, batch_stats, matrix, offset); volumes:
+    # (params, batch_stats). `apply` takes (weights, x) and returns logits.
+    fold: Callable[..., dict[str, Any]] | None = None
+    apply: Callable[[Mapping[str, Any], jax.Array], jax.Array] | None = None
+    obstacle: Callable[[Any], str] = _nothing  # config -> the setting that prevents folding
+
+    def check_foldable(self, config: Any) -> None:
+        """Refuses settings with which the network cannot become a decoder.
+
+        Raises:
+          InputError: the network has no folding, or none for these settings.
+        """
+        why = f"{self.label(config)}, a network without folding"
+        why = why if self.fold is None else self.obstacle(config)
+        if why:
+            raise InputError("model", why, "a network that can be folded for inference")
+
+
+def check_rules(rules: Sequence[tuple[str, Any, bool, str]]) -> None:
+    """Refuses the first setting that breaks its rule.
+
+    Args:
+      rules: config key, value found, whether it is allowed, and what is expected.
+
+    Raises:
+      InputError: a rule is broken.
+    """
+    for key, found, allowed, expected in rules:
+        if not allowed:
+            raise InputError(key, found, expected)
+
+
+def are_sizes(values: Sequence[Any]) -> bool:
+    """Returns whether all values are integers of 1 or more."""
+    return all(isinstance(n, int) and n >= 1 for n in values)
+
+
+def check_penalty(kind: str, factor: float | jax.Array, kinds: Sequence[str]) -> None:
+    """Checks the arguments of a penalty; a traced factor is accepted as it is.
+
+    Raises:
+      ValueError: an unknown kind, or a negative factor.
+    """
+    if kind not in kinds or (is_concrete(factor) and not factor >= 0):
+        known = " or ".join(map(repr, kinds))
+        raise ValueError(f"want kind {known} and factor >= 0; got {kind!r}, {factor}")
+
+
+def l2(
+    params: Mapping[str, Any], factor: float, shortcut_factor: float | None = None
+) -> Float[jax.Array, ""]:
+    """Returns factor * sum(w^2) over every leaf called "kernel".
+
+    Biases and batch norms are free. There is no factor 1/2 (Keras' convention).
+
+    Args:
+      params: the collection "params" of a network.
+      factor: weight of all kernels.
+      shortcut_factor: weight of the kernels below "shortcut"; default: `factor`. The authors' code
+        fixes 1e-4 there, whatever the other factor.
+    """
+    factors = {True: factor if shortcut_factor is None else shortcut_factor, False: factor}
+    total = jnp.zeros(())
+    for path, leaf in _kernels(params):
+        total += factors["shortcut" in path] * jnp.sum(leaf**2)
+    return total
+
+
+def _kernels(params):
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    named = [([getattr(key, "key", None) for key in path], leaf) for path, leaf in leaves]
+    return [(path, leaf) for path, leaf in named if path[-1] == "kernel"]
+
+
+def penalty_l2(
+    params: Mapping[str, Any],
+    kind: str,
+    factor: float | jax.Array,
+    shortcut_factor: float | None = None,
+) -> Float[jax.Array, ""]:
+    """Returns the penalty of a network whose only kind is `l2`.
+
+    Raises:
+      ValueError: another kind, a negative factor, or parameters without any kernel.
+    """
+    check_penalty(kind, factor, ("l2",))
+    if not _kernels(params) and not (is_concrete(factor) and factor == 0):
+        raise ValueError("want parameters called 'kernel', or a Network with a penalty of its own")
+    return l2(params, factor, shortcut_factor)
+
+
+@functools.cache  # one record for each class, so that programs can be compared by it
+def from_module(module: type[nn.Module], name: str) -> Network:
+    """Returns the record of a Flax module class.
+
+    The module is made by `module(num_classes=...)`, or with the number as its first field. Its
+    class may have an attribute `input`, "vector" (default) or "volume".
+
+    Args:
+      module: the class.
+      name: its dotted path, for messages.
+
+    Raises:
+      InputError: an unknown `input`.
+    """
+    takes = getattr(module, "input", "vector")
+    if takes not in get_args(Input):
+        raise InputError(f"{name}.input", repr(takes), f"one of {get_args(Input)}")
+    by_name = any(field.name == "num_classes" for field in dataclasses.fields(module))
+
+    def make(config, num_classes):
+        try:
+            return module(num_classes=num_classes) if by_name else module(num_classes)
+        except TypeError as error:
+            expected = "a module class that is made from num_classes alone"
+            raise InputError("model.name", f"{name!r} ({error})", expected) from None
+
+    return Network(make, penalty_l2, lambda config: module.__name__, input=takes)
+
+
+def check_module(name: str, module: nn.Module, shape: Sequence[int], num_classes: int) -> None:
+    """Traces a module without computing anything, and refuses one that cannot be trained.
+
+    Args:
+      name: `model.name`, for the message.
+      module: made by `Network.make`.
+      shape: of one example, (voxels,) or (X, Y, Z).
+      num_classes: number of logits that are expected.
+
+    Raises:
+      InputError: the module cannot be called as the training does, or returns another shape.
+    """
+
+    def call(key, x):
+        variables = module.init({"params": key}, x, train=False)
+        rngs = {"dropout": key}
+        trained, _ = module.apply(variables, x, train=True, mutable=["batch_stats"], rngs=rngs)
+        return trained, module.apply(variables, x, train=False)
+
+    x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
+    try:
+        found = [out.shape for out in jax.eval_shape(call, jax.random.key(0), x)]
+    except Exception as error:  # somebody else's code raises anything
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        expected = f"a module that takes (x {list(x.shape)}, train=bool)"
+        raise InputError("model.name", f"{name!r} ({said})", expected) from error
+    if found != [(2, num_classes)] * 2:
+        expected = f"logits {[2, num_classes]} of x {list(x.shape)}"
+        raise InputError("model.name", f"{name!r} with outputs {list(found[0])}", expected)

@@ -1,0 +1,189 @@
+"""Figures of the report: which ones there are, and what they show."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from emojax import metrics as scoring
+from emojax.records import ArmResult
+from emojax.report import outcomes, plots, tables, texts
+from emojax.report.outcomes import NETWORK
+
+Drawn = dict[str, tuple[Figure, str]]  # file name -> figure, caption
+
+
+def draw(metrics, cohort, results: Sequence[ArmResult], extras: Mapping[str, np.ndarray]) -> Drawn:
+    """Draws all figures of an experiment.
+
+    Args:
+      metrics: content of metrics.json.
+      cohort: the labelled volumes that rows refer to.
+      results: the arms; the first is the headline.
+      extras: "mean": mean volume [X, Y, Z] under the map of chosen voxels, where there is one.
+    """
+    if metrics["chosen_arm"]:
+        return {"sweep": _sweep(metrics)}
+    head = results[0]
+    out = {"accuracy": _by_split(metrics) if head.arm.split else _accuracies(metrics)}
+    if rows := texts.ladder(metrics):
+        out["leaks"] = _ladder(rows, metrics["chance"])
+    out |= _classification(metrics, cohort, head)
+    if outcomes.curves(head):
+        out["curves"] = _curves(cohort, results)
+    counts = chosen_voxels(head, extras)
+    if counts is not None:
+        caption = "Number of folds that chose each voxel, on the mean volume."
+        out["voxels"] = plots.voxels(counts, extras["mean"], len(head.folds)), caption
+    pairs = [fold.notes["isc"] for fold in head.folds if "isc" in fold.notes]
+    if pairs and np.isfinite(pairs).all():
+        out["correlation"] = (
+            plots.correlation(*zip(*pairs, strict=True)),
+            "Correlation of each voxel's time course (after alignment: of each common dimension's) "
+            "between training subjects; one line per fold.",
+        )
+    return out
+
+
+def chosen_voxels(head: ArmResult, extras: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Returns the number of folds that chose each voxel, [X, Y, Z]; None without a grid."""
+    chosen = [fold.notes.get("voxels") for fold in head.folds]
+    if extras.get("mean") is None or not chosen or any(voxels is None for voxels in chosen):
+        return None
+    counts = np.zeros(extras["mean"].size, int)
+    for voxels in chosen:
+        counts[voxels] += 1
+    return counts.reshape(extras["mean"].shape)
+
+
+def maps(
+    head: ArmResult, extras: Mapping[str, np.ndarray]
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns images to be written as NIfTI: name -> values, affine."""
+    counts = chosen_voxels(head, extras)
+    if counts is None:
+        return {}
+    affine = extras.get("affine")
+    return {"chosen_voxels": (counts.astype(np.int16), np.eye(4) if affine is None else affine)}
+
+
+def _accuracies(metrics) -> tuple[Figure, str]:
+    """Draws a line per arm and classifier; the inner steps of the ladder have their own figure."""
+    inner = {arm["name"] for arm, _ in texts.ladder(metrics)[1:-1]}
+    noise = texts.floor(metrics, metrics["arms"][0])
+    shown = [r for r in tables.rows(metrics) if r.arm is not noise and r.arm["name"] not in inner]
+    lines = [
+        (row.name, tables.of_folds(row), row.summary["balanced_accuracy"]["ci95"]) for row in shown
+    ]
+    figure = plots.accuracies(
+        lines,
+        metrics["chance"],
+        texts.first(noise)[1]["balanced_accuracy"]["ci95"] if noise else None,
+        ours={row.name for row in shown if row.classifier == NETWORK},
+        leaky={row.name for row in shown if not row.arm["strict"]},
+    )
+    caption = (
+        "Balanced accuracy of each fold: the network (blue) in each arm, and classical classifiers "
+        "(orange) on the features of theirs. Red: leaky by name."
+    )
+    return figure, caption
+
+
+def _by_split(metrics) -> tuple[Figure, str]:
+    """Draws a panel per arm with a split, and in it a line per classifier."""
+    panels: dict[str, dict[str, tuple]] = {}
+    arms = [arm for arm in texts.real(metrics) if arm["split"]]
+    for arm in arms:
+        noise = texts.floor(metrics, arm)
+        floors = {row.classifier: row.summary for row in tables.rows(metrics) if row.arm is noise}
+        for row in tables.rows(metrics):
+            if row.arm is arm:
+                score = row.summary["balanced_accuracy"]
+                floor = floors.get(row.classifier, {"balanced_accuracy": {"mean": None}})
+                name = metrics["network"] if row.classifier == NETWORK else row.classifier
+                line = score["mean"], score["ci95"], floor["balanced_accuracy"]["mean"]
+                panels.setdefault(arm["name"], {})[name] = line
+    figure = plots.by_split(
+        panels,
+        metrics["chance"],
+        ours=metrics["network"],
+        leaky={arm["name"] for arm in arms if not arm["strict"]},
+    )
+    caption = (
+        "Balanced accuracy by what is new in the test volumes. Diamonds: the same design on noise "
+        "without any response; a diamond right of the chance line is memorisation, not decoding. "
+        "Red: leaky by name."
+    )
+    return figure, caption
+
+
+def _ladder(rows, chance: float) -> tuple[Figure, str]:
+    steps = []
+    for arm, text in rows:
+        score = arm["summary"]["network"]["balanced_accuracy"]
+        steps.append((f"{arm['name']}\n({text})", score["mean"], score["ci95"]))
+    caption = (
+        "From the published procedure to the headline, one leak closed per bar. Where epoch and "
+        "rate come from a held-back subject, one subject fewer trains."
+    )
+    return plots.ladder(steps, chance), caption
+
+
+def _classification(metrics, cohort, head: ArmResult) -> Drawn:
+    """Draws confusion and ROC curves of the headline, all folds and instances pooled."""
+    rows, probabilities = outcomes.pooled(head)
+    labels, classes = cohort.labels[rows], metrics["classes"]
+    classifier, _ = texts.first(metrics["arms"][0])
+    name = tables.row_name(metrics, metrics["arms"][0], classifier)
+    predicted = probabilities.argmax(1).astype(labels.dtype)
+    confusion = np.asarray(scoring.confusion_matrix(labels, predicted, len(classes)))
+    truth = np.eye(len(classes), dtype=bool)[labels]
+    pairs = {label: (truth[:, k], probabilities[:, k]) for k, label in enumerate(classes)}
+    if len(classes) > 2:
+        pairs["micro-average"] = truth.ravel(), probabilities.ravel()
+    lines = {}
+    for label, (is_it, score) in pairs.items():
+        curve = scoring.roc_curve(is_it, score)
+        area = float(scoring.auc(is_it, score))
+        lines[label] = curve.false_positive_rate, curve.true_positive_rate, area
+    over = "all folds and instances pooled" if head.arm.instances > 1 else "all folds pooled"
+    return {
+        "confusion": (plots.confusion(confusion, classes), f"Confusion of {name}, {over}."),
+        "roc": (plots.roc(lines), f"One-vs-rest ROC curves of {name}, {over}."),
+    }
+
+
+def _curves(cohort, results: Sequence[ArmResult]) -> tuple[Figure, str]:
+    """Draws learning curves of every split, or of the headline and of the first leaky arm."""
+    head = results[0]
+    shown = [r for r in outcomes.trained(results) if not r.arm.on_noise or head.arm.on_noise]
+    shown = [r for r in shown if bool(r.arm.split) == bool(head.arm.split)]
+    if not head.arm.split:
+        shown = [head, *[r for r in shown if r is not head and r.protocol == "leaky"][:1]]
+    names = [f.fold.name for f in head.folds for _ in f.outcomes]
+    found = {r.arm.name: outcomes.curves(r) for r in shown}
+    few = len(names) <= plots.MANY_FOLDS or head.arm.split
+    if few:  # a column per arm, with as many lines as can be told apart
+        found = {
+            name: {key: lines[: plots.MANY_FOLDS] for key, lines in curves.items()}
+            for name, curves in found.items()
+        }
+    figure = plots.curves(
+        found,
+        {r.arm.name: outcomes.monitored(cohort, r.folds[0].fold) for r in shown},
+        names,
+        leaky={r.arm.name for r in shown if r.protocol == "leaky"},
+    )
+    caption = (
+        f"Learning curves; thin lines are folds and instances, at most {plots.MANY_FOLDS}."
+        if few
+        else "Learning curves of each fold, by what is tested; thin: training batches, thick: what "
+        "is monitored."
+    )
+    return figure, caption + " Losses contain the penalty."
+
+
+def _sweep(metrics) -> tuple[Figure, str]:
+    rows = [arm["folds"][0]["monitored"] for arm in metrics["arms"]]
+    factors = [arm["factor"] for arm in metrics["arms"]]
+    return plots.sweep(factors, rows), "Loss and accuracy by L2 factor, at the epoch kept."

@@ -1,0 +1,112 @@
+"""Rows, probabilities and curves of an arm, as tables, figures and files need them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from emojax import provenance, splits
+from emojax.errors import InputError
+from emojax.records import Arm, ArmResult, FoldResult
+
+CURVES = ("train_loss", "train_accuracy", "loss", "accuracy", "rate")
+NETWORK = "network"  # the classifier of a row that is no classical one
+
+
+class Predictions(NamedTuple):
+    """What one fold is scored on."""
+
+    rows: Int[np.ndarray, " t"]  # of the cohort; a row may occur several times
+    networks: Sequence[Float[np.ndarray, "t classes"]]  # probabilities of each instance
+
+
+def predictions(arm: Arm, fold: FoldResult) -> Predictions:
+    """Returns the scored rows of a fold, and what each of its networks says of them.
+
+    Raises:
+      InputError: a network has diverged.
+    """
+    pick = np.arange(len(fold.fold.test))
+    if arm.oversampled and "oversampled" in fold.notes:
+        pick = np.asarray(fold.notes["oversampled"])
+    networks = [np.asarray(outcome[arm.pick])[pick] for outcome in fold.outcomes]
+    if not all(np.isfinite(values).all() for values in networks):
+        place = f"{arm.name}, fold {fold.fold.name}"
+        expected = "finite ones: a lower train.lr, or another penalty, in a new workdir"
+        raise InputError(place, "a network that diverged to probabilities of NaN", expected)
+    return Predictions(np.asarray(fold.fold.test)[pick], networks)
+
+
+def voices(arm: Arm, fold: FoldResult) -> Predictions:
+    """Returns the same without a network, too: then of the first classical classifier."""
+    found = predictions(arm, fold)
+    if found.networks:
+        return found
+    first = next(iter(fold.baselines.values()))
+    return Predictions(np.asarray(fold.fold.test), [np.asarray(first.probabilities)])
+
+
+def pooled(result: ArmResult) -> tuple[Int[np.ndarray, " t"], Float[np.ndarray, "t classes"]]:
+    """Returns rows and probabilities of all folds and instances of an arm's network.
+
+    Without a network they are those of its first classical classifier.
+    """
+    found = [voices(result.arm, fold) for fold in result.folds]
+    rows = [f.rows for f in found for _ in f.networks]
+    return np.concatenate(rows), np.concatenate([p for f in found for p in f.networks])
+
+
+def groups(cohort, arm: Arm) -> Shaped[np.ndarray, " n"]:
+    """Returns the group of each row that the arm's split keeps whole."""
+    return np.asarray(splits.SPLITS[arm.split].groups(cohort))
+
+
+def curves(result: ArmResult) -> dict[str, Float[np.ndarray, "lines epochs"]]:
+    """Returns each curve of an arm, a line per fold and instance; {} without a network."""
+    outcomes = [outcome for fold in result.folds for outcome in fold.outcomes]
+    if not outcomes:
+        return {}
+    return {name: np.stack([np.asarray(o[name]) for o in outcomes]) for name in CURVES}
+
+
+def trained(results: Sequence[ArmResult]) -> list[ArmResult]:
+    """Returns the arms that have a training of their own."""
+    return [r for r in results if not r.arm.shares and r.folds and r.folds[0].outcomes]
+
+
+def monitored(cohort, fold: splits.Fold) -> str:
+    """Returns whom the monitored rows belong to, for the titles of curves."""
+    if np.isin(fold.monitor, fold.test).any():
+        return "monitored: the scored volumes"
+    for units, text in ((cohort.subject, "other subjects"), (cohort.run_index, "other runs")):
+        if not np.isin(units[fold.monitor], units[fold.train]).any():
+            return f"monitored: {text}"
+    return "monitored: other volumes of these runs"
+
+
+def seen(cohort, result: ArmResult) -> list[dict[str, Any]]:
+    """Returns what each step of the first fold has seen, one row per step.
+
+    Beside the columns of `provenance.table` a row has the numbers of volumes whose values and
+    labels were seen of the scored volumes, of the rest of their runs, and of other runs of their
+    subjects.
+    """
+    if not result.folds or not result.folds[0].seen:
+        return []
+    scored, found = result.folds[0].seen[0]
+    scored = splits.mask_of(scored, len(cohort.labels))
+    runs = np.isin(cohort.run_index, cohort.run_index[scored]) & ~scored
+    others = np.isin(cohort.subject, cohort.subject[scored]) & ~scored & ~runs
+    parts = {"of_scored": scored, "of_scored_runs": runs, "of_other_runs": others}
+    return [
+        row
+        | {
+            name: {
+                "values": int((found.steps[row["step"]].values & part).sum()),
+                "labels": int((found.steps[row["step"]].labels & part).sum()),
+            }
+            for name, part in parts.items()
+        }
+        for row in provenance.table(found, cohort.subject)
+    ]

@@ -1,0 +1,243 @@
+"""Tables of the report, made from the content of metrics.json."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from emojax.report import texts
+from emojax.report.outcomes import NETWORK
+
+NUMBER = re.compile(r"([-+]?[\d.]+( \([\d.]+\)| (-|/|of) [\d.]+)*)?")
+CLASS_SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of text under a header."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+
+
+def number_like(cell: str) -> bool:
+    """Returns whether a cell is empty, or numbers such as "0.741 (0.085)" or "3 of 4"."""
+    return NUMBER.fullmatch(cell) is not None
+
+
+class Row(NamedTuple):
+    """A classifier of an arm: one line of the main table."""
+
+    name: str  # the same in tables, figures, terminal and docs
+    arm: dict[str, Any]
+    classifier: str  # `NETWORK`, or a classical one
+    summary: dict[str, Any]  # metric -> {"mean", "sd", "ci95"}
+
+
+def rows(metrics: Mapping[str, Any]) -> list[Row]:
+    """Returns the lines of the main table.
+
+    Where one arm alone has classical classifiers they follow the networks under their own names,
+    and noise comes last. Else they follow their arm, and an arm on noise follows its original.
+    """
+    if len(texts.with_classical(metrics)) > 1:
+        return [row for arm in _in_pairs(metrics) for row in _of_arm(arm, f"{arm['name']}: ")]
+    found = [row for arm in metrics["arms"] for row in _of_arm(arm, "")]
+    return sorted(found, key=lambda row: (row.arm["on_noise"], row.classifier != NETWORK))
+
+
+def _of_arm(arm: dict[str, Any], prefix: str) -> list[Row]:
+    summary, out = arm["summary"], []
+    if summary["network"]:
+        out.append(Row(arm["name"], arm, NETWORK, summary["network"]))
+    return out + [Row(prefix + n, arm, n, entry) for n, entry in summary["baselines"].items()]
+
+
+def _in_pairs(metrics) -> list[dict[str, Any]]:
+    """Returns the arms, each followed by the same on noise."""
+    out: list[dict[str, Any]] = []
+    for arm in texts.real(metrics):
+        noise = texts.floor(metrics, arm)
+        out += [a for a in (arm, noise) if a is not None and a not in out]
+    return out + [arm for arm in metrics["arms"] if arm not in out]
+
+
+def row_name(metrics: Mapping[str, Any], arm: Mapping[str, Any], classifier: str) -> str:
+    """Returns the name of a row of the main table."""
+    names = {(row.arm["name"], row.classifier): row.name for row in rows(metrics)}
+    return names[arm["name"], classifier]
+
+
+def make(metrics: Mapping[str, Any]) -> list[Table]:
+    """Returns all tables; the first is the result."""
+    details = [seen(metrics), audit(metrics)]
+    if metrics["chosen_arm"]:
+        first = sweep(metrics)
+    else:
+        first = main(metrics)
+        details = [folds(metrics), trainings(metrics), classes(metrics), *details]
+    return [first, *(table for table in details if table.rows)]
+
+
+def main(metrics: Mapping[str, Any]) -> Table:
+    """Returns the result: a row per arm and classifier."""
+    header = ["", "balanced accuracy", "95 % interval", "network minus it", "p", "accuracy"]
+    header += ["AUC (macro)", "loss", "peak memory (GB)", "protocol"]
+    lines = []
+    for row in rows(metrics):
+        score, test = row.summary["balanced_accuracy"], row.summary.get("network_minus_it")
+        cells = [row.name, f"{score['mean']:.3f} ({score['sd']:.3f})", texts.interval(score, " - ")]
+        p = "" if test is None or test["p"] is None else f"{test['p']:.3f}"
+        cells += ["" if test is None else f"{test['difference']:+.3f}", p]
+        for name in ("accuracy", "auc_macro", "loss"):
+            cells.append(f"{row.summary[name]['mean']:.3f}" if name in row.summary else "")
+        lines.append([*cells, _peak(row), row.arm["protocol"]])
+    used = [i for i, _ in enumerate(header) if i < 3 or any(line[i] for line in lines)]
+    note = texts.limits(metrics)
+    if texts.with_classical(metrics):
+        note += " Classical classifiers have the training volumes and features of their arm's"
+        note += " network; a classifier of nuisance has time in run, global signal and motion only."
+    return Table(
+        "Balanced accuracy",
+        [header[i] for i in used],
+        [[line[i] for i in used] for line in lines],
+        note,
+    )
+
+
+def _peak(row: Row) -> str:
+    """Returns the memory of a classifier of whole volumes."""
+    if row.classifier == NETWORK or not row.arm["split"]:
+        return ""
+    peaks = [fold["baselines"][row.classifier]["peak_bytes"] for fold in row.arm["folds"]]
+    return "" if None in peaks else f"{max(peaks) / 1e9:.2f}"
+
+
+def folds(metrics: Mapping[str, Any]) -> Table:
+    """Returns the balanced accuracy of each fold of the arms whose folds are the headline's."""
+    head = metrics["arms"][0]
+    tested = [fold["test"] for fold in head["folds"]]
+    shown = [
+        row
+        for row in rows(metrics)
+        if [fold["test"] for fold in row.arm["folds"]] == tested
+        and row.arm["split"] == head["split"]
+    ]
+    lines = []
+    for i, name in enumerate(tested if len(tested) > 1 else []):
+        values = [of_folds(row)[i] for row in shown]
+        lines.append([name, *(f"{value:.3f}" for value in values)])
+    return Table("Balanced accuracy of each fold", ["tested", *(r.name for r in shown)], lines)
+
+
+def of_folds(row: Row) -> list[float]:
+    """Returns the balanced accuracy of a row in each of its folds."""
+    return [_scored(row, fold)["balanced_accuracy"] for fold in row.arm["folds"]]
+
+
+def _scored(row: Row, fold: Mapping[str, Any]) -> dict[str, Any]:
+    return fold["network"] if row.classifier == NETWORK else fold["baselines"][row.classifier]
+
+
+def trainings(metrics: Mapping[str, Any]) -> Table:
+    """Returns sizes, kept epoch and scores of every network that was trained."""
+    header = ["arm", "fold", "instance", "train / monitor / test", "epoch kept"]
+    header += ["balanced accuracy", "at the last epoch"]
+    lines = []
+    for arm in metrics["arms"]:
+        for fold in arm["folds"] if not arm["shares"] else ():
+            kept = {name: fold[name] for name in ("epoch", "epochs", "last")}
+            single = [fold["network"] | kept] if fold["network"] else []
+            for i, row in enumerate(fold["instances"] or single):
+                sizes = " / ".join(map(str, fold["sizes"]))
+                cells = [f"{row[name]:.3f}" for name in ("balanced_accuracy", "last")]
+                epochs = f"{row['epoch']} of {row['epochs']}"
+                lines.append([arm["name"], fold["test"], str(i + 1), sizes, epochs, *cells])
+    return Table("Trainings", header, lines, "Sizes: number of different volumes.")
+
+
+def classes(metrics: Mapping[str, Any]) -> Table:
+    """Returns precision, recall and F1 of each class: of the headline, or of every split."""
+    arms = [arm for arm in texts.real(metrics) if arm["split"]] or metrics["arms"][:1]
+    lines = []
+    for arm in arms:
+        classifier, _ = texts.first(arm)
+        name = row_name(metrics, arm, classifier)
+        row = Row(name, arm, classifier, {})
+        found = [r for fold in arm["folds"] for r in (fold["instances"] or [_scored(row, fold)])]
+        for k, label in enumerate(metrics["classes"]):
+            cells = []
+            for score in CLASS_SCORES:
+                values = np.array([r[score][k] for r in found], float)
+                sd = f" ({values.std(ddof=1):.3f})" if len(values) > 1 else ""
+                cells.append(f"{values.mean():.3f}{sd}")
+            lines.append([name, label, *cells])
+    return Table("Per class", ["", "class", *CLASS_SCORES.values()], lines)
+
+
+def seen(metrics: Mapping[str, Any]) -> Table:
+    """Returns what each step of each arm has seen, and of whom."""
+    lines = []
+    for arm in texts.real(metrics):
+        if arm["shares"]:
+            continue
+        for row in arm["seen"]:
+            what = texts.whom(row)
+            said = f"{kind(arm, row)}: {what}" if what else "nothing"
+            lines.append([arm["name"], row["step"], str(row["values"]), str(row["labels"]), said])
+    return Table(
+        "Who saw what",
+        ["arm", "step", "volumes seen", "labels seen", "seen of the test subject"],
+        lines,
+        "Written by the reads themselves. Numbers of volumes in the first fold, for its first "
+        "scored volumes. Arms that share a training are shown once.",
+    )
+
+
+def kind(arm: Mapping[str, Any], row: Mapping[str, Any]) -> str:
+    """Returns the class of a step, a row of `seen` that saw something of the test subject."""
+    labels = row["of_scored"]["labels"] + row["of_scored_runs"]["labels"]
+    if not arm["strict"] and (row["step"] in arm["leaks"] or labels):
+        return "LEAK"
+    return "transductive" if row["of_scored"]["values"] else "calibrated"
+
+
+def audit(metrics: Mapping[str, Any]) -> Table:
+    """Returns what was perturbed in each arm, and what moved."""
+    protocols = {arm["name"]: arm["protocol"] for arm in metrics["arms"]}
+    lines = [
+        [
+            name,
+            protocols.get(name, ""),
+            ", ".join(map(str, entry["folds"])),
+            "; ".join(entry["perturbations"]),
+            ", ".join(entry["moved"]) or "nothing",
+            ", ".join(entry["expected"]),
+        ]
+        for name, entry in metrics["audit"].get("arms", {}).items()
+    ]
+    header = ["arm", "protocol", "folds", "perturbed", "moved", "had to move"]
+    note = "Moved: steps whose fit or rows were no longer the same, as what they read allows."
+    return Table("Audit", header, lines, note)
+
+
+def sweep(metrics: Mapping[str, Any]) -> Table:
+    """Returns the arms of a sweep at their kept epochs."""
+    lines = []
+    for arm in metrics["arms"]:
+        fold = arm["folds"][0]
+        monitored = fold["monitored"]
+        values = [monitored[n] for n in ("train_accuracy", "accuracy", "train_loss", "loss")]
+        cells = ["" if value is None else f"{value:.3f}" for value in values]
+        chosen = "chosen" if arm["name"] == metrics["chosen_arm"] else ""
+        lines.append([arm["name"], f"{fold['epoch']} of {fold['epochs']}", *cells, chosen])
+    header = ["", "epoch kept", "training accuracy", "validation accuracy"]
+    note = (
+        "At the epoch with the best validation accuracy. Losses contain the penalty. Only the "
+        "chosen arm is scored on the test volumes."
+    )
+    return Table("Sweep", [*header, "training loss", "validation loss", ""], lines, note)

@@ -1,0 +1,66 @@
+"""The page of a report as a jinja2 template; every name in it is escaped."""
+
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; color: #222;
+  padding: 0 1rem }
+table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem }
+th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child, .text { text-align: left }
+caption { caption-side: top; text-align: left; font-weight: 600; padding-bottom: .3rem }
+img { max-width: 100% } figure { margin: 1.5rem 0 } figcaption { color: #555; font-size: .9rem }
+.wide { overflow-x: auto } dt { font-weight: 600 } .note { color: #555; font-size: .9rem }
+.headline { font-size: 1.4rem; line-height: 1.35 } .leak { color: #b02a00; font-weight: 600 }
+pre { background: #f5f5f5; padding: .3rem; white-space: pre-wrap; word-break: break-word }
+"""
+
+TABLE = """
+{%- macro table(t) -%}
+<div class="wide"><table><caption>{{ t.title }}</caption>
+<thead><tr>
+{%- for name in t.header -%}
+{%- set text = t.rows and t.rows[0][loop.index0] is not number_like -%}
+<th scope="col"{% if text %} class="text"{% endif %}>{{ name }}</th>
+{%- endfor %}</tr></thead>
+<tbody>
+{%- for row in t.rows %}
+<tr{% if row | select("leak") | list %} class="leak"{% endif %}>
+{%- for cell in row %}<td{% if cell is not number_like %} class="text"{% endif %}>{{ cell }}</td>
+{%- endfor %}</tr>
+{%- endfor %}
+</tbody></table></div>
+{%- if t.note %}<p class="note">{{ t.note }}</p>{% endif %}
+{%- endmacro -%}
+"""
+
+PAGE = (
+    TABLE
+    + """
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title><style>{{ style | safe }}</style></head>
+<body>
+<h1>{{ title }}</h1>
+<p class="headline">{{ headline }}</p>
+{% if data %}<p>{{ data }}</p>{% endif %}
+{{ table(tables[0]) }}
+{% if unconverged %}<p>{{ unconverged }}</p>{% endif %}
+<p>{{ audit }}</p>
+{% if terms %}<dl>
+{%- for name, text in terms.items() %}<dt>{{ name }}</dt><dd>{{ text }}</dd>{% endfor -%}
+</dl>{% endif %}
+<h2>Figures</h2>
+{% for name, image in images.items() %}
+<figure id="{{ name }}"><img alt="{{ captions[name] }}" src="data:image/png;base64,{{ image }}">
+<figcaption>{{ captions[name] }}</figcaption></figure>
+{% endfor %}
+<h2>Details</h2>
+{% for t in tables[1:] %}{{ table(t) }}
+{% endfor %}
+<h2>How it was made</h2>
+<pre>{{ command }}</pre>
+<p>{{ device }}. {{ versions }}.</p><p>Time: {{ spent }}.</p>
+<details><summary>configuration</summary><pre>{{ config }}</pre></details>
+</body></html>
+"""
+)

@@ -1,0 +1,246 @@
+"""Sentences of the report: the headline, and what arms, protocols and splits mean."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from emojax import alignment, splits
+from emojax.report.outcomes import NETWORK
+
+ARMS = {
+    "nested": "the epoch is chosen on a training subject (or run) that is held back.",
+    "last": "as nested, but the final epoch is kept: nothing is chosen.",
+    "paper": "the published procedure: voxels and alignment are fitted to everybody, epoch and "
+    "rate follow the scores of the test subject itself, and its volumes are oversampled. "
+    "Optimistic.",
+    "paper, test volumes once": "as paper, but every test volume is scored once.",
+    "leaky voxels and alignment": "voxels and alignment are fitted to everybody; the epoch is "
+    "chosen on a held-back training subject.",
+    "leaky voxels": "only the voxels are chosen with the labels of everybody.",
+}
+LADDER = (  # one leak closed per row, from the published procedure to the headline
+    ("paper", "the published procedure"),
+    ("paper, test volumes once", "test volumes are not oversampled"),
+    ("leaky voxels and alignment", "epoch and rate from a held-back subject"),
+    ("leaky voxels", "alignment without the scored runs"),
+    ("nested", "voxels without the test subject"),
+)
+PROTOCOLS = {
+    "strict": "nothing that was fitted has seen anything of the test subject.",
+    "calibrated": "other runs of the test subject were seen: their values, or also their labels; "
+    "never the scored volumes.",
+    "transductive": "values of the scored volumes were seen, without their labels.",
+    "leaky": "labels of the scored volumes, or of their neighbours in time, were seen. This is "
+    "shown for comparison and is never a result.",
+}
+
+
+def real(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the arms on measured values; all arms where the whole run is on noise."""
+    return [arm for arm in metrics["arms"] if not arm["on_noise"]] or metrics["arms"]
+
+
+def floor(metrics: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns the arm that fits noise the way `arm` fits measured values, or None."""
+    noisy = [a for a in metrics["arms"] if a["on_noise"] and a["split"] == arm["split"]]
+    same = [a for a in noisy if a["regime"] == arm["regime"]]
+    return None if arm["on_noise"] else next(iter(same or noisy), None)
+
+
+def ladder(metrics: Mapping[str, Any]) -> list[tuple[dict[str, Any], str]]:
+    """Returns the arms of the ladder and what each closes; [] without the published procedure."""
+    arms = {arm["name"]: arm for arm in metrics["arms"] if arm["summary"]["network"]}
+    if "paper" not in arms or metrics["arms"][0]["name"] not in arms:
+        return []
+    rows = []
+    for name, text in LADDER:
+        if name == "nested" and "leaky voxels and alignment" not in arms:
+            text = "voxels, alignment, epoch and rate without the test subject"
+        elif name == "nested" and "leaky voxels" not in arms:
+            text = LADDER[3][1]  # voxels are each subject's own: only the alignment leaked
+        if name in arms:
+            rows.append((arms[name], text))
+    return rows
+
+
+def title(metrics: Mapping[str, Any]) -> str:
+    """Returns the title of the page."""
+    config = metrics["config"]
+    source = (config.get("data") or {}).get("source", "")
+    what = "noise" if config.get("null") else f"source {source}" if source else ""
+    return f"Experiment {metrics['experiment']}" + (f": {what}" if what else "")
+
+
+def data(metrics: Mapping[str, Any]) -> str:
+    """Returns the size of the cohort in words."""
+    parts = [f"{metrics['data'][name]} {name}" for name in ("subjects", "runs", "volumes")]
+    return f"{', '.join(parts)} of {len(metrics['classes'])} classes."
+
+
+def headline(metrics: Mapping[str, Any]) -> str:
+    """Returns the result in a sentence or two."""
+    if not metrics["arms"]:
+        return "No arm was run."
+    if metrics["chosen_arm"]:
+        return _sweep(metrics)
+    return _splits(metrics) if metrics["arms"][0]["split"] else _left_out(metrics)
+
+
+def first(arm: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Returns an arm's main classifier and its summary: the network, else the first classical."""
+    if arm["summary"]["network"]:
+        return NETWORK, arm["summary"]["network"]
+    return next(iter(arm["summary"]["baselines"].items()), ("", {}))
+
+
+def _score(arm: Mapping[str, Any]) -> dict[str, Any]:
+    return first(arm)[1].get("balanced_accuracy") or {"mean": float("nan"), "sd": 0, "ci95": None}
+
+
+def interval(score: Mapping[str, Any], joint: str = " to ") -> str:
+    """Returns the limits of a 95 % interval, or "" where there is none."""
+    return joint.join(f"{limit:.3f}" for limit in score["ci95"] or ())
+
+
+def _left_out(metrics) -> str:
+    head = metrics["arms"][0]
+    score, (classifier, _) = _score(head), first(head)
+    name = head["name"] if classifier == NETWORK else f"{head['name']}: {classifier}"
+    limits = interval(score)
+    inside = [f"95 % interval {limits}"] if limits else []
+    inside += [f"sd {score['sd']:.3f} over {len(head['folds'])} folds"]
+    text = f"{name}: balanced accuracy {score['mean']:.3f} ({', '.join(inside)}; "
+    text += f"chance {metrics['chance']:.3f}), protocol {head['protocol']}"
+    text += f", alignment {head['regime']}." if head["regime"] else "."
+    if noise := floor(metrics, head):
+        score = _score(noise)
+        inside = f" ({interval(score)})" if score["ci95"] else ""
+        text += f" The same on autocorrelated noise: {score['mean']:.3f}{inside}."
+    leaky = next((a for a in real(metrics)[1:] if not a["strict"]), None)
+    if leaky is not None:
+        text += f" {leaky['name']}, which leaks, reaches {_score(leaky)['mean']:.3f}."
+    return text
+
+
+def _splits(metrics) -> str:
+    parts, units = [], []
+    arms = [arm for arm in real(metrics) if arm["split"]]
+    for arm in arms:
+        score, noise = _score(arm), floor(metrics, arm)
+        inside = [interval(score)] if score["ci95"] else []
+        inside += [f"on noise {_score(noise)['mean']:.3f}"] if noise else []
+        leaky = "" if arm["strict"] else ", which leaks,"
+        parts.append(f"{arm['name']}{leaky} {score['mean']:.3f} ({'; '.join(inside)})")
+        units.append(f"{arm['unit']}s")
+    classifier, _ = first(arms[0])
+    name = metrics["network"] if classifier == NETWORK else classifier
+    return (
+        f"Balanced accuracy of {name}, by what is new in the test volumes: {', '.join(parts)}; "
+        f"chance {metrics['chance']:.3f}. In brackets: 95 % intervals over "
+        f"{' or '.join(dict.fromkeys(units))}."
+    )
+
+
+def _sweep(metrics) -> str:
+    arm = next(arm for arm in metrics["arms"] if arm["name"] == metrics["chosen_arm"])
+    monitored = arm["folds"][0]["monitored"]
+    where = f", split {arm['split']}" if arm["split"] else ""
+    return (
+        f"{arm['name']} has the best validation accuracy ({monitored['accuracy']:.3f}{where}); its "
+        f"balanced accuracy on the test volumes is {_score(arm)['mean']:.3f}, "
+        f"chance {metrics['chance']:.3f}."
+    )
+
+
+def terms(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """Returns the names that a reader meets and what they mean, in the order of the tables."""
+    out, head = {}, metrics["arms"][0]
+    for arm in real(metrics):
+        if arm["name"] in ARMS:
+            quoted = " This is the number to quote." if arm is head and arm["strict"] else ""
+            out[arm["name"]] = ARMS[arm["name"]] + quoted
+        if arm["split"]:
+            out[arm["split"]] = splits.SPLITS[arm["split"]].text
+    for arm in real(metrics):
+        if arm["regime"]:
+            out[f"alignment {arm['regime']}"] = alignment.REGIMES[arm["regime"]].text
+    for arm in real(metrics):
+        out[f"protocol {arm['protocol']}"] = PROTOCOLS[arm["protocol"]]
+    return out
+
+
+def unconverged(metrics: Mapping[str, Any]) -> str:
+    """Returns a sentence on classical classifiers that did not converge, or ""."""
+    many = len(with_classical(metrics)) > 1
+    found = []
+    for arm in metrics["arms"]:
+        for name in arm["summary"]["baselines"]:
+            ends = [fold["baselines"][name].get("converged", True) for fold in arm["folds"]]
+            if not all(ends):
+                row = f"{arm['name']}: {name}" if many else name
+                found.append(f"{row} ({ends.count(False)} of {len(ends)} folds)")
+    return f"Did not converge: {', '.join(found)}." if found else ""
+
+
+def with_classical(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the arms that have classical classifiers."""
+    return [arm for arm in metrics["arms"] if arm["summary"]["baselines"]]
+
+
+def whom(row: Mapping[str, Any]) -> str:
+    """Returns what a step, a row of `seen`, saw of the scored volumes and their subjects, or ""."""
+    parts = []
+    for key, of in (
+        ("of_scored", "scored volumes"),
+        ("of_scored_runs", "other volumes of the scored runs"),
+        ("of_other_runs", "volumes of other runs of the test subjects"),
+    ):
+        values, labels = row[key]["values"], row[key]["labels"]
+        if values and labels:
+            shown = str(values) if values == labels else f"{values} and {labels}"
+            parts.append(f"values and labels of {shown} {of}")
+        elif values or labels:
+            parts.append(f"{'values' if values else 'labels'} of {values or labels} {of}")
+    return ", ".join(parts)
+
+
+def audit(metrics: Mapping[str, Any]) -> str:
+    """Returns a sentence or two on what the audit perturbed and what moved."""
+    found = metrics["audit"]
+    if not found.get("measured"):
+        return (
+            "Who saw what was recorded by the reads themselves; no audit measured it in this run."
+        )
+    entries = found["arms"]
+    changes = dict.fromkeys(text for entry in entries.values() for text in entry["perturbations"])
+    text = (
+        f"Audit of {len(entries)} arms: {_listed(list(changes))}; then everything was fitted again "
+        "and compared bit by bit. Whatever moved is explained by what its arm read."
+    )
+    caught = [name for name, entry in entries.items() if entry["expected"]]
+    return text + (f" Leaky by name, and caught: {'; '.join(caught)}." if caught else "")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def limits(metrics: Mapping[str, Any]) -> str:
+    """Returns what the intervals and p values of the main table mean, and what they leave out."""
+    arms = real(metrics)
+    folds = max((len(arm["folds"]) for arm in arms), default=0)
+    if arms and arms[0]["split"]:
+        text = (
+            "Mean (sd over folds and instances). Intervals are for new groups: jackknife over the "
+            "subjects, runs or blocks of the test, Student's t; a single group gives 0 to 1. They "
+            "leave out that another draw of the training volumes gives another network. p: "
+            "sign-flip test of the accuracies in these groups"
+        )
+    else:
+        text = (
+            "Mean (sd over folds). Intervals: Student's t over folds. Folds share training "
+            "volumes, so they are not independent and the intervals are approximate: if "
+            "anything too narrow. p: sign-flip test over folds"
+        )
+        if folds > 1:
+            text += f", which cannot be below {2.0 ** (1 - folds):.2g} with {folds} folds"
+    return f"{text}; not corrected for several tests. Chance: {metrics['chance']:.3f}."

@@ -1,0 +1,146 @@
+"""Feeds: batches of volumes or vectors on the devices, resident there or streamed from disk.
+
+A feed knows rows of the cohort. Batches are divided among the devices of a mesh with one axis,
+"data"; parameters are on all of them.
+"""
+
+import functools
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Float, Int
+
+Read = Callable[[np.ndarray], Float[np.ndarray, "k ..."]]  # rows -> features, float32
+AHEAD = 2  # batches that are read while the device computes
+CHUNK = 64  # rows that are read at a time
+
+
+class Feed(Protocol):
+    """A source of batches."""
+
+    @property
+    def example(self) -> Float[np.ndarray, "1 ..."]:
+        """A zero input with batch size 1, for initialising parameters."""
+
+    def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
+        """Yields (x, y) on the devices for each line of rows."""
+
+
+def data_mesh(devices=None) -> jax.sharding.Mesh:
+    """Returns a mesh of all devices (of all processes), or of those given: one axis, "data"."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), devices=devices, axis_types=(AxisType.Auto,))
+
+
+def replicate(tree: Any, mesh: jax.sharding.Mesh) -> Any:
+    """Copies host arrays, equal in all processes, onto every device of the mesh."""
+    return place(tree, NamedSharding(mesh, P()))
+
+
+def place(tree: Any, sharding: NamedSharding) -> Any:
+    """Puts host arrays, equal in all processes, onto the devices by a sharding."""
+
+    def put(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            data = put(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        leaf = np.asarray(leaf)
+        return jax.make_array_from_callback(leaf.shape, sharding, lambda index: leaf[index])
+
+    return jax.tree.map(put, tree)
+
+
+class Resident:
+    """Features of some rows, kept on every device."""
+
+    def __init__(self, read: Read, labels: np.ndarray, rows: np.ndarray, dtype: Any, mesh):
+        """Reads and sends the distinct rows once.
+
+        Args:
+          read: features of rows of the cohort.
+          labels: [n] class of every row of the cohort; only those of `rows` are read.
+          rows: rows that batches will name, e.g. of training and monitoring.
+          dtype: type on the device.
+          mesh: the devices.
+        """
+        self.rows = np.unique(rows)
+        host = None
+        for start in range(0, len(self.rows), CHUNK):
+            part = read(self.rows[start : start + CHUNK])
+            if host is None:
+                host = np.empty((len(self.rows), *part.shape[1:]), dtype)
+            host[start : start + len(part)] = part
+        self.x = replicate(host, mesh)
+        self.y = replicate(labels[self.rows].astype(np.int32), mesh)
+        self._mesh = mesh
+
+    @property
+    def example(self) -> Float[np.ndarray, "1 ..."]:
+        """A zero input with batch size 1, for initialising parameters."""
+        return np.zeros((1, *self.x.shape[1:]), np.float32)
+
+    def places(self, rows: np.ndarray) -> Int[np.ndarray, "..."]:
+        """Returns the place of rows of the cohort in `x` and `y`."""
+        return np.searchsorted(self.rows, rows).astype(np.int32)
+
+    def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
+        """Yields (x, y) on the devices for each line of rows."""
+        for line in self.places(rows):
+            yield take(self.x, self.y, line, mesh=self._mesh)
+
+
+@functools.partial(jax.jit, static_argnames="mesh")
+def take(x, y, rows, *, mesh):
+    """Takes rows of both, divided among the devices."""
+    if mesh.size == 1:
+        return x[rows], y[rows]
+    sharding = NamedSharding(mesh, P("data"))
+    return tuple(jax.lax.with_sharding_constraint(a[rows], sharding) for a in (x, y))
+
+
+class Streamed:
+    """Features that stay on disk; each process reads only what its own devices need."""
+
+    def __init__(self, read: Read, labels: np.ndarray, rows: np.ndarray, dtype: Any, mesh):
+        """Takes the same arguments as `Resident`; `dtype` is the type sent to the device."""
+        self._read, self._labels, self._dtype = read, labels.astype(np.int32), dtype
+        self._sharding = NamedSharding(mesh, P("data"))
+        self._first = rows[:1]
+
+    @functools.cached_property
+    def example(self) -> Float[np.ndarray, "1 ..."]:
+        """A zero input with batch size 1, for initialising parameters."""
+        return np.zeros_like(self._read(self._first))
+
+    def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
+        """Yields (x, y) on the devices for each line of rows, reading ahead in a thread."""
+        lines = iter(np.asarray(rows))
+        with ThreadPoolExecutor(1) as reader:
+            ahead = deque(
+                reader.submit(self._batch, line) for line in itertools.islice(lines, AHEAD)
+            )
+            while ahead:
+                batch = ahead.popleft().result()
+                ahead.extend(
+                    reader.submit(self._batch, line) for line in itertools.islice(lines, 1)
+                )
+                yield batch
+
+    def _batch(self, rows):
+        def values(index):
+            return self._read(rows[index[0]]).astype(self._dtype)
+
+        shape = (len(rows), *self.example.shape[1:])
+        x = jax.make_array_from_callback(shape, self._sharding, values)
+        y = jax.make_array_from_callback(
+            (len(rows),), self._sharding, lambda index: self._labels[rows[index[0]]]
+        )
+        return x, y

@@ -1,0 +1,428 @@
+"""The command: dispatch, flags, configs, exit codes; stubs stand for the pipeline behind it."""
+
+import importlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import types
+
+import jax
+import pytest
+
+import emojax
+from emojax import cli, experiments
+from emojax.cli import clean, commands, flags
+from emojax.errors import InputError
+from emojax.provenance import LeakageError
+from emojax.registry import resolve
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+DEMO = ("--config=expA:demo", "--workdir=runs/demo")
+
+
+@pytest.fixture(autouse=True)
+def unchanged_path(monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Replaces the pipeline by stubs that record (name, arguments, keywords)."""
+    made = []
+
+    def stub(name, returned=None):
+        def call(*args, **kwargs):
+            made.append((name, args, kwargs))
+            return returned
+
+        return call
+
+    def replace(package, name, **functions):
+        module = types.SimpleNamespace(**functions)
+        monkeypatch.setitem(sys.modules, f"{package}.{name}", module)
+        monkeypatch.setattr(importlib.import_module(package), name, module, raising=False)
+
+    monkeypatch.setattr(commands, "start_jax", lambda distributed=False: None)
+    monkeypatch.setattr(experiments, "run", stub("run"), raising=False)
+    replace("emojax.experiments", "export", export=stub("export", "runs/demo/decoder"))
+    replace(
+        "emojax.decoder",
+        "commands",
+        decode=stub("decode", "runs/new/predictions.csv"),
+        calibrate=stub("calibrate", "runs/new/decoder"),
+    )
+    return made
+
+
+def emojax_command(*words):
+    return cli.main(["emojax", *words])
+
+
+def python(*words, cwd):
+    """Runs Python in a folder that is not the checkout; returns code, out, err, seconds."""
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, *map(str, words)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr, time.perf_counter() - start
+
+
+@pytest.mark.parametrize("words", [("--help",), ("run", "--help"), ("clean", "-h")], ids=" ".join)
+def test_help_comes_at_once_and_without_the_numerical_packages(tmp_path, words):
+    code, out, err, seconds = python("-X", "importtime", "-m", "emojax", *words, cwd=tmp_path)
+    loaded = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in err.splitlines()}
+    assert code == 0 and out.startswith("usage: emojax") and "emojax" in loaded
+    assert not loaded & {"jax", "jaxlib", "numpy", "matplotlib", "flax", "nibabel", "sklearn"}
+    assert seconds < 3  # 0.02 and 0.08 s on an idle machine
+
+
+def test_overview_lists_every_command(capsys):
+    assert emojax_command("--help") == 0
+    listed = capsys.readouterr().out.splitlines()
+    for name, command in cli.COMMANDS.items():
+        assert any(line.split()[:1] == [name] and line.endswith(command.about) for line in listed)
+    assert emojax_command() == 0
+    assert capsys.readouterr().out.splitlines() == listed
+    assert emojax_command("--version") == 0
+    assert capsys.readouterr().out == f"emojax {emojax.__version__}\n"
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_a_function_and_its_own_help(name, capsys):
+    assert callable(resolve("command", cli.COMMANDS[name].target))
+    with pytest.raises(SystemExit) as stopped:
+        emojax_command(name, "--help")
+    out = capsys.readouterr().out
+    assert stopped.value.code == 0 and out.startswith(f"usage: emojax {name} ")
+    assert cli.COMMANDS[name].about in out and max(map(len, out.splitlines())) <= 100
+    assert set(cli.MODES) == cli.COMMANDS.keys() - {"clean"}
+
+
+def test_a_command_registers_by_one_line(monkeypatch, tmp_path, capsys):
+    (tmp_path / "mycommands.py").write_text("def hello(argv):\n    print(argv)\n    return 7\n")
+    monkeypatch.chdir(tmp_path)  # modules of the current folder are found
+    monkeypatch.setitem(cli.COMMANDS, "hello", cli.Command("mycommands:hello", "Greets."))
+    assert emojax_command("hello", "--loud") == 7
+    assert capsys.readouterr().out == "['emojax hello', '--loud']\n"
+    monkeypatch.setitem(cli.COMMANDS, "hello", cli.Command("mycommands:bye", "Greets."))
+    assert emojax_command("hello") == 2
+
+
+@pytest.mark.parametrize(
+    ("script", "words", "said"),
+    [
+        ("-m emojax", ("rn",), "command: found 'rn' (did you mean 'run'?); expected one of run, p"),
+        ("-m emojax", ("run",), "flags: found none; expected --config and --workdir"),
+        ("-m emojax", ("run", *DEMO, "--config.data.sourc=bids"), 'Did you mean "source"?'),
+        ("-m emojax", ("decode", "--input=x"), "found --input=x; expected --bundle, --input and"),
+        ("launch.py", ("--mode=dcode",), "mode: found 'dcode' (did you mean 'decode'?); expected"),
+        ("launch.py", (), "flags: found none; expected --config and --workdir"),
+        ("launch.py", ("--mode=decode", "--workdir=x"), "expected --bundle, --input and --workdir"),
+    ],
+)
+def test_bad_input_ends_in_one_line(tmp_path, script, words, said):
+    program = script.split() if script.startswith("-m") else [ROOT / script]
+    code, out, err, _ = python(*program, *words, cwd=tmp_path)
+    assert code == 2 and out == "" and err.count("\n") == 1 and said in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--config=expA:dmo",), "expA:dmo: found unknown variant 'dmo'; want demo, "),
+        (("--config=expC",), "config: found 'expC' (No such file or directory); expected the path"),
+        (("--config=none.py",), "found 'none.py' (No such file or directory)"),
+        (("--config=expA", "--config.zzz=3"), "unknown key zzz; expected a key of the config: "),
+        (("--config=expA", "--config.train.epochs=2.5"), "invalid literal"),
+        (("--config=expA", "--config.align=3"), "Failed to parse"),
+        (("--config=expA", "--wrkdir=3"), "unknown flag '--wrkdir=3' (did you mean --workdir?)"),
+        (("--config=expA", "two"), "flags: found two; expected the flags that 'emojax run --help'"),
+        (("expA", "two"), "flags: found two; expected"),
+        (("--config.null", "--config=expA", "--subject"), "Missing value for flag --subject"),
+    ],
+)
+def test_bad_flags_of_run(calls, capsys, words, said):
+    assert emojax_command("run", "--workdir=w", *words) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1 and not calls
+
+
+@pytest.mark.parametrize("mode", ["run", "plan", "data"])
+@pytest.mark.parametrize("how", ["emojax", "launch.py", "positional"])
+def test_commands_of_an_experiment(calls, mode, how):
+    more = ("--config.train.epochs=2", "--noconfig.leaks", "--config.train.lr", "1e-3")
+    if how == "launch.py":
+        mode_flag = [] if mode == "run" else [f"--mode={mode}"]
+        assert cli.launch(["launch.py", *DEMO, *more, *mode_flag]) == 0
+        typed = " ".join(["python launch.py", *mode_flag, *DEMO, *more])
+    else:
+        words = DEMO if how == "emojax" else (DEMO[1], "expA:demo")
+        assert emojax_command(mode, *words, *more) == 0
+        typed = " ".join(["emojax", mode, *words, *more])
+    ((_, (config, workdir), keywords),) = calls
+    assert workdir == "runs/demo" and config.is_locked
+    assert (config.train.epochs, config.leaks, config.train.lr) == (2, False, 1e-3)
+    assert config.data.synthetic.subjects == 6  # of the variant
+    assert keywords == {"command": typed, "until": "report" if mode == "run" else mode}
+
+
+def test_decoder_commands(calls, capsys):
+    assert emojax_command("export", *DEMO, "--subject=01", "--run=run-02") == 0
+    assert emojax_command("decode", "BUNDLE", "FILE", "--workdir=DIR") == 0
+    assert (
+        cli.launch(
+            [
+                "launch.py",
+                "--mode",
+                "calibrate",
+                "--bundle=B",
+                "--input=I",
+                "--workdir=W",
+                "--run=run-02",
+            ]
+        )
+        == 0
+    )
+    assert emojax_command("calibrate", "--workdir=W", "B", "I", "--subject=NEW") == 0
+    (_, exported, _), *others = calls
+    assert exported[1:] == ("runs/demo", "01", "run-02") and exported[0].experiment == "A"
+    assert [call[:2] for call in others] == [
+        ("decode", ("BUNDLE", "FILE", "DIR")),
+        ("calibrate", ("B", "I", "W", "", "run-02")),
+        ("calibrate", ("B", "I", "W", "NEW", "")),
+    ]
+    out, err = capsys.readouterr()
+    assert out.split() == [
+        "runs/demo/decoder",
+        "runs/new/predictions.csv",
+        *["runs/new/decoder"] * 2,
+    ]
+    assert err == ""
+
+
+def test_flags_of_other_commands_are_noted(calls, capsys):
+    assert emojax_command("run", *DEMO, "--subject=01") == 0
+    assert capsys.readouterr().err == "note: run does not use --subject\n" and len(calls) == 1
+
+
+def raising(error):
+    def call(*args, **kwargs):
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (InputError("data.root", "nothing", "a study"), 2, "data.root: found nothing; expected a"),
+        (LeakageError("mask: saw\nthe test"), 2, "mask: saw the test"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "interrupted; the same command resumes from the last checkpoint",
+        ),
+    ],
+)
+def test_exit_codes(calls, monkeypatch, capsys, error, code, said):
+    monkeypatch.setattr(experiments, "run", raising(error), raising=False)
+    assert emojax_command("run", *DEMO) == code
+    err = capsys.readouterr().err
+    assert err.startswith(said) and err.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback(calls, monkeypatch):
+    monkeypatch.setattr(experiments, "run", raising(ZeroDivisionError()), raising=False)
+    with pytest.raises(ZeroDivisionError):
+        emojax_command("run", *DEMO)
+
+
+def test_shipped_configs_are_found_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    theirs = tmp_path / "configs"
+    theirs.mkdir()
+    (theirs / "__init__.py").write_text("raise RuntimeError('another package of that name')")
+    for module in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert flags.load_config("expB:demo").experiment == "B"
+    assert flags.load_config(str(ROOT / "configs" / "expA.py")).train.epochs == 5000
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def get_config(:", "SyntaxError"),
+        ("import nosuchpackage", "ModuleNotFoundError: No module named 'nosuchpackage'"),
+        ("def get_config():\n    return missing", "NameError: name 'missing' is not defined ("),
+        ("def get_config():\n    return {}", "without a ConfigDict that has the key `experiment`"),
+        ("", "has no attribute 'get_config'"),
+    ],
+)
+def test_broken_config_files_are_named(tmp_path, text, said):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"mine\.py: found ") as refused:
+        flags.load_config(str(path))
+    assert said in str(refused.value)
+
+
+def test_flags_from_a_file(calls, tmp_path):
+    path = tmp_path / "flags.txt"
+    path.write_text("--config=expA:demo\n--config.train.epochs=3\n")
+    assert emojax_command("run", f"--flagfile={path}", "--workdir=w", "--config.seed=1") == 0
+    config = calls[0][1][0]
+    assert (config.train.epochs, config.seed) == (3, 1)
+
+
+def test_own_config_file_extends_a_shipped_one(calls, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "from configs import expA\n\n\ndef get_config(n='3'):\n"
+        "    config = expA.get_config()\n    config.seed = int(n)\n    return config\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert emojax_command("run", "mine.py:8", "--workdir=w", "--config.mask.lower=0.3") == 0
+    assert calls[0][1][0].seed == 8 and calls[0][1][0].mask.lower == 0.3
+
+
+def test_jax_cache_is_set_only_where_there_is_none(monkeypatch):
+    before = jax.config.jax_compilation_cache_dir
+    try:
+        for already, wanted in (
+            (None, os.path.expanduser("~/.cache/emojax/xla")),
+            ("/mine", "/mine"),
+            ("", ""),  # JAX_COMPILATION_CACHE_DIR= turns the cache off
+        ):
+            jax.config.update("jax_compilation_cache_dir", already)
+            commands.start_jax()
+            assert jax.config.jax_compilation_cache_dir == wanted
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+@pytest.mark.parametrize(
+    ("environment", "distributed", "starts"),
+    [
+        ({"SLURM_NTASKS": "4"}, True, False),  # a batch script without srun
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, True, False),
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, True, False),
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, True, True),
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, False, False),
+    ],
+)
+def test_processes_join_only_inside_a_slurm_step(monkeypatch, environment, distributed, starts):
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    joined = []
+    monkeypatch.setattr(jax.config, "update", lambda *args: None)
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: joined.append(True))
+    commands.start_jax(distributed)
+    assert bool(joined) == starts
+
+
+def test_only_run_joins_other_processes(calls, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        commands, "start_jax", lambda distributed=False: asked.update({len(calls): distributed})
+    )
+    for name in ("run", "plan", "data", "export"):
+        emojax_command(name, *DEMO)
+    assert asked == {0: True, 1: False, 2: False, 3: False}
+
+
+def workdir_of(folder, config):
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "metrics.json").write_text("{}")
+    return folder
+
+
+def test_report_prints_the_table_again(tmp_path, monkeypatch, capsys):
+    folder = workdir_of(tmp_path / "demo", {"format": 1, "config": {}})
+    result = types.SimpleNamespace(load=lambda path: f"result of {path.name}")
+    schema = types.SimpleNamespace(Result=result)
+    monkeypatch.setitem(sys.modules, "emojax.report.schema", schema)
+    console = types.SimpleNamespace(print_table=lambda result, out: out.print(result))
+    monkeypatch.setitem(sys.modules, "emojax.report.console", console)
+    for words in (["emojax", "report", str(folder)], ["emojax", "report", f"--workdir={folder}"]):
+        assert cli.main(words) == 0
+        out = capsys.readouterr().out
+        assert out == f"result of demo\nreport: {folder / 'report.html'}\n"
+
+
+def test_report_refuses_what_it_cannot_read(tmp_path, capsys):
+    old = workdir_of(tmp_path / "old", {"experiment": "A", "data": {}})
+    damaged = workdir_of(tmp_path / "damaged", {})
+    (damaged / "config.json").write_text("{")
+    for folder, said in (
+        (old, "found a run of emojax 0.3; expected a run of this version (run it again in another"),
+        (damaged, "config.json: found "),
+        (tmp_path, "found no finished run; expected"),
+        (tmp_path / "none", "found no such folder; expected"),
+    ):
+        assert emojax_command("report", str(folder)) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A workdir, and a store beside it of two arrays and a record."""
+    folder = tmp_path / "store"
+    (folder / "paths").mkdir(parents=True)
+    for i, size in enumerate((3_000_000, 2_000)):
+        (folder / f"{i:064x}.npy").write_bytes(b"\0" * size)
+    (folder / "paths" / f"{0:032x}.json").write_text("{}")
+    return workdir_of(tmp_path / "demo", {"format": 1, "config": {"data": {"store": ""}}}), folder
+
+
+def test_clean_only_shows_where_nobody_can_agree(study, capsys):
+    workdir, folder = study
+    for words in ((str(workdir),), (f"--store={folder}",)):
+        assert emojax_command("clean", *words) == 0
+        out = capsys.readouterr().out
+        assert out.count("array") == 2 and "3.0 MB" in out and "2.0 kB" in out
+        assert f"in 3 files of {folder}" in out and "nothing was removed; --yes" in out
+    assert len(list(folder.glob("**/*.*"))) == 3
+
+
+@pytest.mark.parametrize(("answer", "left"), [("", 3), ("n", 3), ("y", 0), (None, 0)])
+def test_clean_asks_in_a_terminal(study, monkeypatch, capsys, answer, left):
+    workdir, folder = study
+    if answer is not None:
+        monkeypatch.setattr(clean.sys, "stdin", types.SimpleNamespace(isatty=lambda: True))
+        monkeypatch.setattr(clean.sys.stdout, "isatty", lambda: True)
+        monkeypatch.setattr("builtins.input", lambda question: answer)
+    assert emojax_command("clean", str(workdir), *(() if answer is not None else ("--yes",))) == 0
+    out = capsys.readouterr().out
+    assert ("3 files were removed" in out) == (left == 0)
+    assert len(list(folder.glob("**/*.*"))) == left and (workdir / "metrics.json").exists()
+
+
+def test_clean_touches_nothing_else(study, tmp_path, capsys):
+    workdir, folder = study
+    (folder / "thesis.tex").touch()
+    elsewhere = workdir_of(tmp_path / "b", {"data": {"store": str(tmp_path / "none")}})  # as 0.3.0
+    for words, said in (
+        ((str(workdir), "--yes"), "thesis.tex"),
+        ((f"--store={tmp_path}", "--yes"), "expected a store"),
+        ((f"--store={workdir}", "--yes"), "expected a store"),
+        ((str(folder), "--yes"), "found no config.json of a run; expected a workdir, or --store"),
+        ((str(elsewhere), "--yes"), "none: found no such folder"),
+        (("--yes",), "flags: found none; expected either a workdir or --store"),
+        ((str(workdir), f"--store={folder}", "--yes"), "flags: found both; expected either"),
+    ):
+        assert emojax_command("clean", *words) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1
+    assert len(list(folder.glob("**/*.*"))) == 4
