@@ -141,14 +141,14 @@ def by_split(cohort=None, folds=2, instances=2, network=True):
 
 
 def folds_of(cohort, kind, count):
-    """Returns folds of a split, by number of the group: every group is tested once."""
+    """Returns folds of a split, each of which tests a third of the groups."""
     groups = (
         np.arange(len(cohort.labels)) if kind == "random" else splits.SPLITS[kind].groups(cohort)
     )
     names = np.unique(groups)
     made = []
     for i in range(count):
-        test = np.isin(groups, names[i::count][: max(len(names) // count - 1, 2)])
+        test = np.isin(groups, names[i::count][: len(names) // 3])
         monitor = ~test & np.isin(groups, names[(i + 1) % len(names) :: count][:1])
         rest = ~test & ~monitor
         made.append(splits.Fold(str(i + 1), *map(np.flatnonzero, (rest, monitor, test))))

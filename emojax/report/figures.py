@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import sklearn.metrics
 from matplotlib.figure import Figure
 
-from emojax import metrics as scoring
 from emojax.records import ArmResult
 from emojax.report import outcomes, plots, tables, texts
 from emojax.report.outcomes import NETWORK
@@ -131,24 +131,23 @@ def _ladder(rows, chance: float) -> tuple[Figure, str]:
 
 def _classification(metrics, cohort, head: ArmResult) -> Drawn:
     """Draws confusion and ROC curves of the headline, all folds and instances pooled."""
+    classifier, summary = texts.first(metrics["arms"][0])
+    row = tables.Row("", metrics["arms"][0], classifier, summary)
+    name = tables.row_name(metrics, row.arm, classifier)
+    confusion = np.sum([found["confusion"] for found in tables.scores_of(row)], axis=0)
     rows, probabilities = outcomes.pooled(head)
-    labels, classes = cohort.labels[rows], metrics["classes"]
-    classifier, _ = texts.first(metrics["arms"][0])
-    name = tables.row_name(metrics, metrics["arms"][0], classifier)
-    predicted = probabilities.argmax(1).astype(labels.dtype)
-    confusion = np.asarray(scoring.confusion_matrix(labels, predicted, len(classes)))
-    truth = np.eye(len(classes), dtype=bool)[labels]
-    pairs = {label: (truth[:, k], probabilities[:, k]) for k, label in enumerate(classes)}
-    if len(classes) > 2:
+    truth = np.eye(len(cohort.classes), dtype=bool)[cohort.labels[rows]]
+    pairs = {label: (truth[:, k], probabilities[:, k]) for k, label in enumerate(cohort.classes)}
+    if len(cohort.classes) > 2:
         pairs["micro-average"] = truth.ravel(), probabilities.ravel()
     lines = {}
     for label, (is_it, score) in pairs.items():
-        curve = scoring.roc_curve(is_it, score)
-        area = float(scoring.auc(is_it, score))
-        lines[label] = curve.false_positive_rate, curve.true_positive_rate, area
+        if is_it.any() and not is_it.all():
+            x, y, _ = sklearn.metrics.roc_curve(is_it, score)
+            lines[label] = x, y, sklearn.metrics.auc(x, y)
     over = "all folds and instances pooled" if head.arm.instances > 1 else "all folds pooled"
     return {
-        "confusion": (plots.confusion(confusion, classes), f"Confusion of {name}, {over}."),
+        "confusion": (plots.confusion(confusion, cohort.classes), f"Confusion of {name}, {over}."),
         "roc": (plots.roc(lines), f"One-vs-rest ROC curves of {name}, {over}."),
     }
 

@@ -136,11 +136,14 @@ def folds(metrics: Mapping[str, Any]) -> Table:
 
 def of_folds(row: Row) -> list[float]:
     """Returns the balanced accuracy of a row in each of its folds."""
-    return [_scored(row, fold)["balanced_accuracy"] for fold in row.arm["folds"]]
+    return [scored["balanced_accuracy"] for scored in scores_of(row)]
 
 
-def _scored(row: Row, fold: Mapping[str, Any]) -> dict[str, Any]:
-    return fold["network"] if row.classifier == NETWORK else fold["baselines"][row.classifier]
+def scores_of(row: Row) -> list[dict[str, Any]]:
+    """Returns the scores of a row in each of its folds; over several instances, their means."""
+    if row.classifier == NETWORK:
+        return [fold["network"] for fold in row.arm["folds"]]
+    return [fold["baselines"][row.classifier] for fold in row.arm["folds"]]
 
 
 def trainings(metrics: Mapping[str, Any]) -> Table:
@@ -167,8 +170,9 @@ def classes(metrics: Mapping[str, Any]) -> Table:
     for arm in arms:
         classifier, _ = texts.first(arm)
         name = row_name(metrics, arm, classifier)
-        row = Row(name, arm, classifier, {})
-        found = [r for fold in arm["folds"] for r in (fold["instances"] or [_scored(row, fold)])]
+        means = scores_of(Row(name, arm, classifier, {}))
+        pairs = zip(arm["folds"], means, strict=True)
+        found = [r for fold, mean in pairs for r in (fold["instances"] or [mean])]
         for k, label in enumerate(metrics["classes"]):
             cells = []
             for score in CLASS_SCORES:

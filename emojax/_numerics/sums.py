@@ -1,0 +1,82 @@
+"""Sums over the rows of large arrays, and host memory that jax reads in place."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from emojax._numerics.checks import Array
+
+BLOCK_ROWS = 16
+
+
+def allocate_aligned(shape: tuple[int, ...], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
+    """Allocates an uninitialised array at a multiple of 64 bytes, where jax can use it in place."""
+    count = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(count + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + count].view(dtype).reshape(shape)
+
+
+def sum_rows(
+    term: Callable[[Any, Any], Any],
+    x: Float[Array, "n v"],
+    member: Float[Array, "n k"],
+    every: int = 1,
+) -> Any:
+    """Adds up term(rows, members) over all rows of x.
+
+    XLA reduces over rows in one fused kernel on a GPU. On a CPU it walks down the columns, 25 times
+    slower than a loop that adds 16 rows at a time to the running sums: 1.2 s against 0.05 s for
+    4000 x 50,000 float32 on 2 cores, where memory is the limit.
+
+    Args:
+      term: function of a sequence of rows [v] and one of their members [k] that returns a sum over
+        those rows, a pytree.
+      x: [n, v] float.
+      member: [n, k] float, what belongs to each row, e.g. its class as one-hot.
+      every: share of the rows: 8 takes one block of rows in eight, for an estimate.
+    """
+
+    def looped(x, member):
+        return _sum_by_blocks(term, x, member, every)
+
+    def reduced(x, member):
+        each = jax.vmap(lambda row, k: term([row], [k]))(x[::every], member[::every])
+        return jax.tree.map(lambda leaf: leaf.sum(0), each)
+
+    return jax.lax.platform_dependent(x, member, cpu=looped, default=reduced)
+
+
+def _sum_by_blocks(term, x, member, every):
+    """Adds up blocks of rows in a loop, in which rounding errors are carried along."""
+    n, size = len(x), BLOCK_ROWS
+
+    def block(start, size):
+        return term(
+            jax.lax.dynamic_slice_in_dim(x, start, size),
+            jax.lax.dynamic_slice_in_dim(member, start, size),
+        )
+
+    if n < size:
+        return block(0, n)
+    zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: block(0, 1)))
+    carry = jax.lax.fori_loop(
+        0,
+        -(-(n // size) // every),
+        lambda i, carry: _add_compensated(carry, block(size * every * i, size)),
+        (zero, zero),
+    )
+    tail = n % size if every == 1 else 0
+    return (_add_compensated(carry, block(n - tail, tail)) if tail else carry)[0]
+
+
+def _add_compensated(carry, more):
+    """Adds by Kahan's rule, which keeps what rounding took from the running sums."""
+    total, lost = carry
+    more = jax.tree.map(jnp.subtract, more, lost)
+    new = jax.tree.map(jnp.add, total, more)
+    return new, jax.tree.map(lambda n, t, m: (n - t) - m, new, total, more)
