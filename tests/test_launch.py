@@ -127,18 +127,42 @@ def test_report_figures_map_and_counts(whole):
     counts = np.asarray(nib.load(whole[0] / "chosen_voxels.nii.gz").dataobj)
     assert counts.sum() == 4 * 60 and counts.max() <= 4
     assert len(list(csv.DictReader((whole[0] / "counts.csv").open()))) == 8
-    assert "plan: 24 trainings (6 variants" in whole[1]
+    assert "plan: 24 trainings (nested, paper, leaky voxels and alignment," in whole[1]
 
 
-@pytest.mark.slow
-def test_second_start_trains_nothing_and_says_the_same(whole):
-    before = json.loads((whole[0] / "metrics.json").read_text())
-    stamps = {p.name: p.stat().st_mtime_ns for p in (whole[0] / "done").iterdir()}
-    code, _, err = finished(whole[0], *SMALL, "--config.train.epochs=3")
+def test_second_start_changes_nothing_and_says_the_same(whole):
+    def files():
+        paths = (p for p in whole[0].rglob("*") if p.is_file() and p.name != "config.json")
+        return {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in paths}
+
+    before = files()
+    code, out, err = finished(whole[0], *SMALL, "--config.train.epochs=3")
     assert code == 0, err
-    after = json.loads((whole[0] / "metrics.json").read_text())
-    assert stamps == {p.name: p.stat().st_mtime_ns for p in (whole[0] / "done").iterdir()}
-    assert before["folds"] == after["folds"] and before["leaks"] == after["leaks"]
+    assert files() == before  # metrics.json with its times, too
+    table = whole[1].split("inputs resident")[1].splitlines()[1:]
+    assert out.splitlines()[:-1] == table[:-1] and "finished before" in out
+
+
+def test_what_is_printed_and_stored_is_one_account(whole):
+    metrics = json.loads((whole[0] / "metrics.json").read_text())
+    config = json.loads((whole[0] / "config.json").read_text())
+    assert metrics["schema"] == config["format"] == 2 and metrics["config"] == config["config"]
+    names = [arm["name"] for arm in metrics["arms"]]
+    assert names[0] == "nested" and set(metrics["summary"]) == set(names) - {"noise floor"}
+    page = (whole[0] / "report.html").read_text()
+    lines = [json.loads(line) for line in (whole[0] / "metrics.jsonl").open()]
+    for arm in metrics["arms"]:
+        assert any(line.startswith(arm["name"] + " ") for line in whole[1].splitlines())
+        assert f">{arm['name']}<" in page
+        epochs = [line for line in lines if line["training"] == arm["name"]]
+        assert len(epochs) == (0 if arm["shares"] else 4 * 3)
+    assert {"loss", "accuracy", "rate", "fold", "epoch"} <= lines[0].keys()
+    assert metrics["audit"]["measured"] and set(metrics["audit"]["arms"]["paper"]["moved"]) >= {
+        "voxels",
+        "alignment",
+        "epoch choice",
+    }
+    assert metrics["arms"][0]["protocol"] == "calibrated"
 
 
 def test_workdir_of_another_configuration_is_refused(whole):
@@ -161,7 +185,7 @@ def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
     )
     code, _, err = finished(tmp_path / "whole", *flags)
     assert code == 0, err
-    killed(tmp_path / "killed", "none-1/[2-5]*", *flags)
+    killed(tmp_path / "killed", "nested-1-0/[2-5]*", *flags)
     code, _, err = finished(tmp_path / "killed", *flags)
     assert code == 0, err
     same_numbers(tmp_path, "folds")
@@ -228,13 +252,13 @@ def test_bad_settings_end_in_one_line(tmp_path, flags, match):
     ("key", "value", "match"),
     [
         ("protocols", "best", "protocols: found 'best'; expected one or more of nested"),
-        ("baselines", "LDA,kNN", "baselines: found 'kNN'; expected of SVM-linear"),
+        ("baselines", "LDA,kNN", "baselines: found 'kNN'; expected one of SVM-linear"),
         ("balance", 0, "balance: found 0; expected 1 or more"),
         ("voxels.keep", 20, "voxels.keep: found 20; expected 55 or more"),
         ("align.regimes", "", "align.regimes: found ''"),
         ("align.match", "run", "align.match: found 'run'; expected one or more of time, class"),
         ("train.strategy", "pmap", "train.strategy: found 'pmap'"),
-        ("train.lr", -1.0, "model or train: found want learning_rate > 0"),
+        ("train.lr", -1.0, "train: found want learning_rate > 0"),
         ("model.conv_activation", "sine", "conv_activation"),
     ],
 )

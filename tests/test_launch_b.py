@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from test_launch import finished, killed, same_numbers
 
 from configs import expB
 from emojax.errors import InputError
-from emojax.experiments import experiment_b
+from emojax.experiments import experiment_b, plans
+from emojax.experiments.experiment_b import EXPERIMENT
+from emojax.records import Arm
 
 SMALL = (
     "--config.data.progress=False",
@@ -118,7 +121,7 @@ def test_sweep_chooses_by_validation(tmp_path):
         (["--config.train.feed=disk"], "train.feed: found 'disk'"),
         (["--config.baselines=SVN"], "baselines: found 'SVN'"),
         (["--config.scale=run"], "scale: found 'run'"),
-        (["--config.train.lr=-1"], "model or train: found want learning_rate > 0"),
+        (["--config.train.lr=-1"], "train: found want learning_rate > 0"),
         (["--config.data.synthetic.subjects=2"], "split by_subject: found"),
     ],
 )
@@ -145,25 +148,21 @@ class Shaped:
 )
 def test_volumes_that_the_network_cannot_read(cohort, said):
     with pytest.raises(InputError, match=said):
-        experiment_b.check_volumes(expB.get_config(), cohort)
+        experiment_b.arms(expB.get_config(), cohort)
 
 
 @pytest.mark.usefixtures("quick_compile")
 def test_too_little_memory_is_said_before_training(monkeypatch):
     config = expB.get_config("demo")
     config.model.update(depth=18, width=4)
-    program = experiment_b.make_program(config, 2)
-    monkeypatch.setattr(experiment_b.fitting, "memory_limit", lambda: 10**6)
+    monkeypatch.setattr(plans.cost, "memory_limit", lambda: 10**6)
+    data = SimpleNamespace(read=lambda rows: np.zeros((1, 9, 9, 9)), monitor=np.arange(1))
+    arm = Arm("by_run", "calibrated")
     with pytest.raises(InputError, match=r"found 0.0 GB; expected .*less with train.batch_size"):
-        experiment_b.plan(None, config, program, Shaped((9, 9, 9)), {})
+        plans.make_plan(None, EXPERIMENT, config, Shaped((9, 9, 9)), [arm], {"by_run": [data]})
 
 
 def test_padded_slices_are_nothing():
-    class Some(Shaped):
-        volumes = np.ones((3, 12, 10, 1), np.float32)
-
-    config = expB.get_config()
-    config.pad = 9
-    got = experiment_b.reader(config, Some((12, 10, 1)))(np.arange(2))
+    got = experiment_b._padder(9)(np.ones((2, 12, 10, 1), np.float32))
     assert got.shape == (2, 12, 10, 9)
     assert np.isnan(got).sum() == 2 * 12 * 10 * 8 and (got[..., 4] == 1).all()

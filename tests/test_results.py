@@ -113,7 +113,9 @@ def test_splits_have_the_interval_over_their_groups():
         predicted = np.concatenate([fold.baselines["1-NN"].predicted for fold in r.folds])
         rows = np.concatenate([fold.fold.test for fold in r.folds])
         want = statistics.clustered_interval(cohort.labels[rows], predicted, groups[rows], 3)
-        assert theirs["balanced_accuracy"]["ci95"] == pytest.approx([want.low, want.high])
+        assert theirs["balanced_accuracy"]["ci95"] == pytest.approx(
+            [float(want.low), float(want.high)]
+        )
         assert theirs["network_minus_it"].keys() == {"difference", "ci95", "p"}
 
 
@@ -171,6 +173,20 @@ def test_ties_of_a_sweep_are_broken_by_the_loss():
     ]
     assert results.choose(pair) == "L2 0.01" and results.choose(pair[::-1]) == "L2 0.01"
     assert results.choose([]) == ""
+
+
+def test_a_factor_that_diverged_is_never_chosen():
+    _, cohort, found = hand_made.finished("sweep")
+    outcome = found[1].folds[0].outcomes[0]
+    numbers = {name: values for name, values in outcome.items() if values.dtype == np.float32}
+    broken = outcome | {name: np.full_like(values, np.nan) for name, values in numbers.items()}
+    folds = (found[1].folds[0]._replace(outcomes=(broken,)),)
+    pair = [found[0], found[1]._replace(folds=folds)]
+    assert results.choose(pair) == results.choose(pair[::-1]) == "L2 0.0001"
+    metrics = results.summarise("B", hand_made.CONFIG, cohort, pair)
+    assert metrics["sweep"][1]["loss"] is None
+    assert tables.make(metrics)[0].rows[1][2:] == ["diverged"] * 4 + [""]
+    assert results.build(metrics, cohort, pair).figures.keys() == {"sweep"}
 
 
 def test_without_a_network_everything_but_the_network_is_there(tmp_path):
@@ -447,6 +463,17 @@ def test_a_network_that_diverged_ends_in_one_line():
     folds = (found[0].folds[0], fold._replace(outcomes=(broken,)))
     with pytest.raises(InputError, match="nested, fold 02: found a network that diverged"):
         results.summarise("A", hand_made.CONFIG, cohort, [found[0]._replace(folds=folds)])
+
+
+def test_a_network_that_diverged_after_its_best_epoch_is_scored():
+    _, cohort, found = hand_made.finished("left_out")
+    fold = found[0].folds[1]
+    broken = fold.outcomes[0] | {"last": np.full_like(fold.outcomes[0]["last"], np.nan)}
+    folds = (found[0].folds[0], fold._replace(outcomes=(broken,)))
+    metrics = results.summarise("A", hand_made.CONFIG, cohort, [found[0]._replace(folds=folds)])
+    assert metrics["arms"][0]["folds"][1]["last"] is None
+    trainings = next(t for t in tables.make(metrics) if t.title == "Trainings")
+    assert trainings.rows[1][-1] == "diverged"
 
 
 def test_a_run_on_noise_alone_has_a_headline():

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from emojax.errors import InputError
+from emojax.files import split_list
 from emojax.provenance import PROTOCOLS, Ledger
 from emojax.records import Arm, FoldData
+from emojax.scoring import baselines
 from emojax.scoring.baselines import Job
 from emojax.splits import SPLITS, Fold
 from emojax.training.loop import Program
@@ -51,6 +53,11 @@ class Experiment:
     baselines: Callable[[Any, FoldData, Sequence[str]], Iterable[Job]] = _no_jobs
     label: Callable[[Any], str] = lambda config: "network"  # its name in tables
     pack: Callable[[Any, Any, FoldData], dict[str, Any]] | None = None  # (config, view, data)
+
+
+def installed(names: str) -> tuple[str, ...]:
+    """Returns the classifiers of a comma-separated setting whose packages are there."""
+    return tuple(name for name in split_list(names) if baselines.available(name))
 
 
 def check_experiment(name: str, experiment: Any) -> Experiment:

@@ -14,7 +14,7 @@ import numpy as np
 from emojax import alignment, models, resampling, splits
 from emojax.alignment import REGIMES
 from emojax.errors import InputError
-from emojax.experiments import export, programs
+from emojax.experiments import base, export, programs
 from emojax.experiments.base import Experiment
 from emojax.features import across_subjects, masked
 from emojax.features.across_subjects import MATCHES, STRICT, Leaks, Settings
@@ -85,7 +85,7 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
         config.voxels.centre,
         (*options.items(), ("method", align.method)),
     )
-    names = split_list(config.baselines)
+    names = base.installed(config.baselines)
     out: list[Arm] = []
     if "nested" in choices or "last" in choices:
         setup = Setup(settings)

@@ -14,7 +14,7 @@ import numpy as np
 
 from emojax import models, splits
 from emojax.errors import InputError
-from emojax.experiments import export, programs
+from emojax.experiments import base, export, programs
 from emojax.experiments.base import Experiment
 from emojax.features import kernels, scaling
 from emojax.files import split_list
@@ -44,7 +44,9 @@ def check(config: Any) -> None:
         if kind not in SPLITS and ":" not in kind:
             raise InputError("splits", repr(kind), f"of {', '.join(SPLITS)}")
     for name in (*split_list(config.baselines), *split_list(config.floor_baselines)):
-        baselines.find(name)
+        if baselines.find(name).needs == "nuisance":
+            expected = "classifiers of volumes for Experiment B"
+            raise InputError("baselines", repr(name), expected)
     programs.check_train(config)
     if models.find(config.model.name).input != "volume":
         expected = "a network of volumes for Experiment B"
@@ -68,13 +70,13 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
             kind,
             kind,
             instances=config.instances,
-            baselines=split_list(config.baselines),
+            baselines=base.installed(config.baselines),
         )
         for kind in kinds
     ]
     if config.null or not config.null_floor:
         return real
-    floor = split_list(config.floor_baselines)
+    floor = base.installed(config.floor_baselines)
     on_noise = {"on_noise": True, "instances": 1, "baselines": floor}
     return real + [replace(arm, name=f"{arm.name} on noise", **on_noise) for arm in real]
 

@@ -4,7 +4,6 @@
 says which arms there are, who trains and is tested, and how features are made; all else is here.
 """
 
-import math
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,18 +13,20 @@ from typing import Any, Literal
 import jax
 from jax.experimental import multihost_utils
 
-from emojax import models, sources
+from emojax import decoder, sources
 from emojax.data import noise
 from emojax.data.store import Store
 from emojax.errors import InputError
-from emojax.experiments import audits, fits, programs
+from emojax.experiments import audits, fits, plans
 from emojax.experiments.base import Experiment, check_arms
+from emojax.files import split_list
 from emojax.provenance import Ledger, classify
 from emojax.records import Arm, ArmResult, FoldData, FoldResult
 from emojax.report import console as consoles
 from emojax.report import results
 from emojax.report.schema import Result
-from emojax.training import checkpoint, cost
+from emojax.scoring import baselines
+from emojax.training import checkpoint
 from emojax.training.checkpoint import Workdir
 
 Until = Literal["data", "plan", "report"]
@@ -75,6 +76,9 @@ def run(
         return None
 
     arms = check_arms(experiment.arms(config, cohort))
+    for name in split_list(config.get("baselines", "")):
+        if not baselines.available(name):
+            console.print(f"{name}: left out, its package is not installed", markup=False)
     trained = [arm for arm in arms if not arm.shares]
     with consoles.timed(seconds, "masks"):
         views = _views(experiment, config, cohort, trained)
@@ -82,7 +86,7 @@ def run(
         made = {arm.name: _features(experiment, config, views, arm) for arm in trained}
         records = {arm.name: _records(arm, made[arm.name], cohort) for arm in trained}
     with consoles.timed(seconds, "plan"):
-        plan = make_plan(console, experiment, config, cohort, trained, made)
+        plan = plans.make_plan(console, experiment, config, cohort, trained, made)
     audit = {"measured": False, "arms": {}}
     with consoles.timed(seconds, "audit"):
         if config.audit:
@@ -107,6 +111,9 @@ def run(
         seconds=seconds,
     )
     metrics["streamed"] = bool(plan and plan.streamed)
+    names = dict.fromkeys(name for arm in arms for name in arm.baselines)
+    metrics["baseline_settings"] = {name: baselines.settings(name) for name in names}
+    metrics["decoder_factor"] = decoder.FACTOR
     result = results.build(metrics, views[False][0], found, extras=_extras(views[False][1]))
     if first:
         result.save(work.folder)
@@ -178,58 +185,6 @@ def _records(arm: Arm, made: Sequence[FoldData], cohort) -> list[tuple[str, dict
         )
         for data in made
     ]
-
-
-def make_plan(
-    console, experiment: Experiment, config, cohort, arms: Sequence[Arm], made: Mapping[str, Any]
-) -> fits.Plan | None:
-    """Measures a training step and prints memory, number of steps and time.
-
-    Raises:
-      InputError: a step does not fit into the device's memory.
-    """
-    if experiment.program is None:
-        return None
-    train, program = config.train, experiment.program(config, len(cohort.classes))
-    folds = [data for arm in arms for data in made[arm.name]]
-    shape = folds[0].read(folds[0].monitor[:1]).shape[1:]
-    network = models.find(config.model.name)
-    models.check_module(config.model.name, program.model, shape, len(cohort.classes))
-    measured, limit = cost.measure_step(program, shape), cost.memory_limit()
-    if measured.bytes > limit:
-        raise InputError(
-            f"memory of {jax.devices()[0].device_kind}",
-            f"{limit / 1e9:.1f} GB",
-            f"{measured.bytes / 1e9:.1f} GB (less with train.batch_size, model.remat=True or "
-            "model.dtype=bfloat16)",
-        )
-    size = len(cohort.labels) * math.prod(shape) * (4 if train.feed_dtype == "float32" else 2)
-    streamed = train.feed == "stream"
-    if train.feed == "auto":
-        streamed = size + measured.bytes > train.memory_share * limit
-    count = sum(len(data.train) for data in folds)
-    steps = sum(math.ceil(len(rows) / train.batch_size) for data in folds for rows in data.train)
-    total = steps * train.epochs * measured.seconds
-    where = "streamed from disk" if streamed else "resident on the device"
-    console.print(
-        f"plan: {count} trainings ({', '.join(arm.name for arm in arms)}) of up to "
-        f"{train.epochs} epochs, {steps * train.epochs:,} steps of {measured.seconds * 1e3:.0f} ms "
-        f"on {program.mesh.size} x {jax.devices()[0].device_kind}: up to "
-        f"{consoles.duration(total)}; {measured.parameters / 1e6:.1f} M parameters, "
-        f"{measured.bytes / 1e9:.2f} GB for a step, inputs {where} ({size / 1e9:.2f} GB)",
-        markup=False,
-    )
-    if total > 3600 and jax.default_backend() == "cpu":
-        console.print("      that is long for this machine: the variant :demo takes minutes")
-    return fits.Plan(
-        program,
-        train,
-        streamed,
-        network.input == "vector",
-        train.epochs,
-        train.checkpoint_epochs,
-        programs.strategy_of(config, streamed),
-    )
 
 
 def _train(experiment, config, work: Workdir, console, plan, views, arms, made):

@@ -174,10 +174,10 @@ def check_module(name: str, module: nn.Module, shape: Sequence[int], num_classes
     """
 
     def call(key, x):
-        variables = module.init({"params": key}, x, train=False)
+        logits, variables = module.init_with_output({"params": key}, x, train=False)
         rngs = {"dropout": key}
         trained, _ = module.apply(variables, x, train=True, mutable=["batch_stats"], rngs=rngs)
-        return trained, module.apply(variables, x, train=False)
+        return trained, logits
 
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     try:

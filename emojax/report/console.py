@@ -22,7 +22,8 @@ from emojax.report.outcomes import CURVES
 from emojax.report.plain import plain
 from emojax.report.schema import Result
 
-VERSIONS = ("jax", "flax", "optax", "numpy", "scikit-learn", "xgboost-cpu", "nibabel")
+VERSIONS = ("jax", "flax", "optax", "numpy", "scikit-learn", "xgboost-cpu", "xgboost")
+VERSIONS += ("nibabel", "pandas")
 COLUMNS = (  # of the first table
     *("", "balanced accuracy", "95 % interval", "network minus it", "p", "protocol"),
     *("epoch kept", "training accuracy", "validation accuracy"),
@@ -82,13 +83,11 @@ def device() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the numerical packages."""
+    """Returns the versions of Python and of the numerical packages that are installed."""
     found = {"python": sys.version.split()[0], "emojax": emojax.__version__}
     for name in VERSIONS:
-        try:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
     return found
 
 

@@ -1,11 +1,13 @@
 """Figures of the report: which ones there are, and what they show."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import sklearn.metrics
 from matplotlib.figure import Figure
 
+from emojax.data.cohort import Cohort
 from emojax.records import ArmResult
 from emojax.report import outcomes, plots, tables, texts
 from emojax.report.outcomes import NETWORK
@@ -13,7 +15,12 @@ from emojax.report.outcomes import NETWORK
 Drawn = dict[str, tuple[Figure, str]]  # file name -> figure, caption
 
 
-def draw(metrics, cohort, results: Sequence[ArmResult], extras: Mapping[str, np.ndarray]) -> Drawn:
+def draw(
+    metrics: Mapping[str, Any],
+    cohort: Cohort,
+    results: Sequence[ArmResult],
+    extras: Mapping[str, Any],
+) -> Drawn:
     """Draws all figures of an experiment.
 
     Args:
@@ -45,7 +52,7 @@ def draw(metrics, cohort, results: Sequence[ArmResult], extras: Mapping[str, np.
     return out
 
 
-def chosen_voxels(head: ArmResult, extras: Mapping[str, np.ndarray]) -> np.ndarray | None:
+def chosen_voxels(head: ArmResult, extras: Mapping[str, Any]) -> np.ndarray | None:
     """Returns the number of folds that chose each voxel, [X, Y, Z]; None without a grid."""
     chosen = [fold.notes.get("voxels") for fold in head.folds]
     if extras.get("mean") is None or not chosen or any(voxels is None for voxels in chosen):
@@ -56,9 +63,7 @@ def chosen_voxels(head: ArmResult, extras: Mapping[str, np.ndarray]) -> np.ndarr
     return counts.reshape(extras["mean"].shape)
 
 
-def maps(
-    head: ArmResult, extras: Mapping[str, np.ndarray]
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def maps(head: ArmResult, extras: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Returns images to be written as NIfTI: name -> values, affine."""
     counts = chosen_voxels(head, extras)
     if counts is None:

@@ -9,7 +9,6 @@ from emojax.report.tables import number_like
 GAP = 1  # blanks between columns; one more behind the first
 NARROWEST = 16  # a first column that would be narrower turns rows into paragraphs
 INDENT = 2  # of a paragraph, behind its first line
-LINES = 2  # of a header, where the terminal is wide enough
 
 
 def lay_out(
@@ -28,7 +27,7 @@ def lay_out(
     header = [clean(name) for name in header]
     rows = [[clean(cell) for cell in row] for row in rows]
     columns = [[row[i] for row in rows] for i in range(len(header))]
-    for lines in (LINES, len(" ".join(header))):  # of the header: few, or as many as it takes
+    for lines in (1, 2, len(" ".join(header))):  # of the header: as few as the width allows
         widths = [
             max(map(cell_len, (*wrap_to(name, lines), *cells)), default=0)
             for name, cells in zip(header, columns, strict=True)
@@ -45,7 +44,7 @@ def lay_out(
 
 
 def wrap_to(text: str, lines: int) -> list[str]:
-    """Returns a text in at most so many lines, as narrow as words allow."""
+    """Returns a text in at most `lines` lines, as narrow as its words allow."""
     narrowest = max(map(cell_len, text.split()), default=1)
     width = next(w for w in range(narrowest, cell_len(text) + 2) if len(wrap(text, w)) <= lines)
     return wrap(text, width)
@@ -72,16 +71,20 @@ def _paragraph(header: Sequence[str], cells: Sequence[str], width: int) -> list[
     said = [
         f"{name} {cell}".strip() for name, cell in zip(header[1:], cells[1:], strict=True) if cell
     ]
-    lines = [""]
-    for i, item in enumerate(said):
-        item += "," if i + 1 < len(said) else ""
-        joined = f"{lines[-1]} {item}".strip()
-        if cell_len(joined) <= width - INDENT or not lines[-1]:
+    items = wrap_items([item + "," for item in said[:-1]] + said[-1:], width - INDENT)
+    return [*wrap(cells[0], width), *(" " * INDENT + line for line in items)]
+
+
+def wrap_items(items: Sequence[str], width: int) -> list[str]:
+    """Returns texts one after the other, each whole on a line where a line is wide enough."""
+    lines: list[str] = []
+    for item in items:
+        joined = f"{lines[-1]} {item}" if lines else item
+        if lines and cell_len(joined) <= width:
             lines[-1] = joined
         else:
-            lines.append(item)
-    inner = [part for line in lines if line for part in wrap(line, width - INDENT)]
-    return [*wrap(cells[0], width), *(" " * INDENT + line for line in inner)]
+            lines += wrap(item, width)
+    return lines
 
 
 def wrap(text: str, width: int) -> list[str]:

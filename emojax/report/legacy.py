@@ -5,11 +5,14 @@ from typing import Any
 
 import numpy as np
 
+from emojax.data.cohort import Cohort
 from emojax.records import ArmResult
 from emojax.report import outcomes, texts
 
 
-def keys(metrics: Mapping[str, Any], cohort, results: Sequence[ArmResult]) -> dict[str, Any]:
+def keys(
+    metrics: Mapping[str, Any], cohort: Cohort, results: Sequence[ArmResult]
+) -> dict[str, Any]:
     """Returns what version 0.3.0 wrote, from the arms of schema 2; {} without a network."""
     arms = metrics["arms"]
     if not results or not any(fold.outcomes for r in results for fold in r.folds):

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from emojax import provenance, splits
+from emojax.data.cohort import Cohort
 from emojax.errors import InputError
 from emojax.records import Arm, ArmResult, FoldResult
 
@@ -38,8 +39,8 @@ def predictions(arm: Arm, fold: FoldResult) -> Predictions:
     return Predictions(np.asarray(fold.fold.test)[pick], networks)
 
 
-def voices(arm: Arm, fold: FoldResult) -> Predictions:
-    """Returns the same without a network, too: then of the first classical classifier."""
+def first_predictions(arm: Arm, fold: FoldResult) -> Predictions:
+    """Returns the predictions of the networks, or of the first classical classifier without any."""
     found = predictions(arm, fold)
     if found.networks:
         return found
@@ -52,12 +53,12 @@ def pooled(result: ArmResult) -> tuple[Int[np.ndarray, " t"], Float[np.ndarray, 
 
     Without a network they are those of its first classical classifier.
     """
-    found = [voices(result.arm, fold) for fold in result.folds]
+    found = [first_predictions(result.arm, fold) for fold in result.folds]
     rows = [f.rows for f in found for _ in f.networks]
     return np.concatenate(rows), np.concatenate([p for f in found for p in f.networks])
 
 
-def groups(cohort, arm: Arm) -> Shaped[np.ndarray, " n"]:
+def groups(cohort: Cohort, arm: Arm) -> Shaped[np.ndarray, " n"]:
     """Returns the group of each row that the arm's split keeps whole."""
     return np.asarray(splits.SPLITS[arm.split].groups(cohort))
 
@@ -75,7 +76,7 @@ def trained(results: Sequence[ArmResult]) -> list[ArmResult]:
     return [r for r in results if not r.arm.shares and r.folds and r.folds[0].outcomes]
 
 
-def monitored(cohort, fold: splits.Fold) -> str:
+def monitored(cohort: Cohort, fold: splits.Fold) -> str:
     """Returns whom the monitored rows belong to, for the titles of curves."""
     if np.isin(fold.monitor, fold.test).any():
         return "monitored: the scored volumes"
@@ -85,7 +86,7 @@ def monitored(cohort, fold: splits.Fold) -> str:
     return "monitored: other volumes of these runs"
 
 
-def seen(cohort, result: ArmResult) -> list[dict[str, Any]]:
+def seen(cohort: Cohort, result: ArmResult) -> list[dict[str, Any]]:
     """Returns what each step of the first fold has seen, one row per step.
 
     Beside the columns of `provenance.table` a row has the numbers of volumes whose values and

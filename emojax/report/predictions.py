@@ -6,11 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from emojax.data.cohort import Cohort
 from emojax.records import Arm, ArmResult
 from emojax.report import outcomes
 
 
-def table(cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
+def table(cohort: Cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
     """Returns the predictions: a row per scored volume, or with splits per arm and instance too."""
     results = [r for r in results if r.folds]
     head = [fold.fold.test for fold in results[0].folds] if results else []
@@ -65,7 +66,7 @@ def _long(cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
     classes, parts = np.array(cohort.classes), []
     for r in results:
         for fold in r.folds:
-            found = outcomes.voices(once(r.arm), fold)
+            found = outcomes.first_predictions(once(r.arm), fold)
             for number, probabilities in enumerate(found.networks):
                 part = {
                     "arm": r.arm.name,

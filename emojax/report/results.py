@@ -1,4 +1,4 @@
-"""From the folds of an experiment to its numbers: metrics.json, schema 2."""
+"""The numbers of an experiment, from its folds: metrics.json, schema 2."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from emojax import splits
+from emojax.data.cohort import Cohort
 from emojax.records import Arm, ArmResult, FoldResult
 from emojax.report import console, figures, legacy, outcomes, predictions, summary
 from emojax.report.outcomes import NETWORK
@@ -20,7 +21,7 @@ AT_EPOCH = outcomes.CURVES[:4]  # of the kept epoch, beside the scores of its te
 def summarise(
     experiment: str,
     config: Mapping[str, Any],
-    cohort,
+    cohort: Cohort,
     results: Sequence[ArmResult],
     *,
     audit: Mapping[str, Any] | None = None,
@@ -81,20 +82,19 @@ def choose(results: Sequence[ArmResult]) -> str:
 
     def quality(result):
         rows = [_at_epoch(o, _epoch(result.arm, o)) for f in result.folds for o in f.outcomes]
-        return (
-            float(np.mean([row["accuracy"] for row in rows])),
-            -float(np.mean([row["loss"] for row in rows])),
-        )
+        found = np.array([[row["accuracy"], row["loss"]] for row in rows], float).mean(0)
+        accuracy, loss = np.nan_to_num(found, nan=-np.inf) * (1, -1)  # what diverged is the worst
+        return accuracy, -np.inf if np.isinf(loss) else loss
 
     return max(sweep, key=quality).arm.name if sweep else ""
 
 
 def build(
     metrics: dict[str, Any],
-    cohort,
+    cohort: Cohort,
     results: Sequence[ArmResult],
     *,
-    extras: Mapping[str, np.ndarray] | None = None,
+    extras: Mapping[str, Any] | None = None,
 ) -> Result:
     """Draws the figures and collects what the files of a report need.
 
@@ -102,7 +102,8 @@ def build(
       metrics: content of metrics.json, as of `summarise`.
       cohort: the labelled volumes that rows refer to.
       results: the arms that were summarised.
-      extras: "mean": mean volume [X, Y, Z] under the map of chosen voxels; "affine": [4, 4].
+      extras: "mean": mean volume [X, Y, Z] under the map of chosen voxels; "affine": [4, 4] or
+        None.
     """
     chosen, extras = metrics["chosen_arm"], extras or {}
     scored = [r for r in results if not chosen or r.arm.name == chosen]
@@ -154,7 +155,9 @@ def _fold(cohort, arm: Arm, fold: FoldResult, withheld: bool) -> dict[str, Any]:
         "monitored": None if first is None else _at_epoch(first, _epoch(arm, first)),
         "network": _mean(instances),
         "instances": instances if len(instances) > 1 else [],
-        "last": float(np.mean([row["last"] for row in instances])) if instances else None,
+        "last": plain(np.mean([row["last"] for row in instances], dtype=float))
+        if instances
+        else None,
         "baselines": {
             name: scores.scores(labels, fitted.probabilities)
             | {"converged": bool(fitted.converged), "peak_bytes": fitted.peak_bytes}
@@ -177,10 +180,17 @@ def _instances(cohort, arm: Arm, fold: FoldResult) -> list[dict[str, Any]]:
     labels = cohort.labels[found.rows]
     for probabilities, outcome in zip(found.networks, fold.outcomes, strict=True):
         row = scores.scores(labels, probabilities)
-        last = scores.scores(cohort.labels[fold.fold.test], np.asarray(outcome["last"]))
-        row |= {"last": last["balanced_accuracy"], "epoch": _epoch(arm, outcome)}
+        row |= {"last": _last(cohort, fold, outcome), "epoch": _epoch(arm, outcome)}
         out.append(row | {"epochs": int(outcome["done"])})
     return out
+
+
+def _last(cohort, fold: FoldResult, outcome: Mapping[str, Any]) -> float | None:
+    """Returns balanced accuracy at the last epoch, or None if the network has diverged by then."""
+    last = np.asarray(outcome["last"])
+    if not np.isfinite(last).all():
+        return None
+    return scores.scores(cohort.labels[fold.fold.test], last)["balanced_accuracy"]
 
 
 def _epoch(arm: Arm, outcome: Mapping[str, Any]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from emojax import statistics
+from emojax.data.cohort import Cohort
 from emojax.records import ArmResult
 from emojax.report import outcomes
 from emojax.scoring import scores
@@ -17,7 +18,9 @@ from emojax.scoring import scores
 SHARES = ("accuracy", "balanced_accuracy", "auc_macro", "auc_micro", "f1_macro", "ece")
 
 
-def summarise(cohort, result: ArmResult, folds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise(
+    cohort: Cohort, result: ArmResult, folds: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
     """Summarises the network and the classical classifiers of an arm over its folds.
 
     Args:

@@ -157,10 +157,14 @@ def trainings(metrics: Mapping[str, Any]) -> Table:
             single = [fold["network"] | kept] if fold["network"] else []
             for i, row in enumerate(fold["instances"] or single):
                 sizes = " / ".join(map(str, fold["sizes"]))
-                cells = [f"{row[name]:.3f}" for name in ("balanced_accuracy", "last")]
+                cells = [_number(row[name]) for name in ("balanced_accuracy", "last")]
                 epochs = f"{row['epoch']} of {row['epochs']}"
                 lines.append([arm["name"], fold["test"], str(i + 1), sizes, epochs, *cells])
     return Table("Trainings", header, lines, "Sizes: number of different volumes.")
+
+
+def _number(value: float | None) -> str:
+    return "diverged" if value is None else f"{value:.3f}"
 
 
 def classes(metrics: Mapping[str, Any]) -> Table:
@@ -236,7 +240,7 @@ def sweep(metrics: Mapping[str, Any]) -> Table:
         fold = arm["folds"][0]
         monitored = fold["monitored"]
         values = [monitored[n] for n in ("train_accuracy", "accuracy", "train_loss", "loss")]
-        cells = ["" if value is None else f"{value:.3f}" for value in values]
+        cells = [_number(value) for value in values]
         chosen = "chosen" if arm["name"] == metrics["chosen_arm"] else ""
         lines.append([arm["name"], f"{fold['epoch']} of {fold['epochs']}", *cells, chosen])
     header = ["", "epoch kept", "training accuracy", "validation accuracy"]

@@ -233,7 +233,7 @@ def _probabilities(model, job):
     if not one_hot.any(1).all():
         other = predicted[~one_hot.any(1)][0]
         expected = f"labels from 0 to {job.num_classes - 1}"
-        raise InputError(f"baselines={job.name}", f"a prediction of {other!r}", expected)
+        raise InputError(f"baselines={job.name}", f"a prediction of {other}", expected)
     return one_hot
 
 

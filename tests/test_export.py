@@ -10,6 +10,7 @@ import pytest
 from test_launch import finished
 
 from configs import expA
+from emojax.decoder import commands
 from emojax.errors import InputError
 from emojax.experiments import export
 from emojax.sources.write_bids import write_bids
@@ -155,7 +156,7 @@ def test_what_cannot_be_decoded_ends_in_one_line(run_a, study, tmp_path):
         (tmp_path, good, "manifest.json"),
     ):
         with pytest.raises(InputError, match=re.escape(said)) as error:
-            export.decode(given, path, tmp_path / "new")
+            commands.decode(given, path, tmp_path / "new")
         assert "\n" not in str(error.value)
     code, out, err = deployed("decode", bundle, tmp_path / "nan.nii", tmp_path / "new")
     assert (code, out, err.count("\n")) == (2, "", 1) and "volume 7: found" in err

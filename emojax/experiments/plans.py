@@ -1,0 +1,67 @@
+"""The plan of a run: a step is measured on this machine before anything is trained."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+
+from emojax import models
+from emojax.errors import InputError
+from emojax.experiments import fits, programs
+from emojax.experiments.base import Experiment
+from emojax.records import Arm
+from emojax.report import console as consoles
+from emojax.training import cost
+
+
+def make_plan(
+    console, experiment: Experiment, config, cohort, arms: Sequence[Arm], made: Mapping[str, Any]
+) -> fits.Plan | None:
+    """Measures a training step and prints memory, number of steps and time.
+
+    Raises:
+      InputError: a step does not fit into the device's memory.
+    """
+    if experiment.program is None:
+        return None
+    train, program = config.train, experiment.program(config, len(cohort.classes))
+    folds = [data for arm in arms for data in made[arm.name]]
+    shape = folds[0].read(folds[0].monitor[:1]).shape[1:]
+    network = models.find(config.model.name)
+    models.check_module(config.model.name, program.model, shape, len(cohort.classes))
+    measured, limit = cost.measure_step(program, shape), cost.memory_limit()
+    if measured.bytes > limit:
+        raise InputError(
+            f"memory of {jax.devices()[0].device_kind}",
+            f"{limit / 1e9:.1f} GB",
+            f"{measured.bytes / 1e9:.1f} GB (less with train.batch_size, model.remat=True or "
+            "model.dtype=bfloat16)",
+        )
+    size = len(cohort.labels) * math.prod(shape) * (4 if train.feed_dtype == "float32" else 2)
+    streamed = train.feed == "stream"
+    if train.feed == "auto":
+        streamed = size + measured.bytes > train.memory_share * limit
+    count = sum(len(data.train) for data in folds)
+    steps = sum(math.ceil(len(rows) / train.batch_size) for data in folds for rows in data.train)
+    total = steps * train.epochs * measured.seconds
+    where = "streamed from disk" if streamed else "resident on the device"
+    console.print(
+        f"plan: {count} trainings ({', '.join(arm.name for arm in arms)}) of up to "
+        f"{train.epochs} epochs, {steps * train.epochs:,} steps of {measured.seconds * 1e3:.0f} ms "
+        f"on {program.mesh.size} x {jax.devices()[0].device_kind}: up to "
+        f"{consoles.duration(total)}; {measured.parameters / 1e6:.1f} M parameters, "
+        f"{measured.bytes / 1e9:.2f} GB for a step, inputs {where} ({size / 1e9:.2f} GB)",
+        markup=False,
+    )
+    if total > 3600 and jax.default_backend() == "cpu":
+        console.print("      that is long for this machine: the variant :demo takes minutes")
+    return fits.Plan(
+        program,
+        train,
+        streamed,
+        network.input == "vector",
+        train.epochs,
+        train.checkpoint_epochs,
+        programs.strategy_of(config, streamed),
+    )
