@@ -40,7 +40,7 @@ def emojax(short):
 
     from emojax import plateau
     from emojax.models import resnet3d
-    from emojax.training import feeds, loop, optimizer, trial
+    from emojax.training import epoch, feeds, optimizer, trial
 
     model = resnet3d.resnet50(CLASSES, dtype=jnp.bfloat16 if short else jnp.float32)
     rule = plateau.reduce_on_plateau(base_lr=RATE)
@@ -52,7 +52,7 @@ def emojax(short):
         return lambda: predict(weights, x).block_until_ready()
 
     def train(count):
-        program = loop.Program(
+        program = epoch.Program(
             model, optimizer.adam(RATE), rule, lambda p, f: f, count, feeds.data_mesh()
         )
         begin = jax.jit(trial.begin, static_argnums=(1, 2, 3))
@@ -61,7 +61,7 @@ def emojax(short):
         x, y = map(jnp.asarray, volumes(count))
 
         def step():
-            held[0], metrics = loop.step(program, held[0], x, y, jnp.float32(0))
+            held[0], metrics = epoch.step(program, held[0], x, y, jnp.float32(0))
             jax.block_until_ready((held[0].state.params, metrics))
 
         return step

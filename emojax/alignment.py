@@ -1,12 +1,7 @@
-"""How a test subject gets into the common space, by name; and rows that correspond.
+"""Regimes by which a test subject enters the common space, and rows that correspond.
 
-The four regimes of a leave-one-subject-out decoder differ in what they have seen of the subject
-that is scored:
-
-    group              nothing: one rotation for everybody, from the training subjects (the paper)
-    independent_runs   values of its other runs, never of the scored rows
-    transductive       values of the scored rows themselves, no labels
-    none               nothing: the voxels stay as they are
+The regimes of a leave-one-subject-out decoder differ in what they have seen of the subject that is
+scored; each entry of `REGIMES` says so, and has a function of its name here.
 """
 
 from collections.abc import Sequence
@@ -27,46 +22,52 @@ from emojax.registry import Registry
 class Regime(NamedTuple):
     """A way for a held-out subject into the common space."""
 
-    text: str  # for the report: what of the scored subject it has seen
-    protocol: str  # class of protocol at best, where rows match in time
-    needs_template: bool = True
-    own_map: bool = False  # a map of the scored subject's own
+    text: str  # what it has seen of the test subject, for the report
+    protocol: str  # best class of protocol it can claim, where rows correspond by time
+    needs_template: bool = True  # False where nothing is aligned
+    own_map: bool = False  # whether a map is fitted to the scored subject's own rows
 
 
 REGIMES = Registry(
     "align.regimes",
     {
         "group": Regime(
-            "one rotation for everybody, from the training subjects alone (the paper's text).",
+            "one rotation for all subjects, fitted to the training subjects (the paper's text): it "
+            "has seen nothing of the test subject.",
             "strict",
         ),
         "independent_runs": Regime(
-            "the scored subject's own rotation, from values of its runs that are not scored, "
-            "matched in time; with align.match=class from their labels, too.",
+            "the test subject's own rotation for each scored run, fitted to its other runs: it has "
+            "seen their values, matched in time, or with align.match=class their values and their "
+            "labels; never the scored run.",
             "calibrated",
             own_map=True,
         ),
         "transductive": Regime(
-            "the scored subject's own rotation, from the scored volumes without labels.",
+            "the test subject's own rotation, fitted to all its runs: it has seen the values of "
+            "the scored volumes, matched in time, or with align.match=class also their labels.",
             "transductive",
             own_map=True,
         ),
         "none": Regime(
-            "no alignment: the chosen voxels as they are.", "strict", needs_template=False
+            "no alignment: the chosen voxels as they are, or with voxels.centre minus the mean of "
+            "the subject's other runs; nothing else of the test subject is seen.",
+            "strict",
+            needs_template=False,
         ),
     },
 )
 
 
 def group(model: Hyperalignment, training: Float[Array, "s n v"]) -> Procrustes:
-    """One map for all subjects: the rotation that takes all training rows nearest to the template.
+    """Fits one map for all subjects, the rotation that takes their rows nearest to the template.
 
     min over one orthogonal R of sum_s ||(x_s - mean) R - (template - mean)||_F. It assumes that
     voxel j is the same place in every subject; where topographies differ it can do little.
 
     Args:
-      model: fitted to the training subjects, without zscore_all, alpha < 1 or output_dim.
-      training: [s, n, v], the data that it was fitted to.
+      model: a fit to the training subjects, without zscore_all, alpha < 1 or output_dim.
+      training: [s, n, v] float, the data that it was fitted to.
 
     Returns:
       A single `Procrustes`, for training and test subjects alike.
@@ -83,20 +84,19 @@ def group(model: Hyperalignment, training: Float[Array, "s n v"]) -> Procrustes:
             f"want training [s, {model.template.shape[0]}, {model.template.shape[1]}] as the "
             f"template; got {training.shape}"
         )
-    options = {name: getattr(model.options, name) for name in ("scaling", "reflection", "method")}
     target = jnp.tile(model.template, (len(training), 1))
     source = training.reshape(-1, training.shape[2])
-    return procrustes.fit(source, target, demean=model.options.demean, **options)
+    return procrustes.fit(source, target, demean=model.options.demean, **model.options.of_rotation)
 
 
 def independent_runs(
     model: Hyperalignment, rows: Float[Array, "r v"], template_rows: Int[Array, " r"]
 ) -> Mappings:
-    """The test subject's own map, from runs that are not scored.
+    """Fits the test subject's own map to its runs that are not scored.
 
     Args:
-      model: fitted to the training subjects.
-      rows: [r, v] the test subject's rows of its other runs.
+      model: a fit to the training subjects.
+      rows: [r, v] float, the test subject's rows of its other runs.
       template_rows: [r] int, the template's rows that they correspond to, by time or, after
         `match_rows`, by run and class. (Rows matched by class use labels of those other runs.)
 
@@ -110,7 +110,7 @@ def independent_runs(
 
 
 def transductive(model: Hyperalignment, rows: Float[Array, "n v"]) -> Mappings:
-    """The test subject's own map, from all its rows [n, v], the scored ones among them.
+    """Fits the test subject's own map to all its rows [n, v], the scored ones among them.
 
     It uses no labels, but the scored rows are no longer unseen, and where blocks come in the same
     order in all subjects, correspondence in time is as good as a label.
@@ -122,7 +122,7 @@ def transductive(model: Hyperalignment, rows: Float[Array, "n v"]) -> Mappings:
 
 
 def none(num_voxels: int, dtype: jax.typing.DTypeLike = float) -> Procrustes:
-    """The map that leaves all `num_voxels` voxels as they are."""
+    """Returns the map that leaves all `num_voxels` voxels as they are."""
     zeros = jnp.zeros(num_voxels, dtype)
     return Procrustes(jnp.eye(num_voxels, dtype=dtype), jnp.ones((), dtype), zeros, zeros)
 
@@ -132,7 +132,7 @@ def match_rows(
     runs: Sequence[Int[Array, "_"]],
     labels: Sequence[Int[Array, "_"]],
 ) -> tuple[list[Float[jax.Array, "c _"]], Int[np.ndarray, "c 2"]]:
-    """Rows that correspond by condition: the mean of every (run, class) cell all subjects have.
+    """Averages rows by condition: the mean of every (run, class) cell that all subjects have.
 
     For designs that are not time-locked, and for runs of unequal length or number. The result is
     what `hyperalignment.fit` and `align` take; cells are in ascending order of run, then class, so

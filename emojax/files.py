@@ -71,7 +71,9 @@ def unflatten(arrays: Mapping[str, Any]) -> Any:
         if not isinstance(node, dict):
             return node
         node = {name: as_lists(child) for name, child in node.items()}
-        return list(node.values()) if all(name.isdecimal() for name in node) else node
+        if node and all(name.isdecimal() for name in node):
+            return [node[name] for name in sorted(node, key=int)]
+        return node
 
     return as_lists(traverse_util.unflatten_dict(dict(arrays), sep="/"))
 

@@ -1,29 +1,48 @@
 """Hyperalignment: one common space for the voxel patterns of many subjects.
 
 Levels 1 to 3 as PyMVPA computes them (Haxby et al. 2011; Guntupalli et al. 2016), for rows that
-correspond between subjects. The rows of a subject enter as the small factor that
-`procrustes.compress` makes of them, so that a fit with far more voxels than rows costs products of
-n x n and n x voxels matrices, never voxels x voxels.
+correspond between subjects. The rows of a subject enter as the small factor that `compress` makes
+of them, so that a fit with far more voxels than rows costs products of n x n and n x voxels
+matrices, never voxels x voxels.
 """
 
 import dataclasses
 from collections.abc import Sequence
-from typing import get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Float, Int
 
 from emojax import procrustes
 from emojax._numerics import levels
-from emojax._numerics.checks import Array, as_float, is_concrete
-from emojax._numerics.levels import Options
-from emojax._numerics.polar import Method
-from emojax._numerics.transforms import Chain, Components
-from emojax.procrustes import LowRankProcrustes, Procrustes
+from emojax._numerics.checks import Array, as_float, check_finite
+from emojax._numerics.rows import compress, dense_map, lowrank_map, move_rows
+from emojax._numerics.subjects import Options, check_settings, choose_rows, compress_subjects
+from emojax._numerics.transforms import (
+    Components,
+    ComposedMapping,
+    Mappings,
+    principal_components,
+    zscore,
+)
+from emojax.procrustes import Method, align_rows
 
-Mappings = Procrustes | LowRankProcrustes | Chain  # stacked over subjects
+__all__ = [
+    "DEFAULTS",
+    "Components",
+    "ComposedMapping",
+    "Hyperalignment",
+    "Mappings",
+    "Method",
+    "Options",
+    "align",
+    "fit",
+    "from_template",
+    "inverse",
+    "transform",
+]
+
+DEFAULTS = Options()
 
 
 @jax.tree_util.register_dataclass
@@ -45,17 +64,17 @@ def fit(
     *,
     reference: int | None = None,
     level2_iters: int = 1,
-    zscore_common: bool = True,
-    zscore_all: bool = False,
-    alpha: float = 1.0,
-    scaling: bool = True,
-    reflection: bool = True,
+    zscore_common: bool = DEFAULTS.zscore_common,
+    zscore_all: bool = DEFAULTS.zscore_all,
+    alpha: float = DEFAULTS.alpha,
+    scaling: bool = DEFAULTS.scaling,
+    reflection: bool = DEFAULTS.reflection,
     weight: float = 0.5,
     level1_equal_weight: bool = False,
     output_dim: int | None = None,
-    demean: bool = True,
-    method: Method = "svd",
-    lowrank: bool | None = None,
+    demean: bool = DEFAULTS.demean,
+    method: Method = DEFAULTS.method,
+    lowrank: bool | None = DEFAULTS.lowrank,
 ) -> Hyperalignment:
     """Fits a common space to the subjects and maps each of them into it.
 
@@ -66,26 +85,28 @@ def fit(
 
     Args:
       data: [s, n, v] float: subjects, rows that correspond, voxels; or a list of [n, v_i].
-      reference: index of the subject that level 1 starts from; default the first of the widest.
-      level2_iters: passes of level 2; 0 leaves it out.
-      zscore_common: z-scores columns (over rows, ddof 0) of every common space and, in levels 1 and
-        2, of every mapped subject. Columns whose standard deviation is rounding noise become 0.
-      zscore_all: z-scores every subject's columns first; new rows with the fitted means.
+      reference: index of the subject that level 1 starts from; default: the first of the widest.
+      level2_iters: number of passes of level 2; 0 leaves it out.
+      zscore_common: whether columns of every common space and, in levels 1 and 2, of every mapped
+        subject are z-scored (over rows, ddof 0). Columns whose standard deviation is rounding noise
+        become 0.
+      zscore_all: whether every subject's columns are z-scored first; fitted means serve new rows.
       alpha: 1 is plain hyperalignment; below, rows are whitened first with weights
         1 / sqrt((1 - alpha) s^2 + alpha) of their singular values s (0: canonical correlation).
       scaling: False fixes all scales to 1.
       reflection: False asks for rotations with determinant +1.
-      weight: w of level 1: 0.5 is PyMVPA's, 0 keeps the reference.
+      weight: weight of the newcomer in level 1: 0.5 is PyMVPA's, 0 keeps the reference.
       level1_equal_weight: PyMVPA's option of that name: subject k of level 1 enters with weight
         k / (k + 1), which favours *late* subjects, contrary to its name. Overrules `weight`.
-      output_dim: maps end in the first so many principal components of the mean aligned data.
+      output_dim: number of principal components of the mean aligned data that maps end in; default:
+        maps end in the template's voxels.
       demean: False rotates about the origin.
       method: "svd", or "polar": matrix products only, for GPUs.
-      lowrank: keep rotations as thin factors; default: where voxels >= 2 n.
+      lowrank: whether rotations are kept as thin factors; default: where voxels >= 2 n.
 
     Returns:
       Template, mappings and residuals. Each mapping is a `Procrustes` (with lowrank a
-      `LowRankProcrustes`; with zscore_all, alpha < 1 or output_dim a `Chain` around one).
+      `LowRankProcrustes`; with zscore_all, alpha < 1 or output_dim a `ComposedMapping` around one).
 
     Raises:
       ValueError: data are not subjects of equal row count (>= 2), hold values that are not finite
@@ -96,29 +117,137 @@ def fit(
       temporal cortex, Neuron 2011. Xu et al., Regularized hyperalignment of multi-set fMRI data,
       IEEE SSP 2012 (alpha). PyMVPA 2.6.5, whose outputs the tests compare with.
     """
-    blocks, stacked = levels.blocks(data)
-    widths = [b.shape[2] for b in blocks for _ in range(len(b))]
-    _check_options(len(widths), reference, level2_iters, alpha, weight, output_dim, method)
-    if reference is None:
-        reference = widths.index(max(widths))
     options = Options(
-        scaling, reflection, demean, zscore_common, zscore_all, float(alpha), method, lowrank
+        scaling=scaling,
+        reflection=reflection,
+        demean=demean,
+        zscore_common=zscore_common,
+        zscore_all=zscore_all,
+        alpha=float(alpha),
+        method=method,
+        lowrank=lowrank,
     )
+    subjects = compress_subjects(data, options)
+    check_settings(len(subjects), reference, level2_iters, weight, output_dim, options)
+    if reference is None:
+        reference = subjects.widths.index(max(subjects.widths))
     share = None if level1_equal_weight else float(weight)
-    rows, links = levels.prepared(blocks, options)
-    del blocks
-    template, training = levels.train(rows, reference, level2_iters, share, options)
-    fitted, moved, residuals = levels.level3(rows, template, options)
+    template, training = _find_template(subjects, reference, level2_iters, share, options)
+    fitted, aligned, residuals = _map_onto_template(subjects, template, options)
     components = None
     if output_dim is not None:
-        components = levels.reduce_to(moved / len(widths), template, output_dim)
+        components = principal_components(aligned / len(subjects), template, output_dim)
     return Hyperalignment(
         template=template,
-        mappings=levels.collected(fitted, links, components, stacked),
+        mappings=levels.compose_maps(subjects, fitted, components),
         components=components,
         training_residuals=training,
         residuals=residuals,
         reference=reference,
+        options=options,
+    )
+
+
+def _find_template(subjects, reference, level2_iters, share, options):
+    """Runs levels 1 and 2: the template [n, q], and residuals [1 + level2_iters, s]."""
+    start = subjects.restore(reference)
+    common = start if options.zscore_all else levels.run_compiled(_standardise, start, options)
+    count = len(subjects)
+    if count == 1:  # a single subject is its own common space
+        return common, jnp.zeros((1 + level2_iters, 1), common.dtype)
+
+    # Level 1: every other subject in turn, onto a running common space.
+    others = [i for i in range(count) if i != reference]
+    steps = levels.scan_subjects(_level1, common, subjects, others, (share, options))
+    # The reference enters level 2 as it came, neither mapped nor z-scored.
+    steps.insert(reference, (start, jnp.zeros((), start.dtype)))
+    mapped, common, residuals = levels.pool(steps, jnp.stack)
+    history = [residuals]
+    del steps
+
+    # Level 2: every subject onto the mean of all others, as they were mapped before.
+    for _ in range(level2_iters):
+        blocks, _ = levels.map_subjects(_level2, subjects, mapped, common, (count, options))
+        mapped, common, residuals = levels.pool(blocks, jnp.concatenate)
+        history.append(residuals)
+    return levels.run_compiled(_standardise, common, options), jnp.stack(history)
+
+
+def _map_onto_template(subjects, template, options):
+    """Runs level 3: maps by blocks, the sum of all mapped rows [n, q], and residuals [s]."""
+    blocks, total = levels.map_subjects(_level3, subjects, None, template, options)
+    return [fitted for fitted, _ in blocks], total, levels.join([miss for _, miss in blocks])
+
+
+def _level1(common, source, count, settings):
+    """Maps one subject onto the common space and mixes it in as number `count`."""
+    share, options = settings
+    y = _move_onto(common, source, options)
+    w = jnp.asarray(count / (count + 1) if share is None else share, y.dtype)
+    mixed = w * y + (1 - w) * common
+    return _standardise(mixed, options), (y, jnp.linalg.norm(y - common))
+
+
+def _level2(source, previous, common, settings):
+    """Maps one subject onto the mean of the others, which leaves out its own previous version."""
+    count, options = settings
+    others = (count * common - previous) / (count - 1)
+    y = _move_onto(_standardise(others, options), source, options)
+    return (y, jnp.linalg.norm(y - common)), None
+
+
+def _level3(source, _, template, options):
+    """Maps one subject onto the template and keeps its map."""
+    solution = _solve(source, template, options)
+    y = move_rows(source, *solution)
+    n, q = template.shape
+    lowrank = options.lowrank
+    if lowrank is None:
+        lowrank = min(len(source.mean), q) >= 2 * n
+    if lowrank:
+        fitted = lowrank_map(source, *solution)
+    else:
+        fitted = dense_map(source, *solution, options.reflection)
+    return (fitted, jnp.linalg.norm(y - template)), y
+
+
+def _move_onto(target, source, options):
+    """Maps one subject's rows onto a target [n, q], and z-scores them if asked."""
+    return _standardise(move_rows(source, *_solve(source, target, options)), options)
+
+
+def _solve(source, target, options):
+    """Returns the small rotation onto a target [n, q], the scale, and the target, compressed."""
+    target = compress(target, options.demean)
+    core, scale = align_rows(source, target, **options.of_rotation)
+    return core, scale, target
+
+
+def _standardise(x, options):
+    return zscore(x)[0] if options.zscore_common else x
+
+
+def from_template(template: Float[Array, "n q"], options: Options = DEFAULTS) -> Hyperalignment:
+    """Builds a common space without its subjects, into which `align` maps new ones.
+
+    Args:
+      template: [n, q] float, `Hyperalignment.template` of a fit without output_dim.
+      options: `Hyperalignment.options` of that fit; default: those of `fit`.
+
+    Raises:
+      ValueError: not a matrix of at least 2 rows, or values that are not finite.
+    """
+    template = as_float(template)
+    if template.ndim != 2 or len(template) < 2 or not template.shape[1]:
+        raise ValueError(f"want a template [n >= 2, q >= 1]; got shape {template.shape}")
+    check_finite("template", template)
+    return Hyperalignment(
+        template=template,
+        mappings=[],
+        components=None,
+        training_residuals=jnp.zeros((0, 0), template.dtype),
+        residuals=jnp.zeros(0, template.dtype),
+        reference=0,
         options=options,
     )
 
@@ -128,7 +257,7 @@ def align(
     data: Float[Array, "s r v"] | Sequence[Float[Array, "r _"]],
     rows: Int[Array, " r"] | None = None,
 ) -> Mappings | list[Mappings]:
-    """Level 3: maps subjects, known or new, onto the frozen template.
+    """Maps subjects, known or new, onto the frozen template: level 3.
 
     Args:
       model: a fit; not changed.
@@ -143,19 +272,10 @@ def align(
     Raises:
       ValueError: row counts or `rows` do not fit the template, or bad data, as in `fit`.
     """
-    blocks, stacked = levels.blocks(data)
-    n = model.template.shape[0]
-    count = n if rows is None else len(rows)
-    if blocks[0].shape[1] != count:
-        raise ValueError(f"want data with {count} rows, as the template; got {blocks[0].shape[1]}")
-    if rows is not None and is_concrete(rows):
-        low, high = np.asarray(rows).min(), np.asarray(rows).max()
-        if low < 0 or high >= n:
-            raise ValueError(f"want rows in [0, {n}); got {low} to {high}")
-    template = model.template if rows is None else model.template[jnp.asarray(rows)]
-    row_blocks, links = levels.prepared(blocks, model.options)
-    fitted, _, _ = levels.level3(row_blocks, template, model.options)
-    return levels.collected(fitted, links, model.components, stacked)
+    subjects = compress_subjects(data, model.options)
+    template = choose_rows(model.template, rows, subjects.num_rows)
+    fitted, _, _ = _map_onto_template(subjects, template, model.options)
+    return levels.compose_maps(subjects, fitted, model.components)
 
 
 def transform(
@@ -178,7 +298,9 @@ def inverse(
     mappings: Mappings | Sequence[Mappings],
     aligned: Float[Array, "s t q"] | Sequence[Float[Array, "_ _"]],
 ) -> Float[Array, "s t v"] | list[Float[Array, "_ _"]]:
-    """Brings rows of the common space into every subject's voxels; see `Chain` for what is undone.
+    """Brings rows of the common space back into every subject's voxels.
+
+    `ComposedMapping.reverse` says what is undone.
 
     Raises:
       ValueError: counts of subjects or voxels disagree.
@@ -192,18 +314,3 @@ def _apply(function, mappings, data):
     if isinstance(mappings, Sequence) or isinstance(data, Sequence):
         return [function(mapping, x) for mapping, x in zip(list(mappings), data, strict=True)]
     return jax.vmap(function)(mappings, as_float(data))
-
-
-def _check_options(subjects, reference, level2_iters, alpha, weight, output_dim, method):
-    if reference is not None and not 0 <= reference < subjects:
-        raise ValueError(f"want reference in [0, {subjects}); got {reference}")
-    if level2_iters < 0:
-        raise ValueError(f"want level2_iters >= 0; got {level2_iters}")
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"want alpha in [0, 1]; got {alpha}")
-    if not 0 <= weight <= 1:
-        raise ValueError(f"want weight in [0, 1]; got {weight}")
-    if output_dim is not None and output_dim < 1:
-        raise ValueError(f"want output_dim >= 1; got {output_dim}")
-    if method not in get_args(Method):
-        raise ValueError(f"want method in {get_args(Method)}; got {method!r}")

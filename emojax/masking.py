@@ -1,4 +1,4 @@
-"""Brain masks from mean EPI volumes, and the way between volumes and vectors of voxels.
+"""Brain masks from mean EPI volumes, and conversion between volumes and vectors of voxels.
 
 Masks are made once per subject on the host (NumPy and scipy.ndimage); `apply_mask` and `unmask` are
 jax functions for use inside larger ones. Voxels of a mask are always in C order.
@@ -17,7 +17,7 @@ from emojax._numerics.checks import Array, as_float, is_concrete
 
 
 class VoxelCounts(NamedTuple):
-    """Why voxels were left out of a mask; each voxel is counted once, in this order."""
+    """Counts of voxels left out of a mask, by reason; each counts once, in this order."""
 
     not_finite: int  # NaN or infinite in at least one volume
     zero: int  # 0 in every volume: outside the scanner's field of view
@@ -39,7 +39,7 @@ def brain_mask(
     opening: int = 2,
     largest: bool = True,
 ) -> Bool[np.ndarray, "x y z"]:
-    """Whole-brain mask of a mean EPI volume.
+    """Finds the whole-brain mask of a mean EPI volume.
 
     The threshold lies in the middle of the widest gap between neighbouring sorted intensities whose
     ranks are between the quantiles `lower` and `upper`: air is dark and noisy, brain is bright, few
@@ -53,7 +53,7 @@ def brain_mask(
       lower: quantile below which no threshold is sought; 0 <= lower < upper <= 1.
       upper: quantile above which no threshold is sought.
       opening: iterations of the erosion; 0 for a single slice, which an erosion would leave empty.
-      largest: keep only the largest component (6-connected).
+      largest: whether only the largest component (6-connected) is kept.
 
     Returns:
       [x, y, z] bool.
@@ -97,7 +97,7 @@ def brain_mask(
 
 
 def _widest_gap(volume, lower, upper):
-    """Middle of the widest gap of the sorted intensities between two quantiles."""
+    """Returns the middle of the widest gap of the sorted intensities between two quantiles."""
     ranked = np.sort(volume, axis=None)
     first, last = int(lower * ranked.size), min(int(upper * ranked.size), ranked.size - 1)
     if last <= first:
@@ -109,7 +109,8 @@ def _widest_gap(volume, lower, upper):
 
 
 def _largest_component(mask):
-    labels, _ = ndimage.label(mask)
+    labels = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, output=labels)
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0  # the background
     return labels == sizes.argmax()
@@ -118,11 +119,11 @@ def _largest_component(mask):
 def usable_voxels(
     volumes: Num[Array, "t x y z"], mask: Bool[Array, "x y z"] | None = None
 ) -> tuple[Bool[np.ndarray, "x y z"], VoxelCounts]:
-    """Takes voxels out of a mask that carry no signal, and counts them by reason.
+    """Removes voxels without signal from a mask, and counts them by reason.
 
     Args:
       volumes: [t, x, y, z], any real dtype; memory-mapped arrays are read volume by volume.
-      mask: [x, y, z] bool, where to look; default everywhere.
+      mask: [x, y, z] bool, voxels to look at; default all.
 
     Returns:
       The mask without NaN, infinite, zero and constant voxels, and their counts inside `mask`.
@@ -157,11 +158,11 @@ def usable_voxels(
 def intersect(
     masks: Sequence[Bool[Array, "x y z"]], threshold: float = 1.0
 ) -> Bool[np.ndarray, "x y z"]:
-    """The voxels that lie in at least a share `threshold` of the subjects' masks.
+    """Finds the voxels that lie in at least a share `threshold` of the subjects' masks.
 
     Args:
       masks: at least one [x, y, z] bool, all of one shape and space.
-      threshold: in (0, 1]; 1 is the intersection, a value near 0 the union.
+      threshold: share in (0, 1]; 1 is the intersection, a value near 0 the union.
 
     Raises:
       ValueError: no masks, shapes that differ, threshold out of range, or an empty result.
@@ -182,7 +183,7 @@ def intersect(
 def apply_mask(
     volumes: Num[Array, "*batch x y z"], mask: Bool[Array, "x y z"]
 ) -> Num[jax.Array, "*batch v"]:
-    """The masked voxels of every volume.
+    """Takes the masked voxels of every volume.
 
     Args:
       volumes: [..., x, y, z], any real dtype, which is kept.

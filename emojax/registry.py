@@ -14,22 +14,26 @@ class Registry(Mapping[str, Any]):
     that is no entry's name is such a path, too: `model.name=mypkg.nets:MLP` needs no registration.
     """
 
-    def __init__(self, key: str, entries: Mapping[str, Any]):
-        """Args: the config key that messages name, and name -> entry."""
+    def __init__(self, key: str, entries: Mapping[str, Any], of: type = object):
+        """Args: the config key that messages name, name -> entry, and the class of all entries."""
         self.key = key
-        self._entries = dict(entries)
+        self._entries, self._of = dict(entries), of
 
     def __getitem__(self, name: str) -> Any:
         """Returns an entry.
 
         Raises:
-          InputError: an unknown name, or a path that does not lead to an object.
+          InputError: an unknown name, or a path that leads nowhere or to another class.
         """
         entry = self._entries.get(name, name)
         if name not in self._entries and ":" not in name:
             known = ", ".join(self._entries)
             raise InputError(self.key, repr(name), f"one of {known}, or 'package.module:name'")
-        return resolve(self.key, entry) if isinstance(entry, str) else entry
+        found = resolve(self.key, entry) if isinstance(entry, str) else entry
+        if not isinstance(found, self._of):
+            got = f"{name!r}, an object of the class {type(found).__name__}"
+            raise InputError(self.key, got, f"one of the class {self._of.__name__}")
+        return found
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
@@ -49,14 +53,14 @@ def resolve(key: str, path: str) -> Any:
     """
     module, _, attribute = path.partition(":")
     expected = "an importable 'package.module:name'"
+    if module.startswith("."):
+        raise InputError(key, f"{path!r} (a relative path)", expected)
     try:
         found = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if not module.startswith(error.name or "\0"):
-            raise InputError(key, f"{path!r} ({error})", expected) from None
-        raise InputError(key, f"{path!r} (no module {error.name!r})", expected) from None
     except (ImportError, SyntaxError, ValueError) as error:
-        raise InputError(key, f"{path!r} ({error})", expected) from None
+        missing = isinstance(error, ModuleNotFoundError) and error.name
+        said = f"no module {missing!r}" if missing else error
+        raise InputError(key, f"{path!r} ({said})", expected) from None
     try:
         for name in attribute.split("."):
             found = getattr(found, name)

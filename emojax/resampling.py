@@ -1,9 +1,9 @@
-"""Which rows go where: class balance by bootstrap, and splits into train and test.
+"""Class balancing and train/test splits, as int32 arrays of row indices.
 
-Everything here is an int32 array of row indices, and the same key gives the same rows. `balance`
-can be traced (`jit`, `vmap`); the splits' sizes depend on values, so they are made on the host.
-A run number that repeats from subject to subject names no group: to leave runs out, give each run
-of each subject its own number, for example `100 * subject + run`.
+The same key gives the same rows. `balance` can be traced (`jit`, `vmap`); the splits' sizes depend
+on values, so they are made on the host. A run number that repeats from subject to subject names no
+group: to leave runs out, give each run of each subject its own number, for example
+`100 * subject + run`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ Rows = Int32[np.ndarray, "_"]
 
 
 class Split(NamedTuple):
-    """Two disjoint sets of rows that together are all rows, each in ascending order."""
+    """Train and test rows, disjoint and together all rows, each in ascending order."""
 
     train: Rows
     test: Rows
@@ -45,8 +45,9 @@ def balance(
       key: [] typed key. Subject s of several, counted over all leading axes, uses
         `fold_in(key, s)`; labels [n] use `key` itself.
       labels: [..., n] int in [0, num_classes); the leading axes are subjects.
-      per_class: rows per class and subject; static under jit.
-      num_classes: K, static under jit. None: one more than the largest label, which must be known.
+      per_class: number of rows per class and subject; static under jit.
+      num_classes: number of classes K, static under jit. None: one more than the largest label,
+        which must be known.
 
     Returns:
       [..., num_classes * per_class] rows within each subject, class 0 first, then class 1, ...
@@ -107,19 +108,19 @@ def leave_one_group_out(
     labels: Int[Array, "n"] | None = None,
     num_classes: int | None = None,
 ) -> list[Split]:
-    """One split per group, in sorted order of the groups; that group is the test set.
+    """Makes one split per group, in sorted order of the groups; that group is the test set.
 
     Args:
       groups: [n] int or string, e.g. the subject (leave one subject out) or run of each row.
-      labels: [n] int; given, every class must occur on both sides of every split.
-      num_classes: K of `labels`. None: the classes that occur in `labels`.
+      labels: [n] int; if given, every class must occur on both sides of every split.
+      num_classes: number of classes of `labels`. None: the classes that occur in `labels`.
 
     Raises:
       ValueError: fewer than two groups, shapes disagree, or a split lacks a class.
     """
     names, group = _number_groups(groups, at_least=2)
     tests = {f"fold {i} (group {name})": [i] for i, name in enumerate(names)}
-    return _folds(group, tests, labels, num_classes)
+    return _make_splits(group, tests, labels, num_classes)
 
 
 def group_kfold(
@@ -135,7 +136,7 @@ def group_kfold(
     Args:
       key: [] typed key.
       groups: [n] int or string; a group is never on both sides.
-      num_folds: at least 2. The numbers of groups in two folds differ by at most one.
+      num_folds: number of folds, at least 2. Their numbers of groups differ by at most one.
       labels, num_classes: as for `leave_one_group_out`.
 
     Raises:
@@ -145,7 +146,7 @@ def group_kfold(
         raise ValueError(f"want num_folds >= 2; got {num_folds}")
     names, group = _number_groups(groups, at_least=num_folds)
     tests = np.array_split(_shuffle(key, len(names)), num_folds)
-    return _folds(group, {f"fold {i}": t for i, t in enumerate(tests)}, labels, num_classes)
+    return _make_splits(group, {f"fold {i}": t for i, t in enumerate(tests)}, labels, num_classes)
 
 
 def random_split(
@@ -155,8 +156,8 @@ def random_split(
 
     Args:
       key: [] typed key.
-      num_rows: n.
-      fractions: one per part, each > 0. Ints are exact sizes and have sum n. Floats have sum 1;
+      num_rows: number of rows n.
+      fractions: share of each part, > 0. Ints are exact sizes and have sum n. Floats have sum 1;
         sizes are rounded by largest remainder, and a part left empty takes one from the largest.
 
     Returns:
@@ -212,8 +213,8 @@ def group_split(
     Args:
       key: [] typed key.
       groups: [n] int or string; a group is never in two parts.
-      fractions: of the groups, not of the rows; otherwise as for `random_split`.
-      labels: [n] int; given, every class that occurs must occur in every part.
+      fractions: shares of the groups, not of the rows; otherwise as for `random_split`.
+      labels: [n] int; if given, every class that occurs must occur in every part.
 
     Returns:
       One array of ascending rows per part, each with at least one group.
@@ -239,8 +240,9 @@ def require_classes(
     Args:
       labels: [n] int.
       indices: [rows] int, the rows of one part.
-      num_classes: every class in [0, num_classes) must occur; None: every class of `labels`.
-      where: what the rows are, for the message, e.g. "fold 3, test".
+      num_classes: number of classes K, of which each in [0, K) must occur; None: every class of
+        `labels`.
+      where: name of the rows in the message, e.g. "fold 3, test".
     """
     labels = np.asarray(labels)
     want = np.unique(labels) if num_classes is None else np.arange(num_classes)
@@ -249,17 +251,17 @@ def require_classes(
         raise ValueError(f"want every class in {where}; class {missing[0]} has no row there")
 
 
-def _folds(group, tests, labels, num_classes) -> list[Split]:
+def _make_splits(group, tests, labels, num_classes) -> list[Split]:
     labels = None if labels is None else _host_labels(labels, len(group), num_classes)
-    splits = []
+    out = []
     for where, chosen in tests.items():
         is_test = np.isin(group, chosen)
         split = Split(train=_rows(~is_test), test=_rows(is_test))
         if labels is not None:
             require_classes(labels, split.train, num_classes, f"{where}, train")
             require_classes(labels, split.test, num_classes, f"{where}, test")
-        splits.append(split)
-    return splits
+        out.append(split)
+    return out
 
 
 def _host_labels(labels, num_rows=None, num_classes=None) -> np.ndarray:
@@ -274,7 +276,7 @@ def _host_labels(labels, num_rows=None, num_classes=None) -> np.ndarray:
 
 
 def _number_groups(groups, at_least: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted names of the groups, and for each row the position of its group in them."""
+    """Returns the sorted names of the groups, and each row's position in them."""
     groups = np.asarray(groups)
     if groups.ndim != 1 or groups.dtype.kind not in "biuUS":
         got = f"{groups.dtype}{list(groups.shape)}"

@@ -78,6 +78,7 @@ SPLITS = Registry(
             leaks=("network",),
         ),
     },
+    of=Kind,
 )
 
 
@@ -130,7 +131,7 @@ def leave_one_out(units: Shaped[np.ndarray, " n"], *, monitor_test: bool = False
     """
     names = np.unique(units).tolist()
     if len(names) < 4:
-        found = f"{len(names)} ({', '.join(names)})"
+        found = f"{len(names)} ({', '.join(map(str, names))})"
         expected = "4 or more: one to test, one to monitor, two to train"
         raise InputError("subjects or runs to leave out", found, expected)
     rows = {name: np.flatnonzero(units == name) for name in names}
@@ -138,7 +139,7 @@ def leave_one_out(units: Shaped[np.ndarray, " n"], *, monitor_test: bool = False
     for i, test in enumerate(names):
         monitor = test if monitor_test else names[(i + 1) % len(names)]
         train = [rows[name] for name in names if name not in (test, monitor)]
-        folds.append(Fold(test, np.concatenate(train), rows[monitor], rows[test]))
+        folds.append(Fold(str(test), np.concatenate(train), rows[monitor], rows[test]))
     return folds
 
 
@@ -161,8 +162,8 @@ def crossed(subject: Shaped[np.ndarray, " n"], condition: Shaped[np.ndarray, " n
             f"want subject and condition [n]; got {subject.shape} and {condition.shape}"
         )
     none, folds = np.zeros(0, int), []
-    for person in np.unique(subject):
-        for other in np.unique(condition[subject == person]):
+    for person in np.unique(subject).tolist():
+        for other in np.unique(condition[subject == person]).tolist():
             train = np.flatnonzero((subject != person) & (condition != other))
             test = np.flatnonzero((subject == person) & (condition == other))
             if not train.size:

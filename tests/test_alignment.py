@@ -8,6 +8,8 @@ from test_hyperalignment import cohort
 from test_procrustes import close
 
 from emojax import alignment, hyperalignment, procrustes
+from emojax.errors import InputError
+from emojax.provenance import PROTOCOLS
 
 
 def design(runs=3, classes=4, repeats=2, v=5, seed=0):
@@ -73,8 +75,33 @@ def test_match_rows_is_traceable_in_the_data():
 
 
 def test_every_regime_has_a_function_of_its_name():
-    assert alignment.REGIMES == ("group", "independent_runs", "transductive", "none")
+    assert tuple(alignment.REGIMES) == ("group", "independent_runs", "transductive", "none")
+    assert "group" in alignment.REGIMES and "groups" not in alignment.REGIMES
     assert all(callable(getattr(alignment, name)) for name in alignment.REGIMES)
+
+
+def test_regimes_say_what_they_see_and_claim():
+    regimes = dict(alignment.REGIMES)
+    assert {name: r.protocol for name, r in regimes.items()} == {
+        "group": "strict",
+        "independent_runs": "calibrated",
+        "transductive": "transductive",
+        "none": "strict",
+    }
+    assert all(r.protocol in PROTOCOLS for r in regimes.values())
+    assert [name for name, r in regimes.items() if not r.needs_template] == ["none"]
+    assert [n for n, r in regimes.items() if r.own_map] == ["independent_runs", "transductive"]
+    for regime in regimes.values():
+        assert regime.text.endswith(".") and "\n" not in regime.text
+    for name in ("independent_runs", "transductive"):
+        assert "labels" in regimes[name].text and "align.match=class" in regimes[name].text
+
+
+def test_unknown_regimes_are_named_in_one_line():
+    with pytest.raises(InputError, match=r"align\.regimes.*'grup'.*one of group, independent_runs"):
+        alignment.REGIMES["grup"]
+    with pytest.raises(InputError, match=r"align\.regimes.*nowhere"):
+        alignment.REGIMES["nowhere.at_all:regime"]
 
 
 @pytest.mark.parametrize("options", [{}, {"scaling": False}, {"demean": False}])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sklearn.feature_selection import f_classif
 
 from emojax import anova
+from emojax._numerics import sums
 
 CLASSES = 4
 PATHS = {"streamed": np.asarray, "one shot": jnp.asarray}  # the type of x chooses the path
@@ -273,6 +274,29 @@ def test_shards_merge_to_the_whole():
     np.testing.assert_allclose(on_host, on_devices[0], rtol=1e-5)
     one_shot = anova.f_scores(jnp.asarray(x), y, CLASSES)
     np.testing.assert_allclose(on_host, one_shot, rtol=2e-4)
+
+
+@pytest.mark.parametrize("n", [5, 16, 100])
+def test_sums_over_rows_keep_what_rounding_takes(n):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(1e6, 1, (n, 7)), jnp.float32)
+    member = jnp.asarray(rng.integers(0, 2, (n, 1)), jnp.float32)
+
+    def term(rows, members):
+        return sum(r * m[0] for r, m in zip(rows, members, strict=True)), jnp.float32(len(rows))
+
+    total, count = sums.sum_rows(term, x, member)
+    want = (np.asarray(x, np.float64) * np.asarray(member)).sum(0)
+    np.testing.assert_allclose(total, want, rtol=3e-7)
+    assert count == n
+    blocks = sums.sum_rows(term, x, member, every=2)[1]
+    assert blocks == {5: 5, 16: 16, 100: 48}[n]  # of 6 whole blocks of 16 rows, every other one
+
+
+def test_aligned_memory_starts_at_a_multiple_of_64_bytes():
+    made = sums.allocate_aligned((3, 5), np.dtype(np.float32))
+    assert made.shape == (3, 5) and made.dtype == np.float32
+    assert made.ctypes.data % 64 == 0
 
 
 def test_f_ignores_units_offset_order_and_names_of_classes(x64):

@@ -1,27 +1,45 @@
 """Every config loads, is locked, says how to run it; the real study's on its real events."""
 
 import csv
+import dataclasses
 import importlib
+import json
 import pathlib
 
 import nibabel as nib
 import numpy as np
 import pytest
+from small_studies import nearest_mean
 
 from configs import common, ds000108, expA, expB
-from emojax import sources
-from emojax.experiments import experiment_a, experiment_b, folds
-from emojax.features import across_subjects, masked
+from emojax import sources, splits
+from emojax.experiments import EXPERIMENTS, experiment_a
+from emojax.features import across_subjects
+from emojax.provenance import Ledger, classify
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+OF_0_3_0 = json.loads(pathlib.Path(__file__).with_name("config_0_3_0.json").read_text())
 NAMES = sorted(
     p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("common", "__init__")
 )
 VARIANTS = [
-    *(("expA", variant) for variant in ("demo", "authors", "null")),
+    *(("expA", variant) for variant in ("demo", "demo030", "authors", "null")),
     *(("expB", variant) for variant in ("demo", "authors", "null", "l2_sweep")),
-    *((name, "null") for name in ("finger7t", "haxby_b", "audiovisual")),
+    *((name, "null") for name in ("finger7t", "haxby", "haxby_b", "audiovisual", "ds000108")),
 ]
+
+
+def flat(config):
+    """Dotted key -> value, with lists for tuples."""
+
+    def walk(node, at):
+        for key, value in node.items():
+            if isinstance(value, dict):
+                yield from walk(value, f"{at}{key}.")
+            else:
+                yield at + key, list(value) if isinstance(value, tuple) else value
+
+    return dict(walk(config.to_dict(), ""))
 
 
 @pytest.mark.parametrize(("name", "variant"), [(n, "") for n in NAMES] + VARIANTS)
@@ -30,8 +48,65 @@ def test_loads_locked_and_in_range(name, variant):
     config = module.get_config(variant) if variant else module.get_config()
     assert config.is_locked
     assert config.to_dict().keys() == common.get_config(config.experiment).to_dict().keys()
-    {"A": experiment_a, "B": experiment_b}[config.experiment].check(config)
+    EXPERIMENTS[config.experiment].check(config)
     assert f"--config=configs/{name}.py" in module.__doc__
+
+
+def test_there_are_two_experiments():
+    for experiment in ("C", "", "a"):
+        with pytest.raises(ValueError, match=f"want experiment 'A' or 'B'; got {experiment!r}"):
+            common.get_config(experiment)
+
+
+def test_keys_are_typed_and_locked():
+    config = common.get_config()
+    with pytest.raises(AttributeError, match="Did you mean"):
+        config.voxels.kepe = 5
+    with pytest.raises(TypeError):
+        config.train.epochs = 2.5
+
+
+@pytest.mark.parametrize("experiment", ["A", "B"])
+def test_every_key_of_0_3_0_is_still_one(experiment):
+    keys = flat(common.get_config(experiment))
+    assert not set(OF_0_3_0[f"keys of {experiment}"]) - keys.keys()
+
+
+def test_demo030_is_the_demo_of_0_3_0_key_by_key():
+    frozen = flat(expA.get_config("demo030"))
+    assert {key: frozen[key] for key in OF_0_3_0["demo"]} == OF_0_3_0["demo"]
+    new = {key: value for key, value in frozen.items() if key not in OF_0_3_0["demo"]}
+    assert new == {  # what 0.3.0 had written into its code, and keys that no number depends on
+        "align.alpha": 1.0,
+        "align.method": "svd",
+        "align.reflection": True,
+        "align.scaling": True,
+        "align.weight": 0.5,
+        "align.zscore_common": True,
+        "audit": True,
+        "model.dense": [1024, 512, 256, 128, 64, 32, 16],
+        "model.filters": [128, 128, 128, 64, 64, 64],
+        "model.name": "cnn1d",
+        "model.window": 10,
+        "noise.phi": 0.4,
+        "noise.width": 0.85,
+        "train.adam_b1": 0.9,
+        "train.adam_b2": 0.999,
+        "train.adam_eps": 1e-7,
+        "train.early_stop": False,
+        "train.feed": "auto",
+        "train.feed_dtype": "float32",
+        "train.feed_rounding": 0.05,
+        "train.memory_share": 0.9,
+        "train.shortcut_l2": -1.0,
+    }
+
+
+def test_demo030_does_not_follow_the_demo(monkeypatch):
+    before = expA.get_config("demo030").to_dict()
+    monkeypatch.setattr(expA, "demo", lambda config: config.update({"balance": 7}))
+    assert expA.get_config("demo").balance == 7
+    assert expA.get_config("demo030").to_dict() == before
 
 
 def test_published_numbers():
@@ -64,7 +139,7 @@ def test_unknown_variants_are_refused(name):
         importlib.import_module(f"configs.{name}").get_config("x")
 
 
-def test_ds000108_on_simulated_bold(shared, tmp_path):
+def test_ds000108_on_simulated_bold(shared, tmp_path, quick_compile):
     """Five subjects' real events, volumes with a planted response: read, aligned, above chance."""
     real = shared("data/bids-events/ds000108")
     root, rng = tmp_path / "ds000108", np.random.default_rng(0)
@@ -90,15 +165,19 @@ def test_ds000108_on_simulated_bold(shared, tmp_path):
     config.voxels.keep, config.mask.opening = 20, 0
     cohort = sources.load(config)
     assert cohort.classes == ("rest", "neutral", "negative") and len(cohort.runs) == 30
-    data = masked.load(config, cohort)
-    data = data._replace(inside={name: np.ones_like(v) for name, v in data.inside.items()})
-    variant = folds.variants(config, 3)[0]
-    fold = folds.leave_one_out(data.subjects, variant)[0]
-    got = across_subjects.fold_features(data.subjects, fold, variant.settings)
-    report = across_subjects.score_check(got, cohort.subject, variant.settings, "nested")
-    assert set(report) == {"alignment"}  # a calibration, and declared
-    x, y = np.concatenate(got.train_x), np.concatenate(got.train_y)
-    means = np.stack([x[y == k].mean(0) for k in range(3)])
-    predicted = ((got.test_x[:, None] - means) ** 2).sum(-1).argmin(1)
-    recall = [(predicted == k)[got.test_y == k].mean() for k in range(3)]
+    view = experiment_a.view(config, cohort)
+    view = dataclasses.replace(view, inside={n: np.ones_like(v) for n, v in view.inside.items()})
+    arm, *_ = experiment_a.arms(config, cohort)
+    fold, *_ = experiment_a.folds(config, view, arm)
+    assert fold == splits.Fold("01", *fold[1:]) and arm.protocol == "calibrated"
+    ledger = Ledger(view)
+    got = across_subjects.fold_features(ledger, fold, arm.settings.settings)
+    unit = experiment_a.units(config, view, arm)
+    seen = ledger.seen(fold.test)
+    found = classify(seen, subject=cohort.subject, unit=unit, claimed=arm.protocol)
+    assert found == ("calibrated", {})  # labels of the test subject's other runs
+    assert any(record.steps["alignment"].labels[fold.test].any() for _, record in seen)
+    train, test = fold.train, fold.test
+    predicted = nearest_mean(got.x[train], cohort.labels[train], got.x[test])
+    recall = [(predicted == k)[cohort.labels[test] == k].mean() for k in range(3)]
     assert np.mean(recall) > 0.6

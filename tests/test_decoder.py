@@ -14,7 +14,7 @@ import strangers
 
 from emojax import alignment, anova, decoder, files, fusion, hyperalignment, procrustes
 from emojax.decoder import bundle as bundles
-from emojax.decoder import calibration, commands
+from emojax.decoder import commands
 from emojax.errors import InputError
 from emojax.models import cnn1d, resnet3d
 
@@ -372,7 +372,7 @@ def test_options_of_a_calibration_are_those_of_a_fit():
     model = hyperalignment.fit(rng.normal(size=(3, 30, 10)).astype(np.float32))
     rows = rng.normal(size=(20, 10)).astype(np.float32)
     want = alignment.independent_runs(model, rows, np.arange(20))
-    space = calibration._space(model.template, {})
+    space = hyperalignment.from_template(model.template)
     got = alignment.independent_runs(space, rows, np.arange(20))
     np.testing.assert_allclose(
         procrustes.transform(got, rows), procrustes.transform(want, rows), atol=1e-5

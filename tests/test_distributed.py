@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from test_fitting import reference, same_curves  # noqa: F401
+import tiny_training as tiny
 
 SCRIPT = """
 import sys
@@ -16,18 +16,19 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
 sys.path.insert(0, "tests")
 import numpy as np
-from emojax import fitting
-import test_fitting
+from emojax.training import feeds
+import tiny_training as tiny
 assert jax.device_count() == 4 and len(jax.local_devices()) == 2
-for name, kind in (("resident", fitting.Resident), ("streamed", fitting.Streamed)):
-    found = test_fitting.trained(test_fitting.program(4), kind)
+for name, kind in (("resident", feeds.Resident), ("streamed", feeds.Streamed)):
+    found = tiny.trained(tiny.program(4), kind=kind)
     if jax.process_index() == 0:
         np.savez(f"{sys.argv[3]}/{name}.npz", **found)
 """
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_curve_of_one(reference, tmp_path):  # noqa: F811
+def test_two_processes_give_the_curve_of_one(quick_compile, tmp_path):
+    reference = tiny.trained(tiny.program())
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
@@ -43,4 +44,4 @@ def test_two_processes_give_the_curve_of_one(reference, tmp_path):  # noqa: F811
     assert [worker.returncode for worker in workers] == [0, 0], said
     for name in ("resident", "streamed"):
         with np.load(tmp_path / f"{name}.npz") as found:
-            same_curves(dict(found), reference)
+            tiny.same(dict(found), reference)

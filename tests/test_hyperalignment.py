@@ -1,6 +1,8 @@
 """Hyperalignment against PyMVPA's recorded outputs and an independent transcription; its laws."""
 
+import inspect
 import json
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -201,6 +203,54 @@ def test_dense_rotations_are_orthogonal_with_fewer_rows_than_voxels(x64):
     np.testing.assert_allclose(gram, np.broadcast_to(np.eye(15), gram.shape), atol=1e-12)
 
 
+def test_a_template_alone_aligns_as_the_fit_that_made_it(x64):
+    data = cohort(s=5)
+    for options in ({}, {"scaling": False, "demean": False}, {"zscore_all": True, "alpha": 0.5}):
+        model = hyperalignment.fit(data[:4], **options)
+        alone = hyperalignment.from_template(np.asarray(model.template), model.options)
+        want = hyperalignment.align(model, data[4:])
+        got = hyperalignment.align(alone, data[4:])
+        jax.tree.map(np.testing.assert_array_equal, got, want)
+    assert hyperalignment.from_template(model.template).options == hyperalignment.fit(data).options
+
+
+def test_a_template_alone_holds_no_subject():
+    template = cohort(s=1)[0].astype(np.float32)
+    model = hyperalignment.from_template(template)
+    np.testing.assert_array_equal(model.template, template)
+    assert model.mappings == [] and model.components is None
+    assert model.training_residuals.size == model.residuals.size == 0
+    with pytest.raises(ValueError, match=r"want a template \[n >= 2, q >= 1\]; got shape \(30,\)"):
+        hyperalignment.from_template(template[:, 0])
+    with pytest.raises(ValueError, match=r"got shape \(1, 8\)"):
+        hyperalignment.from_template(template[:1])
+    template[3, 1] = np.nan
+    with pytest.raises(ValueError, match=r"finite template; got 1 NaN .* first at \(3, 1\)"):
+        hyperalignment.from_template(template)
+
+
+def test_defaults_have_one_place():
+    parameters = inspect.signature(hyperalignment.fit).parameters
+    for name, value in hyperalignment.DEFAULTS._asdict().items():
+        assert parameters[name].default == value
+        assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_every_type_of_a_public_signature_has_a_public_name():
+    data = cohort(s=3).astype(np.float32)
+    model = hyperalignment.fit(data, output_dim=2)
+    assert isinstance(model.options, hyperalignment.Options)
+    assert isinstance(model.components, hyperalignment.Components)
+    assert isinstance(model.mappings, hyperalignment.ComposedMapping)
+    assert isinstance(model.mappings, procrustes.Mapping)
+    assert isinstance(model.mappings.procrustes, hyperalignment.Mappings)
+    assert model.options.method in get_args(hyperalignment.Method)
+    assert model.mappings.stack == (3,) and model.mappings[0].stack == ()
+    assert model.mappings.widths == (8, 2)
+    want = model.mappings.procrustes.projection
+    np.testing.assert_array_equal(model.mappings.projection, want)
+
+
 def test_order_of_subjects_does_not_matter_in_level_2(x64):
     """With weight 0 level 1 maps everybody onto the reference, whatever the order."""
     data, order = cohort(s=5), [3, 1, 4, 0, 2]
@@ -312,7 +362,7 @@ def test_gradient_through_the_fit_is_finite_and_right(x64):
 def test_blocks_do_not_change_the_result(x64, monkeypatch):
     data = cohort(s=5, n=12, v=30)
     want = hyperalignment.fit(data)
-    monkeypatch.setattr("emojax._numerics.levels.BLOCK_BYTES", 2 * data[0].nbytes)
+    monkeypatch.setattr("emojax._numerics.subjects.BLOCK_BYTES", 2 * data[0].nbytes)
     got = hyperalignment.fit(data)
     close(got.template, want.template, 1e-10)
     aligned = hyperalignment.transform(want.mappings, data)

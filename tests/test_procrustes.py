@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from emojax import procrustes
-from emojax._numerics import polar
+from emojax._numerics import polar, rows
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -194,6 +194,44 @@ def test_polar_converges_for_ill_conditioned_matrices(dtype):
     w, trace = polar.polar(x.astype(dtype), True, "polar")
     np.testing.assert_allclose(w.T @ w, np.eye(12), atol=50 * eps)
     np.testing.assert_allclose(trace, np.geomspace(1, 1e3 * eps, 12).sum(), rtol=20 * eps)
+
+
+@pytest.mark.parametrize("shape", [(12, 5), (12, 12), (12, 13), (12, 40)])
+@pytest.mark.parametrize("demean", [True, False])
+def test_compressed_rows_are_the_rows(shape, demean, x64):
+    x = np.random.default_rng(0).normal(5, 1, shape)
+    made = rows.compress(jnp.asarray(x), demean)
+    close(rows.restore(made), x, 1e-12)
+    wide = shape[1] > shape[0]
+    assert (made.basis is not None) == wide
+    if wide:
+        assert made.left.shape == (12, 11 if demean else 12)
+        gram = made.basis.T @ made.basis
+        np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-12)
+    np.testing.assert_allclose(made.mean, x.mean(0) if demean else 0, rtol=1e-12)
+    plain = rows.as_rows(jnp.asarray(x), demean)
+    assert plain.basis is None
+    np.testing.assert_allclose(plain.left @ plain.left.T, made.left @ made.left.T, rtol=1e-9)
+
+
+def test_moved_rows_are_those_of_the_map(x64):
+    for p, q in [(8, 5), (30, 8), (8, 30), (30, 40)]:
+        x, y, _ = pair(12, p, q, noise=0.5)
+        a, b = rows.compress(jnp.asarray(x)), rows.compress(jnp.asarray(y))
+        core, scale = procrustes.align_rows(a, b, scaling=True, reflection=True, method="svd")
+        want = rows.move_rows(a, core, scale, b)
+        for fitted in (
+            rows.dense_map(a, core, scale, b, True),
+            rows.lowrank_map(a, core, scale, b),
+        ):
+            close(procrustes.transform(fitted, x), want, 1e-10)
+
+
+def test_mapping_is_abstract():
+    assert issubclass(procrustes.Procrustes, procrustes.Mapping)
+    assert issubclass(procrustes.LowRankProcrustes, procrustes.Mapping)
+    with pytest.raises(TypeError, match="abstract"):
+        procrustes.Mapping()
 
 
 def test_says_what_is_wrong():

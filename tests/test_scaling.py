@@ -62,3 +62,16 @@ def test_nan_voxels_become_0_and_test_rows_have_no_part(kind):
 def test_says_what_is_wrong():
     with pytest.raises(ValueError, match="got 'run', 1"):
         scaling.fit_scale(lambda r: make()[r], np.arange(1), "run")
+
+
+def test_rows_come_in_order_at_most_64_at_a_time():
+    rows = np.random.default_rng(0).permutation(130)
+    parts = list(scaling.chunks(rows))
+    assert [len(part) for part in parts] == [64, 64, 2]
+    np.testing.assert_array_equal(np.concatenate(parts), rows)
+
+
+def test_each_training_row_is_read_once():
+    x, read = make(), []
+    scaling.fit_scale(lambda r: read.extend(r) or x[r], np.r_[5:90, 5:90], "voxel")
+    assert read == list(range(5, 90))

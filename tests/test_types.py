@@ -15,6 +15,7 @@ import numpy as np
 
 with jaxtyping.install_import_hook("emojax", "beartype.beartype"):
     from emojax import alignment, anova, hyperalignment, masking, procrustes
+    from emojax._numerics import rows
 
 rng = np.random.default_rng(0)
 """
@@ -57,8 +58,8 @@ def procrustes_calls(to):
             assert fitted.projection.shape == fitted.rotation.shape == (p, q)
             assert fitted.widths == (p, q)
     fit(x, y, method="polar", scaling=False, demean=False)
-    procrustes.restore(procrustes.compress(jnp.asarray(x)))
-    procrustes.centre(jnp.asarray(x))
+    rows.restore(rows.compress(jnp.asarray(x)))
+    rows.centre(jnp.asarray(x))
     stack = jax.jit(jax.vmap(procrustes.fit_lowrank))(jnp.stack([x, x]), jnp.stack([y, y]))
     assert stack.rotation.shape == (2, p, q) and len(list(stack)) == 2
     jax.vmap(procrustes.transform)(stack, jnp.stack([x, x]))
@@ -81,6 +82,8 @@ def hyperalignment_calls(to):
     hyperalignment.transform(list(maps), [stacked[0], stacked[1, :3]])
     hyperalignment.transform(maps, stacked[:, :3])
     jax.eval_shape(lambda x: hyperalignment.fit(x).residuals, stacked)
+    alone = hyperalignment.from_template(to(np.asarray(model.template)), model.options)
+    hyperalignment.align(alone, stacked)
 
 
 def alignment_calls(to):
@@ -96,6 +99,7 @@ def alignment_calls(to):
     procrustes.transform(other, data[1])
     alignment.transductive(model, data[1])
     alignment.none(5)
+    assert alignment.REGIMES["group"].protocol == "strict"
 
 
 for calls in (masking_calls, anova_calls, procrustes_calls, hyperalignment_calls, alignment_calls):

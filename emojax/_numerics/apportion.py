@@ -1,4 +1,4 @@
-"""Whole numbers nearest to proportional shares, for the sizes of splits."""
+"""Integer part sizes nearest to given fractions, for splits."""
 
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def part_sizes(total: int, fractions: Sequence[int | float], unit: str) -> np.ndarray:
-    """[parts] int >= 1 with sum `total`, as `resampling.random_split` describes."""
+    """Returns [parts] int >= 1 with sum `total`, as `resampling.random_split` describes."""
     given = tuple(fractions)
     if not given or not all(isinstance(f, Real) and f > 0 for f in given):
         raise ValueError(f"want one fraction > 0 per part; got {given}")
@@ -32,7 +32,7 @@ def _largest_remainder(total: int, weights: np.ndarray) -> np.ndarray:
 
 
 def nearest_table(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """The integer table with these row and column sums that is nearest to proportional.
+    """Finds the integer table, with these row and column sums, that is nearest to proportional.
 
     Each class alone is nearest when rounded by largest remainder. Then rows move, one at a time,
     from parts with too many to parts with too few along the cheapest path of moves, which stays

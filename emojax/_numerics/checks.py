@@ -1,4 +1,4 @@
-"""Checks of what a caller passes in, made on the host before anything is traced.
+"""Checks of a caller's arguments, made on the host before anything is traced.
 
 Shapes are static and always checked. Values are checked where they are known: inside `jax.jit`,
 `jax.vmap` or `jax.grad` of the caller they are not, and these checks pass silently.
@@ -9,23 +9,24 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 Array = jax.Array | np.ndarray
 
 
 def is_concrete(*arrays: Array) -> bool:
-    """True if the values of all arrays are known now, i.e. none is being traced."""
-    return not any(isinstance(a, jax.core.Tracer) for a in arrays)
+    """Returns True if the values of all arrays are known now, i.e. none is being traced."""
+    return not any(isinstance(a, Tracer) for a in arrays)
 
 
 def as_float(x: Array) -> jax.Array:
-    """`x` as a jax array of its own float dtype; integers and booleans become the default float."""
+    """Converts `x` to a jax array, keeping float dtypes; others become the default float."""
     x = jnp.asarray(x)
     return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
 
 
 def known(predicate: Callable[..., Array], *arrays: Array) -> bool | None:
-    """The truth of predicate(*arrays), or None if an array is being traced.
+    """Returns the truth of predicate(*arrays), or None if an array is being traced.
 
     Inside a caller's `jit` even arrays that it closed over would be traced by a jax predicate.
     """
@@ -60,6 +61,7 @@ def check_labels(name: str, labels: Array, num_classes: int) -> None:
 
 def check_key(key: Array) -> None:
     """Raises ValueError if `key` is not a single typed key."""
-    if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or key.shape:
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jax.dtypes.prng_key) or key.shape:
         got = f"{getattr(key, 'dtype', type(key).__name__)}{list(getattr(key, 'shape', ()))}"
         raise ValueError(f"want one typed key, as jax.random.key(0) makes; got {got}")

@@ -74,10 +74,12 @@ class _Rotation(Mapping):
         return self._rotate_back((y - self.target_mean) / self.scale) + self.source_mean
 
     @abc.abstractmethod
-    def _rotate(self, x): ...
+    def _rotate(self, x) -> jax.Array:
+        """Computes x @ rotation."""
 
     @abc.abstractmethod
-    def _rotate_back(self, y): ...
+    def _rotate_back(self, y) -> jax.Array:
+        """Computes y @ rotation.T."""
 
 
 @jax.tree_util.register_dataclass

@@ -1,4 +1,4 @@
-"""The orthogonal polar factor of a small matrix, the heart of every Procrustes problem."""
+"""Orthogonal polar factor of a small matrix, the heart of every Procrustes problem."""
 
 from functools import partial
 from typing import Literal
@@ -14,7 +14,7 @@ Method = Literal["svd", "polar"]
 
 
 def scaled_newton_schulz_steps(dtype: np.dtype) -> list[float]:
-    """Scales rho of the iteration X <- rho X (3 I - rho^2 X'X) / 2, which ends in the polar factor.
+    """Returns the scales rho of X <- rho X (3 I - rho^2 X'X) / 2, which ends in the polar factor.
 
     Singular values in [low, 1] go to rho s (3 - rho^2 s^2) / 2. The best rho for the interval is
     sqrt(3 / (1 + low + low^2)), but it sends s = 1 to `low`, where rounding drowns it; a cap at 1.6
@@ -32,27 +32,27 @@ def scaled_newton_schulz_steps(dtype: np.dtype) -> list[float]:
     return [*rhos, 1.0]
 
 
-def _newton_schulz(x: jax.Array) -> jax.Array:
-    """Polar factor of x [a, b] with matrix products only; a null space stays null."""
+def _newton_schulz(x):
+    """Computes the polar factor of x [a, b] by matrix products only; a null space stays null."""
     if x.shape[0] < x.shape[1]:
         return _newton_schulz(x.T).T
     rhos = jnp.asarray(scaled_newton_schulz_steps(x.dtype), x.dtype)
     size = jnp.abs(x)
     bound = jnp.sqrt(size.sum(0).max() * size.sum(1).max())  # largest singular value <= bound
-    x = x / jnp.where(bound > 0, bound, 1)
+    start = x / jnp.where(bound > 0, bound, 1)
 
     def step(x, rho):
         x = rho * x
         return 1.5 * x - 0.5 * (x @ (x.T @ x)), None
 
-    return jax.lax.scan(step, x, rhos)[0]
+    return jax.lax.scan(step, start, rhos)[0]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def polar(
     x: Float[Array, "a b"], reflection: bool, method: Method
 ) -> tuple[Float[Array, "a b"], Float[Array, ""]]:
-    """The matrix W with orthonormal rows or columns that maximises trace(W' x).
+    """Finds the matrix W with orthonormal rows or columns that maximises trace(W' x).
 
     Args:
       x: [a, b] float. If x = U diag(s) V' then W = U V' and the trace is sum(s).
@@ -85,7 +85,7 @@ def polar(
 
 @polar.defjvp
 def _polar_jvp(reflection, method, primals, tangents):
-    """Derivative from x = W H, H symmetric: smooth where sums of singular values are not zero.
+    """Differentiates x = W H, H symmetric: smooth where sums of singular values are not zero.
 
     W' dW = K is skew with K H + H K = W'dx - dx'W; in the eigenbasis of H that is one division. The
     derivative of `svd` itself would divide by differences, so that equal singular values break it.

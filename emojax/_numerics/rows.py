@@ -42,7 +42,7 @@ def varies(x: Float[Array, "n p"], demean: bool = True) -> Bool[Array, ""]:
     """Returns False if every column is constant up to rounding (or zero, if not centred)."""
     rows, mean = _centre_if(x, demean)
     tolerance = (x.shape[0] * jnp.finfo(x.dtype).eps * mean) ** 2
-    return (column_mean(rows**2) * x.shape[0] > tolerance).any()
+    return jnp.any(column_mean(rows**2) * x.shape[0] > tolerance)
 
 
 def as_rows(x: Float[Array, "n p"], demean: bool = True) -> Rows:

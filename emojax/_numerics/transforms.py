@@ -1,6 +1,7 @@
-"""The links around the rotation of a hyperalignment map: z-score, whitening, components."""
+"""Links around the rotation of a hyperalignment map: z-score, whitening, components."""
 
 import dataclasses
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -8,18 +9,19 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from emojax._numerics.checks import Array
-from emojax.procrustes import LowRankProcrustes, Mapping, Procrustes, centre, column_mean
+from emojax._numerics.maps import LowRankProcrustes, Mapping, Procrustes
+from emojax._numerics.rows import centre, column_mean
 
 
 class ZScore(NamedTuple):
-    """Columns to mean 0 and standard deviation 1."""
+    """Link x -> (x - mean) / sd: columns to mean 0 and standard deviation 1."""
 
     mean: Float[Array, "*stack v"]
     sd: Float[Array, "*stack v"]  # 1 where the column is constant
 
 
 class Whitening(NamedTuple):
-    """x -> (x - mean) @ basis @ diag(gain) @ basis.T, of rank at most min(rows, voxels)."""
+    """Link x -> (x - mean) @ basis @ diag(gain) @ basis.T, of rank at most min(rows, voxels)."""
 
     mean: Float[Array, "*stack v"]
     basis: Float[Array, "*stack v r"]
@@ -27,7 +29,7 @@ class Whitening(NamedTuple):
 
 
 class Components(NamedTuple):
-    """y -> (y - mean) @ basis: principal components of the aligned data."""
+    """Link y -> (y - mean) @ basis: principal components of the aligned data."""
 
     mean: Float[Array, "*stack q"]
     basis: Float[Array, "*stack q d"]
@@ -52,23 +54,23 @@ def zscore(x: Float[Array, "n v"]) -> tuple[Float[Array, "n v"], ZScore]:
 
 
 def whiten(x: Float[Array, "n v"], alpha: float) -> tuple[Float[Array, "n v"], Whitening]:
-    """Weighs the singular directions of the *uncentred* x by 1 / sqrt((1 - alpha) s^2 + alpha).
+    """Weights the singular directions of the *uncentred* x by 1 / sqrt((1 - alpha) s^2 + alpha).
 
     Directions beyond the rank min(n, v) get weight 0. The mean is removed on application.
     """
     _, s, vt = jnp.linalg.svd(x, full_matrices=False)
     link = Whitening(column_mean(x), vt.T, 1 / jnp.sqrt((1 - alpha) * s**2 + alpha))
-    return _whitened(link, x), link
+    return _apply_whitening(link, x), link
 
 
-def _whitened(link, x):
+def _apply_whitening(link, x):
     return ((x - link.mean) @ link.basis * link.gain) @ link.basis.T
 
 
 def prepare(
     x: Float[Array, "n v"], zscore_all: bool, alpha: float
 ) -> tuple[Float[Array, "n v"], tuple[ZScore | None, Whitening | None]]:
-    """One subject's rows before any alignment, and the links that new rows pass through."""
+    """Z-scores and whitens one subject's rows, if asked, and returns the links for new rows."""
     standard = whitening = None
     if zscore_all:
         x, standard = zscore(x)
@@ -77,10 +79,12 @@ def prepare(
     return x, (standard, whitening)
 
 
+@partial(jax.jit, static_argnames="count")
+@jax.default_matmul_precision("highest")
 def principal_components(
     mean_aligned: Float[Array, "n q"], template: Float[Array, "n q"], count: int
 ) -> Components:
-    """The first `count` right singular vectors of the centred mean aligned data, min(n, q) at most.
+    """Takes the first `count` right singular vectors of the mean aligned data, min(n, q) at most.
 
     PyMVPA leaves the sign to LAPACK and the offset to whatever is mapped first; here the largest
     entry of a component is positive and the offset is the template's mean.
@@ -92,7 +96,7 @@ def principal_components(
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Chain(Mapping):
+class ComposedMapping(Mapping):
     """A map that z-scores, whitens, rotates and reduces, where the fit asked for it.
 
     `rotation`, `scale`, `source_mean`, `target_mean` and `projection` are those of the rotation.
@@ -107,26 +111,32 @@ class Chain(Mapping):
     scale = property(lambda self: self.procrustes.scale)
     source_mean = property(lambda self: self.procrustes.source_mean)
     target_mean = property(lambda self: self.procrustes.target_mean)
+    projection = property(lambda self: self.procrustes.projection)
+
+    @property
+    def stack(self) -> tuple[int, ...]:
+        """Shape of the stack; () for a single map."""
+        return self.procrustes.stack
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Voxels in, dimensions out."""
-        out = self.target_mean if self.components is None else self.components.basis
-        return self.source_mean.shape[-1], out.shape[-1]
+        """Number of voxels in, and of dimensions out."""
+        wide, narrow = self.procrustes.widths
+        return wide, narrow if self.components is None else self.components.basis.shape[-1]
 
     def forward(self, x: Float[Array, "t v"]) -> Float[Array, "t d"]:
-        """All links in turn."""
+        """Applies all links in turn."""
         if self.zscore is not None:
             x = (x - self.zscore.mean) / self.zscore.sd
         if self.whitening is not None:
-            x = _whitened(self.whitening, x)
+            x = _apply_whitening(self.whitening, x)
         y = self.procrustes.forward(x)
         if self.components is not None:
             y = (y - self.components.mean) @ self.components.basis
         return y
 
     def reverse(self, y: Float[Array, "t d"]) -> Float[Array, "t v"]:
-        """The links undone in turn, by pseudo-inverses where they lose something.
+        """Undoes the links in turn, by pseudo-inverses where they lose something.
 
         PyMVPA does not undo `zscore_all`; this does.
         """
@@ -139,3 +149,6 @@ class Chain(Mapping):
         if self.zscore is not None:
             x = x * self.zscore.sd + self.zscore.mean
         return x
+
+
+Mappings = Procrustes | LowRankProcrustes | ComposedMapping  # single, or stacked over subjects

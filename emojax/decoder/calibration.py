@@ -1,10 +1,8 @@
 """Decoders of Experiment A for a new subject, aligned by one run without labels."""
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -50,19 +48,11 @@ def calibrate(
         verify(decoder, volumes[frame], affine, f"volume {frame} of the calibration run")
     voxels = np.asarray(decoder.weights["voxels"])
     rows = np.asarray(volumes, np.float32).reshape(len(volumes), -1)[frames][:, voxels]
-    space = _space(kept["template"], dict(decoder.facts.alignment))
+    options = hyperalignment.Options(**dict(decoder.facts.alignment))
+    space = hyperalignment.from_template(kept["template"], options)
     mapping = alignment.independent_runs(space, rows, at)
     weights = fold_vectors(decoder.network, kept, mapping) | {"voxels": voxels}
     return decoder.replace(weights=weights, facts=decoder.facts._replace(subject=subject))
-
-
-def _space(template, options) -> hyperalignment.Hyperalignment:
-    """Returns a common space without its subjects; options default to those of a fit."""
-    parameters = inspect.signature(hyperalignment.fit).parameters
-    defaults = {name: parameters[name].default for name in hyperalignment.Options._fields}
-    options = hyperalignment.Options(**defaults | options)
-    empty = jnp.zeros((0,))
-    return hyperalignment.Hyperalignment(jnp.asarray(template), [], None, empty, empty, 0, options)
 
 
 def _run_number(facts: Facts, kept: Mapping[str, Any], run: int | str) -> int:

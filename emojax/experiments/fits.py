@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
+from emojax.errors import InputError
 from emojax.experiments import programs
 from emojax.experiments.base import Experiment
 from emojax.records import Arm, FoldData
@@ -81,6 +82,9 @@ def fit_networks(
             for task, trained in _fit(plan, arm, group, store, log):
                 number, instance, data = places[task.name]
                 outcome = _predict(plan, data, trained)
+                if not np.isfinite(outcome["best"]).all():
+                    found = "outputs that are not finite"
+                    raise InputError(f"training {task.name}", found, "a lower train.lr")
                 keep(number, instance, trained.best)
                 store.save_finished(task.name, outcome)
                 found[number, instance] = outcome
@@ -151,17 +155,14 @@ def fit_classifiers(
     return out
 
 
-class _NoStore:
+class _NoStore(loop.Store):
     """A store that keeps nothing."""
 
-    def load(self, name, like):
-        return None
+    def load_finished(self, name):
+        """Returns None: nothing was kept."""
 
-    def save(self, name, epoch, tree):
+    def save_finished(self, name, arrays):
         """Keeps nothing."""
-
-    load_finished = lambda self, name: None  # noqa: E731
-    save_finished = lambda self, name, arrays: None  # noqa: E731
 
 
 class _NearestMean:

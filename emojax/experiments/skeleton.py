@@ -20,7 +20,7 @@ from emojax.errors import InputError
 from emojax.experiments import audits, fits, plans
 from emojax.experiments.base import Experiment, check_arms
 from emojax.files import split_list
-from emojax.provenance import Ledger, classify
+from emojax.provenance import PROTOCOLS, Ledger, classify
 from emojax.records import Arm, ArmResult, FoldData, FoldResult
 from emojax.report import console as consoles
 from emojax.report import results
@@ -266,13 +266,9 @@ def _results(cohort, arms, made, records, outcomes, classical) -> list[ArmResult
                     notes,
                 )
             )
-        worst = max((protocol for protocol, _ in records[source]), key=_rank)
+        worst = max((protocol for protocol, _ in records[source]), key=PROTOCOLS.index)
         out.append(ArmResult(arm, worst, tuple(folds)))
     return out
-
-
-def _rank(protocol: str) -> int:
-    return ("strict", "calibrated", "transductive", "leaky").index(protocol)
 
 
 def _extras(view: Any) -> dict[str, Any]:

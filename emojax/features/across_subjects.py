@@ -99,7 +99,7 @@ def fold_features(
         if team.monitor != team.test:
             place(ledger, team, team.monitor, x, scoring=False)
         place(ledger, team, team.test, x, scoring=True)
-    mean, sd = _fit_scaler(ledger.derive(x), fold)
+    mean, sd = _fit_scaler(ledger.derive(x), fold, by_column=space is None)
     ledger.keep("scaler", (mean, sd))
     return Features(
         ((x - mean) / sd).astype(np.float32),
@@ -118,9 +118,11 @@ def _common_mask(ledger: Ledger, names: Sequence[str]) -> Bool[np.ndarray, " v"]
     return inside
 
 
-def _fit_scaler(features: Ledger, fold: Fold):
+def _fit_scaler(features: Ledger, fold: Fold, by_column: bool):
     """Returns mean and sd of the training rows' features; sd is 1 where nothing varies."""
     pooled = features.values("scaler", fold.train)
+    if by_column:  # NumPy sums contiguous columns pairwise; unaligned voxels were always so summed
+        pooled = np.asfortranarray(pooled)
     mean, sd = pooled.mean(0), pooled.std(0)
     return mean, np.where(sd > 0, sd, 1)
 

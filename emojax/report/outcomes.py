@@ -16,7 +16,7 @@ NETWORK = "network"  # the classifier of a row that is no classical one
 
 
 class Predictions(NamedTuple):
-    """What one fold is scored on."""
+    """The scored rows of a fold, and the probabilities that its networks give them."""
 
     rows: Int[np.ndarray, " t"]  # of the cohort; a row may occur several times
     networks: Sequence[Float[np.ndarray, "t classes"]]  # probabilities of each instance

@@ -5,13 +5,13 @@ import gzip
 import io
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jinja2
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float, Num
+from jaxtyping import Float, Num, Shaped
 from matplotlib.figure import Figure
 
 from emojax import files
@@ -28,7 +28,7 @@ ENVIRONMENT.tests["number_like"] = tables.number_like
 def write(
     folder: pathlib.Path,
     metrics: Mapping[str, Any],
-    predictions: Mapping[str, Sequence],
+    predictions: Mapping[str, Shaped[np.ndarray, " n"]],
     *,
     figures: Mapping[str, Figure],
     captions: Mapping[str, str],

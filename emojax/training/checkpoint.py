@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import zipfile
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from emojax import files
 from emojax.errors import InputError
 from emojax.files import atomic_write
 
+SUFFIX = {"done": ".npz", "models": ".npz", "training": ""}  # folder -> of the names in it
 FORMAT = 2  # of config.json and of all that a workdir holds; 0.3.0 wrote the bare configuration
 
 
@@ -29,6 +31,7 @@ class Workdir:
     def __init__(self, folder: pathlib.Path, plain_config: dict[str, Any]):
         """Args: the folder, and the configuration as plain data."""
         self.folder, self.plain_config = folder, plain_config
+        self._names: dict[str, str] = {}  # slug -> the only name that it stands for
 
     @property
     def is_finished(self) -> bool:
@@ -37,25 +40,18 @@ class Workdir:
 
     def load_finished(self, name: str) -> dict[str, np.ndarray] | None:
         """Returns the arrays of a finished training, or None."""
-        path = self._path("done", name)
-        if not path.exists():
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
+        return self._load("done", name)
 
     def save_finished(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps the arrays of a finished training and drops its checkpoint (first process)."""
         if jax.process_index() == 0:
             self._save("done", name, arrays)
-            shutil.rmtree(self.folder / "training" / slug(name), ignore_errors=True)
+            shutil.rmtree(self._path("training", name), ignore_errors=True)
 
     def load_model(self, name: str) -> dict[str, Any] | None:
         """Returns a tree that `save_model` kept, or None."""
-        path = self._path("models", name)
-        if not path.exists():
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            return files.unflatten(dict(arrays))
+        arrays = self._load("models", name)
+        return None if arrays is None else files.unflatten(arrays)
 
     def save_model(self, name: str, tree: Any) -> None:
         """Keeps a network and what was fitted before it, for the export (first process)."""
@@ -64,7 +60,7 @@ class Workdir:
 
     def load(self, name: str, like: Any) -> tuple[int, Any] | None:
         """Returns (epochs done, pytree with the shapes of `like`) of a training, or None."""
-        folder = self.folder / "training" / slug(name)
+        folder = self._path("training", name)
         if not folder.exists():
             return None
         with ocp.training.Checkpointer(folder) as checkpoints:
@@ -76,12 +72,26 @@ class Workdir:
     def save(self, name: str, epoch: int, tree: Any) -> None:
         """Keeps the state after some epochs; the one before is removed once this is whole."""
         policy = ocp.training.preservation_policies.LatestN(1)
-        folder = self.folder / "training" / slug(name)
+        folder = self._path("training", name)
         with ocp.training.Checkpointer(folder, preservation_policy=policy) as checkpoints:
             checkpoints.save(epoch, tree)
 
     def _path(self, kind: str, name: str) -> pathlib.Path:
-        return self.folder / kind / f"{slug(name)}.npz"
+        other = self._names.setdefault(slug(name), name)
+        if other != name:
+            expected = "names that differ in letters or digits"
+            raise InputError(self.folder / kind, f"one file for {other!r} and {name!r}", expected)
+        return self.folder / kind / (slug(name) + SUFFIX[kind])
+
+    def _load(self, kind: str, name: str) -> dict[str, np.ndarray] | None:
+        path = self._path(kind, name)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise InputError(path, f"damaged ({error})", "as it was written") from None
 
     def _save(self, kind: str, name: str, arrays) -> None:
         path = self._path(kind, name)
@@ -93,8 +103,8 @@ class Workdir:
 def open_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> Workdir:
     """Makes the workdir, or recognises it as this configuration's.
 
-    A workdir without finished trainings accepts any configuration. `data.store` and `data.progress`
-    may differ.
+    A workdir in which no training has begun accepts any configuration. `data.store` and
+    `data.progress` may differ.
 
     Args:
       workdir: a folder.
@@ -110,17 +120,20 @@ def open_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> Workdir:
         raise InputError(folder, "a file", "a folder as --workdir")
     if path.exists():
         theirs = read_config(folder)
-        bound = any((folder / name).exists() for name in ("done", "metrics.json"))
+        bound = any((folder / name).exists() for name in (*SUFFIX, "metrics.json"))
         if bound and (differs := _first_difference(theirs, plain)) is not None:
             key, old, new = differs
             expected = f"{key}={new!r}, or another --workdir"
             raise InputError(folder, f"a run with {key}={old!r}", expected)
     elif folder.exists() and any(folder.iterdir()):
         raise InputError(folder, "files of something else", "an empty or new folder as --workdir")
-    folder.mkdir(parents=True, exist_ok=True)
-    if jax.process_index() == 0:
-        with atomic_write(path) as partial:
-            partial.write_text(json.dumps({"format": FORMAT, "config": plain}, indent=1))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            with atomic_write(path) as partial:
+                partial.write_text(json.dumps({"format": FORMAT, "config": plain}, indent=1))
+    except OSError as error:
+        raise InputError(folder, error.strerror, "a folder that can be written to") from None
     return Workdir(folder, plain)
 
 
@@ -145,11 +158,15 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
         raise InputError(folder, "no config.json", "the workdir of a run") from None
     except (OSError, ValueError) as error:
         raise InputError(path, f"damaged ({error})", "as it was written") from None
-    if isinstance(found, dict) and found.get("format") == FORMAT:
+    if not isinstance(found, dict):
+        raise InputError(path, "damaged (no settings in it)", "as it was written")
+    version = found.get("format", 1)
+    if version == FORMAT and isinstance(found.get("config"), dict):
         return found["config"]
-    version = found.get("format", "of emojax 0.3") if isinstance(found, dict) else "unknown"
-    expected = f"a workdir of format {FORMAT}: choose another --workdir"
-    raise InputError(folder, f"a workdir of format {version}", expected)
+    if version == FORMAT:
+        raise InputError(path, "damaged (no config in it)", "as it was written")
+    written = "emojax 0.3" if version == 1 else f"another version (format {version})"
+    raise InputError(folder, f"a workdir of {written}", "a new folder as --workdir")
 
 
 def slug(name: str) -> str:

@@ -13,9 +13,8 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from emojax.errors import InputError
-from emojax.training import loop
+from emojax.training.epoch import Program, begin, step
 from emojax.training.feeds import place
-from emojax.training.loop import Program
 
 
 class Measured(NamedTuple):
@@ -32,10 +31,9 @@ def measure_step(program: Program, shape: tuple[int, ...], repeats: int = 3) -> 
     sharded = NamedSharding(program.mesh, P("data"))
     x = np.zeros((program.batch_size, *shape), np.float32)
     batch = place((x, np.zeros(program.batch_size, np.int32)), sharded)
-    begin = jax.jit(loop._begin, static_argnums=0, out_shardings=NamedSharding(program.mesh, P()))
     trial = begin(program, jax.random.key(0), x[:1])
     size = sum(leaf.size for leaf in jax.tree.leaves(trial.state.params))
-    compiled = loop.step.lower(program, trial, *batch, jnp.float32(0)).compile()
+    compiled = step.lower(program, trial, *batch, jnp.float32(0)).compile()
     taken = []
     for _ in range(1 + repeats):
         start = time.perf_counter()

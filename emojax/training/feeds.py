@@ -88,11 +88,16 @@ class Resident:
         return np.zeros((1, *self.x.shape[1:]), np.float32)
 
     def places(self, rows: np.ndarray) -> Int[np.ndarray, "..."]:
-        """Returns the place of rows of the cohort in `x` and `y`."""
+        """Returns the place of rows of the cohort in `x` and `y`.
+
+        Raises:
+          ValueError: a row that the feed was not given.
+        """
+        _check_rows(rows, self.rows)
         return np.searchsorted(self.rows, rows).astype(np.int32)
 
     def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
-        """Yields (x, y) on the devices for each line of rows."""
+        """Yields (x, y) on the devices for each line of rows; raises as `places`."""
         for line in self.places(rows):
             yield take(self.x, self.y, line, mesh=self._mesh)
 
@@ -113,15 +118,20 @@ class Streamed:
         """Takes the same arguments as `Resident`; `dtype` is the type sent to the device."""
         self._read, self._labels, self._dtype = read, labels.astype(np.int32), dtype
         self._sharding = NamedSharding(mesh, P("data"))
-        self._first = rows[:1]
+        self.rows = np.unique(rows)
 
     @functools.cached_property
     def example(self) -> Float[np.ndarray, "1 ..."]:
         """A zero input with batch size 1, for initialising parameters."""
-        return np.zeros_like(self._read(self._first))
+        return np.zeros_like(self._read(self.rows[:1]))
 
     def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
-        """Yields (x, y) on the devices for each line of rows, reading ahead in a thread."""
+        """Yields (x, y) on the devices for each line of rows, reading ahead in a thread.
+
+        Raises:
+          ValueError: a row that the feed was not given.
+        """
+        _check_rows(rows, self.rows)
         lines = iter(np.asarray(rows))
         with ThreadPoolExecutor(1) as reader:
             ahead = deque(
@@ -144,3 +154,10 @@ class Streamed:
             (len(rows),), self._sharding, lambda index: self._labels[rows[index[0]]]
         )
         return x, y
+
+
+def _check_rows(rows, known: np.ndarray) -> None:
+    """Refuses rows that a feed was not given: a batch never holds what its owner may not see."""
+    foreign = np.setdiff1d(rows, known)
+    if len(foreign):
+        raise ValueError(f"want rows that the feed was given; got {foreign[:5].tolist()} too")

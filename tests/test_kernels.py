@@ -6,7 +6,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 
-from emojax.features import kernels as kernels
+from emojax.features import kernels
 
 
 def make(n=40, t=15, p=500):

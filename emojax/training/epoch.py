@@ -1,0 +1,169 @@
+"""One epoch of one network, as a host loop of the jitted step or as part of one program."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+from flax import linen as nn
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Float
+
+from emojax.training import steps, trial
+from emojax.training.feeds import Feed, take
+from emojax.training.trial import CURVES, Trial
+
+
+class Program(NamedTuple):
+    """The static parts of a training run. Equal programs share compiled functions."""
+
+    model: nn.Module
+    tx: optax.GradientTransformation
+    plateau: optax.GradientTransformationExtraArgs
+    penalty: Callable  # (params, factor) -> [] term of the loss
+    batch_size: int
+    mesh: jax.sharding.Mesh
+
+
+def begin(program: Program, key: jax.Array, example: Float[np.ndarray, "1 ..."]) -> Trial:
+    """Returns a training before its first epoch, on every device of the mesh."""
+    everywhere = NamedSharding(program.mesh, P())
+    return jax.jit(_begin, static_argnums=0, out_shardings=everywhere)(program, key, example)
+
+
+def run_looped(program: Program, state: Trial, feed: Feed, train, monitor, factor, count: int):
+    """Runs epochs step by step from the host.
+
+    Args:
+      program: see `Program`.
+      state: state of the training; donated.
+      feed: source of batches.
+      train, monitor: [n], [m] rows of the feed.
+      factor: [] weight of the penalty.
+      count: number of epochs.
+
+    Returns:
+      The state, and `CURVES`, [1, count] each.
+    """
+    lines, weights = fill_batches(monitor, program.batch_size)
+    epochs = []
+    for _ in range(count):
+        order = np.asarray(_order(program, state, len(train)))
+        taken, sums = [], []
+        for x, y in feed.batches(train[order]):
+            state, metrics = step(program, state, x, y, factor)
+            taken.append(metrics)
+        now = state.state
+        for (x, y), weight in zip(feed.batches(lines), weights, strict=True):
+            sums.append(_measure(program, now.params, now.batch_stats, x, y, weight))
+        taken, sums = (jax.tree.map(lambda *m: np.stack(m), *ms) for ms in (taken, sums))
+        state, metrics = _close(program, state, taken, sums, len(monitor), factor)
+        epochs.append(metrics)
+    return state, {name: np.array([[m[name] for m in epochs]]) for name in CURVES}
+
+
+@functools.partial(jax.jit, static_argnames=("program", "count", "folds"), donate_argnames="state")
+def run_scanned(program: Program, state: Trial, inputs, factor, *, count: int, folds: bool):
+    """Runs epochs as one program, of one fold or of stacked ones.
+
+    Args:
+      program: static.
+      state: state of the training; donated.
+      inputs: x, y of a resident feed, places [n] of the training rows in it, and places and weights
+        [batches, batch] of the monitored rows.
+      factor: [] weight of the penalty.
+      count: number of epochs; static.
+      folds: whether state and inputs are stacked along axis 0; static.
+
+    Returns:
+      The state, and `CURVES`, [folds, count] or [count] each.
+    """
+
+    def fold(state, inputs):
+        one = lambda state, _: _whole_epoch(program, state, inputs, factor)  # noqa: E731
+        return jax.lax.scan(one, state, length=count)
+
+    return jax.vmap(fold)(state, inputs) if folds else fold(state, inputs)
+
+
+def predict(
+    program: Program, feed: Feed, rows: np.ndarray, params: Any, batch_stats: Any
+) -> Float[np.ndarray, "n classes"]:
+    """Returns the probabilities of rows in inference mode, batch by batch."""
+    lines, _ = fill_batches(rows, program.batch_size)
+    found = [_predict(program, params, batch_stats, x) for x, _ in feed.batches(lines)]
+    return np.concatenate([np.asarray(p) for p in found])[: len(rows)]
+
+
+def fill_batches(rows: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows as full batches, the last filled up with rows that weigh nothing: (rows, w)."""
+    count = -(-len(rows) // size)
+    weights = np.zeros(count * size, np.float32)
+    weights[: len(rows)] = 1
+    return np.resize(rows, (count, size)), weights.reshape(count, size)
+
+
+def _begin(program: Program, key, example) -> Trial:
+    return trial.begin(key, program.model, program.tx, program.plateau, example)
+
+
+def _one_step(program: Program, state: Trial, x, y, factor):
+    one = steps.make_train_step(
+        program.model, program.tx, lambda params: program.penalty(params, factor)
+    )
+    new, metrics = one(state.state, {"x": x, "y": y})
+    return state.replace(state=new), metrics
+
+
+def _logits(program: Program, params, batch_stats, x):
+    return program.model.apply(steps.variables(params, batch_stats), x, train=False)
+
+
+def _sums(program: Program, params, batch_stats, x, y, weight):
+    """Returns weighted sums over a batch: cross-entropy, and right answers."""
+    logits = _logits(program, params, batch_stats, x)
+    nll = optax.softmax_cross_entropy_with_integer_labels(logits, y)
+    return {"loss": (weight * nll).sum(), "accuracy": (weight * (logits.argmax(-1) == y)).sum()}
+
+
+def _closed(program: Program, state: Trial, taken, sums, count, factor):
+    train = jax.tree.map(lambda m: m.mean(0), taken)
+    found = jax.tree.map(lambda s: s.sum(0) / count, sums)
+    found["loss"] += program.penalty(state.state.params, factor)
+    return trial.close_epoch(state, found, train, program.plateau)
+
+
+def _whole_epoch(program: Program, state: Trial, inputs, factor):
+    x, y, train, monitor, weights = inputs
+
+    def one(state, rows):
+        return _one_step(program, state, *take(x, y, rows, mesh=program.mesh), factor)
+
+    def measure(_, line):
+        rows, weight = line
+        now, batch = state.state, take(x, y, rows, mesh=program.mesh)
+        return None, _sums(program, now.params, now.batch_stats, *batch, weight)
+
+    order = train[trial.shuffled(state, len(train), program.batch_size)]
+    state, taken = jax.lax.scan(one, state, order)
+    _, sums = jax.lax.scan(measure, None, (monitor, weights))
+    return _closed(program, state, taken, sums, weights.sum(), factor)
+
+
+step = jax.jit(_one_step, static_argnums=0, donate_argnums=1)
+_measure = jax.jit(_sums, static_argnums=0)
+_close = jax.jit(_closed, static_argnums=0, donate_argnums=1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def _order(program: Program, state: Trial, n: int):
+    return trial.shuffled(state, n, program.batch_size)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predict(program: Program, params, batch_stats, x):
+    out = jax.nn.softmax(_logits(program, params, batch_stats, x))
+    return jax.lax.with_sharding_constraint(out, NamedSharding(program.mesh, P()))
