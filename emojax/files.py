@@ -42,7 +42,7 @@ def atomic_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
             os.replace(folder, aside)
         try:
             os.replace(partial, folder)
-        except OSError:
+        except BaseException:  # Ctrl-C, too
             if aside.exists():
                 os.replace(aside, folder)
             raise

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax import decoder, models, procrustes, provenance
+from emojax import decoder, hyperalignment, models, procrustes, provenance
 from emojax.decoder import Decoder, Facts
 from emojax.errors import InputError
 from emojax.features import common_space
@@ -116,6 +116,8 @@ def pack_a(config: Any, view: MaskedCohort, data: FoldData) -> dict[str, Any]:
         first = team.rows[team.train[0]]
         out["template"] = np.asarray(made.space[0].template)
         out["template_run"], out["template_frame"] = view.run[first], cohort.frame[first]
+        out["template_runs"] = np.unique(cohort.run[first])  # in the order of their numbers
+        out["options"] = np.array(json.dumps(made.space[0].options._asdict()))
     return out
 
 
@@ -205,13 +207,17 @@ def _vector_decoder(metrics, kept, fitted, run: str) -> Decoder:
             "template": fitted["template"],
             "run": fitted["template_run"],
             "frame": fitted["template_frame"],
+            "options": hyperalignment.Options(**json.loads(str(fitted["options"]))),
         }
     # Keys "0", "1", ... come back from the archive as a list.
     seen, maps = list(fitted["seen"]), list(fitted["maps"])
     matrix = maps[number]["matrix"]
+    named = tuple(map(str, fitted.get("template_runs", ())))
     return decoder.from_cnn1d(
-        _read_facts(fitted, str(seen[number])),
+        _read_facts(fitted, str(seen[number]))._replace(runs=named),
         kept["params"],
+        batch_stats=kept["batch_stats"],
+        network=metrics["config"]["model"]["name"],
         mask=fitted["mask"],
         voxels=fitted["voxels"],
         mean=fitted["mean"],
@@ -227,6 +233,7 @@ def _volume_decoder(metrics, kept, fitted, run: str) -> Decoder:
         _read_facts(fitted, str(fitted["seen"][0])),
         kept["params"],
         kept["batch_stats"],
+        network=metrics["config"]["model"]["name"],
         mean=fitted["mean"],
         sd=fitted["sd"],
         affine=fitted.get("affine"),

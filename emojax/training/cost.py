@@ -66,7 +66,7 @@ def host_memory(root: str | os.PathLike = "/") -> int:
     except OSError:
         lines = []
     base = root / "sys/fs/cgroup"
-    for line in lines:
+    for line in (line for line in lines if line.count(":") >= 2):
         _, controllers, path = line.split(":", 2)
         folder, name = base, "memory.max"
         if "memory" in controllers.split(","):

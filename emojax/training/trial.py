@@ -37,13 +37,13 @@ class Trial:
 def begin(key: Key[jax.Array, ""], model, tx, plateau, example) -> Trial:
     """Returns a training before its first epoch; arguments as for `steps.init_state`."""
     state = steps.init_state(jax.random.fold_in(key, 0), model, tx, plateau, example)
-    zero = jnp.zeros((), jnp.int32)
-    # Buffers of their own: the state's are donated.
+    # Buffers of their own, since all are donated.
+    epoch, best_epoch = (jnp.zeros((), jnp.int32) for _ in range(2))
     copy = jax.tree.map(jnp.copy, (state.params, state.batch_stats))
     # Dtypes that later epochs have, too: weak ones would compile every step twice.
     none = (jnp.full((), value, jnp.result_type(float)) for value in (-1.0, jnp.inf))
-    best = Best(zero, *none, *copy)
-    return Trial(state, best, zero, jax.random.fold_in(key, 1))
+    best = Best(best_epoch, *none, *copy)
+    return Trial(state, best, epoch, jax.random.fold_in(key, 1))
 
 
 def shuffled(trial: Trial, n: int, batch_size: int) -> Int[jax.Array, "steps batch"]:
