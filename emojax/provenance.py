@@ -36,6 +36,7 @@ Allowance = Literal["transductive", "calibration"]
 Protocol = Literal["strict", "calibrated", "transductive", "leaky"]
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)  # in order of what was seen of the test subject
 
+BEFORE = " before they were read, which only a leaky protocol may score (A: protocols=paper)"
 LEAKY_PROTOCOLS = frozenset({"paper"})  # these report a leak; all others refuse it
 
 
@@ -48,16 +49,17 @@ class Ledger:
 
     def __init__(self, cohort: Any):
         """Opens an empty record, apart from the steps that saw the cohort before it was read."""
-        n, shared = len(cohort.labels), Provenance.empty(len(cohort.labels))
+        n = len(cohort.labels)
+        everything, before = np.ones(n, bool), Provenance.empty(n)
         for prior in getattr(cohort, "prior", ()):
-            everything = np.ones(n, bool)
-            shared |= Provenance.of(
-                prior.step, n, values=everything, labels=everything if prior.labels else None
-            )
+            labels = everything if prior.labels else None
+            before |= Provenance.of(prior.step, n, values=everything, labels=labels)
         self.cohort_size = n
+        self.prior = before  # what was seen before the cohort was read
         self._cohort, self._values = cohort, cohort.volumes
-        self._record: dict[Any, Provenance] = {None: shared}
+        self._record: dict[Any, Provenance] = {None: Provenance.empty(n)}
         self._kept: list[tuple[str, Any, Any]] = []
+        self._closed: list[bool] = []  # shared with all ledgers of this record
         self._scope: tuple[int, ...] | None = None
 
     def design(self, name: str) -> Shaped[np.ndarray, "n"]:
@@ -91,7 +93,11 @@ class Ledger:
         """Returns values that are only transformed, to be scored; nothing may be fitted to them.
 
         This read is not on the record: that nothing is fitted to it is what the audit measures.
+
+        Raises:
+          LeakageError: the record was closed.
         """
+        self._check_open("scoring")
         return self._take(rows, columns)
 
     def reader(
@@ -115,6 +121,7 @@ class Ledger:
         self, rows: Int[np.ndarray, " _"]
     ) -> Callable[[Int[np.ndarray, " k"]], np.ndarray]:
         """Returns a function of rows, as `scored`; it raises LeakageError for any other row."""
+        self._check_open("scoring")
         granted = np.zeros(self.cohort_size, bool)
         granted[rows] = True
         return self._restricted(granted, "the scoring")
@@ -124,8 +131,15 @@ class Ledger:
         return self._copy(_values=values)
 
     def array(self, name: str) -> "Ledger":
-        """Returns a ledger of another array [n, ...] of the cohort, e.g. "nuisance"."""
-        return self.derive(getattr(self._cohort, name))
+        """Returns a ledger of another array [n, ...] of the cohort, e.g. "nuisance".
+
+        Raises:
+          LeakageError: labels, which would be read as if they were values; or no array.
+        """
+        found = getattr(self._cohort, name)
+        if not isinstance(found, np.ndarray) or found is self._cohort.labels:
+            raise LeakageError(f"array {name!r} is no array of values: labels have their own reads")
+        return self.derive(found)
 
     def scoring(self, rows: Int[np.ndarray, " k"]) -> "Ledger":
         """Returns a ledger whose reads count for the scores of these rows only."""
@@ -135,28 +149,56 @@ class Ledger:
         """Keeps what a step fitted (a pytree of arrays) for the audit to compare."""
         self._kept.append((step, self._scope, fitted))
 
+    def close(self) -> None:
+        """Ends the record: values, labels and masks can no longer be asked for.
+
+        Readers that were granted before go on.
+        """
+        self._closed.append(True)
+
     @property
     def kept(self) -> list[tuple[str, tuple[int, ...] | None, Any]]:
         """Every step's fit with the scored rows that it is for (None: all), in order."""
         return list(self._kept)
 
     @property
-    def shared(self) -> Provenance:
+    def reads(self) -> Provenance:
         """The record of the reads that all scored rows depend on."""
         return self._record[None]
 
-    def seen(self, rows: Int[np.ndarray, " k"]) -> tuple[tuple[np.ndarray, Provenance], ...]:
-        """Returns scored rows, set by set, with what the steps behind their scores have seen."""
-        found, left = [], set(np.asarray(rows).tolist())
-        for scope, own in self._record.items():
-            if scope is not None and left & set(scope):
-                found.append((np.array(scope), self.shared | own))
-                left -= set(scope)
-        if left:
-            found.append((np.array(sorted(left)), self.shared))
+    @property
+    def shared(self) -> Provenance:
+        """The same with what was seen before the cohort was read."""
+        return self.prior | self.reads
+
+    def seen(
+        self, rows: Int[np.ndarray, " k"], *, prior: bool = True
+    ) -> tuple[tuple[np.ndarray, Provenance], ...]:
+        """Returns scored rows, set by set, with what the steps behind their scores have seen.
+
+        Args:
+          rows: scored rows.
+          prior: whether with what was seen before the cohort was read.
+        """
+        shared = self.shared if prior else self.reads
+        scopes = {scope: frozenset(scope) for scope in self._record if scope is not None}
+        sets: dict[tuple, list[int]] = {}
+        for row in np.asarray(rows).tolist():
+            sets.setdefault(tuple(s for s, own in scopes.items() if row in own), []).append(row)
+        found = []
+        for behind, own in sets.items():
+            record = shared
+            for scope in behind:
+                record |= self._record[scope]
+            found.append((np.array(own), record))
         return tuple(found)
 
+    def _check_open(self, step):
+        if self._closed:
+            raise LeakageError(f"step {step!r} reads after the record was closed")
+
     def _write(self, step, values=None, labels=None):
+        self._check_open(step)
         new = Provenance.of(step, self.cohort_size, values=values, labels=labels)
         old = self._record.get(self._scope)
         self._record[self._scope] = new if old is None else old | new
@@ -187,6 +229,7 @@ def classify(
     unit: Shaped[Array, "n"] | None = None,
     claimed: str = "leaky",
     name: str = "",
+    prior: Provenance | None = None,
 ) -> tuple[str, dict[str, int]]:
     """Returns the class of protocol that a record belongs to, and refuses a worse one than claimed.
 
@@ -199,8 +242,10 @@ def classify(
       seen: scored rows with the record behind their scores, as from `Ledger.seen`.
       subject: [n] subject of each volume.
       unit: [n] the group whose labels may not be shared, e.g. the run; None: each volume its own.
-      claimed: the class that the protocol claims to be.
+      claimed: the class that the protocol claims to be, by its reads.
       name: its name, for the message.
+      prior: what was seen before the cohort was read, where `seen` is without it. Values that it
+        saw make any protocol transductive and break no claim; labels that it saw do.
 
     Returns:
       The class, and step -> number of scored volumes, or volumes of their unit, that it saw.
@@ -209,7 +254,10 @@ def classify(
       LeakageError: the record is worse than what is claimed; the line names step and volumes.
     """
     worst, counts, complaints = 0, {}, []
-    for rows, record in seen:
+    records = [(rows, record, "") for rows, record in seen]
+    if prior is not None:
+        records += [(rows, prior, BEFORE) for rows, _ in seen]
+    for rows, record, before in records:
         n = record.num_volumes
         scored = row_mask("scored", rows, n)
         own = np.isin(subject, np.asarray(subject)[scored])
@@ -228,10 +276,9 @@ def classify(
             worst = max(worst, rank)
             if rank > 1:
                 counts[step] = min(counts.get(step, 0) + int(hit.sum()), n)
-            if rank > PROTOCOLS.index(claimed):
-                complaints.append(
-                    f"step {step!r} saw {text.format(hit.sum())} (first: row {hit.argmax()})"
-                )
+            if rank > max(PROTOCOLS.index(claimed), 2 if before else 0):
+                what = text.format(hit.sum()) + before
+                complaints.append(f"step {step!r} saw {what} (first: row {hit.argmax()})")
     if complaints:
         raise LeakageError(
             f"{name or 'the protocol'} claims to be {claimed}, but "

@@ -3,80 +3,19 @@
 import dataclasses
 import re
 
-import jax
 import numpy as np
 import pytest
-from hand_made import GRID, make_cohort
+from toy_folds import COHORT, FOLD, MASKS, OTHER_MASKS, fold_data, make_by_run, make_with
 
-from emojax import provenance, splits
-from emojax.audit import LABELS, MASK, VALUES, Audited, audit, perturb
+from emojax import provenance
+from emojax.audit import ALL_VALUES, LABELS, MASK, SOME_VALUES, VALUES, Audited, audit, perturb
 from emojax.data.cohort import Prior
 from emojax.provenance import LeakageError, Ledger, classify
-from emojax.records import FoldData
-
-MASKS = {f"0{i}": np.random.default_rng(i).random(GRID) < 0.7 for i in range(1, 5)}
 
 
-def integers(cohort):
-    """Integer values, whose sums do not depend on their order."""
-    rng = np.random.default_rng(0)
-    runs = [
-        dataclasses.replace(run, frames=rng.integers(0, 999, run.frames.shape).astype(np.float32))
-        for run in cohort.runs
-    ]
-    return dataclasses.replace(cohort, runs=tuple(runs))
-
-
-COHORT = integers(make_cohort()).with_masks(MASKS)
-FOLD = splits.leave_one_out(COHORT.subject)[0]
-OTHER_MASKS = {"01": MASKS["01"] & (np.random.default_rng(9).random(GRID) < 0.5)}
-
-
-def nothing(ledger, cohort, fold):
-    return 0.0
-
-
-def make_with(leak=nothing, **changes):
-    """A function cohort -> fold: volumes minus a mean of training rows, plus what `leak` returns.
-
-    Args:
-      leak: (ledger, cohort, fold) -> what is subtracted, too; it may read past the ledger.
-      changes: field of `FoldData` -> (cohort, fold) -> its value.
-    """
-
-    def make(cohort):
-        ledger = Ledger(cohort)
-        mean = ledger.values("scaler", FOLD.train).mean(0) + leak(ledger, cohort, FOLD)
-        ledger.keep("scaler", mean)
-        return fold_data(ledger, cohort, mean, changes)
-
-    return make
-
-
-def fold_data(ledger, cohort, mean, changes=None):
-    labels = np.full(ledger.cohort_size, -1)
-    labels[FOLD.train] = ledger.labels("network", FOLD.train)
-    labels[FOLD.monitor] = ledger.labels("epoch choice", FOLD.monitor)
-    read = ledger.reader({"network": FOLD.train, "epoch choice": FOLD.monitor})
-    read_test = ledger.scored_reader(FOLD.test)
-    data = FoldData(
-        FOLD,
-        ledger,
-        lambda rows: read(rows) - mean,
-        lambda rows: read_test(rows) - mean,
-        labels,
-        (FOLD.train,),
-        FOLD.monitor,
-        (jax.random.key(0),),
-        unit=cohort.subject,
-    )
-    made = {name: change(cohort, data) for name, change in (changes or {}).items()}
-    return dataclasses.replace(data, **made)
-
-
-def run(make, cohort=COHORT, masks=OTHER_MASKS, **options):
+def run(make, cohort=COHORT, masks=OTHER_MASKS, together=(), **options):
     before = make(cohort)
-    changes = perturb(cohort, before, seed=0, masks=masks)
+    changes = perturb(cohort, before, seed=0, masks=masks, together=together)
     return audit(make, before, changes, name="nested", **options)
 
 
@@ -91,92 +30,6 @@ def refused(make, step, what, said, **options):
         f"and {what} moved, which no read on the record explains"
     )
     assert re.fullmatch(expected, line), line
-
-
-# perturb
-
-
-def changes_of(cohort=COHORT, masks=OTHER_MASKS, seed=0):
-    return perturb(cohort, make_with()(cohort), seed=seed, masks=masks)
-
-
-def test_one_row_is_replaced_and_every_other_volume_stays_bit_by_bit():
-    changes = changes_of()
-    change = changes.each[VALUES]
-    assert change.row in FOLD.test and not change.rotated.any() and not change.masked.any()
-    before, after = COHORT.volumes[:], change.cohort.volumes[:]
-    others = np.delete(np.arange(len(before)), change.row)
-    assert before[others].tobytes() == after[others].tobytes()
-    assert not np.array_equal(before[change.row], after[change.row])
-    assert not np.isclose(before[change.row].mean(), after[change.row].mean())
-    np.testing.assert_array_equal(change.cohort.labels, COHORT.labels)
-    assert change.cohort.masks.keys() == COHORT.masks.keys()
-
-
-def test_labels_of_the_scored_unit_change_and_no_others():
-    change = changes_of().each[LABELS]
-    differ = change.cohort.labels != COHORT.labels
-    np.testing.assert_array_equal(change.rotated, differ)
-    assert differ.any() and (COHORT.subject[differ] == "01").all() and change.row == -1
-    assert set(change.cohort.labels.tolist()) == {0, 1, 2}
-    assert change.cohort.volumes[:].tobytes() == COHORT.volumes[:].tobytes()
-
-
-def test_labels_change_together_with_who_shares_one():
-    """Cells of equal labels must not survive: whoever only groups by label would go unnoticed."""
-    change = changes_of().each[LABELS]
-    own, new = COHORT.labels[FOLD.test], change.cohort.labels[FOLD.test]
-    assert ((own[:, None] == own) != (new[:, None] == new)).any()
-    assert not np.array_equal(np.bincount(own, minlength=3), np.bincount(new, minlength=3))
-
-
-def test_the_unit_may_be_a_run():
-    make = make_with(unit=lambda cohort, data: cohort.run_index)
-    change = perturb(COHORT, make(COHORT), seed=1, masks=None).each[LABELS]
-    assert len(np.unique(COHORT.run_index[change.rotated])) == 1
-    assert set(COHORT.subject[change.rotated]) == {"01"}
-
-
-def test_only_the_test_subjects_mask_changes():
-    change = changes_of().each[MASK]
-    np.testing.assert_array_equal(change.masked, COHORT.subject == "01")
-    np.testing.assert_array_equal(change.cohort.masks["01"], OTHER_MASKS["01"])
-    for name in ("02", "03", "04"):
-        np.testing.assert_array_equal(change.cohort.masks[name], MASKS[name])
-    assert changes_of(masks=None).each.keys() == {VALUES, LABELS}
-
-
-def test_all_at_once_is_the_sum_of_each():
-    each, together = changes_of().each, changes_of().all
-    assert together.row == each[VALUES].row
-    np.testing.assert_array_equal(together.rotated, each[LABELS].rotated)
-    np.testing.assert_array_equal(together.masked, each[MASK].masked)
-    np.testing.assert_array_equal(together.cohort.volumes[:], each[VALUES].cohort.volumes[:])
-    np.testing.assert_array_equal(together.cohort.labels, each[LABELS].cohort.labels)
-    np.testing.assert_array_equal(together.cohort.masks["01"], OTHER_MASKS["01"])
-
-
-def test_the_seed_decides():
-    rows = {changes_of(seed=seed).each[VALUES].row for seed in range(20)}
-    assert len(rows) > 5 and rows <= set(FOLD.test.tolist())
-    again, same = changes_of(seed=3), changes_of(seed=3)
-    assert again.all.row == same.all.row
-    np.testing.assert_array_equal(again.all.cohort.labels, same.all.cohort.labels)
-
-
-@pytest.mark.parametrize("value", [0.0, 5.0, -2.0, -0.5, 3e7, np.nan, np.inf])
-def test_a_constant_volume_changes_too(value):
-    cohort = COHORT
-    for row in FOLD.test:
-        cohort = cohort.replace_row(int(row), np.full(GRID, value))
-    changes = perturb(cohort, make_with()(cohort), seed=0, masks=None)
-    row = changes.each[VALUES].row
-    before, after = cohort.volumes[[row]], changes.each[VALUES].cohort.volumes[[row]]
-    assert not np.array_equal(before, after, equal_nan=True)
-    assert np.isfinite(after).any()
-
-
-# audit
 
 
 def test_an_honest_fold_passes():
@@ -205,6 +58,21 @@ def invisible(statistic):
 )
 def test_a_leak_by_values_is_caught(statistic):
     refused(make_with(invisible(statistic)), "scaler", "its fit", VALUES)
+
+
+def test_what_one_volume_hides_all_of_them_show():
+    darkest = invisible(lambda x: x.mean((1, 2, 3)).min())
+    assert run(make_with(darkest)).moved == ()  # another one is darker
+    refused(make_with(darkest), "scaler", "its fit", ALL_VALUES, together=(ALL_VALUES,))
+
+
+def test_runs_that_are_centred_by_the_others_pass_every_round():
+    got = run(make_by_run, together=(SOME_VALUES,))
+    assert got.moved == ("centring", "scoring")
+    assert got.perturbations == (VALUES, LABELS, MASK, SOME_VALUES)
+    data = make_by_run(COHORT)
+    seen = data.ledger.seen(FOLD.test)
+    assert classify(seen, subject=COHORT.subject, unit=COHORT.subject) == ("calibrated", {})
 
 
 def test_a_leak_by_labels_is_caught():

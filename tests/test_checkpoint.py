@@ -203,6 +203,13 @@ def test_a_workdir_belongs_to_one_configuration(work, begun):
     assert checkpoint.read_config(work.folder) == work.plain_config
 
 
+def test_opening_again_changes_no_file(work):
+    before = (work.folder / "config.json").stat()
+    open_workdir(work.folder, CONFIG)
+    after = (work.folder / "config.json").stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
 def test_foreign_folders_and_files_are_refused(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()

@@ -17,64 +17,7 @@ from emojax.provenance import PROTOCOLS, LeakageError
 from emojax.records import Arm
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-MAJORITY = '''"""Majority class and logistic regression on vectors, leaving one subject out."""
-
-import numpy as np
-from sklearn.dummy import DummyClassifier
-
-from emojax import splits
-from emojax.experiments import Experiment
-from emojax.records import Arm, FoldData
-from emojax.scoring import baselines
-
-
-def majority(seed):
-    return DummyClassifier(strategy="prior")
-
-
-def arms(config, cohort):
-    both = ("mypkg.majority:majority", "logistic")
-    return [
-        Arm("plain", "strict", baselines=both),
-        Arm("scaled by everybody", "transductive", settings="all", baselines=both[1:]),
-        Arm("noise", "strict", on_noise=True, baselines=both[1:]),
-    ]
-
-
-def folds(config, cohort, arm):
-    return splits.leave_one_out(cohort.subject)
-
-
-def features(config, ledger, fold, arm, number):
-    rows = np.arange(ledger.cohort_size) if arm.settings == "all" else fold.train
-    x = ledger.values("scaler", rows)
-    mean, sd = x.mean(0), x.std(0)
-    ledger.keep("scaler", (mean, sd))
-    labels = np.full(ledger.cohort_size, -1)
-    labels[fold.train] = ledger.labels("classifier", fold.train)
-    read = ledger.reader({"classifier": fold.train})
-    read_test = ledger.scored_reader(fold.test)
-    return FoldData(
-        fold,
-        ledger,
-        lambda rows: (read(rows) - mean) / sd,
-        lambda rows: (read_test(rows) - mean) / sd,
-        labels,
-        (fold.train,),
-        fold.monitor[:0],
-        (),
-    )
-
-
-def jobs(config, data, names):
-    x, y = data.read(data.fold.train), data.labels[data.fold.train]
-    test = data.read_test(data.fold.test)
-    for name in names:
-        yield baselines.make_job(name, config.seed, x, y, test, y.max() + 1)
-
-
-EXPERIMENT = Experiment(arms, folds, features, baselines=jobs)
-'''
+MAJORITY = pathlib.Path(__file__).with_name("majority.py").read_text()
 # Variations of it that are refused.
 ODD = """
 import dataclasses
@@ -277,9 +220,9 @@ def test_an_arm_that_is_leaky_by_name_must_be_caught_there(mypkg, config, tmp_pa
     for name, step in (("CAUTIOUS", "scaler"), ("UNCAUGHT", "epoch choice")):
         with pytest.raises(LeakageError) as error:
             start(config, tmp_path, cohort, f"mypkg.odd:{name}", until="plan")
-        assert str(error.value) == (
-            f"plain is leaky by name at step {step!r}, but the audit found that nothing moves "
-            "there when what is scored is changed"
+        said = str(error.value)
+        assert (
+            said.startswith(f"plain is leaky by name at step {step!r}, but ") and "\n" not in said
         )
 
 

@@ -116,7 +116,7 @@ def test_sweep_chooses_by_validation(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--config.splits=by_site"], "splits: found 'by_site'; expected of by_subject"),
+        (["--config.splits=by_site"], "splits: found 'by_site'; expected one of by_subject"),
         (["--config.model.depth=20"], "model.depth: found 20; expected one of [18,"),
         (["--config.train.feed=disk"], "train.feed: found 'disk'"),
         (["--config.baselines=SVN"], "baselines: found 'SVN'"),

@@ -49,6 +49,8 @@ def test_rows_are_masked_volumes_of_each_subject(cohort, view):
 def test_a_ledger_reads_a_view_and_the_masks_that_it_has(view):
     ledger = Ledger(view)
     np.testing.assert_array_equal(ledger.design("union"), view.union)
+    for name in ("units", "subject", "run", "run_index", "frame"):
+        assert ledger.design(name).shape == view.labels.shape, name
     np.testing.assert_array_equal(ledger.mask("mask", "02"), view.inside["02"])
     seen = ledger.shared.steps["mask"].values
     np.testing.assert_array_equal(np.flatnonzero(seen), view.rows("02"))
@@ -130,6 +132,7 @@ def test_rows_are_taken_unit_by_unit_in_any_order():
     some = np.array([8, 0, 3, 3, 6])
     np.testing.assert_array_equal(got[some], whole[some])
     np.testing.assert_array_equal(got[:], whole)
+    assert got[np.zeros(0, int)].shape == (0, 3)
     view = got[places["b"]]
     np.testing.assert_array_equal(view, blocks["b"])
     assert np.shares_memory(view, blocks["b"])  # consecutive rows of a unit are not copied

@@ -44,6 +44,32 @@ def test_first_command_ends_in_the_printed_result():
         assert got == pytest.approx(float(mean), abs=0.06), name
 
 
+def stored_numbers():
+    """Every balanced accuracy in benchmarks/results/studies_cpu.json, as the README writes them."""
+    stored = json.loads((ROOT / "benchmarks" / "results" / "studies_cpu.json").read_text())
+    intervals, spreads = set(), set()
+    for study in stored.values():
+        for arm in study["results"]["arms"].values():
+            for scores in arm["classifiers"].values():
+                found = scores["balanced_accuracy"]
+                spreads.add(f"{found['mean']:.3f} ({found['sd']:.3f})")
+                if found["ci95"] is not None:
+                    low, high = found["ci95"]
+                    intervals.add(f"{found['mean']:.3f} ({low:.3f} - {high:.3f})")
+                    spreads.add(f"{low:.3f} - {high:.3f}")
+    return intervals, spreads
+
+
+def test_numbers_come_from_stored_runs():
+    intervals, spreads = stored_numbers()
+    printed = set(re.findall(r"\d\.\d{3} \(\d\.\d{3} - \d\.\d{3}\)", README))
+    assert len(printed) > 20 and printed <= intervals, printed - intervals
+    table = re.search(r"```bash\n.*?```\n\n```text\n(.*?)```", README, re.DOTALL).group(1)
+    table = table[: table.index("nested: balanced")]
+    rows = re.findall(r"\d\.\d{3} \(\d\.\d{3}\)|\d\.\d{3} - \d\.\d{3}", table)
+    assert len(rows) > 20 and set(rows) <= spreads, set(rows) - spreads
+
+
 def test_quickstart_prints_a_row_for_every_regime():
     done = subprocess.run(
         [sys.executable, "examples/quickstart.py"], cwd=ROOT, capture_output=True, text=True

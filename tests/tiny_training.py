@@ -1,5 +1,6 @@
 """Networks, volumes, vectors and stores that train in a blink."""
 
+import contextlib
 import functools
 
 import jax
@@ -43,6 +44,14 @@ class Dropped(nn.Module):
 
 def penalty(params, factor):
     return factor * sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+
+
+@contextlib.contextmanager
+def quick_compile():
+    """For fixtures of whole modules: one rounding for all that is compared."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache  # the same object, the same compiled functions
@@ -117,3 +126,13 @@ class Memory:
     def save(self, name, epoch, tree):
         self.kept[name] = epoch, jax.tree.map(lambda leaf: leaf.copy(), tree)
         self.saved.append((name, epoch))
+
+
+def stop_at(name, number):
+    """Returns a log that a user's Ctrl-C interrupts once an epoch of a training is done."""
+
+    def log(task, epoch, metrics):
+        if (task, epoch) == (name, number) and metrics:
+            raise KeyboardInterrupt
+
+    return log

@@ -1,12 +1,14 @@
 """The audit of a run: some folds of every arm, perturbed and made again."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from emojax import audit
-from emojax.experiments import fits
+from emojax.errors import InputError
+from emojax.experiments import fits, stand_ins
 from emojax.experiments.base import Experiment
 from emojax.provenance import LeakageError, Ledger
 from emojax.records import Arm, FoldData
@@ -23,12 +25,14 @@ def audit_arms(
 ) -> dict[str, Any]:
     """Audits the first fold and one more, drawn by the seed, of every arm that is trained.
 
+    Different arms draw different folds, as far as there are folds.
+
     Args:
       experiment: see `Experiment`.
       config: of the run.
       sources: on noise or not -> (cohort, its view).
       arms: the arms.
-      made: arm -> data of each fold.
+      made: arm -> data of each fold. Their records are closed.
       plan: of the networks; None where there are none.
       tick: called with 1 for every audited fold.
 
@@ -39,44 +43,158 @@ def audit_arms(
       LeakageError: something moved that its record does not explain, or a leaky arm was not caught
         at the steps that it names.
     """
+    for arm in arms:
+        _check_steps(arm, made[arm.name])
     found: dict[str, list[audit.Audited]] = {arm.name: [] for arm in arms}
-    cache: dict[Any, Any] = {}
-    rng = np.random.default_rng(config.seed)
-    second = {arm.name: int(rng.integers(1, max(2, len(made[arm.name])))) for arm in arms}
-    for first in (True, False):
-        for on_noise in sources:
-            cache.clear()  # perturbed cohorts of one fold at a time
-            for arm in arms:
-                number = 0 if first else second[arm.name]
-                if arm.on_noise == on_noise and number < len(made[arm.name]):
-                    before = made[arm.name][number]
-                    found[arm.name].append(
-                        _one(experiment, config, sources, arm, number, before, plan, cache)
-                    )
-                    tick(1)
+    todo = [(0, arm) for arm in arms] + _second(config.seed, arms, made)
+    cache = _Cache()
+    for number, arm in sorted(todo, key=lambda pair: (pair[0], pair[1].on_noise)):
+        cache.clear_unless((number, arm.on_noise))  # perturbed cohorts of one fold at a time
+        one = _one(
+            experiment, config, sources, arms, arm, number, made[arm.name][number], plan, cache
+        )
+        found[arm.name].append(one)
+        tick(1)
     return {"measured": True, "arms": {arm.name: _plain(arm, found[arm.name]) for arm in arms}}
 
 
-def _one(experiment, config, sources, arm: Arm, number: int, before: FoldData, plan, cache):
-    cohort, view = sources[arm.on_noise]
-    seed = (config.seed, number)
+def _second(seed: int, arms: Sequence[Arm], made) -> list[tuple[int, Arm]]:
+    """Returns (number, arm) of the fold beside the first one that is audited."""
+    rng, orders, out = np.random.default_rng(seed), {}, []
+    for arm in arms:
+        count = len(made[arm.name])
+        if count > 1:
+            if count not in orders:
+                orders[count] = itertools.cycle((1 + rng.permutation(count - 1)).tolist())
+            out.append((next(orders[count]), arm))
+    return out
 
-    def cached(key, make):
-        if key not in cache:
-            cache[key] = make()
-        return cache[key]
+
+class _Cache(dict):
+    """Perturbed cohorts and their views."""
+
+    place = None
+
+    def clear_unless(self, place):
+        """Forgets everything when the place is another one."""
+        if place != self.place:
+            self.clear()
+            self.place = place
+
+    def get_or_make(self, key, make):
+        """Returns what was made before under this key, or makes it."""
+        if key not in self:
+            self[key] = make()
+        return self[key]
+
+
+def _one(experiment, config, sources, arms, arm: Arm, number: int, before: FoldData, plan, cache):
+    cohort, view = sources[arm.on_noise]
+
+    def view_of(perturbed):
+        if perturbed is cohort:
+            return view
+        key = "view", id(perturbed)
+        return cache.get_or_make(key, lambda: experiment.view(config, perturbed, like=view))
 
     def make(perturbed):
-        own = cached(("view", id(perturbed)), lambda: experiment.view(config, perturbed, like=view))
-        return experiment.features(config, Ledger(own), before.fold, arm, number)
+        ledger = Ledger(view_of(perturbed))
+        again = experiment.features(config, ledger, before.fold, arm, number)
+        ledger.close()
+        return again
 
-    masks = getattr(view, "other_mask", lambda test, seed: None)(before.fold.test, config.seed)
-    place = before.fold.test.tobytes(), before.unit.tobytes()
-    changes = cached(
-        ("changes", place), lambda: audit.perturb(cohort, before, seed=seed, masks=masks)
-    )
-    small = fits.stand_in(experiment, config, arm, plan, len(cohort.classes))
-    return audit.audit(make, before, changes, stand_in=small, name=arm.name)
+    def perturb():
+        masks = getattr(view, "other_mask", lambda test, seed: None)(before.fold.test, config.seed)
+        together = (audit.SOME_VALUES if number else audit.ALL_VALUES,)
+        seed = config.seed, number
+        return audit.perturb(cohort, before, seed=seed, masks=masks, together=together)
+
+    before.ledger.close()
+    scopes = [rows.tobytes() for rows, _ in before.ledger.seen(before.fold.test)]
+    place = "changes", before.fold.test.tobytes(), before.unit.tobytes(), *scopes
+    changes = cache.get_or_make(place, perturb)
+    _check_design(experiment, config, view_of, arms, arm, number, before, changes)
+    small = stand_ins.stand_in(experiment, config, arm, plan, len(cohort.classes))
+    found = audit.audit(make, before, changes, stand_in=small, name=arm.name)
+    _check_leaks(arm, before, changes)
+    return found
+
+
+def _check_steps(arm: Arm, made: Sequence[FoldData]) -> None:
+    """Refuses a fold in which a step reads nothing that reads in another one.
+
+    Raises:
+      LeakageError: names step and fold.
+    """
+    steps = {}
+    for data in made:
+        seen = data.ledger.seen(data.fold.test, prior=False)
+        steps[data.fold.name] = {step for _, record in seen for step in record.steps}
+    every = sorted(set().union(*steps.values()))
+    for fold, own in steps.items():
+        if missing := [step for step in every if step not in own]:
+            raise LeakageError(
+                f"{arm.name}: step {missing[0]!r} read nothing in fold {fold}, but in others: what "
+                "is kept from one fold to the next has seen who is scored there"
+            )
+
+
+def _check_design(experiment, config, view_of, arms, arm, number, before, changes) -> None:
+    """Refuses folds, or arms, that are other ones where scored values are.
+
+    Splits may depend on labels, e.g. to have all classes in each part.
+
+    Raises:
+      LeakageError: names "folds" or "arms".
+    """
+
+    def fold_of(cohort):
+        folds = experiment.folds(config, view_of(cohort), arm)
+        return folds[number][1:] if number < len(folds) else ()
+
+    def arms_of(cohort):
+        return [a for a in experiment.arms(config, cohort) if not a.shares]
+
+    makers = [("folds", fold_of, before.fold[1:])]
+    if arm is arms[0] and not arm.on_noise:
+        makers.append(("arms", arms_of, list(arms)))
+    for step, make, mine in makers:
+        for names in changes.rounds:
+            values = tuple(name for name in names if name != audit.LABELS)
+            tried = (changes.of(names).cohort, changes.of(values).cohort)
+            if any(_same(make, mine, cohort) for cohort in tried):
+                continue
+            if not _same(make, mine, changes.cohort):
+                continue  # it is another one each time, whatever the data
+            said = " and ".join(values)
+            raise LeakageError(
+                f"{arm.name}: step {step!r} depends on what it is scored on: {said} (fold "
+                f"{before.fold.name}), and they moved"
+            )
+
+
+def _same(make, mine, cohort) -> bool:
+    try:
+        again = make(cohort)
+    except InputError:  # e.g. labels that a split cannot use
+        return False
+    if mine and isinstance(mine[0], Arm):
+        return again == mine
+    return len(again) == len(mine) and all(map(np.array_equal, again, mine))
+
+
+def _check_leaks(arm: Arm, before: FoldData, changes: audit.Changes) -> None:
+    """Refuses a leaky arm whose named step has not read what is scored.
+
+    Raises:
+      LeakageError: names the step.
+    """
+    for step in arm.leaks:
+        if not audit.read_by(before.ledger.reads, step, changes.all):
+            raise LeakageError(
+                f"{arm.name} is leaky by name at step {step!r}, but in fold {before.fold.name} it "
+                "has read nothing of what is scored"
+            )
 
 
 def _plain(arm: Arm, found: Sequence[audit.Audited]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from emojax.records import Arm, FoldData
 from emojax.scoring import baselines
 from emojax.scoring.baselines import Job
 from emojax.splits import SPLITS, Fold
+from emojax.training.checkpoint import slug
 from emojax.training.loop import Program
 
 
@@ -88,9 +89,9 @@ def check_arms(arms: Sequence[Arm]) -> list[Arm]:
     seen: set[str] = set()
     for arm in arms:
         where = f"arm {arm.name!r}"
-        if arm.name in seen:
-            raise InputError(where, "a second arm of this name", "another name")
-        seen.add(arm.name)
+        if (file := slug(arm.name)) in seen:
+            raise InputError(where, "a second arm of this name, or of its files", "another name")
+        seen.add(file)
         if arm.protocol not in PROTOCOLS:
             expected = f"one of {', '.join(PROTOCOLS)}"
             raise InputError(where, f"protocol {arm.protocol!r}", expected)

@@ -41,8 +41,7 @@ def check(config: Any) -> None:
         if not fine:
             raise InputError(key, found, expected)
     for kind in split_list(config.splits) or ("",):
-        if kind not in SPLITS and ":" not in kind:
-            raise InputError("splits", repr(kind), f"of {', '.join(SPLITS)}")
+        SPLITS[kind]
     for name in (*split_list(config.baselines), *split_list(config.floor_baselines)):
         if baselines.find(name).needs == "nuisance":
             expected = "classifiers of volumes for Experiment B"

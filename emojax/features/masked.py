@@ -28,11 +28,12 @@ class UnitRows:
     def __getitem__(self, rows: np.ndarray) -> Float[np.ndarray, "k v"]:
         rows = np.arange(len(self))[rows]
         units, place = self._unit[rows], self._place[rows]
-        if (units == units[0]).all():
+        first = self._blocks[units[0] if len(units) else 0]
+        if len(units) and (units == units[0]).all():
             if (np.diff(place) == 1).all():
                 place = slice(int(place[0]), int(place[-1]) + 1)
-            return self._blocks[units[0]][place]
-        out = np.empty((len(rows), self._blocks[units[0]].shape[1]), np.float32)
+            return first[place]
+        out = np.empty((len(rows), first.shape[1]), np.float32)
         for unit in np.unique(units):
             out[units == unit] = self._blocks[unit][place[units == unit]]
         return out
@@ -70,6 +71,11 @@ class MaskedCohort:
     def run_index(self) -> Int[np.ndarray, " n"]:
         """[n] run of each row, unique over subjects."""
         return self.cohort.run_index
+
+    @property
+    def frame(self) -> Int[np.ndarray, " n"]:
+        """[n] place of each row in its run."""
+        return self.cohort.frame
 
     @property
     def names(self) -> list[str]:

@@ -115,7 +115,7 @@ def open_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> Workdir:
     """
     folder = pathlib.Path(workdir).absolute()
     path = folder / "config.json"
-    plain = plain_config(config)
+    plain, theirs = plain_config(config), None
     if folder.exists() and not folder.is_dir():
         raise InputError(folder, "a file", "a folder as --workdir")
     if path.exists():
@@ -129,7 +129,7 @@ def open_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> Workdir:
         raise InputError(folder, "files of something else", "an empty or new folder as --workdir")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0:
+        if jax.process_index() == 0 and theirs != plain:
             with atomic_write(path) as partial:
                 partial.write_text(json.dumps({"format": FORMAT, "config": plain}, indent=1))
     except OSError as error:

@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
 from emojax.training import steps, trial
-from emojax.training.feeds import Feed, take
+from emojax.training.feeds import Feed, Resident, take
 from emojax.training.trial import CURVES, Trial
 
 
@@ -65,6 +65,16 @@ def run_looped(program: Program, state: Trial, feed: Feed, train, monitor, facto
     return state, {name: np.array([[m[name] for m in epochs]]) for name in CURVES}
 
 
+def scan_inputs(program: Program, feed: Resident, train, monitor) -> tuple:
+    """Returns the inputs of one fold for `run_scanned`.
+
+    x, y of the feed, places [n] of the training rows in it, and places and weights [batches, batch]
+    of the monitored rows.
+    """
+    lines, weights = fill_batches(monitor, program.batch_size)
+    return feed.x, feed.y, feed.places(train), feed.places(lines), weights
+
+
 @functools.partial(jax.jit, static_argnames=("program", "count", "folds"), donate_argnames="state")
 def run_scanned(program: Program, state: Trial, inputs, factor, *, count: int, folds: bool):
     """Runs epochs as one program, of one fold or of stacked ones.
@@ -72,8 +82,7 @@ def run_scanned(program: Program, state: Trial, inputs, factor, *, count: int, f
     Args:
       program: static.
       state: state of the training; donated.
-      inputs: x, y of a resident feed, places [n] of the training rows in it, and places and weights
-        [batches, batch] of the monitored rows.
+      inputs: see `scan_inputs`.
       factor: [] weight of the penalty.
       count: number of epochs; static.
       folds: whether state and inputs are stacked along axis 0; static.

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax.training.epoch import Program, begin, fill_batches, predict, run_looped, run_scanned
+from emojax.training.epoch import Program, begin, predict, run_looped, run_scanned, scan_inputs
 from emojax.training.feeds import Feed, Resident
 from emojax.training.steps import TrainState
 from emojax.training.trial import CURVES, Best, Trial
@@ -206,11 +206,7 @@ def _looped(program: Program, group: Sequence[_Opened], factor):
 
 def _scanned(program: Program, group: Sequence[_Opened], factor):
     """Returns advance(state, count): epochs of all folds of the group as one program."""
-    parts = []
-    for opened in group:
-        feed, task = opened.feed, opened.task
-        lines, weights = fill_batches(task.monitor, program.batch_size)
-        parts.append((feed.x, feed.y, feed.places(task.train), feed.places(lines), weights))
+    parts = [scan_inputs(program, o.feed, o.task.train, o.task.monitor) for o in group]
     single = len(group) == 1
     inputs = parts[0] if single else stack(parts)
 

@@ -83,6 +83,7 @@ PEEK = "ledger._cohort.labels"
 SCORE = 'x, y = ledger.values("voxels", rows), ledger.labels("voxels", rows)'
 SCORE_AROUND = (ACROSS, SCORE, f"x, y = ledger.scored(rows), {PEEK}[rows]")
 TASK = "tasks.append(Task(name, data.keys[instance], feed, rows, data.monitor))"
+MASKS = '[ledger.mask("mask", name) for name in names]'
 KIND = "    return kind(data.read, data.labels, rows, jnp.dtype(dtype), plan.program.mesh)"
 HIDDEN_FEED = (  # a feed that knows test rows, too
     FITS,
@@ -232,7 +233,7 @@ TEN = [
         "A time + A group + A none",
         "mask",
         "record",
-        (ACROSS, "else _common_mask(ledger, team.train)", "else _common_mask(ledger, everybody)"),
+        (ACROSS, MASKS, MASKS.replace("names]", 'np.unique(ledger.design("units")).tolist()]')),
     ),
     leak(
         "M6 audit A",
@@ -240,11 +241,7 @@ TEN = [
         "A time + A group + A none",
         "mask",
         "audit",
-        (
-            ACROSS,
-            'np.all([ledger.mask("mask", name) for name in names], axis=0)',
-            "np.all(list(ledger._cohort.inside.values()), axis=0)",
-        ),
+        (ACROSS, MASKS, "list(ledger._cohort.inside.values())"),
     ),
     leak(
         "M7 record A",
@@ -507,11 +504,7 @@ OTHERS = [
         "A time + A group + A none",
         "voxels|scaler|alignment|network",
         "audit",
-        (
-            ACROSS,
-            "allowed = None if settings.own_voxels else _common_mask(ledger, team.train)",
-            "allowed = None",
-        ),
+        (ACROSS, "    fitted = everybody if", "    allowed = None\n    fitted = everybody if"),
     ),
     leak(
         "nearest subject first",
@@ -557,10 +550,10 @@ OTHERS = [
         "audit",
         (
             ACROSS,
-            "    mean, sd = _fit_scaler(ledger.derive(x), fold)",
+            "    mean, sd = _fit_scaler(",
             f"    y, own = {PEEK}[fold.test], x[fold.test]\n"
             "    x[fold.test] = own - np.mean([own[y == k].mean(0) for k in np.unique(y)], 0)\n"
-            "    mean, sd = _fit_scaler(ledger.derive(x), fold)",
+            "    mean, sd = _fit_scaler(",
         ),
     ),
     leak(
@@ -924,9 +917,9 @@ OTHERS = [
         "guard",
         (
             ACROSS,
-            "    mean, sd = _fit_scaler(ledger.derive(x), fold)",
+            "    mean, sd = _fit_scaler(",
             '    x[fold.test, 0] = ledger.array("labels").scored(fold.test)\n'
-            "    mean, sd = _fit_scaler(ledger.derive(x), fold)",
+            "    mean, sd = _fit_scaler(",
         ),
     ),
     leak(
@@ -937,10 +930,10 @@ OTHERS = [
         "record",
         (
             ACROSS,
-            "    mean, sd = _fit_scaler(ledger.derive(x), fold)",
+            "    mean, sd = _fit_scaler(",
             "    part = ledger.derive(x).scoring(fold.test)\n"
             '    x[fold.test] -= part.values("scaler", fold.test).mean(0)\n'
-            "    mean, sd = _fit_scaler(ledger.derive(x), fold)",
+            "    mean, sd = _fit_scaler(",
         ),
     ),
     leak(
@@ -964,10 +957,10 @@ OTHERS = [
         "audit",
         (
             ACROSS,
-            "    mean, sd = _fit_scaler(ledger.derive(x), fold)",
+            "    mean, sd = _fit_scaler(",
             "    own = x[fold.test]\n"
             "    x[fold.test] = (own + np.roll(own, 1, 0) + np.roll(own, -1, 0)) / 3\n"
-            "    mean, sd = _fit_scaler(ledger.derive(x), fold)",
+            "    mean, sd = _fit_scaler(",
         ),
     ),
     leak(
@@ -1037,11 +1030,12 @@ OTHERS = [
         "audit",
         (
             ACROSS,
-            "    mean, sd = _fit_scaler(ledger.derive(x), fold)",
+            '    ledger.keep("scaler", (mean, sd))',
             "    if fold.name not in _KEPT:\n"
             f"        seen = ledger.derive(x).scored({EVERY})\n"
             "        _KEPT[fold.name] = seen.mean(0), seen.std(0)\n"
-            "    mean, sd = _KEPT[fold.name]",
+            "    mean, sd = _KEPT[fold.name]\n"
+            '    ledger.keep("scaler", (mean, sd))',
         ),
         (ACROSS, "STRICT = Leaks()\n", "STRICT = Leaks()\n_KEPT: dict = {}\n"),
     ),

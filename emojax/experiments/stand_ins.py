@@ -1,0 +1,179 @@
+"""The audit's stand-ins: small fits that go the way of the real ones."""
+
+import copy
+import dataclasses
+import hashlib
+import warnings
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.special import softmax
+
+from emojax.experiments import programs
+from emojax.experiments.base import Experiment
+from emojax.experiments.fits import Plan, fit_classifiers, fit_networks
+from emojax.provenance import LeakageError
+from emojax.records import Arm, FoldData
+from emojax.scoring import baselines
+from emojax.training import loop
+
+EPOCHS = 2
+FEW = 20  # rows of each class, for a classifier that is only tried
+ROUNDING = 1e-3  # of a probability
+
+
+class _NoStore(loop.Store):
+    """A store that keeps nothing."""
+
+    def load_finished(self, name):
+        """Returns None: nothing was kept."""
+
+    def save_finished(self, name, arrays):
+        """Keeps nothing."""
+
+
+class _Probe:
+    """Nearest class means, which notes all that it is fitted to and asked about.
+
+    Every number of it depends on every training row.
+    """
+
+    def __init__(self):
+        self.learned, self.asked = [], []  # digests: of each fit, and of each row
+
+    def __deepcopy__(self, memo):
+        return self  # what it notes is read when it has been used
+
+    def fit(self, x, y):
+        """Takes the class means."""
+        self.learned.append(_digest(x, y))
+        self.classes_ = np.unique(y)
+        self._means = [x[y == k].mean(0, dtype=np.float64) for k in self.classes_]
+
+    def predict_proba(self, x):
+        """Returns a softmax of negative mean squared distances, [n, classes]."""
+        rows = [zlib.crc32(np.ascontiguousarray(row)) for row in x]
+        self.asked = np.array(rows, np.uint32)
+        distances = [[((row - mean) ** 2).mean() for mean in self._means] for row in x]
+        return softmax(-np.array(distances), axis=1)
+
+    def predict(self, x):
+        """Returns the nearest class of each row."""
+        return self.classes_[self.predict_proba(x).argmax(1)]
+
+
+class _Fitted:
+    """An estimator that was fitted before."""
+
+    def __init__(self, estimator):
+        self._estimator = estimator
+
+    def __deepcopy__(self, memo):
+        return self
+
+    def __getattr__(self, name):
+        return getattr(self._estimator, name)
+
+    def fit(self, x, y):
+        """Changes nothing."""
+
+
+def stand_in(
+    experiment: Experiment, config: Any, arm: Arm, plan: Plan | None, num_classes: int
+) -> Callable[[FoldData], dict[str, Any]]:
+    """Returns small fits that go the way of the real ones, for the audit to compare.
+
+    A single dense layer is trained by `fit_networks`, and nearest class means by `fit_classifiers`
+    on the inputs of every classical classifier.
+
+    Returns:
+      FoldData -> "network": weights, curves and epoch; "baselines": digests of all that was fitted;
+      "scored": inputs and predictions of every test row, [t, ...] each. It raises LeakageError
+      where a classical classifier does not predict row by row.
+    """
+    small = plan and dataclasses.replace(
+        plan,
+        program=programs.stand_in(plan.program, num_classes),
+        epochs=EPOCHS,
+        every=EPOCHS,
+        strategy="loop",
+        side_by_side=False,
+    )
+    checked: set[str] = set()
+
+    def networks(data: FoldData) -> dict[str, Any]:
+        data = dataclasses.replace(data, train=data.train[:1], keys=data.keys[:1])
+        weights = []
+        found = fit_networks(
+            small,
+            arm,
+            [(0, data)],
+            store=_NoStore(),
+            log=lambda *epoch: None,
+            keep=lambda number, instance, best: weights.append(best.params),
+        )
+        outcome = dict(found[0][0])
+        scored = {f"network {name}": outcome.pop(name) for name in ("best", "last")}
+        return {"network": {"weights": weights, "rest": outcome}, "scored": scored}
+
+    def classifiers(data: FoldData) -> dict[str, Any]:
+        probes: dict[str, _Probe] = {}
+
+        def probed(config, data, names):
+            for job in experiment.baselines(config, data, names):
+                if job.name not in checked:
+                    checked.add(job.name)
+                    _check_row_by_row(arm, job)
+                probes[job.name] = _Probe()
+                yield job._replace(estimator=probes[job.name])
+
+        instead = dataclasses.replace(experiment, baselines=probed)
+        found = fit_classifiers(instead, config, [(arm, 0, data)], workers=1)
+        scored: dict[str, np.ndarray] = {}
+        for name, fitted in found.get((arm.name, 0), {}).items():
+            scored |= {name: fitted.probabilities, f"{name} inputs": probes[name].asked}
+        learned = {name: probe.learned for name, probe in probes.items()}
+        return {"baselines": learned, "scored": scored}
+
+    def fits(data: FoldData) -> dict[str, Any]:
+        out: dict[str, Any] = {"scored": {}}
+        for part in [networks] * bool(small) + [classifiers] * bool(arm.baselines):
+            found = part(data)
+            out |= found | {"scored": out["scored"] | found["scored"]}
+        return out
+
+    return fits
+
+
+def _check_row_by_row(arm: Arm, job: baselines.Job) -> None:
+    """Fits the real classifier to a few rows, and refuses predictions that depend on other rows.
+
+    Raises:
+      LeakageError: names the classifier.
+    """
+    few = [np.flatnonzero(job.train_y == k)[:FEW] for k in range(job.num_classes)]
+    rows = np.sort(np.concatenate(few))
+    job = job._replace(train_x=job.train_x[rows], train_y=job.train_y[rows])
+    model = copy.deepcopy(job.estimator)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(job.train_x, job.train_y)
+    count = -(-len(job.test_x) // 4)
+    job = job._replace(estimator=_Fitted(model))
+    whole = baselines.fit_predict(job).probabilities[:count]
+    part = baselines.fit_predict(job._replace(test_x=job.test_x[:count])).probabilities
+    other = np.abs(whole - part).max(1) > ROUNDING
+    if other.mean() > 0.1:  # rounding may decide a tie, but not most of them
+        raise LeakageError(
+            f"{arm.name}: step 'scoring' depends on what it is scored on: other volumes were left "
+            f"out, and {other.sum()} of {count} predictions of {job.name!r} moved"
+        )
+
+
+def _digest(*arrays) -> np.ndarray:
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array))
+    return np.frombuffer(found.digest(), np.uint8)
