@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies demo=runs/demo demoB=runs/demoB finger7t=runs/finger7t
 
-Each run's headline numbers, intervals, times and command go to benchmarks/results/studies_cpu.json,
+Each run's scores, intervals and command go to benchmarks/results/studies_cpu.json,
 with device, versions and commit.
 """
 
@@ -35,7 +35,6 @@ def summarise(folder):
     return {
         "command": metrics["command"],
         "chance": metrics["chance"],
-        "seconds": metrics["seconds"],
         "audit": metrics["audit"]["measured"],
         "arms": table,
     }

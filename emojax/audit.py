@@ -2,29 +2,46 @@
 
 The data behind scored volumes are perturbed: the values of one of them are replaced, the labels of
 its unit (subject, run or block) are rotated, and the brain mask of the test subject is changed; in
-a second round, the values of all scored volumes become noise. Masks, voxels, alignment, scaler,
+a second round, the values of all scored volumes are replaced. Masks, voxels, alignment, scaler,
 training rows, monitored rows, inputs of classical classifiers and the features of all other scored
 volumes are then made again. Whatever moves must be explained by the record: some step's reads, on
 which it depends, include what was perturbed.
 """
 
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from emojax._numerics.seen import LeakageError, Provenance, Seen
+from emojax._numerics.perturbed import (
+    ALL_VALUES,
+    LABELS,
+    MASK,
+    SOME_VALUES,
+    VALUES,
+    Change,
+    Changes,
+    explains,
+    perturb,
+    read_by,
+)
+from emojax._numerics.seen import LeakageError, Provenance
+
+__all__ = [
+    "ALL_VALUES",
+    "LABELS",
+    "MASK",
+    "SOME_VALUES",
+    "VALUES",
+    "Audited",
+    "Changes",
+    "audit",
+    "perturb",
+    "read_by",
+]
 
 CHUNK = 64  # rows that are compared at a time
-VALUES, LABELS, MASK = (
-    "the values of one scored volume were replaced",
-    "the labels of the scored unit were rotated",
-    "the brain mask of the test subject was changed",
-)
-ALL_VALUES = "the values of all scored volumes were replaced"
-SOME_VALUES = "the values of all volumes that are scored together were replaced"
 
 
 class Audited(NamedTuple):
@@ -34,36 +51,6 @@ class Audited(NamedTuple):
     perturbations: tuple[str, ...]
     moved: tuple[str, ...]  # steps whose fit or rows moved, as the record says that they may
     compared: int  # arrays
-
-
-class Change(NamedTuple):
-    """A perturbed cohort, and what of it differs."""
-
-    cohort: Any
-    row: int  # the scored volume that was drawn; -1: no values differ
-    replaced: np.ndarray  # [n] rows whose values differ
-    rotated: np.ndarray  # [n] rows whose labels differ
-    masked: np.ndarray  # [n] rows of the subject whose mask differs
-
-
-class Changes:
-    """Perturbations of a cohort, one by one or several at once."""
-
-    def __init__(self, cohort: Any, each: Mapping[str, Change], rounds: Sequence[tuple[str, ...]]):
-        """Args: the cohort, its perturbations, and those that are tried together, in order."""
-        self.cohort, self.each, self.rounds = cohort, each, tuple(rounds)
-        self._joined = {(name,): change for name, change in each.items()}
-
-    @property
-    def all(self) -> Change:
-        """The perturbations of the first round at once."""
-        return self.of(self.rounds[0])
-
-    def of(self, names: tuple[str, ...]) -> Change:
-        """Returns several perturbations at once; the same object whenever it is asked."""
-        if names not in self._joined:
-            self._joined[names] = _join(self.cohort, [self.each[name] for name in names])
-        return self._joined[names]
 
 
 class Move(NamedTuple):
@@ -113,7 +100,7 @@ def audit(
             return done[names][0]
 
         for together in changes.rounds:
-            if together != changes.rounds[0] and _explains(
+            if together != changes.rounds[0] and explains(
                 before.ledger.reads.steps.values(), changes.of(together)
             ):
                 continue  # whatever moves is explained
@@ -121,12 +108,7 @@ def audit(
             for names in sorted(hidden - {()}, key=len, reverse=True):
                 found = [m for m in moves(names) if _hidden(m.record, changes, names) == names]
                 if found:
-                    said, (step, what, _) = _alone(moves, changes, names, found[0])
-                    place = f"row {changes.all.row}, fold {before.fold.name}"
-                    raise LeakageError(
-                        f"{name or 'audit'}: step {step!r} depends on what it is scored on: {said} "
-                        f"({place}), and {what} moved, which no read on the record explains"
-                    )
+                    raise LeakageError(_said(name or "audit", before, moves, changes, names, found))
     moved = dict.fromkeys(
         m.step for names in changes.rounds if names in done for m in done[names][0]
     )
@@ -136,133 +118,31 @@ def audit(
 
 def _hidden(record: Provenance, changes: Changes, names: Sequence[str]) -> tuple[str, ...]:
     """Returns the perturbations that a record does not explain."""
-    return tuple(name for name in names if not _explains(record.steps.values(), changes.each[name]))
+    return tuple(name for name in names if not explains(record.steps.values(), changes.each[name]))
+
+
+def _said(name: str, before, moves, changes: Changes, names, found: Sequence[Move]) -> str:
+    """Returns the one line on what moved without explanation."""
+    if idle := moves(()):
+        step, what, _ = idle[0]
+        return (
+            f"{name}: step {step!r} depends on something beside its data: made again from the same "
+            f"data (fold {before.fold.name}), {what} moved"
+        )
+    said, (step, what, _) = _alone(moves, changes, names, found[0])
+    return (
+        f"{name}: step {step!r} depends on what it is scored on: {said} (row {changes.all.row}, "
+        f"fold {before.fold.name}), and {what} moved, which no read on the record explains"
+    )
 
 
 def _alone(moves, changes: Changes, names, move: Move) -> tuple[str, Move]:
     """Returns the one perturbation that moves something without explanation, and what it moves."""
     for name in names if len(names) > 1 else ():
         for found in moves((name,)):
-            if not _explains(found.record.steps.values(), changes.each[name]):
+            if not explains(found.record.steps.values(), changes.each[name]):
                 return name, found
     return " and ".join(names), move
-
-
-def perturb(
-    cohort,
-    before,
-    *,
-    seed: Any,
-    masks: Mapping[str, np.ndarray] | None,
-    together: Sequence[str] = (),
-) -> Changes:
-    """Perturbs the data behind scored volumes of a fold.
-
-    Args:
-      cohort: the cohort.
-      before: the fold as made from it.
-      seed: of the choice of the volume.
-      masks: the test subject's mask, changed: subject -> mask; None where there is none to change.
-      together: a second round, `ALL_VALUES` or `SOME_VALUES`.
-    """
-    fold, n, rng = before.fold, len(cohort.labels), np.random.default_rng(seed)
-    row = int(rng.choice(fold.test))
-    none, unit = np.zeros(n, bool), before.unit == before.unit[row]
-    labels = _other_labels(cohort, unit, rng)
-    here = np.arange(n) == row
-    each = {
-        VALUES: Change(cohort.replace_row(row, _other_values(cohort, row)), row, here, none, none),
-        LABELS: Change(cohort.with_labels(labels), -1, none, labels != cohort.labels, none),
-    }
-    if masks:
-        of = np.isin(cohort.subject, list(masks))
-        each[MASK] = Change(cohort.with_masks({**cohort.masks, **masks}), -1, none, none, of)
-    rounds = [tuple(each)]
-    for name in together:
-        scopes = (
-            [fold.test] if name == ALL_VALUES else [r for r, _ in before.ledger.seen(fold.test)]
-        )
-        rows = next(np.asarray(scope) for scope in scopes if row in scope)
-        change = Change(
-            _with_noise(cohort, rows, rng), row, np.isin(np.arange(n), rows), none, none
-        )
-        each[name] = change
-        rounds.append((name,))
-    return Changes(cohort, each, rounds)
-
-
-def _other_values(cohort, row: int) -> np.ndarray:
-    """Returns other values of a volume: another mean, another sd, and all places exchanged."""
-    run = cohort.runs[cohort.run_index[row]]
-    values = run.read([cohort.frame[row]])[0]
-    finite = np.isfinite(values)
-    if not finite.any():
-        return np.ones_like(values)
-    spread = values[finite].std(dtype=np.float64) or max(abs(float(values[finite][0])), 1.0)
-    return np.ascontiguousarray(np.flip(1.25 * values + spread / 2))
-
-
-def _other_labels(cohort, unit: np.ndarray, rng) -> np.ndarray:
-    """Returns labels [n] of which those of a unit differ.
-
-    All classes are exchanged in turn; then half of the commonest class of each run are dealt to the
-    others, so that neither the sizes of classes nor who shares a label stay the same.
-    """
-    count = len(cohort.classes)
-    labels = np.where(unit, (cohort.labels + 1) % count, cohort.labels)
-    for run in np.unique(cohort.run_index[unit]):
-        here = np.flatnonzero(unit & (cohort.run_index == run))
-        common = np.bincount(labels[here]).argmax()
-        same = here[labels[here] == common]
-        dealt = rng.permutation(same)[: len(same) // 2]
-        labels[dealt] = (common + 1 + np.arange(len(dealt)) % (count - 1)) % count
-    return labels
-
-
-def _with_noise(cohort, rows: np.ndarray, rng):
-    """Returns the cohort with rows that are drowned in noise, voxel by voxel, run by run."""
-    runs = list(cohort.runs)
-    for index in np.unique(cohort.run_index[rows]).tolist():
-        frames = cohort.frame[rows[cohort.run_index[rows] == index]]
-        values = np.array(runs[index].read(slice(None)), order="K")
-        sd = values[frames].std(0)  # 0 outside of the head: masks stay possible
-        sd = sd if np.nan_to_num(sd).any() else np.ones_like(sd)
-        noise = rng.standard_normal((1 + len(frames), *sd.shape), np.float32)
-        values[frames] += 3 * sd * (noise[1:] + noise[0])  # another mean, too
-        runs[index] = runs[index].with_values(values, f"noise in volumes {frames.tolist()}")
-    return dataclasses.replace(cohort, runs=tuple(runs))
-
-
-def _join(cohort, several: Sequence[Change]) -> Change:
-    """Returns perturbations at once: whatever may move by none of them must not move."""
-    masks = cohort.masks
-    joined, row = cohort, -1
-    replaced, rotated, masked = (np.any([c[i] for c in several], axis=0) for i in (2, 3, 4))
-    for change in several:
-        if change.row >= 0:
-            joined, row = change.cohort, change.row
-        if change.masked.any():
-            masks = change.cohort.masks
-    for change in several:
-        if change.rotated.any():
-            joined = joined.with_labels(change.cohort.labels)
-    return Change(joined.with_masks(masks), row, replaced, rotated, masked)
-
-
-def _explains(steps: Iterable[Seen], change: Change) -> bool:
-    """Returns whether a step read what was perturbed."""
-    for seen in steps:
-        if (seen.values & change.replaced).any() or (seen.labels & change.rotated).any():
-            return True
-        if change.masked.any() and seen.values[change.masked].all():
-            return True  # a mask is made from all values of its unit
-    return False
-
-
-def read_by(record: Provenance, step: str, change: Change) -> bool:
-    """Returns whether a step of a record read what was perturbed."""
-    own = {name: seen for name, seen in record.steps.items() if name == step}
-    return _explains(own.values(), change)
 
 
 def _compare(before, make, change: Change, stand_in, fits) -> tuple[list[Move], int]:

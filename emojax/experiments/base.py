@@ -90,7 +90,7 @@ def check_arms(arms: Sequence[Arm]) -> list[Arm]:
     for arm in arms:
         where = f"arm {arm.name!r}"
         if (file := slug(arm.name)) in seen:
-            raise InputError(where, "a second arm of this name, or of its files", "another name")
+            raise InputError(where, "a second arm of this name", "another name")
         seen.add(file)
         if arm.protocol not in PROTOCOLS:
             expected = f"one of {', '.join(PROTOCOLS)}"

@@ -28,7 +28,7 @@ from planted import Leak
 PARTS = ("emojax", "configs", "launch.py")
 KINDS = {  # what catches a leak: its one line on stderr
     "record": r"claims to be \w+, but .*step '(STEP)' saw ",
-    "audit": r"step '(STEP)' (depends on what it is scored on: .* moved|read nothing in fold)",
+    "audit": r"step '(STEP)' (depends on .* moved|read nothing in fold)",
     "arm": r"is leaky by name at step '(STEP)', but ",
     "guard": r"(STEP).* (was not granted|after the record was closed|is no array of values)",
 }
