@@ -361,11 +361,15 @@ TEN = [
         (
             B,
             READ_TEST_B,
-            READ_TEST_B.replace(
-                "apply_scale(scale,",
-                'apply_scale(scaling.fit_scale(lambda rows: pad(ledger.values("scaler", rows)), '
-                "fold.test, config.scale),",
-            ),
+            READ_TEST_B.replace("apply_scale(scale,", "apply_scale(own,"),
+        ),
+        (
+            B,
+            "    read_test = ledger.scored_reader(fold.test)",
+            "    read_test = ledger.scored_reader(fold.test)\n"
+            "    own = scaling.fit_scale(\n"
+            '        lambda rows: pad(ledger.values("scaler", rows)), fold.test, config.scale\n'
+            "    )",
         ),
     ),
     leak(
@@ -460,7 +464,7 @@ OTHERS = [
         "unit z-scored",
         "each subject z-scored by all of its rows, before any ledger",
         "A time + A class + A group + A none",
-        "scoring",
+        "scoring|alignment|voxels|centring",
         "audit",
         (
             MASKED,
@@ -473,7 +477,7 @@ OTHERS = [
         "cells centred",
         "each subject centred class by class, before any ledger: a leak by labels and values",
         "A time + A group",
-        "scoring",
+        "scoring|alignment|voxels",
         "audit",
         (
             MASKED,
@@ -615,7 +619,7 @@ OTHERS = [
         "group map",
         "one rotation for everybody, fitted to the test subject, too",
         "A group",
-        "scaler|network",
+        "alignment|scaler|network",
         "audit",
         (
             ACROSS,
@@ -717,7 +721,7 @@ OTHERS = [
     leak(
         "half a subject",
         "half of the test subject's rows train",
-        "A group",
+        "A group + A none",
         "network",
         "record",
         (
@@ -731,7 +735,7 @@ OTHERS = [
         "self-training",
         "classical classifiers fitted again to what they say of the test rows",
         "A time + B",
-        "scoring",
+        "baselines|scoring",
         "audit",
         (
             BASELINES,
@@ -1132,7 +1136,7 @@ OTHERS = [
             "d.labels)))\n"
             "                for i, d in enumerate(made[arm.name])\n            ]",
         ),
-        (SKELETON, "import jax\nfrom jax", "import jax\nimport numpy as np\nfrom jax"),
+        (SKELETON, "\nUntil = ", "\nimport numpy as np\n\nUntil = "),
     ),
     leak(
         "features in the skeleton",
