@@ -943,7 +943,7 @@ OTHERS = [
     leak(
         "wrong scope",
         "each run's own map by itself, on the record of the other runs",
-        "A time + A class",
+        "A time",
         "scoring|alignment",
         "audit",
         (SPACE, "make_map(part, team, others, columns)", "make_map(part, team, here, columns)"),
@@ -981,20 +981,23 @@ OTHERS = [
         ),
     ),
     leak(
-        "rows dropped",
-        "the split drops training rows that are unlike the test rows",
+        "monitor unlike the test",
+        "the subject most unlike the test subject is monitored, all others train",
         "A time + A group",
         "folds",
         "audit",
         (
             A,
             LEAVE,
-            "made = splits.leave_one_out(data.units, monitor_test=arm.settings.on_test)\n"
-            "    out = []\n"
-            "    for f in made:\n"
-            "        like = data.volumes[f.train] @ data.volumes[f.test].mean(0)\n"
-            "        out.append(f._replace(train=f.train[like > np.quantile(like, 0.1)]))\n"
-            "    return out",
+            "made = []\n"
+            "    for f in splits.leave_one_out(data.units, monitor_test=arm.settings.on_test):\n"
+            "        names = [n for n in data.names if n != data.units[f.test[0]]]\n"
+            "        seen = data.volumes[f.test].mean(0)\n"
+            "        means = [data.volumes[data.rows(n)].mean(0) for n in names]\n"
+            "        other = names.pop(int(np.argmin([np.corrcoef(m, seen)[0, 1] for m in means])))\n"
+            "        train = np.concatenate([data.rows(n) for n in names])\n"
+            "        made.append(f._replace(train=train, monitor=data.rows(other)))\n"
+            "    return made",
         ),
     ),
     leak(
@@ -1034,12 +1037,12 @@ OTHERS = [
         "audit",
         (
             ACROSS,
-            '    ledger.keep("scaler", (mean, sd))',
-            "    if fold.name not in _KEPT:\n"
-            f"        seen = ledger.derive(x).scored({EVERY})\n"
-            "        _KEPT[fold.name] = seen.mean(0), seen.std(0)\n"
-            "    mean, sd = _KEPT[fold.name]\n"
-            '    ledger.keep("scaler", (mean, sd))',
+            'pooled = features.values("scaler", fold.train)',
+            "if fold.name in _KEPT:\n"
+            "        return _KEPT[fold.name]\n"
+            '    pooled = features.values("scaler", fold.train)\n'
+            "    pooled = np.concatenate([pooled, features.scored(fold.test)])\n"
+            "    _KEPT[fold.name] = pooled.mean(0), pooled.std(0)",
         ),
         (ACROSS, "STRICT = Leaks()\n", "STRICT = Leaks()\n_KEPT: dict = {}\n"),
     ),
@@ -1143,7 +1146,7 @@ OTHERS = [
         "monitored rows replaced in the skeleton, before the audit",
         "A time + B",
         "network|epoch choice",
-        "audit",
+        "guard",
         (
             SKELETON,
             "replace(experiment.features(config, Ledger(view), fold, arm, i), unit=unit)",
@@ -1188,5 +1191,22 @@ UNSEEN = [  # what no audit of two folds can promise to see; both outcomes are r
             '    if fold.name == "03":\n'
             "        pooled = np.concatenate([pooled, features.scored(fold.test)])",
         ),
+    ),
+    leak(
+        "kept, though read again",
+        "scaler of all rows, kept by the name of the test subject, beside an honest one",
+        "A time + A group",
+        "scaler",
+        "audit",
+        (
+            ACROSS,
+            '    ledger.keep("scaler", (mean, sd))',
+            "    if fold.name not in _KEPT:\n"
+            f"        seen = ledger.derive(x).scored({EVERY})\n"
+            "        _KEPT[fold.name] = seen.mean(0), seen.std(0)\n"
+            "    mean, sd = _KEPT[fold.name]\n"
+            '    ledger.keep("scaler", (mean, sd))',
+        ),
+        (ACROSS, "STRICT = Leaks()\n", "STRICT = Leaks()\n_KEPT: dict = {}\n"),
     ),
 ]
