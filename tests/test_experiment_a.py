@@ -113,7 +113,7 @@ def test_classes_that_arms_claim(config, regime, changes, protocol):
     config.align.regimes = regime
     assert arms_of(config)["nested"].protocol == protocol
     cleaned = dataclasses.replace(COHORT, prior=(Prior("cleaning"),))
-    assert arms_of(config, cleaned)["nested"].protocol == "transductive"
+    assert arms_of(config, cleaned)["nested"].protocol == protocol  # its own steps' claim
 
 
 # folds and units

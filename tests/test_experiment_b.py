@@ -54,7 +54,7 @@ def test_arms_are_splits_and_the_same_on_noise(config):
     assert [*arms_of(config)] == names
     cleaned = dataclasses.replace(COHORT, prior=(Prior("cleaning"),))
     claims = [arm.protocol for arm in arms_of(config, cleaned).values()]
-    assert claims == ["transductive", "transductive", "leaky"]
+    assert claims == ["strict", "calibrated", "leaky"]  # their own steps' claims
 
 
 def test_a_sweep_is_one_split_with_many_factors(config):

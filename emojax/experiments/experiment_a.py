@@ -155,8 +155,6 @@ def protocol_of(config: Any, cohort: Any, settings: Settings) -> str:
     )
     if own_rows or config.units == "run":
         claims.append("calibrated")
-    if cohort.prior:
-        claims.append("transductive")  # whole runs were cleaned before
     return max(claims, key=PROTOCOLS.index)
 
 

@@ -18,7 +18,7 @@ from emojax.experiments import base, export, programs
 from emojax.experiments.base import Experiment
 from emojax.features import kernels, scaling
 from emojax.files import split_list
-from emojax.provenance import PROTOCOLS, Ledger
+from emojax.provenance import Ledger
 from emojax.records import Arm, FoldData
 from emojax.scoring import baselines
 from emojax.scoring.baselines import Job
@@ -62,10 +62,9 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
     kinds = split_list(config.splits)
     if config.sweep:
         kind = kinds[0]
-        return [_arm(cohort, kind, f"L2 {factor:g}", factor=factor) for factor in config.sweep]
+        return [_arm(kind, f"L2 {factor:g}", factor=factor) for factor in config.sweep]
     real = [
         _arm(
-            cohort,
             kind,
             kind,
             instances=config.instances,
@@ -80,11 +79,9 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
     return real + [replace(arm, name=f"{arm.name} on noise", **on_noise) for arm in real]
 
 
-def _arm(cohort, kind: str, name: str, **options) -> Arm:
-    """Returns the arm of a split, with the class of protocol that it claims in this study."""
-    claims = [SPLITS[kind].protocol, *(["transductive"] if cohort.prior else [])]
-    protocol = max(claims, key=PROTOCOLS.index)
-    return Arm(name, protocol, split=kind, leaks=SPLITS[kind].leaks, **options)
+def _arm(kind: str, name: str, **options) -> Arm:
+    """Returns the arm of a split, with the class of protocol that its own steps claim."""
+    return Arm(name, SPLITS[kind].protocol, split=kind, leaks=SPLITS[kind].leaks, **options)
 
 
 def _check_volumes(config: Any, cohort) -> None:

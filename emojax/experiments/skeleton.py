@@ -177,11 +177,12 @@ def _records(arm: Arm, made: Sequence[FoldData], cohort) -> list[tuple[str, dict
     """Returns class of protocol and leaks of each fold, refused if worse than the arm claims."""
     return [
         classify(
-            data.ledger.seen(data.fold.test),
+            data.ledger.seen(data.fold.test, prior=False),
             subject=cohort.subject,
             unit=data.unit,
             claimed=arm.protocol,
             name=arm.name,
+            prior=data.ledger.prior,
         )
         for data in made
     ]

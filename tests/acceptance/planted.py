@@ -994,7 +994,8 @@ OTHERS = [
             "        names = [n for n in data.names if n != data.units[f.test[0]]]\n"
             "        seen = data.volumes[f.test].mean(0)\n"
             "        means = [data.volumes[data.rows(n)].mean(0) for n in names]\n"
-            "        other = names.pop(int(np.argmin([np.corrcoef(m, seen)[0, 1] for m in means])))\n"
+            "        like = [np.corrcoef(m, seen)[0, 1] for m in means]\n"
+            "        other = names.pop(int(np.argmin(like)))\n"
             "        train = np.concatenate([data.rows(n) for n in names])\n"
             "        made.append(f._replace(train=train, monitor=data.rows(other)))\n"
             "    return made",
