@@ -1,16 +1,30 @@
 """The one exception for what a user handed in: a file, a table, a setting."""
 
+LONGEST = 600  # letters of one part of a message
+
 
 class InputError(ValueError):
     """Input that cannot be used. The command prints its one line and exits with code 2."""
 
     def __init__(self, where: object, found: object, expected: object):
         """Args: the file or setting at fault, its content, and what it should hold."""
-        super().__init__(f"{where}: found {found}; expected {expected}".replace("\n", " "))
+        parts = (_shorten(one_line(part)) for part in (where, found, expected))
+        super().__init__("{}: found {}; expected {}".format(*parts))
 
     def __reduce__(self):
         """Lets the error come back from a worker process with its line."""
         return _from_line, self.args
+
+
+def one_line(text: object) -> str:
+    """Returns a text as one line; control characters, which terminals obey, are spelled out."""
+    lines = str(text).replace("\n", " ")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in lines)
+
+
+def _shorten(text: str) -> str:
+    half = LONGEST // 2
+    return text if len(text) <= LONGEST else f"{text[:half]} ... {text[-half:]}"
 
 
 def _from_line(line: str) -> InputError:

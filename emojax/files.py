@@ -1,16 +1,22 @@
-"""Files that appear whole or not at all; pytrees as flat archives; comma-separated settings."""
+"""Files that appear whole or not at all; pytrees as flat archives; comma-separated settings.
+
+What is written under a temporary name is synchronised with the disk before it gets its own name,
+and so is the folder afterwards: after a power cut, a name never stands for half of its content.
+"""
 
 import contextlib
 import csv
+import errno
 import os
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from flax import traverse_util
+
+from emojax import locks
 
 
 @contextlib.contextmanager
@@ -19,7 +25,9 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         yield partial
+        sync(partial)
         os.replace(partial, path)
+        sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -29,14 +37,21 @@ def atomic_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a temporary folder to fill; it becomes `folder` at the end.
 
     A folder of that name is moved aside first and removed last, so that at every moment either the
-    old or the new one can be found whole: as `folder`, or after a kill as "<folder>.old".
+    old or the new one can be found whole: as `folder`, or after a kill as "<folder>.old". What
+    killed processes left of earlier attempts is removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = pathlib.Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    for left in folder.parent.glob(f".{folder.name}-*.partial"):
+        if not locks.is_alive(left.name.split("-")[-1].partition(".")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    partial = folder.with_name(f".{folder.name}-{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
     aside = folder.with_name(folder.name + ".old")
     try:
         yield partial
-        partial.chmod(0o755)  # mkdtemp makes folders for one user only
+        for path in (*partial.rglob("*"), partial):
+            sync(path)
         if folder.exists():
             shutil.rmtree(aside, ignore_errors=True)
             os.replace(folder, aside)
@@ -46,9 +61,35 @@ def atomic_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
             if aside.exists():
                 os.replace(aside, folder)
             raise
+        sync(folder.parent)
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def sync(path: pathlib.Path) -> None:
+    """Waits until a file or folder is on the disk; where the platform cannot say, returns."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # folders cannot be opened on Windows
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def cause(error: BaseException) -> str:
+    """Returns the reason of a failure in a few words, without what libraries wrap around it."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        if os.strerror(number).lower() in str(error).lower():
+            return os.strerror(number)
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:

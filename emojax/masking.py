@@ -71,8 +71,8 @@ def brain_mask(
         raise ValueError(f"want a mean volume [x, y, z]; got shape {volume.shape}")
     if not 0 <= lower < upper <= 1:
         raise ValueError(f"want 0 <= lower < upper <= 1; got {lower}, {upper}")
-    if opening < 0:
-        raise ValueError(f"want opening >= 0; got {opening}")
+    if not 0 <= opening <= max(volume.shape):  # more erosions than voxels leave nothing
+        raise ValueError(f"want opening >= 0, at most {max(volume.shape)}; got {opening}")
     volume = np.nan_to_num(volume.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     if opening:  # a Gaussian of one voxel FWHM
         volume = ndimage.gaussian_filter(volume, 1 / np.sqrt(8 * np.log(2)))

@@ -8,6 +8,17 @@ import numpy as np
 import optax
 from jaxtyping import Float, Float32, Int32
 
+from emojax import rules
+from emojax.rules import number, whole
+
+RULES = {
+    "factor": number("(0, 1)"),
+    "patience": whole("[0, 2147483647]"),  # epochs are counted in int32
+    "min_delta": number("[0, inf)"),
+    "cooldown": whole("[0, 2147483647]"),
+    "min_lr": number("[0, 1e30]"),
+    "base_lr": number("(0, 1e30]"),
+}
 _MAX_REDUCTIONS = 100_000
 
 
@@ -57,7 +68,8 @@ def reduce_on_plateau(
     References:
       keras.callbacks.ReduceLROnPlateau, Keras 2.3.1 and tf.keras 1.15, mode "min".
     """
-    _check_options(factor, patience, min_delta, cooldown, min_lr, base_lr)
+    values = (factor, patience, min_delta, cooldown, min_lr, base_lr)
+    rules.check(RULES, dict(zip(RULES, values, strict=True)))
     rates = _rate_table(factor, min_lr, base_lr)
     scales = (rates / float(rates[0])).astype(np.float32)
     above = rates > min_lr
@@ -98,19 +110,6 @@ def reduce_on_plateau(
         return optax.tree.scale(state.scale, updates), state
 
     return optax.GradientTransformationExtraArgs(init, update)
-
-
-def _check_options(factor, patience, min_delta, cooldown, min_lr, base_lr):
-    for rule, got, holds in (
-        ("0 < factor < 1", factor, 0 < factor < 1),
-        ("an integer patience >= 0", patience, patience >= 0 and patience % 1 == 0),
-        ("min_delta >= 0", min_delta, min_delta >= 0),
-        ("an integer cooldown >= 0", cooldown, cooldown >= 0 and cooldown % 1 == 0),
-        ("min_lr >= 0", min_lr, min_lr >= 0),
-        ("0 < base_lr < inf", base_lr, 0 < base_lr < np.inf),
-    ):
-        if not holds:
-            raise ValueError(f"want {rule}; got {got}")
 
 
 def _rate_table(factor, min_lr, base_lr):

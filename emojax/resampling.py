@@ -19,6 +19,7 @@ from emojax._numerics.apportion import nearest_table, part_sizes
 from emojax._numerics.checks import Array, check_key, check_labels, is_concrete
 
 Rows = Int32[np.ndarray, "_"]
+_MOST = 10**8  # rows of a class; more of them and XLA ends the process
 
 
 class Split(NamedTuple):
@@ -54,7 +55,7 @@ def balance(
       While tracing, a missing class cannot raise: its rows are n, which is out of range.
 
     Raises:
-      ValueError: a subject lacks a class, labels are out of range or have no rows, per_class < 1,
+      ValueError: a subject lacks a class, labels or per_class are out of range, there are no rows,
         the key is not one typed key, or num_classes is None while labels are traced.
 
     References:
@@ -64,8 +65,8 @@ def balance(
     labels = jnp.asarray(labels)
     if labels.ndim < 1 or labels.size == 0:
         raise ValueError(f"want labels [..., n] with n >= 1; got shape {labels.shape}")
-    if per_class < 1:
-        raise ValueError(f"want per_class >= 1; got {per_class}")
+    if not 1 <= per_class <= _MOST:
+        raise ValueError(f"want per_class >= 1, at most {_MOST}; got {per_class}")
     if num_classes is None:
         if not is_concrete(labels):
             raise ValueError("want num_classes as a static number under jit and vmap; got None")

@@ -96,8 +96,12 @@ def make(
         folds; the share of the other groups that validates is as in `fractions`. `random` has one.
 
     Raises:
-      InputError: an unknown split, too few groups or volumes, or a part that lacks a class.
+      InputError: an unknown split, not three fractions above 0, too few groups or volumes, or a
+        part that lacks a class.
     """
+    if len(fractions) != 3 or not all(0 < part < np.inf for part in fractions):
+        expected = "three numbers above 0: training, validation, test"
+        raise InputError("fractions", tuple(fractions), expected)
     labels, groups = cohort.labels, SPLITS[kind].groups(cohort)
     try:
         if SPLITS[kind].protocol == "leaky":

@@ -1,5 +1,7 @@
 """Features in .npz files: a real study, what is kept of rows and classes, and what is refused."""
 
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -106,17 +108,24 @@ NAN[3, 2] = np.nan
         ({"y": np.arange(ROWS - 1)}, r"found x of shape \(12, 5\), y \(11,\), run \(12,\)"),
         ({"x": np.zeros((ROWS, 0))}, r"found x of shape \(12, 0\)"),
         ({"x": np.zeros((ROWS, 2, 2, 2))}, r"expected x \[rows, voxels\]"),
-        ({"x": NAN}, "found 1 NaN or infinite values in x .first: row 3, column 2"),
+        ({"x": NAN}, r"found 1 values of x like nan .first: at \[3, 2\]"),
         ({"x": np.zeros((ROWS, 5), complex)}, "found x of type complex128; expected real"),
         ({"run": np.arange(ROWS) / 2}, "found run of type float64; expected int or str"),
         ({"y": np.arange(ROWS) % 3 * 2}, "found y has 4; expected 0 to 2, the classes 0, 1, 2"),
         ({"y": np.arange(ROWS) % 3 - 1}, "found y has -1"),
         ({"y": np.zeros(ROWS, int)}, r"found classes \['0'\]; expected two or more"),
         ({"classes": np.array(["a", "b"])}, "found y has 2; expected 0 to 1, the classes a, b"),
-        ({"classes": np.array(["a", "b", "a"])}, "expected two or more, each once"),
+        ({"classes": np.array(["a", "b", "a"])}, "expected two or more names, each once"),
         ({"classes": np.arange(3)}, "found classes of type int64; expected str"),
         ({"y": np.array(list("abcabcabcabc")), "classes": np.array(["a", "b"])}, "y has 'c'"),
-        ({"x": np.array([None] * ROWS)}, "found no readable arrays"),
+        ({"x": np.array([None] * ROWS)}, "x.npy of Python objects"),
+        (
+            {"x": content()["x"].astype(float) * 1e39},
+            r"found \d+ values of x like .*; expected .* below 3.4e38",
+        ),
+        ({"classes": np.array([["a", "b", "c"]])}, r"classes of shape \(1, 3\)"),
+        ({"classes": np.array(["a", "", "b"])}, "expected two or more names, each once"),
+        ({"run": np.repeat(["a\nb", "c"], 6)}, r"found the name 'a\\nb'"),
     ],
 )
 def test_refuses(tmp_path, changes, message):
@@ -155,3 +164,30 @@ def test_refuses_a_map_that_fits_nothing(tmp_path):
         arrays.read(tmp_path, label_map="a=7;b=1")
     with pytest.raises(InputError, match="class 'a' without values; expected values of y"):
         arrays.read(tmp_path, label_map="a=;b=1")
+
+
+def test_other_members_are_not_looked_at(tmp_path):
+    path = write(tmp_path) / "s1.npz"
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr("z.npy", b"no array")
+        file.writestr("notes.txt", "hello")
+    assert len(arrays.read(tmp_path).labels) == ROWS
+
+
+def test_names_are_kept_as_they_are(tmp_path):
+    words = np.array(["[/red]", "=1+1", "☃"])
+    write(tmp_path, "[b]x[", classes=words, run=np.repeat(["[/b]", ":x:"], 6))
+    cohort = arrays.read(tmp_path)
+    assert cohort.classes == tuple(words) and cohort.subjects == ("[b]x[",)
+    assert {run.name for run in cohort.runs} == {"[/b]", ":x:"}
+
+
+def test_integers_stay_small(tmp_path):
+    write(tmp_path, x=np.arange(ROWS * 5, dtype=np.int8).reshape(ROWS, 5))
+    assert arrays.read(tmp_path).runs[0].frames.dtype == np.int8
+
+
+def test_refuses_what_is_no_folder(tmp_path):
+    for root in ("", "/nowhere", "a\0b", "/" + "x" * 5000):
+        with pytest.raises(InputError, match="found no such folder"):
+            arrays.read(root)

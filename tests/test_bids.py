@@ -212,3 +212,64 @@ def test_other_things_wrong_with_a_study(load, tmp_path):
         load(tmp_path / "nowhere")
     with pytest.raises(InputError, match="no sub-"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ('{"RepetitionTime": 2.0,}', r"task-emo_bold.json: found no JSON"),
+        ('{"RepetitionTime": 1' + "0" * 400 + "}", "RepetitionTime 1000*.* in its JSON"),
+        ('{"RepetitionTime": 1e400}', "RepetitionTime inf in its JSON"),
+        ('{"RepetitionTime": true}', "RepetitionTime True in its JSON"),
+        ('{"RepetitionTime": [2]}', r"RepetitionTime \[2\] in its JSON"),
+    ],
+)
+def test_refuses_sidecars(load, tmp_path, text, match):
+    root = study(tmp_path / "study")
+    (root / "task-emo_bold.json").write_text(text)
+    with pytest.raises(InputError, match=match):
+        load()
+    assert load(tr=2.0).tr == 2.0  # then nobody needs it
+
+
+@pytest.mark.parametrize("name", ["\u00b2", "1" * 5000, "[/b]", "\u0661", "00"])
+def test_refuses_names_that_do_not_exist(load, tmp_path, name):
+    study(tmp_path / "study")
+    for key in ("subjects", "runs"):
+        with pytest.raises(InputError, match=f"no {key[:3]}-"):
+            load(**{"subjects": "", "runs": "", key: name})
+
+
+@pytest.mark.parametrize("root", ["", "/etc/hostname", "a\0b", "/" + "x" * 5000])
+def test_refuses_what_is_no_folder(load, tmp_path, root):
+    with pytest.raises(InputError, match=r"no such folder; expected .*\(data.root\)"):
+        load(root)
+    study(tmp_path / "study")
+    if root:
+        with pytest.raises(InputError, match=r"no such folder; expected .*\(data.events_root\)"):
+            load(events_root=root)
+
+
+def test_refuses_a_folder_in_the_place_of_a_scan(load, tmp_path):
+    study(tmp_path / "study")
+    (tmp_path / "study/sub-01/func/sub-01_task-emo_run-03_bold.nii.gz").mkdir()
+    with pytest.raises(InputError, match=r"run-03_bold.nii.gz: found something that is no file"):
+        load()
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        (np.ones((5, 4, 2), np.uint8), r"a mask of \(5, 4, 2\), uint8; expected .*\(5, 4, 3\)"),
+        (np.ones((5, 4, 3, 2), np.uint8), r"a mask of \(5, 4, 3, 2\)"),
+        (np.zeros((5, 4, 3), np.uint8), "a mask without voxels"),
+        (np.full((5, 4, 3), np.nan, np.float32), "a mask without voxels"),
+        (np.ones((5, 4, 3), np.complex64), "a mask of .*complex64; expected real numbers"),
+    ],
+)
+def test_refuses_masks(load, tmp_path, values, match):
+    study(tmp_path / "study")
+    path = tmp_path / "study/sub-01/func/sub-01_task-emo_run-01_desc-brain_mask.nii.gz"
+    nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    with pytest.raises(InputError, match=match):
+        load()

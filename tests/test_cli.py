@@ -16,11 +16,13 @@ import emojax
 from emojax import cli, experiments
 from emojax.cli import clean, commands, flags
 from emojax.errors import InputError
+from emojax.experiments import settings
 from emojax.provenance import LeakageError
 from emojax.registry import resolve
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 DEMO = ("--config=expA:demo", "--workdir=runs/demo")
+OTHER = "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict({"
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +47,7 @@ def calls(monkeypatch):
         monkeypatch.setitem(sys.modules, f"{package}.{name}", module)
         monkeypatch.setattr(importlib.import_module(package), name, module, raising=False)
 
-    monkeypatch.setattr(commands, "start_jax", lambda distributed=False: None)
+    monkeypatch.setattr(commands, "start_jax", lambda: None)
     monkeypatch.setattr(experiments, "run", stub("run"), raising=False)
     replace("emojax.experiments", "export", export=stub("export", "runs/demo/decoder"))
     replace(
@@ -146,6 +148,18 @@ def test_bad_input_ends_in_one_line(tmp_path, script, words, said):
         (("--config=expA", "--wrkdir=3"), "unknown flag '--wrkdir=3' (did you mean --workdir?)"),
         (("--config=expA", "two"), "flags: found two; expected the flags that 'emojax run --help'"),
         (("expA", "two"), "flags: found two; expected"),
+        (("expA", "config.seed=7"), "found config.seed=7 (did you mean --config.seed=7?)"),
+        (("config.seed=7",), "found config.seed=7 (did you mean --config.seed=7?)"),
+        (("expA", "--config.seed=7", "noconfig.null"), "(did you mean --noconfig.null?)"),
+        (("expA", "subject=01"), "flags: found subject=01 (did you mean --subject=01?)"),
+        (("--config=" + "x" * 5000,), "(No such file or directory)"),
+        ((f"--config={ROOT}",), "(a folder); expected the path of a .py file"),
+        (("expA", "--config.seed"), "flags: found"),
+        (("expA", "--config.seed.x=1"), "flags: found"),
+        (("expA", "--config.train=1"), "flags: found"),
+        (("expA", "--config.data.root"), "flags: found"),
+        (("expA", f"--flagfile={ROOT}"), "flags: found"),
+        (("expA", "--flagfile=/nowhere"), "flags: found"),
         (("--config.null", "--config=expA", "--subject"), "Missing value for flag --subject"),
     ],
 )
@@ -171,7 +185,8 @@ def test_commands_of_an_experiment(calls, mode, how):
     assert workdir == "runs/demo" and config.is_locked
     assert (config.train.epochs, config.leaks, config.train.lr) == (2, False, 1e-3)
     assert config.data.synthetic.subjects == 6  # of the variant
-    assert keywords == {"command": typed, "until": "report" if mode == "run" else mode}
+    until = "report" if mode == "run" else mode
+    assert keywords == {"command": typed, "until": until, "restart": False}
 
 
 def test_decoder_commands(calls, capsys):
@@ -265,6 +280,23 @@ def test_shipped_configs_are_found_anywhere(tmp_path, monkeypatch):
         ("def get_config():\n    return missing", "NameError: name 'missing' is not defined ("),
         ("def get_config():\n    return {}", "without a ConfigDict that has the key `experiment`"),
         ("", "has no attribute 'get_config'"),
+        ("\n1 / 0", "ZeroDivisionError: division by zero ({path}, line 2)"),
+        ("assert False", "AssertionError:  ({path}, line 1)"),
+        ("x = (\n\ny", "SyntaxError: '(' was never closed ({path}, line 1)"),
+        ("x = 'a\0b'", "null bytes"),
+        (
+            "def get_config():\n    return int('x')",
+            "literal for int() with base 10: 'x' ({path}, line 2)",
+        ),
+        ("import sys\nsys.exit('bye')", "SystemExit: bye ({path}, line 2)"),
+        ("def get_config():\n    return get_config()", "RecursionError: "),
+        ("def get_config(a, b):\n    return a", "TypeError: "),
+        ("def get_config():\n    return 'x'", "without a ConfigDict that has the key `experiment`"),
+        (f"{OTHER}'lr': 1}})", "without a ConfigDict that has the key `experiment`, a text"),
+        (
+            f"{OTHER}'experiment': 3}})",
+            "without a ConfigDict that has the key `experiment`, a text",
+        ),
     ],
 )
 def test_broken_config_files_are_named(tmp_path, text, said):
@@ -272,7 +304,24 @@ def test_broken_config_files_are_named(tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(InputError, match=r"mine\.py: found ") as refused:
         flags.load_config(str(path))
-    assert said in str(refused.value)
+    assert said.format(path=path) in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["seed", "train.lr", "null", "data.root", "model.dropout"])
+@pytest.mark.parametrize(
+    "value", ["(1", "[" * 3000, "(" * 300, "9" * 5000, "a\nb", "\0", "[/red]", "{}", "\x1b[31m"]
+)
+def test_values_of_a_wrong_type_are_one_line(key, value):
+    config = flags.load_config("expA:demo")
+    try:
+        found, left = flags.override(config, [f"--config.{key}={value}"])
+        assert not left
+        settings.check(found)  # any text is a tuple of one to the flags
+    except InputError as error:
+        assert str(error).startswith(("flags: found ", f"{key}: found "))
+        assert "\n" not in str(error) and str(error).isprintable()
+    else:
+        assert key == "data.root" and found.data.root == value
 
 
 def test_flags_from_a_file(calls, tmp_path):
@@ -309,46 +358,54 @@ def test_jax_cache_is_set_only_where_there_is_none(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("environment", "distributed", "starts"),
+    ("environment", "found"),
     [
-        ({"SLURM_NTASKS": "4"}, True, False),  # a batch script without srun
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, True, False),
-        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, True, False),
-        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, True, True),
-        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, False, False),
+        ({"SLURM_NTASKS": "4"}, (0, 1)),  # a batch script without srun
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, (0, 1)),
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, (0, 1)),
+        ({"SLURM_STEP_ID": "0", "SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2"}, (1, 2)),
     ],
 )
-def test_processes_join_only_inside_a_slurm_step(monkeypatch, environment, distributed, starts):
+def test_tasks_are_those_of_a_slurm_step(monkeypatch, environment, found):
+    step(monkeypatch, environment)
+    assert commands.task() == found
+
+
+def step(monkeypatch, environment):
     for name in [name for name in os.environ if name.startswith("SLURM_")]:
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    joined = []
-    monkeypatch.setattr(jax.config, "update", lambda *args: None)
-    monkeypatch.setattr(jax.distributed, "initialize", lambda: joined.append(True))
-    commands.start_jax(distributed)
-    assert bool(joined) == starts
 
 
-def test_only_run_joins_other_processes(calls, monkeypatch):
-    asked = {}
-    monkeypatch.setattr(
-        commands, "start_jax", lambda distributed=False: asked.update({len(calls): distributed})
-    )
-    for name in ("run", "plan", "data", "export"):
-        emojax_command(name, *DEMO)
-    assert asked == {0: True, 1: False, 2: False, 3: False}
+@pytest.mark.parametrize("config", ["expA:demo", "expB:demo"])
+@pytest.mark.parametrize("mode", ["run", "plan", "data", "export"])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_tasks_share_the_training_of_volumes_and_nothing_else(
+    calls, monkeypatch, capsys, config, mode, rank
+):
+    monkeypatch.setattr(jax.distributed, "initialize", lambda: calls.append(("joined",)))
+    tasks = {"SLURM_STEP_ID": "0", "SLURM_PROCID": str(rank), "SLURM_STEP_NUM_TASKS": "2"}
+    step(monkeypatch, tasks)
+    assert emojax_command(mode, config, "--workdir=w") == 0
+    shares = (config, mode) == ("expB:demo", "run")
+    assert (("joined",) in calls) == shares
+    assert len(calls) == (2 if shares else 1 - rank)
+    told = capsys.readouterr().out
+    assert ("task 1 of 2: the first one does the work" in told) == (rank == 1 and not shares)
 
 
 def workdir_of(folder, config):
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "metrics.json").write_text("{}")
+    run = {"inputs": {"files": {}}, "stamps": {}, "versions": {}, "digest": ""}
+    (folder / "run.json").write_text(json.dumps({"format": 2} | run))
     return folder
 
 
 def test_report_prints_the_table_again(tmp_path, monkeypatch, capsys):
-    folder = workdir_of(tmp_path / "demo", {"format": 1, "config": {}})
+    folder = workdir_of(tmp_path / "demo", {"format": 2, "config": {}})
     result = types.SimpleNamespace(load=lambda path: f"result of {path.name}")
     schema = types.SimpleNamespace(Result=result)
     monkeypatch.setitem(sys.modules, "emojax.report.schema", schema)
@@ -364,9 +421,16 @@ def test_report_refuses_what_it_cannot_read(tmp_path, capsys):
     old = workdir_of(tmp_path / "old", {"experiment": "A", "data": {}})
     damaged = workdir_of(tmp_path / "damaged", {})
     (damaged / "config.json").write_text("{")
+    events = tmp_path / "events.tsv"
+    events.write_text("onset")
+    changed = workdir_of(tmp_path / "changed", {"format": 2, "config": {}})
+    run = json.loads((changed / "run.json").read_text())
+    run |= {"inputs": {"files": {str(events): "another"}}, "stamps": {str(events): [0, 0]}}
+    (changed / "run.json").write_text(json.dumps(run))
     for folder, said in (
-        (old, "found a run of emojax 0.3; expected a run of this version (run it again in another"),
+        (old, "found a workdir of emojax 0.3; expected a new folder"),
         (damaged, "config.json: found "),
+        (changed, f"{events}: found other content than the run in this workdir has read"),
         (tmp_path, "found no finished run; expected"),
         (tmp_path / "none", "found no such folder; expected"),
     ):

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 from functools import cache, partial
 
 import jax
@@ -293,8 +294,11 @@ def test_says_what_is_wrong():
         CNN1D().init(key, np.zeros((4, 54)))
     with pytest.raises(ValueError, match=r"got \(4, 300, 1\)"):
         CNN1D().init(key, np.zeros((4, 300, 1)))
-    with pytest.raises(ValueError, match=r"None or one of \['elu', .*\]; got 'swish'"):
+    with pytest.raises(ValueError, match=r"want conv_activation: one of '', .*; got 'swish'"):
         CNN1D(conv_activation="swish").init(key, np.zeros((4, 300)))
+    for field, value in (("filters", ()), ("window", -1), ("dense", (8, 0)), ("dropout", (0.1,))):
+        with pytest.raises(ValueError, match=f"want {field}: .*; got {re.escape(str(value))}"):
+            CNN1D(**{field: value}).init(key, np.zeros((4, 300)))
     with pytest.raises(ValueError, match=r"want kind 'l1' or 'l2' and factor >= 0; got 'l3', 1\.0"):
         penalty({}, "l3", 1.0)
     with pytest.raises(ValueError, match=r"got 'l2', -1\.0"):

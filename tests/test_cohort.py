@@ -237,3 +237,22 @@ def test_subjects_on_other_grids_have_no_common_shape():
     c = cohort.build([make_run(), other], CLASSES, [np.zeros(6, int)] * 2)
     with pytest.raises(InputError, match=r"\(5, 3, 2\) \(02 run-1\); expected one shape"):
         _ = c.volumes.shape
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\u2028b", "\x1b[2J", "\udcff"])
+def test_refuses_names_that_are_no_line_of_text(name):
+    labels = [np.arange(6) % 2]
+    for run, classes in (
+        (make_run(name), CLASSES),
+        (make_run("01", name), CLASSES),
+        (make_run(), ("rest", name)),
+    ):
+        with pytest.raises(InputError, match=r"found the name .*; expected text in one line"):
+            cohort.build([run], classes, labels)
+
+
+def test_classes_do_not_hide_columns_of_the_counts():
+    made = cohort.build([make_run()], ("run", "unused"), [np.array([0, 0, 1, -1, -1, -1])])
+    (row,) = made.counts()
+    counted = {"class run": 2, "class unused": 1, "unused": 3}
+    assert row == {"subject": "01", "run": "run-1", "volumes": 6} | counted

@@ -13,7 +13,7 @@ from small_studies import nearest_mean
 
 from configs import common, ds000108, expA, expB
 from emojax import sources, splits
-from emojax.experiments import EXPERIMENTS, experiment_a
+from emojax.experiments import EXPERIMENTS, experiment_a, settings
 from emojax.features import across_subjects
 from emojax.provenance import Ledger, classify
 
@@ -48,6 +48,7 @@ def test_loads_locked_and_in_range(name, variant):
     config = module.get_config(variant) if variant else module.get_config()
     assert config.is_locked
     assert config.to_dict().keys() == common.get_config(config.experiment).to_dict().keys()
+    settings.check(config)
     EXPERIMENTS[config.experiment].check(config)
     assert f"--config=configs/{name}.py" in module.__doc__
 

@@ -226,3 +226,18 @@ def test_a_failure_closes_the_log(tmp_path, clock):
         log.epoch("nested", "01", 1, METRICS)
         raise KeyboardInterrupt
     assert len(lines_of(path)) == 1 and said().startswith("nested, fold 01, epoch 1")
+
+
+NAMES = ("[/red]", "[b]x", ":x:", "$a$", "\N{SNOWMAN}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_are_printed_and_written_as_they_are(tmp_path, capsys, name):
+    cohort = hand_made.make_cohort(2, 1, classes=(name, "a", "b"))
+    console.show_counts(console.make(), cohort)
+    console.make().print(f"report: {name}")
+    said = capsys.readouterr().out
+    assert said.count(name) == 2 and said.rstrip().endswith(f"report: {name}")
+    console.write_counts(tmp_path, cohort)
+    (row, *_) = csv.DictReader((tmp_path / "counts.csv").read_text(encoding="utf-8").splitlines())
+    assert row[name] == "8"

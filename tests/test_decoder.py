@@ -274,7 +274,9 @@ def test_commands_write_predictions_and_a_calibrated_decoder(made, saved, image,
     got = np.array([line.split(",")[2:] for line in lines[1:]], float)
     np.testing.assert_allclose(got, made[2][36:], atol=1e-5)
     for run, number in (("", 0), ("1", 1)):
-        folder = commands.calibrate(str(saved), str(image), str(tmp_path / "cal"), "s9", run)
+        folder = commands.calibrate(
+            str(saved), str(image), str(tmp_path / f"cal{number}"), "s9", run
+        )
         want = decoder.calibrate(made[0], made[1][1], "s9", number)
         pairs = map(jax.tree.leaves, (decoder.load(folder).weights, want.weights))
         for got, expected in zip(*pairs, strict=True):

@@ -1,5 +1,6 @@
 """Volumes from events: against an independent count, real tables, laws, and what is refused."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -220,3 +221,29 @@ def test_every_table_of_a_real_study_is_assigned(shared):
         want = brute_force(table, labels, Timing(conflicts="drop"), num_volumes, 2.0)
         assert (got != want).mean() < 0.01  # moments are 2 ms apart
         assert np.bincount(got[got >= 0], minlength=3).min() > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("onset\tonset\tduration\ttrial_type\n1\t2\t3\ta\n", "two columns 'onset'"),
+        ("onset\tduration\ttrial_type\n1\t2\ta\0b\n", "NUL in it"),
+        ("onset\tduration\ttrial_type\n1_0\t2\ta\n", "'1_0' in line 2, column 'onset'"),
+        ("onset\tduration\ttrial_type\n\u00b2\t2\ta\n", "in line 2, column 'onset'"),
+    ],
+)
+def test_refuses_cells_and_columns(tmp_path, text, match):
+    (tmp_path / "events.tsv").write_text(text)
+    with pytest.raises(InputError, match=match):
+        events.read(tmp_path / "events.tsv", "trial_type")
+
+
+def test_an_empty_value_is_no_class():
+    table = make((0, 10, "face"), (10, 10, ""), (20, 10, "n/a"), (30, 10, "house"))
+    assert events.labelling([table], "", "trial_type").classes == ("face", "house")
+
+
+def test_refuses_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "events.tsv")
+    with pytest.raises(InputError, match="something that is no file; expected text with a header"):
+        events.read(tmp_path / "events.tsv", "trial_type")

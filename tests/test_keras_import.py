@@ -169,7 +169,7 @@ def test_refuses_a_missing_and_a_strange_tensor(mini):
 def test_refuses_a_tensor_that_is_listed_but_absent(mini):
     with h5py.File(mini, "r+") as file:
         del file["model_weights/dense_1/dense_1/bias:0"]
-    with pytest.raises(ValueError, match="want the tensor dense_1/dense_1/bias:0 that it lists"):
+    with pytest.raises(ValueError, match=r"no 'bias:0' in .*dense_1/dense_1, which lists it"):
         import_cnn1d(mini, MODEL, VOXELS)
 
 
@@ -180,7 +180,140 @@ def test_refuses_what_is_no_keras_file(tmp_path):
         read_h5(text)
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.create_group("volumes")
-    with pytest.raises(ValueError, match=r"other.h5: want a Keras .h5 file.* groups \['volumes'\]"):
+    with pytest.raises(
+        ValueError, match=r"other.h5: want .* no attribute layer_names beside volumes"
+    ):
         read_h5(tmp_path / "other.h5")
     with pytest.raises(FileNotFoundError):
         read_h5(tmp_path / "absent.h5")
+
+
+def test_refuses_a_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"want an HDF5 file .*; got something that is no file"):
+        read_h5(tmp_path)
+
+
+SMALL = {"conv1d_1": (3, 1, 4), "conv1d_2": (3, 4, 2), "dense_1": (16, 5), "dense_2": (5, 3)}
+KERNEL = "dense_1/dense_1/kernel:0"
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Weights for `MODEL`, that may be changed."""
+    rng = np.random.default_rng(0)
+    layers = {
+        name: {"kernel": rng.normal(size=shape), "bias": np.zeros(shape[-1])}
+        for name, shape in SMALL.items()
+    }
+    weights_only(tmp_path / "small.h5", layers)
+    import_cnn1d(tmp_path / "small.h5", MODEL, VOXELS)
+    return tmp_path / "small.h5"
+
+
+def attribute(name, value, group="/"):
+    return lambda file: file[group].attrs.__setitem__(name, value)
+
+
+def replaced(name, make):
+    def change(file):
+        del file[name]
+        make(file)
+
+    return change
+
+
+def put(name, value):
+    return replaced(name, lambda file: file.__setitem__(name, value))
+
+
+def other_file(file):
+    with h5py.File(file.filename + ".other", "w") as other:
+        other["x"] = np.zeros((16, 5))
+    file[KERNEL] = h5py.ExternalLink(file.filename + ".other", "/x")
+
+
+def external(file):
+    file.create_dataset(KERNEL, (16, 5), "f8", external=[("/dev/zero", 0, 640)])
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((16, 5), "f8")
+    layout[:] = h5py.VirtualSource(file.filename + ".other", "x", (16, 5))
+    file.create_virtual_dataset(KERNEL, layout)
+
+
+NAMES = [name.encode() for name in SMALL]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (attribute("layer_names", 7), "layer_names of / that is no list of texts"),
+        (attribute("layer_names", "dense_1"), "layer_names of / that is no list of texts"),
+        (attribute("layer_names", [1, 2]), "that is no list of texts"),
+        (attribute("layer_names", [NAMES]), "that is no list of texts"),
+        (attribute("layer_names", np.array([], "S1")), "want layers .* got none"),
+        (attribute("layer_names", [b"\xff"]), "want an HDF5 file"),
+        (attribute("layer_names", [b"../../x"]), "no '..' in /, which lists it"),
+        (attribute("layer_names", [*NAMES, b"lstm_1"]), "no 'lstm_1' in /, which lists it"),
+        (attribute("layer_names", [*NAMES, NAMES[0]]), "layer_names of / with one name twice"),
+        (attribute("weight_names", 7, "dense_1"), "weight_names of /dense_1 that is no list"),
+        (lambda f: f["dense_1"].attrs.pop("weight_names"), "no attribute weight_names of /dense_1"),
+        (attribute("weight_names", [b"dense_1/x:0"], "dense_1"), "no 'x:0' in /dense_1/dense_1"),
+        (
+            attribute("weight_names", [b"dense_1/bias", b"dense_1/bias:0"], "dense_1"),
+            "no 'bias' in /dense_1/dense_1",
+        ),
+        (replaced(KERNEL, lambda file: None), "no 'kernel:0' in /dense_1/dense_1, which lists it"),
+        (put(KERNEL, np.zeros((3, 3))), r"dense_1/kernel \(3, 3\) for params/dense1/kernel"),
+        (put(KERNEL, b"abc"), "kernel:0 of type"),
+        (put(KERNEL, np.zeros((16, 5), complex)), "kernel:0 of type complex128"),
+        (put(KERNEL, np.zeros((16, 5), "f4,f4")), "kernel:0 of type"),
+        (put(KERNEL, np.full((16, 5), np.nan)), "finite values; got others in dense_1/kernel"),
+        (put(KERNEL, np.full((16, 5), 1e300)), "finite values; got others in dense_1/kernel"),
+        (replaced(KERNEL, lambda file: file.create_group(KERNEL)), "which is no dataset"),
+        (put("dense_1", np.zeros(3)), "'dense_1', which is no group"),
+        (put(KERNEL, h5py.ExternalLink("/nowhere", "/x")), "a link 'kernel:0' in /dense_1/dense_1"),
+        (replaced(KERNEL, other_file), "a link 'kernel:0' in /dense_1/dense_1, and none is follow"),
+        (put(KERNEL, h5py.SoftLink("/x")), "a link 'kernel:0'"),
+        (put(KERNEL, h5py.SoftLink("/" + KERNEL)), "a link 'kernel:0'"),
+        (put("dense_1", h5py.SoftLink("/dense_2")), "a link 'dense_1' in /"),
+        (replaced(KERNEL, external), "which is in another file"),
+        (replaced(KERNEL, virtual), "which is in another file"),
+        (
+            replaced(
+                KERNEL, lambda f: f.create_dataset(KERNEL, (10**6, 10**6), "f4", chunks=(99, 99))
+            ),
+            "tensors of 4000000[0-9]* bytes, more than it can hold",
+        ),
+    ],
+)
+def test_a_file_with_one_thing_wrong(small, change, said):
+    with h5py.File(small, "r+") as file:
+        change(file)
+    with pytest.raises(ValueError, match=said) as refused:
+        import_cnn1d(small, MODEL, VOXELS)
+    assert str(refused.value).startswith(f"{small}: want ") and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_damage_is_one_line_or_harmless(small, seed):
+    rng = np.random.default_rng(seed)
+    data = bytearray(small.read_bytes())
+    for _ in range(4):
+        start = int(rng.integers(len(data)))
+        data[start : start + 8] = rng.bytes(8)
+    small.write_bytes(data[: len(data) // 2] if seed == 0 else data)
+    try:
+        import_cnn1d(small, MODEL, VOXELS)
+    except ValueError as error:
+        assert str(error).startswith(f"{small}: want ") and "\n" not in str(error)
+
+
+def test_compressed_weights_are_read(small):
+    with h5py.File(small, "r+") as file:
+        kernel = file[KERNEL][()]
+        del file[KERNEL]
+        file.create_dataset(KERNEL, data=kernel, compression="gzip")
+    got = import_cnn1d(small, MODEL, VOXELS).variables["params"]["dense1"]["kernel"]
+    np.testing.assert_array_equal(got, kernel.astype(np.float32))

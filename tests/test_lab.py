@@ -149,7 +149,7 @@ NAN[2][0, 0, 0] = np.nan
             r"found float64 of shape \(4, 3, 3\) in volume 4 of I; expected .*\(4, 3, 2\)",
         ),
         ({"I": cell([np.zeros((4, 3))] * 5)}, r"found float64 of shape \(4, 3\) in volume 0 of I"),
-        ({"I": cell(NAN)}, "found 1 NaN or infinite voxels in volume 2 of I;"),
+        ({"I": cell(NAN)}, "found 1 values of volume 2 of I like nan .first: at \\[0, 0, 0\\]"),
         ({"labels": np.array([[0, 1, 2, 3, 1]])}, "found 3 in labels; expected 0 rest, 1 neutral"),
         ({"labels": np.array([[0, 1, np.nan, 1, 1]])}, "found nan in labels"),
         ({"labels": np.zeros((5, 2))}, r"found labels of type float64, shape \(5, 2\)"),
@@ -250,5 +250,55 @@ def test_refuses_vectors(root):
     with pytest.raises(InputError, match="found 3 in column 1; expected 0 rest, 1 neutral, 2 neg"):
         lab.read_vectors(root, rows_per_subject=4)
     (root / lab.CLASS_NUMBERS).unlink()
-    with pytest.raises(InputError, match=r"Y_hyp_v2.csv: found no readable table"):
+    with pytest.raises(InputError, match=r"Y_hyp_v2.csv: found no such file"):
         lab.read_vectors(root, rows_per_subject=4)
+
+
+def links(path, kind):
+    """Puts the labels of a 7.3 file elsewhere; returns the path of the other file."""
+    other = path.with_suffix(".h5")
+    with h5py.File(path, "r+") as file, h5py.File(other, "w") as target:
+        value = target["x"] = file["labels"][()]
+        del file["labels"]
+        if kind == "external":
+            file["labels"] = h5py.ExternalLink(other.name, "/x")
+        elif kind == "soft":
+            file["other"] = h5py.ExternalLink(other.name, "/x")
+            file["labels"] = h5py.SoftLink("/other")
+        elif kind == "loop":
+            file["labels"] = h5py.SoftLink("/labels")
+        elif kind == "virtual":
+            layout = h5py.VirtualLayout(value.shape, value.dtype)
+            layout[...] = h5py.VirtualSource(other.name, "x", value.shape)
+            file.create_virtual_dataset("labels", layout)
+        elif kind == "raw":
+            place = [(str(other), 0, value.nbytes)]
+            file.create_dataset("labels", value.shape, value.dtype, external=place)
+        elif kind == "group":
+            file.create_group("labels")
+
+
+@pytest.mark.parametrize("kind", ["external", "soft", "loop", "virtual", "raw", "group"])
+def test_refuses_values_of_another_file(root, store, kind):
+    path = root / "E1_run2_x.mat"
+    write_hdf5(path, variables()[0])
+    links(path, kind)
+    with pytest.raises(InputError, match=r"no readable variables .*labels is (a link|no array of)"):
+        read(root, store)
+
+
+def test_refuses_what_float32_cannot_hold(root, store):
+    write(root, I=cell([volumes[0].astype(float) * 1e300 + 1e300, *volumes[1:5]]))
+    with pytest.raises(InputError, match=r"values of volume 0 of I like .* below 3.4e38"):
+        read(root, store)
+    write_vectors(root)
+    path = root / lab.VECTORS
+    path.write_text("1e39,1,1\n" + path.read_text().split("\n", 1)[1])
+    with pytest.raises(InputError, match=r"X_hyp_v2.csv: found 1 values of the table like 1e\+39"):
+        lab.read_vectors(root, rows_per_subject=4)
+
+
+def test_refuses_what_is_no_file(root, store):
+    (root / "E1_run2_x.mat").mkdir()
+    with pytest.raises(InputError, match=r"found something that is no file; expected a .mat file"):
+        read(root, store)

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 
 from configs import expA
-from emojax.errors import InputError
-from emojax.experiments import experiment_a
 from emojax.sources.write_bids import write_bids
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -246,26 +244,6 @@ def test_bad_settings_end_in_one_line(tmp_path, flags, match):
     code, _, err = finished(tmp_path / "run", *SMALL, *flags)
     assert code == 2 and err.count("\n") == 1 and match in err
     assert not (tmp_path / "run" / "metrics.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "match"),
-    [
-        ("protocols", "best", "protocols: found 'best'; expected one or more of nested"),
-        ("baselines", "LDA,kNN", "baselines: found 'kNN'; expected one of SVM-linear"),
-        ("balance", 0, "balance: found 0; expected 1 or more"),
-        ("voxels.keep", 20, "voxels.keep: found 20; expected 55 or more"),
-        ("align.regimes", "", "align.regimes: found ''"),
-        ("align.match", "run", "align.match: found 'run'; expected one or more of time, class"),
-        ("train.strategy", "pmap", "train.strategy: found 'pmap'"),
-        ("train.lr", -1.0, "train: found want learning_rate > 0"),
-        ("model.conv_activation", "sine", "conv_activation"),
-    ],
-)
-def test_settings_are_checked_before_any_data_is_read(config, key, value, match):
-    config.update_from_flattened_dict({key: value})
-    with pytest.raises(InputError, match=match):
-        experiment_a.check(config)
 
 
 def test_unknown_variant_and_missing_files(tmp_path):

@@ -117,11 +117,11 @@ def test_sweep_chooses_by_validation(tmp_path):
     ("flags", "said"),
     [
         (["--config.splits=by_site"], "splits: found 'by_site'; expected one of by_subject"),
-        (["--config.model.depth=20"], "model.depth: found 20; expected one of [18,"),
+        (["--config.model.depth=20"], "model.depth: found 20; expected one of 18,"),
         (["--config.train.feed=disk"], "train.feed: found 'disk'"),
         (["--config.baselines=SVN"], "baselines: found 'SVN'"),
         (["--config.scale=run"], "scale: found 'run'"),
-        (["--config.train.lr=-1"], "train: found want learning_rate > 0"),
+        (["--config.train.lr=-1"], "train.lr: found -1.0; expected a number in"),
         (["--config.data.synthetic.subjects=2"], "split by_subject: found"),
     ],
 )

@@ -230,8 +230,9 @@ def test_brain_mask_says_what_is_wrong():
     for lower, upper in [(0.9, 0.2), (0.5, 0.5), (-0.1, 0.5), (0.5, 1.1)]:
         with pytest.raises(ValueError, match=f"lower < upper <= 1; got {lower}, {upper}"):
             masking.brain_mask(volume, lower=lower, upper=upper)
-    with pytest.raises(ValueError, match="want opening >= 0; got -1"):
-        masking.brain_mask(volume, opening=-1)
+    for opening in (-1, 2**31, 10**20):
+        with pytest.raises(ValueError, match=rf"want opening >= 0, at most \d+; got {opening}"):
+            masking.brain_mask(volume, opening=opening)
     with pytest.raises(ValueError, match="dark and bright voxels; got none darker than 5 within"):
         masking.brain_mask(np.full((8, 8, 8), 5.0))
     with pytest.raises(ValueError, match=r"quantiles apart by .* 8640 voxels; got 0.2, 0.20001"):

@@ -64,24 +64,29 @@ def test_resnet3d_from_a_config():
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "values", "said"),
+    ("name", "key", "value"),
     [
-        ("cnn1d", A, {"conv_activation": "sine"}, "model.conv_activation: found 'sine'; expected"),
-        ("cnn1d", A, {"filters": ()}, r"model.filters: found \(\)"),
-        ("cnn1d", A, {"filters": (8, 0)}, r"model.filters: found \(8, 0\)"),
-        ("cnn1d", A, {"window": 0}, "model.window: found 0"),
-        ("cnn1d", A, {"dense": (8, -1)}, r"model.dense: found \(8, -1\)"),
-        ("cnn1d", A, {"dropout": (0.5, 1.0)}, r"model.dropout: found \(0.5, 1.0\)"),
-        ("resnet3d", B, {"depth": 20}, r"model.depth: found 20; expected one of \[18,"),
-        ("resnet3d", B, {"width": 0}, "model.width: found 0"),
-        ("resnet3d", B, {"head_features": -1}, "model.head_features: found -1"),
-        ("resnet3d", B, {"dtype": "float16"}, "model.dtype: found 'float16'"),
-        ("resnet3d", B, {"norm_momentum": 1.0}, "model.norm_momentum: found 1.0"),
+        *(("cnn1d", "conv_activation", value) for value in ("sine", "\x00", None)),
+        *(("cnn1d", "filters", value) for value in ((), (8, 0), (8.5,), "abc", 3)),
+        *(("cnn1d", "window", value) for value in (0, -1, 2**31, 2.0)),
+        *(("cnn1d", "dense", value) for value in ((8, -1), ("a",))),
+        *(("cnn1d", "dropout", value) for value in ((0.5, 1.0), (0.5,), (float("nan"), 0.1), 0.5)),
+        *(("resnet3d", "depth", value) for value in (20, -1, 10**20)),
+        *(("resnet3d", "width", value) for value in (0, -1, 10**20)),
+        *(("resnet3d", "head_features", value) for value in (-1, 10**20)),
+        *(("resnet3d", "dtype", value) for value in ("float16", "")),
+        *(("resnet3d", "norm_momentum", value) for value in (1.0, -1.0, float("nan"))),
     ],
 )
-def test_settings_out_of_range(name, config, values, said):
-    with pytest.raises(InputError, match=said):
-        models.find(name).make(changed(config, **values), 3)
+def test_values_that_break_a_rule(name, key, value):
+    assert not models.find(name).rules[key].holds(value)
+
+
+def test_configs_keep_the_rules_of_their_network():
+    for name, config in (("cnn1d", A), ("resnet3d", B)):
+        rules = models.find(name).rules
+        assert all(rules[key].holds(value) for key, value in config.items())
+    assert models.find("strangers:MLP").rules == {}  # keys of the same name are its own affair
 
 
 def test_a_module_class_by_its_path():
@@ -141,8 +146,9 @@ def test_penalties_take_a_traced_factor(name):
     np.testing.assert_allclose(got, want, rtol=1e-6)
     got = jax.vmap(lambda factor: penalty(layers, "l2", factor))(jnp.array([0.3, 0.0]))
     np.testing.assert_allclose(got, [want, 0], rtol=1e-6)
-    with pytest.raises(ValueError, match="got 'l2', -1"):
-        penalty(layers, "l2", -1.0)
+    for factor in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"got 'l2', {factor}"):
+            penalty(layers, "l2", factor)
     with pytest.raises(ValueError, match="got 'l3', 1"):
         penalty(layers, "l3", 1.0)
 

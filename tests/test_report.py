@@ -3,6 +3,7 @@
 import copy
 import csv
 import dataclasses
+import html
 import io
 import json
 
@@ -13,7 +14,7 @@ import pytest
 import rich.console
 from matplotlib.figure import Figure
 
-from emojax.report import console, page, tables
+from emojax.report import console, page, results, tables
 from emojax.report.tables import Table
 
 
@@ -175,3 +176,17 @@ def test_table_of_notebooks_is_escaped():
     text = page.render_table(table)
     assert "<b>" not in text and "&lt;x&gt;" in text
     assert text.count('class="leak"') == 1 and text.count("<td>") == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_are_drawn_as_they_are(tmp_path):
+    """No formula where a name has dollars, no warning where a script has no font."""
+    names = ("$\\frac{$", "b$ $c$", "\N{CJK UNIFIED IDEOGRAPH-4E2D}")
+    cohort, found = hand_made.left_out(hand_made.make_cohort(classes=names))
+    audit = hand_made.audited(found)
+    metrics = results.summarise(
+        "A", hand_made.CONFIG, cohort, found, audit=audit, network="x", command="y", seconds={}
+    )
+    results.build(metrics, cohort, found, extras=hand_made.EXTRAS).save(tmp_path)
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(html.escape(name) in text for name in names)

@@ -259,6 +259,16 @@ def test_says_what_is_wrong_with_volumes(shape, message):
         jax.eval_shape(resnet3d.resnet18(2).init, jax.random.key(0), jnp.zeros(shape))
 
 
+@pytest.mark.parametrize(
+    "field", [{"width": -1}, {"head_features": -3}, {"momentum": float("nan")}, {"width": 2.5}]
+)
+def test_says_which_field_is_out_of_range(field):
+    ((name, value),) = field.items()
+    model, x = resnet3d.resnet18(2, **field), jnp.zeros((1, 9, 9, 9))
+    with pytest.raises(ValueError, match=f"want {name}: .*; got {value}"):
+        jax.eval_shape(model.init, jax.random.key(0), x)
+
+
 def test_the_smallest_volume():
     model = SMALL["small_basic"](num_classes=2, width=4)
     x = jnp.zeros((1, 9, 9, 9))

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny_training as tiny
-from tiny_training import MONITOR, TRAIN, Dropped, Memory, Small, same, trained
+from tiny_training import MONITOR, STEPS, TRAIN, Dropped, Memory, Small, same, trained
 
+from emojax import stops
+from emojax.errors import InputError
 from emojax.training import epoch, loop
 from emojax.training.checkpoint import Workdir
 from emojax.training.trial import CURVES
@@ -21,7 +23,7 @@ def quick():
 def test_a_resumed_training_ends_the_same():
     reference, store, lines = trained(tiny.program()), Memory(), []
     same(trained(tiny.program(), store=store), reference)
-    assert store.saved == [("a", 2)]
+    assert store.saved == [("a", 2 * STEPS)]
     again = trained(tiny.program(), store=store, log=lambda *line: lines.append(line))
     same(again, reference, rtol=1e-6)
     assert [(number, bool(metrics)) for _, number, metrics in lines] == [
@@ -51,6 +53,10 @@ def close(got, want):
     for name in want:
         assert got[name].keys() == want[name].keys() and len(want[name]) > 12
         same(got[name], want[name], rtol=1e-5, atol=1e-5, names=want[name])
+
+
+def newest(folder):
+    return max(int(path.name) for path in folder.iterdir() if path.is_dir())
 
 
 NETWORKS = {"vectors": Dropped(), "volumes": Small()}
@@ -92,10 +98,10 @@ def test_folds_side_by_side_go_on_in_a_loop(folds, tmp_path, first, second):
     if first == "scan":
 
         class Killed(Workdir):
-            def save(self, name, epoch, tree):
-                if (name, epoch) == ("fold 2", 4):
+            def save(self, name, steps, tree):
+                if (name, steps) == ("fold 2", 4 * STEPS):
                     raise KeyboardInterrupt
-                super().save(name, epoch, tree)
+                super().save(name, steps, tree)
 
         with pytest.raises(KeyboardInterrupt):
             run(program, Killed(tmp_path, {}), tasks, first)
@@ -103,8 +109,8 @@ def test_folds_side_by_side_go_on_in_a_loop(folds, tmp_path, first, second):
         for i, number in ((0, 5), (1, 5), (2, 3)):
             with pytest.raises(KeyboardInterrupt):
                 run(program, work, tasks[i : i + 1], first, log=tiny.stop_at(f"fold {i}", number))
-    begun = {path.parent.name: path.name for path in tmp_path.glob("training/*/[0-9]*")}
-    assert begun == {"fold-0": "4", "fold-1": "4", "fold-2": "2"}
+    begun = {path.name: newest(path) for path in tmp_path.glob("training/*")}
+    assert begun == {"fold-0": 4 * STEPS, "fold-1": 4 * STEPS, "fold-2": 2 * STEPS}
     lines = []
     close(run(program, work, tasks, second, log=lambda *line: lines.append(line)), want)
     fitted = [(name, number) for name, number, metrics in lines if metrics]
@@ -130,7 +136,68 @@ def test_checkpoints_of_any_pace(folds, tmp_path, strategy, pace, later, saved):
         run(program, work, tasks[:2], strategy, every=pace, log=log)
     got = run(program, work, tasks[:2], strategy, every=later)
     close(got, {name: want[name] for name in got})
-    assert [number for name, number in store.saved if name == "fold 1"] == saved
+    assert [steps // STEPS for name, steps in store.saved if name == "fold 1"] == saved
+
+
+class Signal:
+    """A signal that comes once a number of steps have been taken."""
+
+    def __init__(self, monkeypatch, after):
+        step = epoch.step
+
+        def counted(*args):
+            self.count += 1
+            return step(*args)
+
+        self.count, self.after = 0, after
+        monkeypatch.setattr(epoch, "step", counted)
+        monkeypatch.setattr(stops, "asked", lambda: "SIGTERM" if self.count >= after else "")
+
+
+@pytest.mark.parametrize("second", ["loop", "scan"])
+@pytest.mark.parametrize("after", [1, STEPS - 1, STEPS, 2 * STEPS, 3 * STEPS + 2])
+def test_a_signal_between_two_steps_loses_no_step(folds, tmp_path, monkeypatch, after, second):
+    program, tasks, want = folds
+    work = Workdir(tmp_path, {})
+    with monkeypatch.context() as patch:
+        Signal(patch, after)
+        with pytest.raises(stops.Stopped) as stop:
+            run(program, work, tasks[:1], "loop", every=2)
+    assert stop.value.code == 143
+    assert newest(tmp_path / "training" / "fold-0") == after
+    lines, taken = [], Signal(monkeypatch, 1000)
+    got = run(program, work, tasks[:1], second, log=lambda *line: lines.append(line))
+    close(got, {"fold 0": want["fold 0"]})
+    assert [number for _, number, metrics in lines if metrics] == list(range(after // STEPS + 1, 7))
+    if second == "loop":  # not a step is taken twice
+        assert taken.count == 6 * STEPS - after
+
+
+def test_a_signal_is_heard_behind_a_dispatch_of_scan(folds, tmp_path, monkeypatch):
+    program, tasks, want = folds
+    work = Workdir(tmp_path, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(stops, "asked", lambda: "SIGINT")
+        with pytest.raises(stops.Stopped) as stop:
+            run(program, work, tasks, "scan", every=4)
+    assert stop.value.code == 130
+    assert {newest(path) for path in (tmp_path / "training").iterdir()} == {4 * STEPS}
+    close(run(program, work, tasks, "scan", every=4), want)
+
+
+@pytest.mark.parametrize("strategy", ["loop", "scan"])
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_a_loss_that_is_no_number_ends_the_run_in_one_line(tmp_path, kind, strategy):
+    """At once, and nothing of this training is kept: it would never recover."""
+    program = tiny.program(model=NETWORKS[kind], lr=1e30)
+    work, epochs = Workdir(tmp_path, {}), []
+    options = {"epochs": 6, "every": 1, "strategy": strategy}
+    log = lambda *line: epochs.append(line)  # noqa: E731
+    said = r"training fold 0: found a loss of (inf|nan) .*in epoch [12] at rate 1e\+30"
+    with pytest.raises(InputError, match=said) as found:
+        list(loop.fit(program, three(program, kind)[:1], store=work, log=log, **options))
+    assert "\n" not in str(found.value) and len(epochs) <= 1
+    assert not list(tmp_path.rglob("*.npz")) and not (tmp_path / "training" / "fold-0").exists()
 
 
 def test_folds_of_one_shape_go_side_by_side(monkeypatch):
@@ -158,7 +225,8 @@ def test_folds_of_one_shape_go_side_by_side(monkeypatch):
     ]
     store, begun = Memory(), epoch.begin(program, jax.random.key(0), tasks[0].feed().example)
     curves = {name: np.zeros(4, np.float32) for name in CURVES}
-    store.save("begun", 2, {"trial": begun, "curves": curves})
+    begun = begun.replace(epoch=jnp.int32(2), state=begun.state.replace(step=jnp.int32(2 * STEPS)))
+    store.save("begun", 2 * STEPS, {"trial": begun, "curves": curves, "taken": {}})
     together = ["fold 0", "fold 1", "fold 2"]
     assert groups(program, tasks, store=store) == [
         ["begun"],

@@ -192,6 +192,15 @@ def test_a_split_of_somebody_else(tmp_path, monkeypatch):
         splits.make(jax.random.key(0), cohort, "own_splits:Kind", FRACTIONS)
 
 
+@pytest.mark.parametrize(
+    "fractions",
+    [(), (1,), (0.5, 0.5), (0, 0, 0), (-1, -1, -1), (float("nan"),) * 3, (1, 1, float("inf"))],
+)
+def test_fractions_are_three_numbers(fractions):
+    with pytest.raises(InputError, match=r"fractions: found .*; expected three numbers above 0"):
+        splits.make(jax.random.key(0), design(), "by_subject", fractions, 2)
+
+
 # leave one out
 
 

@@ -1,6 +1,7 @@
 """SPM folders: a real scan in every layout, motion, filters, and what is refused."""
 
 import gzip
+import os
 
 import nibabel as nib
 import numpy as np
@@ -66,8 +67,7 @@ def test_reads_a_real_scan(haxby, root, store, layout, ending):
     cohort = spm.read(root, store, labels=labels, timing=NO_LAG, tr=tr)
     check_haxby(cohort, haxby)
     files = sum(len(list((root / "S1" / run).glob("*f*"))) for run in haxby)
-    images = files // 2 if ending.endswith(".img") else files
-    assert len(cohort.hashes) == images + 1
+    assert len(cohort.hashes) == files + 1  # both halves of a pair count
     if tr is not None:
         with pytest.raises(InputError, match=r"no TR in its header; expected data.tr"):
             spm.read(root, store, labels=labels, timing=NO_LAG)
@@ -161,7 +161,7 @@ def test_refuses_settings(root, store):
     keys = small_study(root)
     with pytest.raises(InputError, match=r"data.labels: found no name"):
         spm.read(root, store, labels="")
-    with pytest.raises(InputError, match=r"labels.csv: found no readable table"):
+    with pytest.raises(InputError, match=r"labels.csv: found no such file"):
         spm.read(root, store, labels="labels.csv")
     labels = table(root, alternating(keys))
     with pytest.raises(InputError, match=r"data.onset_unit: found 'ms'; expected one of s, scans"):
@@ -225,3 +225,26 @@ def test_refuses_half_a_pair_and_3_d_files_that_do_not_fit(root, store):
     write(root / "S1" / "raf7.img", small(grid=(4, 4, 2))[..., 0], nib.Nifti1Pair)
     with pytest.raises(InputError, match=r"raf7.img: found shape \(4, 4, 2\) x 1; expected one"):
         spm.read(root, store, labels=labels, tr=TR)
+
+
+def test_names_of_other_digits_are_names(root, store):
+    given = {("\u00b2", "r\u0661"): small(), ("S1", "r\u00b2"): small(1)}
+    for (subject, run), values in given.items():
+        write(root / subject / run / "raf.nii", values)
+    cohort = spm.read(root, store, labels=table(root, alternating(given)))
+    assert {(run.subject, run.name) for run in cohort.runs} == set(given)
+
+
+@pytest.mark.parametrize("labels", [".", "a\0b.csv", "a\0b.mat", "x" * 5000 + ".csv"])
+def test_refuses_names_of_labels(root, store, labels):
+    small_study(root)
+    with pytest.raises(InputError, match=r"found (no such file|something that is no file)"):
+        spm.read(root, store, labels=labels)
+
+
+def test_refuses_what_is_no_file(root, store):
+    given = small_study(root)
+    (root / "S1" / "r1" / "raf.nii.gz").unlink()
+    os.mkfifo(root / "S1" / "r1" / "raf.nii.gz")
+    with pytest.raises(InputError, match=r"raf.nii.gz: found something that is no file"):
+        spm.read(root, store, labels=table(root, alternating(given)))

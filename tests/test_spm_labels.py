@@ -6,6 +6,7 @@ import scipy.io
 from spm_study import (
     NO_LAG,
     TR,
+    alternating,
     check_haxby,
     haxby_runs,
     onset_table,
@@ -169,4 +170,25 @@ def test_refuses_condition_files(root, store, changes, message):
     given = {key: value for key, value in (given | changes).items() if value is not None}
     scipy.io.savemat(root / "S1" / "r1" / "cond.mat", given)
     with pytest.raises(InputError, match=message):
+        spm.read(root, store, labels="cond.mat")
+
+
+def test_refuses_rows_without_images(root, store):
+    keys = [*small_study(root), ("S3", "r1")]
+    labels = table(root, alternating(keys))
+    with pytest.raises(InputError, match="found rows of subject S3 run r1, without images"):
+        spm.read(root, store, labels=labels)
+    assert len(spm.read(root, store, labels=labels, subjects=("S1", "S2")).runs) == 4
+
+
+@pytest.mark.parametrize(
+    "names", [("a", ""), ("a", " "), ("a", 3.0), (np.array([["a"]], object), "b")]
+)
+def test_refuses_names_that_are_no_text(root, store, names):
+    write(root / "S1" / "r1" / "raf.nii", small())
+    cells = {key: np.empty((1, 2), object) for key in ("names", "onsets", "durations")}
+    for key, values in (("names", names), ("onsets", (0.0, 4.0)), ("durations", (2.0, 2.0))):
+        cells[key][0] = values
+    scipy.io.savemat(root / "S1" / "r1" / "cond.mat", cells)
+    with pytest.raises(InputError, match=r"cond.mat: found .* among the names; expected a text"):
         spm.read(root, store, labels="cond.mat")

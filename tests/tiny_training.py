@@ -14,6 +14,7 @@ from emojax.training import feeds, loop, optimizer
 from emojax.training.trial import CURVES
 
 N = 64  # rows of the data, and who trains, is monitored, is tested
+STEPS = 5  # of an epoch: batches of 8
 TRAIN, MONITOR, TEST = np.arange(35), np.arange(35, 48), np.arange(48, 64)
 
 
@@ -123,9 +124,12 @@ class Memory:
     def load(self, name, like):
         return self.kept.get(name)
 
-    def save(self, name, epoch, tree):
-        self.kept[name] = epoch, jax.tree.map(lambda leaf: leaf.copy(), tree)
-        self.saved.append((name, epoch))
+    def save(self, name, steps, tree):
+        self.kept[name] = jax.tree.map(lambda leaf: leaf.copy(), tree)
+        self.saved.append((name, steps))
+
+    def drop(self, name):
+        self.kept.pop(name, None)
 
 
 def stop_at(name, number):

@@ -17,6 +17,7 @@ VALUES, LABELS, MASK = (
 )
 ALL_VALUES = "the values of all scored volumes were replaced"
 SOME_VALUES = "the values of all volumes that are scored together were replaced"
+ALL_LABELS = "the labels of all units that are scored together were rotated"
 
 
 class Change(NamedTuple):
@@ -65,15 +66,17 @@ def perturb(
       before: the fold as made from it.
       seed: of the choice of the volume.
       masks: the test subject's mask, changed: subject -> mask; None where there is none to change.
-      together: a second round, `ALL_VALUES` or `SOME_VALUES`.
+      together: a second round, `ALL_VALUES` or `SOME_VALUES`; where several units are scored
+        together, their labels are rotated in it, too.
     """
     fold, n, rng = before.fold, len(cohort.labels), np.random.default_rng(seed)
     row = int(rng.choice(fold.test))
     none, unit = np.zeros(n, bool), before.unit == before.unit[row]
     labels = _other_labels(cohort, unit, rng)
     here = np.arange(n) == row
+    replaced = _with_motion(cohort.replace_row(row, _other_values(cohort, row)), np.array([row]))
     each = {
-        VALUES: Change(cohort.replace_row(row, _other_values(cohort, row)), row, here, none, none),
+        VALUES: Change(replaced, row, here, none, none),
         LABELS: Change(cohort.with_labels(labels), -1, none, labels != cohort.labels, none),
     }
     if masks:
@@ -85,11 +88,14 @@ def perturb(
             [fold.test] if name == ALL_VALUES else [r for r, _ in before.ledger.seen(fold.test)]
         )
         rows = next(np.asarray(scope) for scope in scopes if row in scope)
-        change = Change(
-            _turned_over(cohort, rows, rng), row, np.isin(np.arange(n), rows), none, none
-        )
-        each[name] = change
+        here, units = np.isin(np.arange(n), rows), np.isin(before.unit, before.unit[rows])
+        each[name] = Change(_turned_over(cohort, rows, rng), row, here, none, none)
         rounds.append((name,))
+        if units.sum() > unit.sum():
+            labels = _other_labels(cohort, units, rng)
+            changed = labels != cohort.labels
+            each[ALL_LABELS] = Change(cohort.with_labels(labels), -1, none, changed, none)
+            rounds[-1] = name, ALL_LABELS
     return Changes(cohort, each, rounds)
 
 
@@ -142,6 +148,17 @@ def _turned_over(cohort, rows: np.ndarray, rng):
         noise = rng.standard_normal((1 + len(frames), *shape), np.float32)
         values[frames] += 3 * sd * (noise[1:] + noise[0])  # another mean, too
         runs[index] = runs[index].with_values(values, f"volumes {frames.tolist()} turned over")
+    return _with_motion(dataclasses.replace(cohort, runs=tuple(runs)), rows)
+
+
+def _with_motion(cohort, rows: np.ndarray):
+    """Returns the cohort with other motion parameters, too, which were made from the values."""
+    runs = list(cohort.runs)
+    for index in np.unique(cohort.run_index[rows]).tolist():
+        if runs[index].motion is not None:
+            motion = np.array(runs[index].motion)
+            motion[cohort.frame[rows[cohort.run_index[rows] == index]]] += 1 + motion.std(0)
+            runs[index] = dataclasses.replace(runs[index], motion=motion)
     return dataclasses.replace(cohort, runs=tuple(runs))
 
 

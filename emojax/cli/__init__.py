@@ -6,7 +6,7 @@
 A new command is one line of `COMMANDS`: its function is imported when it is called, so that
 `emojax --help` needs neither jax nor numpy. The function takes the arguments in the manner of
 `sys.argv`, parses them by `flags.parse` and returns an exit code, or None for 0. Exit codes: 0, 2
-for input that cannot be used (one line on stderr), 130 for Ctrl-C.
+for input that cannot be used (one line on stderr), 130 for Ctrl-C, 143 for other signals.
 """
 
 import difflib
@@ -16,6 +16,7 @@ from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import emojax
+from emojax.cli import guard
 from emojax.errors import InputError
 from emojax.registry import resolve
 
@@ -77,7 +78,9 @@ def launch(argv: Sequence[str]) -> int:
     try:
         program, *words = given(list(argv), known_only=True)
     except flags.Error as error:
-        return _refuse(InputError("flags", error, f"--mode={modes}"))
+        line = str(InputError("flags", error, f"--mode={modes}"))
+        print(line, file=sys.stderr)
+        return guard.REFUSED
     explicit = given["mode"].present
     if not explicit and any(word in HELP for word in words):
         print(overview(f"python launch.py [--mode={modes}] [FLAGS]"))
@@ -106,29 +109,15 @@ def overview(usage: str) -> str:
 
 
 def _call(name: str, argv: list[str], known: Collection[str], what: str) -> int:
-    """Calls a command's function; what a user can mend becomes one line and an exit code."""
+    """Calls a command; what a user can mend becomes one line and an exit code."""
     if "" not in sys.path:
         sys.path.append("")  # dotted paths of a config may name modules of the current folder
-    try:
+
+    def command() -> int | None:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise InputError(what, repr(name) + hint, f"one of {', '.join(known)}")
-        return resolve("command", COMMANDS[name].target)(argv) or 0
-    except KeyboardInterrupt:
-        hint = "; the same command resumes from the last checkpoint" if name == "run" else ""
-        print(f"interrupted{hint}", file=sys.stderr)
-        return 130
-    except InputError as error:
-        return _refuse(error)
-    except Exception as error:
-        from emojax.provenance import LeakageError  # needs jax
+        return resolve("command", COMMANDS[name].target)(argv)
 
-        if not isinstance(error, LeakageError):
-            raise
-        return _refuse(error)
-
-
-def _refuse(error: Exception) -> int:
-    print(str(error).replace("\n", " "), file=sys.stderr)
-    return 2
+    return guard.run(command, argv, resumes=name == "run")

@@ -1,11 +1,11 @@
 """The commands of the pipeline. jax is imported only after the flags were found good."""
 
-import json
 import os
 import pathlib
 import shlex
 from collections.abc import Sequence
 
+from emojax import stops
 from emojax.cli.flags import Usage, parse
 from emojax.errors import InputError
 
@@ -19,6 +19,7 @@ RUN = Usage(
     {"config": CONFIG, "workdir": WORKDIR},
     needs=("config", "workdir"),
     positional=("config",),
+    switches={"restart": "remove what an earlier run has left in the workdir, and begin anew"},
     example="emojax run expA:demo --workdir=runs/demo --config.train.epochs=2",
 )
 PLAN = RUN._replace(name="plan", example="emojax plan expA:demo --workdir=runs/demo")
@@ -32,6 +33,7 @@ EXPORT = Usage(
         "workdir": "folder of a finished run; the decoder is written into it",
         "subject": "subject whose fold and alignment become the decoder; the first by default",
         "run": "name of the run that will be decoded; the last by default",
+        "bundle": "folder of the decoder; 'decoder' in the workdir by default",
     },
     needs=("config", "workdir"),
     positional=("config",),
@@ -84,18 +86,24 @@ def data(argv: Sequence[str]) -> None:
 def export(argv: Sequence[str]) -> None:
     """Writes the decoder of a finished run, and prints its folder."""
     given = parse(argv, EXPORT)
-    start_jax()
-    from emojax.experiments.export import export
+    if not leads():
+        return
+    with stops.deferred():
+        start_jax()
+        from emojax.experiments.export import export
 
     text = given.text
-    print(export(given.config, text["workdir"], text["subject"], text["run"]))
+    print(export(given.config, *(text[n] for n in ("workdir", "subject", "run", "bundle"))))
 
 
 def decode(argv: Sequence[str]) -> None:
     """Decodes an image, and prints the file of its predictions."""
     text = parse(argv, DECODE).text
-    start_jax()
-    from emojax.decoder import commands
+    if not leads():
+        return
+    with stops.deferred():
+        start_jax()
+        from emojax.decoder import commands
 
     print(commands.decode(text["bundle"], text["input"], text["workdir"]))
 
@@ -103,8 +111,11 @@ def decode(argv: Sequence[str]) -> None:
 def calibrate(argv: Sequence[str]) -> None:
     """Fits a decoder to a new subject, and prints the folder of the new decoder."""
     text = parse(argv, CALIBRATE).text
-    start_jax()
-    from emojax.decoder import commands
+    if not leads():
+        return
+    with stops.deferred():
+        start_jax()
+        from emojax.decoder import commands
 
     names = ("bundle", "input", "workdir", "subject", "run")
     print(commands.calibrate(*(text[name] for name in names)))
@@ -112,65 +123,68 @@ def calibrate(argv: Sequence[str]) -> None:
 
 def report(argv: Sequence[str]) -> None:
     """Prints the headline and the table of a finished run, and the path of its report."""
-    workdir = finished(parse(argv, REPORT).text["workdir"])
-    import rich.console
+    workdir = pathlib.Path(parse(argv, REPORT).text["workdir"])
+    if not (workdir / "metrics.json").is_file():
+        found = "no finished run" if workdir.is_dir() else "no such folder"
+        raise InputError(workdir, found, "the workdir of a run that has ended (see emojax run)")
+    with stops.deferred():
+        import rich.console
 
-    from emojax.report.console import print_table
-    from emojax.report.schema import Result
+        from emojax.report.console import print_table
+        from emojax.report.schema import Result
+        from emojax.training.checkpoint import Workdir, read_config
 
+    Workdir(workdir, read_config(workdir)).check_inputs()
     console = rich.console.Console(soft_wrap=True, highlight=False)
     print_table(Result.load(workdir), console)
-    console.print(f"report: {workdir / 'report.html'}")
+    console.print(f"report: {workdir / 'report.html'}", markup=False)
 
 
-def finished(workdir: str) -> pathlib.Path:
-    """Returns the folder of a finished run of this version.
-
-    Raises:
-      InputError: there is no finished run, or one of emojax 0.3.
-    """
-    folder = pathlib.Path(workdir)
-    if not (folder / "metrics.json").is_file():
-        found = "no finished run" if folder.is_dir() else "no such folder"
-        raise InputError(folder, found, "the workdir of a run that has ended (see emojax run)")
-    try:
-        stored = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(folder / "config.json", error, "the config of the run") from None
-    if "format" not in stored:
-        expected = "a run of this version (run it again in another --workdir, or use emojax 0.3)"
-        raise InputError(folder, "a run of emojax 0.3", expected)
-    return folder
-
-
-def start_jax(distributed: bool = False) -> None:
-    """Imports jax with a cache of compiled programs, and joins the other processes of an srun step.
-
-    Args:
-      distributed: whether several tasks of a Slurm step work on one run.
-    """
+def start_jax() -> None:
+    """Imports jax with a cache of compiled programs."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # one line of XLA's per start, else
     import jax
 
     if jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/emojax/xla"))
-    if distributed and in_slurm_step():
-        jax.distributed.initialize()  # Slurm says where the others are
 
 
-def in_slurm_step() -> bool:
-    """Returns whether srun started this process as one of several.
+def leads() -> bool:
+    """Returns whether this process does the work: the first task of an srun step, or no task.
 
     A batch script has SLURM_NTASKS, too, but is one process: waiting for others would never end.
     """
-    step = {"SLURM_STEP_ID", "SLURM_PROCID"} <= os.environ.keys()
-    return step and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    rank, count = task()
+    if rank > 0:
+        print(f"task {rank} of {count}: the first one does the work")
+    return rank == 0
+
+
+def task() -> tuple[int, int]:
+    """Returns number and count of the tasks of the srun step that this process belongs to."""
+    if not {"SLURM_STEP_ID", "SLURM_PROCID"} <= os.environ.keys():
+        return 0, 1
+    count = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    return (int(os.environ["SLURM_PROCID"]), count) if count > 1 else (0, 1)
 
 
 def _experiment(argv: Sequence[str], usage: Usage, until: str) -> None:
+    """Runs an experiment. Tasks of an srun step share the training of volumes, and nothing else."""
     given = parse(argv, usage)
-    start_jax(distributed=until == "report")
-    from emojax import experiments
+    with stops.deferred():
+        start_jax()
+        import jax
 
+        from emojax import experiments, models
+
+    name = given.config.get("model", {}).get("name")
+    shared = until == "report" and name and models.find(name).input == "volume"
+    if shared and task()[1] > 1:
+        jax.distributed.initialize()  # Slurm says where the others are
+    elif not leads():
+        return
     command = " ".join(filter(None, (argv[0], shlex.join(argv[1:]))))
-    experiments.run(given.config, given.text["workdir"], command=command, until=until)
+    restart = given.switches["restart"]
+    experiments.run(
+        given.config, given.text["workdir"], command=command, until=until, restart=restart
+    )

@@ -4,13 +4,14 @@ import difflib
 import importlib.machinery
 import importlib.util
 import itertools
+import os
 import pathlib
 import re
 import shlex
 import sys
 import textwrap
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 from typing import NamedTuple
 
@@ -64,6 +65,7 @@ def parse(argv: Sequence[str], usage: Usage) -> Given:
     expected = f"the flags that '{program} --help' lists"
     text, switches, rest = _known(words, usage, expected)
     bare = list(itertools.takewhile(lambda word: not word.startswith("-"), rest))
+    _refuse_without_dashes(bare, text, expected)
     free = [name for name in usage.positional if not text[name]]
     text |= zip(free, bare, strict=False)
     if not all(text[name] for name in usage.needs):
@@ -74,11 +76,19 @@ def parse(argv: Sequence[str], usage: Usage) -> Given:
     if text["config"]:
         config, left = override(load_config(text["config"]), left)
     if left := bare[len(free) :] + left:
+        _refuse_without_dashes(left, text, expected)
         raise InputError("flags", shlex.join(left), expected)
     for name in text:
         if text[name] and name not in usage.flags:
             print(f"note: {usage.name} does not use --{name}", file=sys.stderr)
     return Given(text, switches, config)
+
+
+def _refuse_without_dashes(words: Sequence[str], names: Collection[str], expected: str) -> None:
+    for word in words:
+        if re.match(rf"(no)?config\.\w|({'|'.join(names)})=", word):
+            found = f"{shlex.quote(word)} (did you mean {shlex.quote('--' + word)}?)"
+            raise InputError("flags", found, expected)
 
 
 def _known(words: list[str], usage: Usage, expected: str):
@@ -92,7 +102,7 @@ def _known(words: list[str], usage: Usage, expected: str):
     names = list(known)
     try:
         _, *rest = known(["emojax", *words], known_only=True)
-    except flags.Error as error:
+    except (flags.Error, OSError, ValueError) as error:  # the others: of a --flagfile
         raise InputError("flags", error, expected) from None
     for word in rest:
         if re.match("--?[a-zA-Z]", word) and not OVERRIDE.match(word):
@@ -139,8 +149,9 @@ def override(config: ConfigDict, words: Sequence[str]) -> tuple[ConfigDict, list
     try:
         given = config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         _, *left = values(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError("flags", error, "a value of the key's type") from None
+    except Exception as error:  # a value goes through Python's own parser, which raises many types
+        said = error if str(error).strip() else f"{type(error).__name__} in {shlex.join(words)}"
+        raise InputError("flags", said, "a value of the key's type") from None
     return given.value, left
 
 
@@ -171,23 +182,31 @@ def load_config(name: str) -> ConfigDict:
     shipped = sorted(path.stem for path in CONFIGS.glob("*.py") if not path.stem.startswith("_"))
     shipped_only = pathlib.Path(file).name == file and not file.endswith(".py")
     path = CONFIGS / f"{file}.py" if shipped_only else pathlib.Path(file)
-    if not path.is_file():
-        found = f"{file!r} (No such file or directory)"
+    if not os.path.isfile(path):
+        found = f"{file!r} ({'a folder' if os.path.isdir(path) else 'No such file or directory'})"
         names = ", ".join(known for known in shipped if known != "common")
         raise InputError("config", found, f"the path of a .py file, or one of {names}")
     try:
         if shipped_only:
             _own_configs()
         config = _execute("config_config", path).get_config(*variant)
-        if not isinstance(config, ConfigDict) or "experiment" not in config:
-            raise ValueError("a get_config() without a ConfigDict that has the key `experiment`")
-    except (InputError, ValueError) as error:
-        raise InputError(name, error, "a config that loads") from None
-    except Exception as error:  # a config is a user's program: whatever fails in it is input
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        found = f"{type(error).__name__}: {error} ({line.filename}, line {line.lineno})"
-        raise InputError(name, found, "a config that loads") from None
+    except (Exception, SystemExit) as error:  # a user's program: whatever fails in it is input
+        raise InputError(name, _describe(error, path), "a config that loads") from None
+    if not isinstance(config, ConfigDict) or not isinstance(config.get("experiment"), str):
+        found = "a get_config() without a ConfigDict that has the key `experiment`, a text"
+        raise InputError(name, found, "a config that loads")
     return config.lock()
+
+
+def _describe(error: BaseException, path: pathlib.Path) -> str:
+    """Returns what failed in a config file, and in which of its lines."""
+    said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    lines = traceback.extract_tb(error.__traceback__)
+    places = [(line.filename, line.lineno) for line in lines if line.filename == str(path)]
+    if isinstance(error, SyntaxError) and error.lineno:
+        said, places = f"{type(error).__name__}: {error.msg}", [(error.filename, error.lineno)]
+    file, line = (places or [(str(path), None)])[-1]
+    return f"{said} ({file}{f', line {line}' if line else ''})"
 
 
 def _own_configs() -> None:

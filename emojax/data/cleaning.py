@@ -35,6 +35,8 @@ def regressors(
     """
     if degree < 0:
         raise ValueError(f"want a degree >= 0; got {degree}")
+    if degree >= num_volumes:  # before as many columns are made
+        raise ValueError(f"want more volumes than regressors; got {num_volumes} and {degree}")
     time = np.linspace(-1, 1, num_volumes)
     columns = [np.polynomial.legendre.legvander(time, degree)[:, 1:]]
     if motion is not None:

@@ -8,6 +8,7 @@ x = cohort.features(mask)                                # [n, voxels], C order 
 
 import dataclasses
 import itertools
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +17,9 @@ from jaxtyping import Bool, Float, Int
 
 from emojax.data.run import Rows, Run
 from emojax.errors import InputError
+
+COLUMNS = ("subject", "run", "volumes", "unused")  # of `counts`, beside the classes
+NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are no UTF-8, line ends
 
 
 class Prior(NamedTuple):
@@ -211,9 +215,10 @@ class Cohort:
     def counts(self) -> list[dict[str, Any]]:
         """One row per run for print and report: subject, run, volumes, number of each class."""
         rows = []
+        names = [f"class {name}" if name in COLUMNS else name for name in self.classes]
         for index, run in enumerate(self.runs):
             here = np.bincount(self.labels[self.run_index == index], minlength=len(self.classes))
-            per_class = dict(zip(self.classes, here.tolist(), strict=True))
+            per_class = dict(zip(names, here.tolist(), strict=True))
             scanned = {"subject": run.subject, "run": run.name, "volumes": len(run.frames)}
             rows.append(scanned | per_class | {"unused": len(run.frames) - int(here.sum())})
         return rows
@@ -234,11 +239,16 @@ def build(
       masks: subject -> its own brain mask.
 
     Raises:
-      InputError: no run; a subject has two runs of one name, or runs of different shape, affine or
-        TR; labels of another length than their run; no volume at all has a label.
+      InputError: no run; a name that is no text; a subject has two runs of one name, or runs of
+        different shape, affine or TR; labels of another length than their run; no volume at all has
+        a label.
     """
     if not runs:
         raise InputError("cohort", "no run", "at least one")
+    for run in runs:
+        for name in (run.subject, run.name, *classes):
+            if any(unicodedata.category(letter) in NO_TEXT for letter in name):
+                raise InputError(run.place, f"the name {name!r}", "text in one line")
     pairs = sorted(zip(runs, labels, strict=True), key=lambda pair: (pair[0].subject, pair[0].name))
     runs, labels = (tuple(column) for column in zip(*pairs, strict=True))
     for previous, run in itertools.pairwise(runs):

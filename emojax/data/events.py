@@ -9,10 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from emojax.data.paths import require_file
 from emojax.errors import InputError
 
 CONFLICTS = ("error", "drop")
 EVERY_VALUE = ""  # the label map of a user who names none
+UNUSED = ("", "n/a")  # values of no class
 
 
 class Events(NamedTuple):
@@ -101,15 +103,21 @@ def read_table(path: pathlib.Path, delimiter: str, columns: Sequence[str]) -> li
     """The rows of a text table with a header, cells stripped; `columns` must be among its names.
 
     Raises:
-      InputError: it cannot be read as text, a column is missing, or a row has another number of
-        cells than the header.
+      InputError: it cannot be read as text, a column is missing or occurs twice, or a row has
+        another number of cells than the header.
     """
+    require_file(path, "text with a header")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             table = [row for row in csv.reader(file, delimiter=delimiter, strict=True) if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        if any("\0" in cell for row in table for cell in row):
+            raise ValueError("NUL in it")
+    except (OSError, ValueError, csv.Error) as error:
         raise InputError(path, f"no readable table ({error})", "text with a header") from None
     header = [name.strip() for name in table[0]] if table else []
+    twice = [name for name, count in collections.Counter(header).items() if name and count > 1]
+    if twice:
+        raise InputError(path, f"two columns {twice[0]!r}", "each column once")
     for name in columns:
         if name not in header:
             raise InputError(path, f"columns {', '.join(header) or 'none'}", f"a column {name!r}")
@@ -128,7 +136,7 @@ def number(path: pathlib.Path, line: int, column: str, cell: str) -> float:
       InputError: it is none.
     """
     try:
-        value = float(cell)
+        value = np.nan if "_" in cell else float(cell)  # Python reads 1_0 as ten
     except ValueError:
         value = np.nan
     if not np.isfinite(value):
@@ -174,7 +182,7 @@ def labelling(tables: Sequence[Events], label_map: str, column: str) -> Labellin
     """
     counts = collections.Counter(value for events in tables for value in events.value)
     if label_map == EVERY_VALUE:
-        classes = {value: (value,) for value in sorted(counts) if value != "n/a"}
+        classes = {value: (value,) for value in sorted(counts) if value not in UNUSED}
     else:
         classes = parse_label_map(label_map)
     for name, values in classes.items():

@@ -1,47 +1,101 @@
-"""Hashes of files, remembered by path, size and time, so that unchanged files are not read."""
+"""Hashes of files, and what the disk says of a file: the same stamp means the same content."""
 
-import contextlib
 import hashlib
-import json
 import os
 import pathlib
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from emojax.errors import InputError
 
 Path = str | os.PathLike
-Stamp = dict[str, Any]  # path, size and time of change of a file
+Stamp = dict[str, Any]  # path, and the numbers of STAMP
+STAMP = {  # a copy that keeps the time of change still has another ctime or inode
+    "size": "st_size",
+    "time": "st_mtime_ns",
+    "status_time": "st_ctime_ns",
+    "inode": "st_ino",
+    "device": "st_dev",
+}
+KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+CHUNK = 1 << 18  # bytes read at a time
 
 
-def sha256(path: Path) -> str:
-    """Returns the hash of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def sha256(path: Path, tick: Callable[[int], Any] = lambda size: None) -> str:
+    """Returns the hash of a file's content.
+
+    Args:
+      path: the file.
+      tick: called with the number of bytes after each chunk.
+
+    Raises:
+      InputError: it is no regular file that can be read.
+    """
+    digest = hashlib.sha256()
+    for data in chunks(path):
+        digest.update(data)
+        tick(len(data))
+    return digest.hexdigest()
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    """Yields the content of a file.
+
+    Raises:
+      InputError: it is no regular file that can be read.
+    """
+    stamp(path)
+    try:
+        with open(path, "rb", buffering=0) as file:
+            while data := file.read(CHUNK):
+                yield data
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def stamp(path: Path) -> Stamp:
+    """Returns what the disk says of a file. The file is not opened: a named pipe would wait.
+
+    Raises:
+      InputError: there is no such file, or it is no regular one.
+    """
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        raise _unreadable(path, error) from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+        raise InputError(path, kind, "a regular file")
+    numbers = {key: getattr(found, name) for key, name in STAMP.items()}
+    return {"path": os.path.abspath(path), **numbers}
 
 
 def short(text: str) -> str:
     """Returns a name for a text, 32 hexadecimal digits."""
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
-def stamp(folder: pathlib.Path, path: pathlib.Path) -> tuple[pathlib.Path, Stamp]:
-    """Returns the file of `folder` that remembers a path's hash, and the stamp of the path.
-
-    Raises:
-      InputError: there is no such path.
-    """
-    try:
-        stat = path.stat()
-    except OSError:
-        raise InputError(path, "no such file", "one that can be read") from None
-    now = {"path": os.path.abspath(path), "size": stat.st_size, "time": stat.st_mtime_ns}
-    return folder / f"{short(now['path'])}.json", now
+def joined(digests: Iterable[str]) -> str:
+    """Returns one hash for the files of an image: that of the only file, or one over all."""
+    first, *others = digests
+    return hashlib.sha256(" ".join((first, *others)).encode()).hexdigest() if others else first
 
 
-def remembered(known: pathlib.Path, now: Stamp) -> str | None:
-    """Returns the hash that a file remembers, or None where it holds for another stamp."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        entry = json.loads(known.read_text())
-        if all(entry.get(key) == value for key, value in now.items()):
-            return entry.get("sha256")
-    return None
+def cause(error: Exception) -> str:
+    """Returns the reason that an error of the operating system gives."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    found = f"a path that cannot be read ({cause(error)})"
+    if isinstance(error, FileNotFoundError):
+        missing = pathlib.Path(path).is_symlink()
+        found = "a link to a file that is not there" if missing else "no such file"
+    return InputError(path, found, "a file that can be read")

@@ -9,7 +9,7 @@ import numpy as np
 from emojax.data.nifti import Scan
 from emojax.errors import InputError
 
-Facts = Mapping[str, Any]  # of one file: "sha256" and what `nifti.non_finite` counts
+Facts = Mapping[str, Any]  # of one image: "hashes" of its files and what `nifti.non_finite` counts
 
 
 class Image(NamedTuple):
@@ -21,7 +21,7 @@ class Image(NamedTuple):
     intercept: float
     affine: np.ndarray  # [4, 4], voxel -> mm
     tr: float | None  # s, of the header; None where it has none
-    hashes: dict[str, str]  # source file -> sha256
+    hashes: dict[str, str]  # source file -> sha256; header and values of a pair each have one
     nan_voxels: int  # voxels that are NaN or infinite in every volume
 
 
@@ -29,17 +29,13 @@ def from_4d(file: pathlib.Path, scan: Scan, facts: Facts) -> Image:
     """Returns the run of a 4-D image.
 
     Raises:
-      InputError: the image has one volume only, or a volume has NaN where others have none.
+      InputError: the image has one volume only or no finite values, or a volume has NaN where
+        others have none.
     """
     if len(scan.frames) == 1:
         raise InputError(file, "one volume", "a 4-D scan [X, Y, Z, t]")
-    if facts["bad_volume"] is not None:
-        raise InputError(
-            file,
-            f"{facts['bad_count']} NaN or infinite voxels in volume {facts['bad_volume']}",
-            "finite values, or NaN in the same voxels of every volume",
-        )
-    return Image(file, *scan, {str(file): facts["sha256"]}, facts["nan_voxels"])
+    _check_finite(file, scan, facts)
+    return Image(file, *scan, facts["hashes"], facts["nan_voxels"])
 
 
 def from_3d(
@@ -57,7 +53,8 @@ def from_3d(
       derived: `Store.derived`.
 
     Raises:
-      InputError: an image is not 3-D, or differs from the first in shape, affine or NaN voxels.
+      InputError: an image is not 3-D, has no finite values, or differs from the first in shape,
+        affine or NaN voxels.
     """
     first = scans[0]
     for file, scan, own in zip(files, scans, facts, strict=True):
@@ -68,8 +65,9 @@ def from_3d(
             )
         if not np.allclose(scan.affine, first.affine, atol=1e-3):
             raise InputError(file, f"another affine than {files[0]}", "one affine per run")
-        if own["nan_voxels"] != facts[0]["nan_voxels"]:
-            expected = f"{facts[0]['nan_voxels']} as {files[0]}"
+        _check_finite(file, scan, own)
+        if own["nan_places"] != facts[0]["nan_places"]:
+            expected = f"the same voxels as in {files[0]} ({facts[0]['nan_voxels']})"
             raise InputError(file, f"{own['nan_voxels']} NaN or infinite voxels", expected)
     same = len({(s.slope, s.intercept, s.frames.dtype) for s in scans}) == 1
 
@@ -77,9 +75,21 @@ def from_3d(
         for row, scan in zip(out, scans, strict=True):
             row[...] = scan.frames[0] if same else scan.frames[0] * scan.slope + scan.intercept
 
-    hashes = {str(file): own["sha256"] for file, own in zip(files, facts, strict=True)}
+    hashes = {path: digest for own in facts for path, digest in own["hashes"].items()}
     shape = (len(files), *first.frames.shape[1:])
     dtype = first.frames.dtype if same else np.float32
     frames = derived("joined " + " ".join(hashes.values()), shape, dtype, fill)
     scale = (first.slope, first.intercept) if same else (1.0, 0.0)
     return Image(files[0], frames, *scale, first.affine, first.tr, hashes, facts[0]["nan_voxels"])
+
+
+def _check_finite(file: pathlib.Path, scan: Scan, facts: Facts) -> None:
+    """Refuses values that no run can have: NaN may stand in the same voxels of all volumes."""
+    if facts["nan_voxels"] == scan.frames[0].size:
+        raise InputError(file, "NaN or infinite values in every voxel", "finite values")
+    if facts["bad_volume"] is not None:
+        raise InputError(
+            file,
+            f"{facts['bad_count']} NaN or infinite voxels in volume {facts['bad_volume']}",
+            "finite values, or NaN in the same voxels of every volume",
+        )

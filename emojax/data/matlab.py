@@ -7,11 +7,13 @@ import h5py
 import numpy as np
 import scipy.io
 
+from emojax.data.archives import refuse_bomb
+from emojax.data.paths import require_file
 from emojax.errors import InputError
 
 
 def read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Reads some variables; the others are skipped.
+    """Reads some variables; the others are skipped, and no other file is opened.
 
     Args:
       path: a .mat file; version 7.3 is HDF5, the older ones are MATLAB's own.
@@ -23,14 +25,17 @@ def read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     Raises:
       InputError: it is no .mat file, is damaged, or lacks one of the variables.
     """
+    require_file(path, "a .mat file")
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path) as file:
                 have = sorted(name for name in file if not name.startswith("#"))
-                found = {name: _value(file, file[name]) for name in names if name in file}
+                found = {name: _variable(file, name) for name in names if name in have}
         else:
             have = sorted(name for name, _, _ in scipy.io.whosmat(path))
             found = scipy.io.loadmat(path, variable_names=list(names))
+    except InputError:
+        raise
     except Exception as error:  # both readers raise many types on damaged files
         text = str(error) or type(error).__name__
         raise InputError(path, f"no readable variables ({text})", "a .mat file") from None
@@ -53,8 +58,18 @@ def cells(path: pathlib.Path, name: str, value: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(cell) for cell in value.ravel(order="F")]
 
 
+def _variable(file: h5py.File, name: str) -> np.ndarray:
+    """One variable of a 7.3 file, which MATLAB puts into the file itself: no link leads away."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"{name} is a link")
+    return _value(file, file[name])
+
+
 def _value(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
-    """One variable of a 7.3 file; HDF5 holds MATLAB's axes in reverse order."""
+    """A variable or the content of a cell; HDF5 holds MATLAB's axes in reverse order."""
+    if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
+        raise ValueError(f"{item.name} is no array of this file")
+    refuse_bomb(file.filename, item.name, item.nbytes, item.id.get_storage_size())
     kind = bytes(item.attrs.get("MATLAB_class", b"")).decode()
     if item.attrs.get("MATLAB_empty", 0):
         return np.zeros(item[()].astype(int), object if kind == "cell" else float)

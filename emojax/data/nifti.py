@@ -1,20 +1,26 @@
-"""Image files: facts of the header, hashes, and values mapped from disk."""
+"""Image files: facts of the header, and values mapped from disk."""
 
+import contextlib
 import hashlib
 import io
 import math
+import os
 import pathlib
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
 
+from emojax.data import hashes
+from emojax.data.run import Run
 from emojax.errors import InputError
 
-HEADER = 348  # bytes of the smallest header
-CHUNK = 1 << 18  # bytes read at a time; zeros can inflate to a thousand times that
+HEADER = 540  # bytes of the longest header
+TRAILING = 1 << 16  # bytes that may follow the last voxel: some tools pad files to whole blocks
+OTHER = {".img": ".hdr", ".hdr": ".img"}  # half of a pair
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}  # NIfTI's units of time
+
+nib.imageglobals.logger.disabled = True  # it prints what it raises, too, and what it repairs
 
 
 class Scan(NamedTuple):
@@ -27,40 +33,47 @@ class Scan(NamedTuple):
     tr: float | None  # s; None where the header has none
 
 
+def load(path: pathlib.Path) -> nib.spatialimages.SpatialImage:
+    """Opens any image that nibabel reads; its values stay on disk.
+
+    Raises:
+      InputError: it is no regular file, its other half is missing, or it is no image.
+    """
+    for part in parts(path):
+        hashes.stamp(part)
+    try:
+        return nib.load(path)
+    except Exception as error:  # nibabel raises many types on damaged headers
+        raise InputError(path, f"no readable image ({error})", "NIfTI-1/2 or Analyze") from None
+
+
 def open_mapped(mapped: pathlib.Path, path: pathlib.Path) -> Scan:
     """Maps an uncompressed image.
 
     Args:
-      mapped: the uncompressed file (.nii, .img or .hdr).
+      mapped: the uncompressed file: `path` itself, or the .nii that was decoded from it, under any
+        name.
       path: the file that the user named, for messages.
 
     Raises:
-      InputError: it is no image that nibabel reads, has no 3 or 4 axes, or is shorter than its
+      InputError: it is no image that nibabel reads, has no 3 or 4 axes, or is not as long as its
         header says.
     """
-    try:
-        image = nib.load(mapped)
-        proxy = image.dataobj
-        shape, dtype, offset = proxy.shape, proxy.dtype, proxy.offset
-        file = image.file_map["image"].filename
-    except Exception as error:  # nibabel raises many types on damaged headers
-        raise InputError(path, f"no readable image ({error})", "NIfTI-1/2 or Analyze") from None
-    if len(shape) not in (3, 4) or min(shape) < 1 or offset < 0 or dtype.kind not in "iuf":
-        raise InputError(
-            path, f"{dtype} of shape {shape}", "real numbers [X, Y, Z] or [X, Y, Z, t]"
-        )
-    there = pathlib.Path(file).stat().st_size
-    wanted = offset + math.prod(map(int, shape)) * dtype.itemsize
-    if there < wanted:
+    image = load(path) if mapped == path else _load_decoded(mapped, path)
+    proxy, affine = image.dataobj, image.affine
+    wanted = _length(path, proxy.shape, proxy.dtype, proxy.offset)
+    file = image.file_map["image"].filename
+    there = os.path.getsize(file)
+    if not wanted <= there <= wanted + TRAILING:
         raise InputError(path, f"{there} bytes", f"{wanted} as its header says")
     # NIfTI's first axis runs fastest: in C order the file is [t, Z, Y, X].
-    stored = np.memmap(file, dtype, "r", offset, (*shape, 1)[:4][::-1])
+    stored = np.memmap(file, proxy.dtype, "r", proxy.offset, (*proxy.shape, 1)[:4][::-1])
     frames = stored.transpose(0, 3, 2, 1)
-    if not (np.isfinite(image.affine).all() and abs(np.linalg.det(image.affine[:3, :3])) > 1e-9):
+    if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9):
         raise InputError(path, "an affine that is singular or not finite", "voxel -> mm")
     slope = 1.0 if proxy.slope is None else float(proxy.slope)
     intercept = 0.0 if proxy.inter is None else float(proxy.inter)
-    return Scan(frames, slope, intercept, image.affine, repetition_time(image.header))
+    return Scan(frames, slope, intercept, affine, repetition_time(image.header))
 
 
 def repetition_time(header: nib.spatialimages.SpatialHeader) -> float | None:
@@ -68,79 +81,130 @@ def repetition_time(header: nib.spatialimages.SpatialHeader) -> float | None:
 
     A step of 1 in unknown units is what many tools write when they do not know the TR.
     """
-    zooms = header.get_zooms()
-    units = header.get_xyzt_units()[1] if hasattr(header, "get_xyzt_units") else ""
+    zooms, units = header.get_zooms(), ""
+    with contextlib.suppress(AttributeError, KeyError):  # Analyze has no units; an unknown code
+        units = header.get_xyzt_units()[1]
     if units not in SECONDS or len(zooms) < 4 or not np.isfinite(zooms[3]) or zooms[3] <= 0:
         return None
     return round(float(zooms[3]) * SECONDS[units], 6) or None
 
 
 def size(path: pathlib.Path, start: bytes) -> int:
-    """Bytes of the whole uncompressed .nii file, from its start.
+    """Returns the bytes of a whole uncompressed .nii file.
+
+    Args:
+      path: the file that the user named, for messages.
+      start: the first `HEADER` bytes of the image or more; a shorter image, whole.
 
     Raises:
-      InputError: the start is no NIfTI header.
+      InputError: the start is no NIfTI header, or one of another kind of image.
     """
-    for kind in (nib.Nifti1Image, nib.Nifti2Image):
-        if len(start) >= kind.header_class.sizeof_hdr and kind.header_class.may_contain_header(
-            start
-        ):
-            try:
-                header = kind.header_class.from_fileobj(io.BytesIO(start))
-                values = math.prod(map(int, header.get_data_shape()))
-                return header.get_data_offset() + values * header.get_data_dtype().itemsize
-            except Exception as error:  # nibabel raises many types on damaged headers
-                raise InputError(path, f"a damaged header ({error})", "NIfTI-1/2") from None
-    raise InputError(path, "no NIfTI header", "a .nii.gz image")
+    kind = _kind(path, start)
+    try:
+        header = kind.header_class.from_fileobj(io.BytesIO(start))
+        layout = header.get_data_shape(), header.get_data_dtype(), header.get_data_offset()
+    except Exception as error:  # nibabel raises many types on damaged headers
+        raise InputError(path, f"a damaged header ({error})", "NIfTI-1/2") from None
+    return _length(path, *layout)
 
 
 def parts(path: pathlib.Path) -> list[pathlib.Path]:
-    """The files of an uncompressed image: itself, or header and values of a pair."""
-    if path.suffix not in (".img", ".hdr"):
-        return [path]
-    pair = [path.with_suffix(".hdr"), path.with_suffix(".img")]
-    for file in pair:
-        if not file.exists():
-            raise InputError(file, "no such file", f"the other half of {path}")
-    return pair
+    """Returns the files of an image, `path` first: one, or header and values of a pair.
 
+    Beside Analyze images, SPM keeps the affine in a third file, which nibabel reads.
 
-def digest(path: pathlib.Path, tick: Callable[[int], None]) -> str:
-    """Returns sha256 of an uncompressed image, or of both files of a pair.
-
-    Args:
-      path: the image.
-      tick: called with the number of bytes after each chunk.
+    Raises:
+      InputError: the other half of a pair is missing, or one of the two cannot be read.
     """
-    sha = hashlib.sha256()
-    for file in parts(path):
-        with open(file, "rb") as source:
-            while data := source.read(CHUNK):
-                sha.update(data)
-                tick(len(data))
-    return sha.hexdigest()
+    if path.suffix not in OTHER:
+        return [path]
+    other, matrix = path.with_suffix(OTHER[path.suffix]), path.with_suffix(".mat")
+    hashes.stamp(path)
+    if not os.path.exists(other):
+        raise InputError(other, "no such file", f"the other half of {path}")
+    hashes.stamp(other)
+    if not os.path.exists(matrix) or _starts_nifti(path.with_suffix(".hdr")):
+        return [path, other]
+    return [path, other, matrix]
 
 
-def non_finite(mapped: pathlib.Path, path: pathlib.Path) -> dict[str, int | None]:
-    """Counts NaN and infinite voxels, volume by volume.
+def non_finite(mapped: pathlib.Path, path: pathlib.Path) -> dict[str, Any]:
+    """Counts the voxels that a run reads as NaN or infinite, volume by volume.
 
     Returns:
-      "nan_voxels": how many are so in every volume; "bad_volume", "bad_count": the first volume
-      with more than those and its count, or None and 0.
+      "nan_voxels": how many are so in every volume; "nan_places": a hash of their places, "" where
+      there are none; "bad_volume", "bad_count": the first volume with more than those and its
+      count, or None and 0.
+
+    Raises:
+      InputError: as `open_mapped`, or a value is finite in the file, but not as float32.
     """
-    frames = open_mapped(mapped, path).frames
-    if frames.dtype.kind in "iu":
-        return {"nan_voxels": 0, "bad_volume": None, "bad_count": 0}
-    always = ~np.isfinite(frames[0])
-    counts = np.empty(len(frames), int)
-    for t, frame in enumerate(frames):
-        bad = ~np.isfinite(frame)
-        counts[t] = bad.sum()
+    scan = open_mapped(mapped, path)
+    run = Run("", "", scan.frames, slope=scan.slope, intercept=scan.intercept)
+    none = {"nan_voxels": 0, "nan_places": "", "bad_volume": None, "bad_count": 0}
+    if _is_finite(scan):
+        return none
+    always, counts = np.ones(scan.frames.shape[1:], bool), []
+    for t in range(len(scan.frames)):
+        with np.errstate(all="ignore"):
+            bad = ~np.isfinite(run.read(slice(t, t + 1))[0])
+            if bad.any() and (beyond := int((bad & np.isfinite(scan.frames[t])).sum())):
+                found = f"{beyond} values too large for float32 in volume {t}, as they are scaled"
+                raise InputError(path, found, "values below 3.4e38")
+        counts.append(int(bad.sum()))
         always &= bad
-    more = np.flatnonzero(counts > always.sum())
-    first = int(more[0]) if more.size else None
+    if not any(counts):
+        return none
+    voxels = int(always.sum())
+    first = next((t for t, count in enumerate(counts) if count > voxels), None)
     return {
-        "nan_voxels": int(always.sum()),
+        "nan_voxels": voxels,
+        "nan_places": hashlib.sha256(np.packbits(always)).hexdigest() if voxels else "",
         "bad_volume": first,
-        "bad_count": 0 if first is None else int(counts[first]),
+        "bad_count": 0 if first is None else counts[first],
     }
+
+
+def _is_finite(scan: Scan) -> bool:
+    """Returns whether every value is finite by its type: whole numbers, scaled within float32."""
+    if scan.frames.dtype.kind == "f":
+        return False
+    largest = max(-int(np.iinfo(scan.frames.dtype).min), int(np.iinfo(scan.frames.dtype).max))
+    return largest * abs(scan.slope) + abs(scan.intercept) < float(np.finfo(np.float32).max)
+
+
+def _load_decoded(mapped: pathlib.Path, path: pathlib.Path) -> nib.Nifti1Image:
+    """Opens a decoded .nii, whose name need not tell its type."""
+    with open(mapped, "rb") as file:
+        kind = _kind(path, file.read(HEADER))
+    try:
+        return kind.from_file_map(kind.make_file_map({"image": os.fspath(mapped)}))
+    except Exception as error:  # nibabel raises many types on damaged headers
+        raise InputError(path, f"no readable image ({error})", "NIfTI-1/2") from None
+
+
+def _kind(path: pathlib.Path, start: bytes) -> type[nib.Nifti1Image]:
+    """Returns NIfTI-1 or NIfTI-2, whichever starts like this."""
+    for kind in (nib.Nifti1Image, nib.Nifti2Image):
+        header = kind.header_class
+        if len(start) >= header.sizeof_hdr and header.may_contain_header(start):
+            return kind
+    raise InputError(path, "no NIfTI header", "a .nii.gz image")
+
+
+def _starts_nifti(header: pathlib.Path) -> bool:
+    start = next(hashes.chunks(header), b"")
+    pairs = (nib.Nifti1Pair.header_class, nib.Nifti2Pair.header_class)
+    return any(len(start) >= h.sizeof_hdr and h.may_contain_header(start) for h in pairs)
+
+
+def _length(path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> int:
+    """Returns the bytes of an uncompressed image, up to its last voxel.
+
+    Raises:
+      InputError: its layout is not that of a volume, or of several.
+    """
+    if len(shape) not in (3, 4) or min(shape) < 1 or offset < 0 or dtype.kind not in "iuf":
+        found = f"{dtype} of shape {shape}"
+        raise InputError(path, found, "real numbers [X, Y, Z] or [X, Y, Z, t]")
+    return offset + math.prod(map(int, shape)) * dtype.itemsize

@@ -1,47 +1,48 @@
 """Decoded scans, memory-mapped, keyed by the hash of their content.
 
 A first read decodes .nii.gz files in parallel into plain NIfTI files of the store, which any tool
-can open; later reads map them, or an already uncompressed scan in place, and touch no voxel.
+can open; later reads map them, or an already uncompressed scan in place.
 
-    <store>/<sha256>.nii          decoded scan
-    <store>/<sha256>.json         its facts: NaN voxels, volumes with NaN of their own
+    <store>/<sha256>.nii          scan, decoded from the .nii.gz file of that hash
     <store>/<key>.npy             arrays derived from scans (`derived`)
-    <store>/paths/<hash>.json     path -> size, time and sha256: unchanged files are not read
+    <store>/<sha256>.json         record of a scan: NaN voxels; size and hash of the decoded file
+    <store>/<key>.json            record of an array: shape, type, size and hash
+    <store>/paths/<hash>.json     path -> sha256, and what the disk says of the file
 
-A file that changed has another size or time of change, and is read again. Everything is written
-under a temporary name and renamed, so that a kill leaves nothing half-written behind.
+A source file whose size, times, inode and device are those of its record is not read. What the
+store holds is verified before it is used, its size always and its hash once per `Store`; a record
+has a hash of its own. What is not as it was written is made again from the sources, and a line on
+stderr says so. A store of 0.3.0, which had no such hashes, is used, but all in it is made again.
 
-The layout is that of 0.3.0, whose stores are used as they are. An array whose recipe has changed
-since (the noise floor's) has another key: it is computed anew, and the old one stays until `clear`.
+Everything is written under a temporary name, which tells who writes it, and renamed when it is
+whole: a kill leaves nothing half-written, and the next `Store` removes what it left.
 """
 
 import contextlib
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
-import shutil
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich import progress
 
-from emojax.data import gunzip, hashes, image, nifti
+from emojax import files
+from emojax.data import gunzip, hashes, image, kept, nifti, sealed, unfinished
 from emojax.errors import InputError
 
 Path = str | os.PathLike
-ABANDONED = 3600  # s after which an unfinished file is what a kill left behind
 KINDS = {  # names of a store's files
     r"[0-9a-f]{64}\.nii": "scan",
     r"[0-9a-f]{64}\.npy": "array",
     r"[0-9a-f]{64}\.json": "facts",
     r"paths/[0-9a-f]{32}\.json": "path",
-    r"(paths/)?[0-9a-f]{32,64}\.(nii|npy|json)\.\d+-\d+\.partial": "unfinished",
+    unfinished.KIND: "unfinished",
 }
 
 
@@ -62,6 +63,7 @@ class Store:
         """Args: the folder, made on first use; whether to draw a progress bar while decoding."""
         self.folder = pathlib.Path(folder)
         self.progress = progress
+        self._kept = kept.Folder(self.folder)
 
     def images(self, sources: Sequence[Path | Sequence[Path]]) -> list[image.Image]:
         """Opens scans, decoding in parallel what is not yet in the store.
@@ -74,18 +76,19 @@ class Store:
           InputError: a file is missing, truncated, no image or not 4-D, the volumes of a run do not
             fit each other, a volume has NaN where others have none, or the disk is too small.
         """
-        self._make_folder()
-        self._sweep()
+        self._kept.open()
         runs = [[s] if isinstance(s, (str, os.PathLike)) else list(s) for s in sources]
-        files = list(dict.fromkeys(pathlib.Path(f) for run in runs for f in run))
-        with ThreadPoolExecutor(os.cpu_count()) as pool, self._bar(files) as tick:
-            jobs = [pool.submit(self._file, file, tick) for file in files]
+        runs = [[pathlib.Path(file) for file in run] for run in runs]
+        unique = dict.fromkeys(file for run in runs for file in run)
+        stamps = {f: {part: hashes.stamp(part) for part in nifti.parts(f)} for f in unique}
+        with ThreadPoolExecutor(os.cpu_count()) as pool, self._bar(stamps) as tick:
+            jobs = {file: pool.submit(self._file, file, own, tick) for file, own in stamps.items()}
             try:
-                facts = {file: job.result() for file, job in zip(files, jobs, strict=True)}
+                facts = {file: job.result() for file, job in jobs.items()}
             except BaseException:
                 pool.shutdown(cancel_futures=True)
                 raise
-        return [self._image([pathlib.Path(f) for f in run], facts) for run in runs]
+        return [self._image(run, [facts[file] for file in run]) for run in runs]
 
     def derived(
         self,
@@ -104,108 +107,117 @@ class Store:
         Raises:
           InputError: the disk is too small, or the store cannot be written.
         """
-        self._make_folder("")
-        path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()}.npy"
-        if not path.exists():
-            self._reserve(int(np.prod(shape)) * np.dtype(dtype).itemsize, path)
-            with self._partial(path) as partial:
-                out = np.lib.format.open_memmap(partial, "w+", np.dtype(dtype), shape)
+        self._kept.open()
+        name = hashlib.sha256(key.encode()).hexdigest()
+        dtype, shape = np.dtype(dtype), [int(n) for n in shape]
+        file, layout = self.folder / f"{name}.npy", {"shape": shape, "dtype": dtype.str}
+
+        def make():
+            self._kept.reserve(math.prod(shape) * dtype.itemsize, file)
+            with self._kept.partial(file) as partial:
+                with self._kept.writing(file):
+                    out = np.lib.format.open_memmap(partial, "w+", dtype, tuple(shape))
+                    kept.allocate(partial)
                 fill(out)
-                out.flush()
-                del out
-        _touch(path)
-        return np.load(path, mmap_mode="r")
+                with self._kept.writing(file):
+                    out.flush()
+                    del out
+                    files.sync(partial)
+                return {"bytes": os.path.getsize(partial), "content": hashes.sha256(partial)}
+
+        self._kept.once(name, file, layout, make)
+        return np.load(file, mmap_mode="r")
 
     def hash(self, path: Path) -> str:
-        """sha256 of a file's content, read only if the file has changed since it was last read."""
-        path = pathlib.Path(path)
-        self._make_folder()
-        known, stamp = hashes.stamp(self.folder / "paths", path)
-        digest = hashes.remembered(known, stamp)
-        if digest is None:
-            digest = hashes.sha256(path)
-            self._write(known, stamp | {"sha256": digest})
+        """Returns the sha256 of a file, which is read only if it has changed since the last time.
+
+        Raises:
+          InputError: it is no regular file that can be read.
+        """
+        self._kept.open()
+        return self._hash(pathlib.Path(path), hashes.stamp(path))
+
+    def changed(self, known: Mapping[str, str]) -> str | None:
+        """Returns the first file whose content is not what it was, or None.
+
+        Only files that the disk says have changed are read. A name that neither is a file nor was
+        one, such as that of a simulated run, cannot change.
+
+        Args:
+          known: file -> sha256, such as `Cohort.hashes`.
+        """
+        for path, digest in known.items():
+            try:
+                if self.hash(path) != digest:
+                    return path
+            except InputError:
+                if self._record(path).exists():
+                    return path
+        return None
+
+    def _hash(self, path: pathlib.Path, stamp: hashes.Stamp, tick=lambda size: None) -> str:
+        """Returns the hash of a file from its record, or reads the file."""
+        record, fault = self._record(path), None
+        try:
+            known = sealed.read(record) or {}
+            if stamp.items() <= known.items():
+                return known["sha256"]
+        except sealed.Damaged as error:
+            fault = error
+        digest = hashes.sha256(path, tick)
+        self._kept.remember(record, stamp | {"sha256": digest})
+        if fault:
+            kept.say(f"{fault}; {path} was read again")
         return digest
 
-    def _file(self, path: pathlib.Path, tick: Callable[[int], None]) -> dict:
-        """Facts of one image, from the store or by reading it: sha256, NaN counts."""
-        known, stamp = hashes.stamp(self.folder / "paths", path)
-        digest = hashes.remembered(known, stamp)
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            facts = json.loads((self.folder / f"{digest}.json").read_text())
-            if self._mapped(path, facts).exists():
-                tick(stamp["size"])
-                return facts
-        if path.suffix == ".gz":
-            facts = {"sha256": self._decode(path, tick)}
+    def _record(self, path: Path) -> pathlib.Path:
+        return self.folder / "paths" / f"{hashes.short(os.path.abspath(path))}.json"
+
+    def _file(self, path: pathlib.Path, stamps, tick: Callable[[int], None]) -> dict[str, Any]:
+        """Facts of one image, from the store or by reading it: hashes of its files, NaN counts."""
+        rest = sum(stamp["size"] for stamp in stamps.values())
+
+        def count(size):
+            nonlocal rest
+            rest -= size
+            tick(size)
+
+        packed = path.suffix == ".gz"
+        shown = () if packed else (count,)  # a packed file is counted while it is decoded
+        digests = {str(part): self._hash(part, stamp, *shown) for part, stamp in stamps.items()}
+        name = hashes.joined(digests.values())
+        if packed:
+            file = self.folder / f"{name}.nii"
+            facts = self._kept.once(name, file, {}, lambda: self._decode(path, file, count))
         else:
-            facts = {"sha256": nifti.digest(path, tick)}
-        facts |= nifti.non_finite(self._mapped(path, facts), path)
-        self._write(self.folder / f"{facts['sha256']}.json", facts)
-        self._write(known, stamp | {"sha256": facts["sha256"]})
-        return facts
+            facts = self._kept.once(name, None, {}, lambda: nifti.non_finite(path, path))
+        tick(max(rest, 0))
+        return facts | {"hashes": digests}
 
-    def _mapped(self, path: pathlib.Path, facts: dict) -> pathlib.Path:
-        """The file that is mapped for a source: itself, unless it is compressed."""
-        return self.folder / f"{facts['sha256']}.nii" if path.suffix == ".gz" else path
+    def _decode(self, path: pathlib.Path, file: pathlib.Path, tick) -> dict[str, Any]:
+        """Decompresses a scan into the store; returns its record."""
+        with self._kept.partial(file) as partial, self._kept.writing(file):
+            with open(partial, "wb") as out:
+                found = gunzip.decode(path, out, lambda size: self._kept.reserve(size, path), tick)
+            if found.source != file.stem:
+                self._record(path).unlink(missing_ok=True)
+                raise InputError(path, "a file that changed while it was read", "one at rest")
+            facts = nifti.non_finite(partial, path)
+            files.sync(partial)
+        return facts | {"bytes": found.bytes, "content": found.content}
 
-    def _decode(self, path: pathlib.Path, tick: Callable[[int], None]) -> str:
-        """Decompresses into the store, under the hash of the compressed file."""
-        with self._partial(self.folder / f"{hashes.short(os.path.abspath(path))}.nii") as partial:
-            with open(partial, "wb", buffering=0) as out:
-                digest = gunzip.decode(path, out, lambda size: self._reserve(size, path), tick)
-            os.replace(partial, self.folder / f"{digest}.nii")
-        return digest
-
-    def _image(self, files: list[pathlib.Path], facts: dict[pathlib.Path, dict]) -> image.Image:
-        own = [facts[file] for file in files]
-        mapped = [self._mapped(file, f) for file, f in zip(files, own, strict=True)]
-        for file, copy in zip(files, mapped, strict=True):
-            if copy != file:
-                _touch(copy)
-        scans = [nifti.open_mapped(*pair) for pair in zip(mapped, files, strict=True)]
-        if len(files) == 1:
-            return image.from_4d(files[0], scans[0], own[0])
-        return image.from_3d(files, scans, own, self.derived)
+    def _image(self, run: list[pathlib.Path], facts: list[dict[str, Any]]) -> image.Image:
+        scans = []
+        for path, own in zip(run, facts, strict=True):
+            decoded = self.folder / f"{own['name']}.nii"
+            scans.append(nifti.open_mapped(decoded if path.suffix == ".gz" else path, path))
+        if len(run) == 1:
+            return image.from_4d(run[0], scans[0], facts[0])
+        return image.from_3d(run, scans, facts, self.derived)
 
     @contextlib.contextmanager
-    def _partial(self, path: pathlib.Path) -> Iterator[pathlib.Path]:
-        """A temporary name beside `path`; renamed to it at the end, removed on any failure."""
-        partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
-        try:
-            yield partial
-            if partial.exists():
-                os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
-
-    def _write(self, path: pathlib.Path, facts: dict) -> None:
-        with self._partial(path) as partial:
-            partial.write_text(json.dumps(facts))
-
-    def _make_folder(self, name: str = "paths") -> None:
-        try:
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            found = f"a folder that cannot be made ({error.strerror})"
-            raise InputError(self.folder, found, "one that can be written (data.store)") from None
-
-    def _reserve(self, size: int, path: pathlib.Path) -> None:
-        free = shutil.disk_usage(self.folder).free
-        if size > free:
-            expected = f"{size / 1e9:.2f} GB for the decoded {path} (set data.store)"
-            raise InputError(self.folder, f"{free / 1e9:.2f} GB free", expected)
-
-    def _sweep(self) -> None:
-        """Removes what a kill left behind."""
-        for partial in self.folder.glob("**/*.partial"):
-            with contextlib.suppress(OSError):
-                if _is_abandoned(partial.stat().st_mtime):
-                    partial.unlink()
-
-    @contextlib.contextmanager
-    def _bar(self, files: list[pathlib.Path]) -> Iterator[Callable[[int], None]]:
-        total = sum(file.stat().st_size for file in files if file.exists())
+    def _bar(self, stamps) -> Iterator[Callable[[int], None]]:
+        total = sum(stamp["size"] for own in stamps.values() for stamp in own.values())
         shown = (progress.BarColumn(), progress.DownloadColumn(), progress.TimeRemainingColumn())
         columns = ("reading scans", *shown)
         with progress.Progress(*columns, transient=True, disable=not self.progress) as bar:
@@ -265,20 +277,10 @@ def clear(folder: Path) -> int:
     """
     removed = 0
     for entry in entries(folder):
-        if entry.kind != "unfinished" or _is_abandoned(entry.used):
+        if entry.kind != "unfinished" or unfinished.is_abandoned(entry.path, entry.used):
             entry.path.unlink(missing_ok=True)
             removed += 1
     for empty in (pathlib.Path(folder, "paths"), pathlib.Path(folder)):
         with contextlib.suppress(OSError):
             empty.rmdir()
     return removed
-
-
-def _touch(path: pathlib.Path) -> None:
-    """Notes the use of a file, where the store can be written."""
-    with contextlib.suppress(OSError):
-        os.utime(path)
-
-
-def _is_abandoned(written: float) -> bool:
-    return time.time() - written > ABANDONED

@@ -5,12 +5,11 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 
 from emojax.data import events
+from emojax.data.paths import require_file
 from emojax.errors import InputError
-
-UNUSED = ("", "n/a")  # labels of rows that belong to no class
 
 
 def numbers(
@@ -27,6 +26,7 @@ def numbers(
       InputError: the table is no text, is empty, has lines of different lengths, or has a cell that
         is no finite number, which is named by line and column.
     """
+    require_file(path, "a table of numbers")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of an empty file; refused below
@@ -45,6 +45,29 @@ def numbers(
     if not np.isfinite(table).all():
         raise InputError(path, _fault(path, delimiter, skip), "finite numbers")
     return table
+
+
+def as_float32(
+    path: pathlib.Path, name: str, values: Num[np.ndarray, "*shape"]
+) -> Float[np.ndarray, "*shape"]:
+    """Returns real numbers as float32.
+
+    Args:
+      path: where they come from, for messages.
+      name: of the values.
+      values: real numbers of any type.
+
+    Raises:
+      InputError: one is NaN, infinite, or too large for float32; the first is named.
+    """
+    with np.errstate(over="ignore"):
+        out = values.astype(np.float32)
+    bad = np.argwhere(~np.isfinite(out))
+    if len(bad):
+        first = tuple(bad[0].tolist())
+        found = f"{len(bad)} values of {name} like {values[first]} (first: at {list(first)})"
+        raise InputError(path, found, "finite numbers below 3.4e38")
+    return out
 
 
 def choose(
@@ -100,7 +123,7 @@ def classify(
     names, number = tuple(classes), {name: i for i, name in enumerate(classes)}
     if label_map != events.EVERY_VALUE or not names:
         none = np.zeros(0)
-        used = [tuple(name for name in run if name not in UNUSED) for run in named]
+        used = [tuple(name for name in run if name not in events.UNUSED) for run in named]
         found = events.labelling(
             [events.Events(path, none, none, values) for values in used], label_map, column
         )

@@ -84,10 +84,17 @@ def from_cnn1d(
             f"want a mask of {facts.grid}, mean and sd [{m}]; got {mask.shape}, {mean.shape}, "
             f"{sd.shape}"
         )
+    inside = int(np.sum(mask))
+    if not ((np.asarray(voxels) >= 0) & (np.asarray(voxels) < inside)).all():
+        raise ValueError(f"want voxels in [0, {inside}), the mask's; got others")
     kept = {"params": jax.tree.map(np.asarray, dict(params)), "mean": mean, "sd": sd}
     if batch_stats:
         kept["batch_stats"] = jax.tree.map(np.asarray, dict(batch_stats))
     if template is not None:
+        shapes = [np.shape(rows) for rows in (template, run, frame)]
+        n = len(template)
+        if shapes != [(n, m), (n,), (n,)]:
+            raise ValueError(f"want template [n, {m}], run and frame [n]; got {shapes}")
         if facts.runs and np.max(run) >= len(facts.runs):
             raise ValueError(f"want run < {len(facts.runs)}, as facts.runs; got {np.max(run)}")
         kept |= {"template": np.asarray(template), "run": run, "frame": frame}

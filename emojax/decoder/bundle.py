@@ -19,21 +19,25 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from emojax import files, fusion, models
-from emojax.decoder.build import Decoder, Facts
+from emojax import archives, files, fusion, models
+from emojax.decoder import checks
+from emojax.decoder.build import Decoder
 from emojax.errors import InputError
 
 FORMAT = 1
 FILES = ("weights.npz", "context.npz", "program.bin")
+LARGEST = 1 << 24  # bytes of a manifest
 
 
 def save(decoder: Decoder, folder: str | os.PathLike) -> None:
     """Writes a bundle; it appears whole or not at all, and an older one stays until then.
 
     Raises:
-      InputError: the folder exists and is not a bundle.
+      InputError: the folder exists and is not a bundle, or the decoder's parts do not belong
+        together (see `checks.check`).
     """
     folder = pathlib.Path(folder)
+    checks.check(decoder)
     if folder.exists() and not (folder / "manifest.json").exists():
         raise InputError(folder, "something that is not a decoder", "a new folder")
     context: dict[str, Any] = {"mask": decoder.mask}
@@ -71,33 +75,50 @@ def _export(decoder: Decoder, weights) -> bytes:
 
 
 def load(folder: str | os.PathLike) -> Decoder:
-    """Opens a bundle after checking that its files are those that were saved.
+    """Opens a bundle after checking it as a whole.
 
     After a `save` that was killed while it replaced the bundle, the older one is opened.
 
     Raises:
-      InputError: a file is missing or has changed, or the format or the network is unknown.
+      InputError: a file is missing or has changed, the format or the network is unknown, or facts,
+        weights and context do not belong together.
     """
     folder = _find(pathlib.Path(folder))
     manifest = _read_manifest(folder)
     for name in FILES:
-        if not (folder / name).exists():
+        if not (folder / name).is_file():
             raise InputError(folder / name, "no such file", "the whole decoder")
         if _digest(folder / name) != manifest["sha256"].get(name):
             raise InputError(folder / name, "content that was changed", "the file that was saved")
+    facts = checks.read_facts(manifest["facts"], folder / "manifest.json")
     models.find(manifest["network"])
-    with np.load(folder / "weights.npz") as stored:
-        weights = jax.tree.map(jnp.asarray, files.unflatten(dict(stored)))
-    with np.load(folder / "context.npz") as stored:
-        context = files.unflatten(dict(stored))
-    return Decoder(
+    weights, context = (_read_tree(folder / name) for name in FILES[:2])
+    if not {"mask"} <= context.keys() <= {"mask", "affine", "calibration"}:
+        found = ", ".join(sorted(context)) or "nothing"
+        raise InputError(folder / "context.npz", found, "mask, affine and calibration")
+    loaded = Decoder(
         weights,
         context["mask"],
         context.get("affine"),
         context.get("calibration"),
         manifest["network"],
-        _read_facts(manifest["facts"]),
+        facts,
     )
+    checks.check(loaded, folder)
+    return loaded.replace(weights=jax.tree.map(jnp.asarray, weights))
+
+
+def _read_tree(path: pathlib.Path) -> dict[str, Any]:
+    """Returns the arrays of a file as nested dicts and lists."""
+    arrays = archives.read_npz(path)
+    try:
+        tree = files.unflatten(arrays)
+    except Exception:  # flax raises many types
+        tree = None
+    if not isinstance(tree, dict) or files.flatten(tree).keys() != arrays.keys():
+        found = f"arrays called {', '.join(arrays) or 'nothing'}"
+        raise InputError(path, found, "names as they were saved")
+    return tree
 
 
 def _find(folder: pathlib.Path) -> pathlib.Path:
@@ -107,26 +128,22 @@ def _find(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _read_manifest(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns format, network, facts and hashes; what the facts are is checked later."""
+    path = folder / "manifest.json"
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        version, _, _, _ = (manifest[k] for k in ("format", "network", "facts", "sha256"))
+        if path.stat().st_size > LARGEST:
+            raise ValueError
+        manifest = json.loads(path.read_bytes())
+        kinds = {"format": int, "network": str, "facts": dict, "sha256": dict}
+        if not all(isinstance(manifest[name], kind) for name, kind in kinds.items()):
+            raise ValueError
     except FileNotFoundError:
         raise InputError(folder, "no manifest.json", "a decoder made by --mode=export") from None
-    except (ValueError, KeyError, TypeError):
-        found = "a damaged manifest"
-        raise InputError(folder / "manifest.json", found, "one as it was saved") from None
-    if version != FORMAT:
-        raise InputError(folder, f"a decoder of format {version}", f"format {FORMAT}")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise InputError(path, "a damaged manifest", "one as it was saved") from None
+    if manifest["format"] != FORMAT:
+        raise InputError(folder, f"a decoder of format {manifest['format']}", f"format {FORMAT}")
     return manifest
-
-
-def _read_facts(stored: dict[str, Any]) -> Facts:
-    """Returns facts with tuples, which JSON had made lists."""
-
-    def as_tuples(value):
-        return tuple(map(as_tuples, value)) if isinstance(value, list) else value
-
-    return Facts(**{name: as_tuples(value) for name, value in stored.items()})
 
 
 def _digest(path: pathlib.Path) -> str:

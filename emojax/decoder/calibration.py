@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emojax import alignment, hyperalignment
+from emojax.decoder import checks
 from emojax.decoder.build import Decoder, Facts, fold_vectors
 from emojax.decoder.decode import verify
 from emojax.errors import InputError
@@ -32,8 +33,8 @@ def calibrate(
       affine: voxel -> mm of the volumes; None is not checked.
 
     Raises:
-      InputError: the decoder has no template, there is no such run, the run is too short, or a
-        volume does not pass `verify`.
+      InputError: the decoder has no template, there is no such run, the run is too short or nothing
+        varies in it, or a volume does not pass `verify`.
     """
     kept = decoder.calibration
     if kept is None or "template" not in kept:
@@ -50,9 +51,19 @@ def calibrate(
     rows = np.asarray(volumes, np.float32).reshape(len(volumes), -1)[frames][:, voxels]
     options = hyperalignment.Options(**dict(decoder.facts.alignment))
     space = hyperalignment.from_template(kept["template"], options)
-    mapping = alignment.independent_runs(space, rows, at)
-    weights = fold_vectors(decoder.network, kept, mapping) | {"voxels": voxels}
-    return decoder.replace(weights=weights, facts=decoder.facts._replace(subject=subject))
+    try:
+        mapping = alignment.independent_runs(space, rows, at)
+    except ValueError as error:
+        expected = "a run like those that the template was made of"
+        raise InputError("calibration run", error, expected) from None
+    try:
+        weights = fold_vectors(decoder.network, kept, mapping) | {"voxels": voxels}
+    except Exception as error:  # somebody else's network raises anything
+        said = f"a network that cannot be folded again ({type(error).__name__}: {error})"
+        raise InputError("decoder, calibration", said, "the parameters of its network") from None
+    made = decoder.replace(weights=weights, facts=decoder.facts._replace(subject=subject))
+    checks.check(made, "calibrated decoder")
+    return made
 
 
 def _run_number(facts: Facts, kept: Mapping[str, Any], run: int | str) -> int:
@@ -60,8 +71,8 @@ def _run_number(facts: Facts, kept: Mapping[str, Any], run: int | str) -> int:
     numbers = np.unique(kept["run"]).tolist()
     if run in facts.runs:
         run = facts.runs.index(run)
-    elif isinstance(run, str) and run.isdecimal() and not facts.runs:
-        run = int(run)
+    elif isinstance(run, str) and not facts.runs:
+        run = {str(number): number for number in numbers}.get(run, run)
     if run not in numbers:
         known = ", ".join(facts.runs[n] for n in numbers) if facts.runs else f"{numbers}"
         raise InputError("run", repr(run) if isinstance(run, str) else run, f"one of {known}")

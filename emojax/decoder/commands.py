@@ -1,10 +1,17 @@
-"""The commands `decode` and `calibrate`: a bundle and an image file in, a file or bundle out."""
+"""The commands `decode` and `calibrate`: a bundle and an image file in, a file or bundle out.
 
+Each leaves a note of what it has read beside what it writes (`decode.json`, `calibrate.json`), and
+replaces only what the same bundle and image have made before.
+"""
+
+import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
 from emojax import files
+from emojax.data.hashes import sha256
 from emojax.decoder import bundle as bundles
 from emojax.decoder import calibration
 from emojax.decoder.decode import decode_file, read_image
@@ -25,15 +32,16 @@ def decode(bundle: str, path: str, workdir: str) -> pathlib.Path:
       The table's path.
 
     Raises:
-      InputError: the workdir holds a run, or the bundle or the image cannot be used.
+      InputError: the workdir holds a run or other predictions, or the bundle or the image cannot be
+        used.
     """
     folder = _folder(workdir)
     loaded = bundles.load(bundle)
     found = decode_file(loaded, path)
+    _claim(folder, "decode.json", "predictions.csv", bundle, path)
     classes = np.array(loaded.facts.classes)
     columns = {"volume": np.arange(len(found)), "predicted": classes[found.argmax(1)]}
     columns |= {f"p_{name}": found[:, k] for k, name in enumerate(classes)}
-    folder.mkdir(parents=True, exist_ok=True)
     files.write_csv(folder / "predictions.csv", columns)
     return folder / "predictions.csv"
 
@@ -53,8 +61,8 @@ def calibrate(bundle: str, path: str, workdir: str, subject: str, run: int | str
       The new bundle's folder.
 
     Raises:
-      InputError: the workdir holds a run, there is no name of a subject, or the bundle, the run or
-        the image cannot be used.
+      InputError: the workdir holds a run or another decoder, there is no name of a subject, or the
+        bundle, the run or the image cannot be used.
     """
     folder = _folder(workdir)
     loaded = bundles.load(bundle)
@@ -65,6 +73,8 @@ def calibrate(bundle: str, path: str, workdir: str, subject: str, run: int | str
         raise InputError(path, f"{values.ndim} axes", "a whole run [X, Y, Z, t]")
     run = 0 if run == "" else run
     made = calibration.calibrate(loaded, np.moveaxis(values, -1, 0), subject, run, affine)
+    more = {"subject": subject, "run": run}
+    _claim(folder, "calibrate.json", "decoder", bundle, path, **more)
     bundles.save(made, folder / "decoder")
     return folder / "decoder"
 
@@ -74,4 +84,28 @@ def _folder(workdir: str) -> pathlib.Path:
     folder = pathlib.Path(workdir)
     if any((folder / name).exists() for name in RUN_FILES):
         raise InputError(workdir, "the results of a run", "another --workdir for new ones")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(workdir, "a file", "a folder as --workdir")
     return folder
+
+
+def _claim(folder: pathlib.Path, note: str, target: str, bundle, path, **more: Any) -> None:
+    """Makes the folder and notes what its content comes from, unless it is something else's.
+
+    Raises:
+      InputError: the target is there, and comes from another bundle or image.
+    """
+    source = {"bundle": sha256(pathlib.Path(bundle, "manifest.json")), "image": sha256(path)} | more
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / target).exists() and _read(folder / note) != source:
+        found = f"{target} of another bundle or image"
+        raise InputError(folder, found, "another --workdir (nothing is overwritten)")
+    with files.atomic_write(folder / note) as partial:
+        partial.write_text(json.dumps(source, indent=1))
+
+
+def _read(note: pathlib.Path) -> Any:
+    try:
+        return json.loads(note.read_text())
+    except (OSError, ValueError):
+        return None

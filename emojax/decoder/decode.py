@@ -1,5 +1,6 @@
 """Single volumes and image files: checked against the training volumes, then decoded."""
 
+import math
 import os
 
 import jax
@@ -11,6 +12,7 @@ from emojax import fusion, models
 from emojax.decoder.build import Decoder
 from emojax.errors import InputError
 
+INFLATION = 1040  # bytes that one byte of a gzip file can become
 FACTOR = 3.0  # largest ratio of mean and sd inside the mask to those of the training volumes
 
 
@@ -40,7 +42,8 @@ def verify(decoder: Decoder, volume, affine=None, where: str = "volume") -> None
         off = np.abs(np.asarray(affine) - decoder.affine).max()
         raise InputError(where, f"another affine (off by {off:.3g})", "that of training")
     inside = np.asarray(volume)[decoder.mask]
-    mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
+    with np.errstate(invalid="ignore"):  # said below, in one line
+        mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
     if not np.isfinite(mean + sd):
         bad = int((~np.isfinite(inside)).sum())
         raise InputError(where, f"{bad} voxels of the mask that are not finite", "finite values")
@@ -68,13 +71,17 @@ def decode(
       where: name of the volume, for messages.
 
     Raises:
-      InputError: the volume does not pass `verify`.
+      InputError: the volume does not pass `verify`, or the network has no finite output for it.
     """
     verify(decoder, volume, affine, where)
     x = np.asarray(volume, np.float32)
     if models.find(decoder.network).input == "vector":  # only these voxels go to the device
         x = x.reshape(-1)[np.asarray(decoder.weights["voxels"])]
-    return np.asarray(_probabilities(decoder.network, decoder.weights, x[None]))[0]
+    found = np.asarray(_probabilities(decoder.network, decoder.weights, x[None]))[0]
+    if not np.isfinite(found).all():
+        expected = "finite ones (the decoder's weights are out of range: export it again)"
+        raise InputError(where, "probabilities that are not finite", expected)
+    return found
 
 
 def decode_file(decoder: Decoder, path: str | os.PathLike) -> Float[np.ndarray, "t k"]:
@@ -110,13 +117,36 @@ def read_image(
       The values, and the affine (voxel -> mm).
 
     Raises:
-      InputError: no such file, or no readable or whole image.
+      InputError: no such file, or no readable or whole image of real numbers.
     """
+    if not os.path.isfile(path):
+        found = "a folder" if os.path.isdir(path) else "no such file"
+        raise InputError(path, found, "an image")
     try:
         image = nib.load(path)
-        return np.asarray(image.dataobj, np.float32), image.affine
-    except FileNotFoundError:
-        raise InputError(path, "no such file", "an image") from None
+        _check_header(image)
+        with np.errstate(all="ignore"):  # values that are not finite are found by `verify`
+            return np.asarray(image.dataobj, np.float32), image.affine
     except Exception as error:  # nibabel raises many types on damaged files
-        said = str(error).splitlines()[0]
+        said = str(error) or type(error).__name__
         raise InputError(path, f"no readable image ({said})", "a whole NIfTI file") from None
+
+
+def _check_header(image) -> None:
+    """Checks what a header promises, before memory is taken for it.
+
+    Raises:
+      ValueError: values that are no real numbers, more of them than the file can hold, or an affine
+        that is not finite.
+    """
+    proxy, file = image.dataobj, image.file_map["image"].filename
+    if proxy.dtype.kind not in "iuf":
+        raise ValueError(f"values of type {proxy.dtype}")
+    if not proxy.shape or min(proxy.shape) < 1:
+        raise ValueError(f"shape {proxy.shape}")
+    size = math.prod(map(int, proxy.shape)) * proxy.dtype.itemsize
+    zipped = not str(file).endswith((".nii", ".img", ".hdr"))
+    if size > os.path.getsize(file) * (INFLATION if zipped else 1):
+        raise ValueError(f"{size} bytes by its header, more than the file can hold")
+    if not np.isfinite(image.affine).all():
+        raise ValueError("an affine that is not finite")

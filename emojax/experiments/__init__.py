@@ -25,6 +25,7 @@ def run(
     *,
     command: str = "",
     until: str = "report",
+    restart: bool = False,
 ):
     """Runs the experiment that a config names.
 
@@ -35,19 +36,21 @@ def run(
       cohort: the data; None: read as `config.data` says.
       command: the command line, for the report.
       until: "data", "plan" or "report", see `skeleton.run`.
+      restart: removes what an earlier run has left in the workdir.
 
     Returns:
       A `report.schema.Result`: `summary`, `folds` and `predictions` as data frames, `metrics`,
       `save(folder)`. None if `until` ends before the report.
 
     Raises:
-      InputError: data or settings cannot be used.
+      InputError: data or settings cannot be used, or the workdir belongs to other ones.
       LeakageError: an arm saw more of what it is scored on than its class of protocol allows.
     """
     from emojax.experiments import base, skeleton
 
     experiment = base.check_experiment(config.experiment, EXPERIMENTS[config.experiment])
-    return skeleton.run(experiment, config, workdir, cohort=cohort, command=command, until=until)
+    given = {"cohort": cohort, "command": command, "until": until, "restart": restart}
+    return skeleton.run(experiment, config, workdir, **given)
 
 
 def __getattr__(name: str):

@@ -160,7 +160,7 @@ def _check_design(experiment, config, view_of, arms, arm, number, before, change
         makers.append(("arms", arms_of, list(arms)))
     for step, make, mine in makers:
         for names in changes.rounds:
-            values = tuple(name for name in names if name != audit.LABELS)
+            values = tuple(name for name in names if name not in (audit.LABELS, audit.ALL_LABELS))
             tried = (changes.of(names).cohort, changes.of(values).cohort)
             if any(_same(make, mine, cohort) for cohort in tried):
                 continue

@@ -15,9 +15,10 @@ from emojax import alignment, models, resampling, splits
 from emojax.alignment import REGIMES
 from emojax.errors import InputError
 from emojax.experiments import base, export, programs
+from emojax.experiments import settings as schema
 from emojax.experiments.base import Experiment
 from emojax.features import across_subjects, masked
-from emojax.features.across_subjects import MATCHES, STRICT, Leaks, Settings
+from emojax.features.across_subjects import STRICT, Leaks, Settings
 from emojax.features.masked import MaskedCohort
 from emojax.files import split_list
 from emojax.provenance import PROTOCOLS, Ledger
@@ -26,7 +27,6 @@ from emojax.scoring import baselines
 from emojax.scoring.baselines import NUISANCE, Job
 from emojax.splits import Fold
 
-CHOICES = ("nested", "last", "paper")  # of the epoch, and all that goes with it
 FLOOR = "noise floor"
 
 
@@ -39,22 +39,18 @@ class Setup(NamedTuple):
 
 
 def check(config: Any) -> None:
-    """Refuses settings that are out of range.
+    """Refuses settings that do not go together, and names that stand for nothing.
 
     Raises:
       InputError: names the key.
     """
-    for key, values, known in (
-        ("protocols", split_list(config.protocols), CHOICES),
-        ("align.regimes", split_list(config.align.regimes), REGIMES),
-        ("align.match", (config.align.match,), MATCHES),
-        ("units", (config.units,), ("subject", "run")),
-    ):
-        for value in values or ("",):
-            if value not in known:
-                raise InputError(key, repr(value), f"one or more of {', '.join(known)}")
-    if config.balance < 1:
-        raise InputError("balance", config.balance, "1 or more")
+    schema.require(config, "A")
+    low, high = config.mask.lower, config.mask.upper
+    if not low < high:
+        raise InputError("mask.lower", low, f"less than mask.upper, {high}")
+    if "group" in split_list(config.align.regimes) and config.align.alpha < 1:
+        expected = "1 where align.regimes has group: one rotation for all"
+        raise InputError("align.alpha", config.align.alpha, expected)
     for name in split_list(config.baselines):
         baselines.find(name)
     programs.check_train(config)

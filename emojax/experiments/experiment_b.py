@@ -14,7 +14,7 @@ import numpy as np
 
 from emojax import models, splits
 from emojax.errors import InputError
-from emojax.experiments import base, export, programs
+from emojax.experiments import base, export, programs, settings
 from emojax.experiments.base import Experiment
 from emojax.features import kernels, scaling
 from emojax.files import split_list
@@ -27,19 +27,12 @@ from emojax.training import cost
 
 
 def check(config: Any) -> None:
-    """Refuses settings that are out of range.
+    """Refuses settings that do not go together, and names that stand for nothing.
 
     Raises:
       InputError: names the key.
     """
-    for key, found, fine, expected in (
-        ("scale", repr(config.scale), config.scale in scaling.KINDS, f"one of {scaling.KINDS}"),
-        ("folds", config.folds, config.folds >= 1, "1 or more"),
-        ("instances", config.instances, config.instances >= 1, "1 or more"),
-        ("pad", config.pad, config.pad >= 0, "0 or more"),
-    ):
-        if not fine:
-            raise InputError(key, found, expected)
+    settings.require(config, "B")
     for kind in split_list(config.splits) or ("",):
         SPLITS[kind]
     for name in (*split_list(config.baselines), *split_list(config.floor_baselines)):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax import decoder, hyperalignment, models, procrustes, provenance
+from emojax import decoder, files, hyperalignment, models, procrustes, provenance
 from emojax.decoder import Decoder, Facts
 from emojax.errors import InputError
 from emojax.features import common_space
@@ -22,9 +22,13 @@ CHUNK = 64  # volumes at a time
 
 
 def export(
-    config: Any, workdir: str | os.PathLike, subject: str = "", run: str = ""
+    config: Any,
+    workdir: str | os.PathLike,
+    subject: str = "",
+    run: str = "",
+    bundle: str | os.PathLike = "",
 ) -> pathlib.Path:
-    """Writes the decoder of a finished run into its workdir, as `decoder`.
+    """Writes the decoder of a finished run.
 
     Args:
       config: that of the run.
@@ -32,18 +36,22 @@ def export(
       subject: A: the test subject whose fold and alignment are taken; "" is the first. The network
         has not seen it.
       run: A: name of the run to be decoded, aligned by the subject's other runs; "" is the last.
+      bundle: the folder to write; "" is `decoder` in the workdir. An older decoder of the same
+        subject and run may be there.
 
     Returns:
       The bundle's folder.
 
     Raises:
-      InputError: the run is not finished, or cannot be repeated volume by volume.
+      InputError: the run is not finished, cannot be repeated volume by volume, or has read files
+        that have changed since; or the folder holds another decoder.
     """
     folder = pathlib.Path(workdir)
     if not (folder / "metrics.json").exists():
         expected = "one (the same command without --mode=export)"
         raise InputError(workdir, "no finished run", expected)
     work = checkpoint.open_workdir(workdir, config.to_dict())
+    work.check_inputs()
     models.find(config.model.name).check_foldable(config.model)
     metrics = json.loads((folder / "metrics.json").read_text())
     headline = metrics["arms"][0]
@@ -62,8 +70,25 @@ def export(
         raise InputError("decoder", str(fitted["refused"]), str(fitted["expected"]))
     kept.setdefault("batch_stats", {})
     make = _volume_decoder if headline["split"] else _vector_decoder
-    decoder.save(make(metrics, kept, fitted, run), folder / "decoder")
-    return folder / "decoder"
+    made, target = make(metrics, kept, fitted, run), pathlib.Path(bundle or folder / "decoder")
+    if (target / "manifest.json").exists():
+        _check_same(target, decoder.load(target), made)
+    decoder.save(made, target)
+    return target
+
+
+def _check_same(folder: pathlib.Path, there: Decoder, made: Decoder) -> None:
+    """Refuses to replace another decoder.
+
+    Raises:
+      InputError: facts or weights differ.
+    """
+    leaves = [files.flatten(one.weights) for one in (there, made)]
+    same = there.facts == made.facts and leaves[0].keys() == leaves[1].keys()
+    if not same or any(not np.array_equal(leaves[0][n], leaves[1][n]) for n in leaves[0]):
+        who = f"subject {there.facts.subject}" if there.facts.subject else "another training"
+        expected = "none of another subject or run (--bundle=DIR writes elsewhere)"
+        raise InputError(folder, f"a decoder of {who}", expected)
 
 
 def pack_a(config: Any, view: MaskedCohort, data: FoldData) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class Plan:
 
 Log = Callable[[str, int, Mapping[str, float]], None]
 Keep = Callable[[int, int, loop.Best], None]
+IsKept = Callable[[int, int], bool]
 
 
 def fit_networks(
@@ -42,6 +43,7 @@ def fit_networks(
     store: Any,
     log: Log,
     keep: Keep = lambda number, instance, best: None,
+    is_kept: IsKept = lambda number, instance: True,
 ) -> dict[int, tuple[dict[str, np.ndarray], ...]]:
     """Trains the networks of an arm's folds, or takes them from the store, and predicts.
 
@@ -54,6 +56,8 @@ def fit_networks(
       store: a `checkpoint.Workdir`, or anything with its methods.
       log: called after each epoch, as by `loop.fit`, and once for a finished training.
       keep: called with fold, instance and best parameters at the end of each training.
+      is_kept: called with fold and instance of a finished training: whether what `keep` wrote is
+        whole. Where it is not, the training is done again.
 
     Returns:
       Fold -> per instance: "last", "best" [t, classes] probabilities of the test rows, "epoch" []
@@ -61,13 +65,13 @@ def fit_networks(
     """
     found: dict[tuple[int, int], dict[str, np.ndarray]] = {}
     for part in [folds] if plan.side_by_side else [[fold] for fold in folds]:
-        found |= _fit_part(plan, arm, part, store, log, keep)
+        found |= _fit_part(plan, arm, part, store, log, keep, is_kept)
     return {
         number: tuple(found[number, i] for i in range(len(data.train))) for number, data in folds
     }
 
 
-def _fit_part(plan: Plan, arm: Arm, part, store, log, keep):
+def _fit_part(plan: Plan, arm: Arm, part, store, log, keep, is_kept):
     """Fits the folds that share the device's memory; their feeds are gone at the end."""
     found: dict[tuple[int, int], dict[str, np.ndarray]] = {}
     tasks, places = [], {}
@@ -75,7 +79,8 @@ def _fit_part(plan: Plan, arm: Arm, part, store, log, keep):
         feed = functools.cache(functools.partial(_feed, plan, data))
         for instance, rows in enumerate(data.train):
             name = f"{arm.name} {number} {instance}"
-            if (done := store.load_finished(name)) is not None:
+            done = store.load_finished(name)
+            if done is not None and is_kept(number, instance):
                 found[number, instance] = done
                 log(name, plan.epochs, {})
                 continue

@@ -4,20 +4,21 @@
 says which arms there are, who trains and is tested, and how features are made; all else is here.
 """
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import jax
 from jax.experimental import multihost_utils
 
-from emojax import decoder, sources
-from emojax.data import noise
+from emojax import decoder, sources, stops
+from emojax.data import identity, noise
 from emojax.data.store import Store
 from emojax.errors import InputError
-from emojax.experiments import audits, fits, plans
+from emojax.experiments import audits, fits, plans, settings
 from emojax.experiments.base import Experiment, check_arms
 from emojax.files import split_list
 from emojax.provenance import PROTOCOLS, Ledger, classify
@@ -40,8 +41,12 @@ def run(
     cohort: Any = None,
     command: str = "",
     until: Until = "report",
+    restart: bool = False,
 ) -> Result | None:
     """Runs an experiment and writes its report into the workdir.
+
+    A workdir belongs to a config and to the data that its first training has read: a run that was
+    stopped goes on where it was, one that has ended prints its table.
 
     Args:
       experiment: see `base.Experiment`.
@@ -51,54 +56,65 @@ def run(
       command: the command line, for the report.
       until: "data" reads and counts, "plan" also fits features, audits them and prints the cost of
         the training, "report" runs everything.
+      restart: removes what an earlier run has left in the workdir.
 
     Returns:
       The result; None before the report.
 
     Raises:
-      InputError: data or settings cannot be used.
+      InputError: data or settings cannot be used, or the workdir belongs to others, or to another
+        process that is at work in it.
       LeakageError: an arm saw more of what it is scored on than its class of protocol allows.
     """
     first = jax.process_index() == 0
     console = consoles.make(quiet=not first)
     config = _own_copy(config, workdir)
+    settings.check(config)
     experiment.check(config)
-    work = _open(config, workdir, first)
-    if work.is_finished and until == "report":
-        return _again(work, console)
+    with _open(config, workdir, first, restart) as work:
+        if work.is_finished and until == "report":
+            return _again(work, cohort, console)
+        return _run(experiment, config, work, console, cohort, command, until)
+
+
+def _run(experiment, config, work: Workdir, console, cohort, command, until) -> Result | None:
+    """Runs an experiment in an open workdir; see `run`."""
+    first = jax.process_index() == 0
     seconds: dict[str, float] = {}
-    with consoles.timed(seconds, "reading"):
+    with _stage(seconds, "reading"):
         cohort = sources.load(config.data) if cohort is None else cohort
     if first:
         consoles.show_counts(console, cohort)
         consoles.write_counts(work.folder, cohort)
     if until == "data":
         return None
+    work.bind(identity.describe(cohort))
 
     arms = check_arms(experiment.arms(config, cohort))
     for name in split_list(config.get("baselines", "")):
         if not baselines.available(name):
             console.print(f"{name}: left out, its package is not installed", markup=False)
     trained = [arm for arm in arms if not arm.shares]
-    with consoles.timed(seconds, "masks"):
+    with _stage(seconds, "masks"):
         views = _views(experiment, config, cohort, trained)
-    with consoles.timed(seconds, "features"):
+    with _stage(seconds, "features"):
         made = {arm.name: _features(experiment, config, views, arm) for arm in trained}
         records = {arm.name: _records(arm, made[arm.name], cohort) for arm in trained}
-    with consoles.timed(seconds, "plan"):
+    with _stage(seconds, "plan"):
         plan = plans.make_plan(console, experiment, config, cohort, trained, made)
     audit = {"measured": False, "arms": {}}
-    with consoles.timed(seconds, "audit"):
+    with _stage(seconds, "audit"):
         if config.audit:
             with consoles.bar(console, "audit", 2 * len(trained), config.data.progress) as tick:
                 audit = audits.audit_arms(experiment, config, views, trained, made, plan, tick)
     if until == "plan":
         return None
 
-    with consoles.timed(seconds, "training"):
+    with _stage(seconds, "training"):
         outcomes = _train(experiment, config, work, console, plan, views, trained, made)
-    with consoles.timed(seconds, "baselines"):
+    with _stage(seconds, "baselines"):
         classical = _classify(experiment, config, console, trained, made)
+    work.check_inputs()
     found = _results(cohort, arms, made, records, outcomes, classical)
     metrics = results.summarise(
         config.experiment,
@@ -118,8 +134,16 @@ def run(
     if first:
         result.save(work.folder)
         consoles.print_table(result, console)
-        console.print(f"report: {work.folder / 'report.html'}")
+        console.print(f"report: {work.folder / 'report.html'}", markup=False)
     return result
+
+
+@contextlib.contextmanager
+def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Times a stage; a signal that came in it, and was not heard, ends the run behind it."""
+    with consoles.timed(seconds, name):
+        yield
+    stops.check()
 
 
 def _own_copy(config: Any, workdir: str | os.PathLike) -> Any:
@@ -130,21 +154,24 @@ def _own_copy(config: Any, workdir: str | os.PathLike) -> Any:
     return config.lock()
 
 
-def _open(config: Any, workdir: str | os.PathLike, first: bool) -> Workdir:
+def _open(config: Any, workdir: str | os.PathLike, first: bool, restart: bool) -> Workdir:
     """Opens the workdir in the first process; the others wait, and only read."""
     plain = checkpoint.plain_config(config.to_dict())
     work = Workdir(pathlib.Path(workdir).absolute(), plain)
     if first:
-        work = checkpoint.open_workdir(workdir, config.to_dict())
+        work = checkpoint.open_workdir(workdir, config.to_dict(), restart=restart)
     multihost_utils.sync_global_devices("workdir")
     return work
 
 
-def _again(work: Workdir, console) -> Result:
+def _again(work: Workdir, cohort, console) -> Result:
     """Prints the table of a finished workdir; nothing is fitted, no file changes."""
+    work.check_inputs()
+    if cohort is not None:
+        identity.check_same(checkpoint.read_run(work.folder)["inputs"], identity.describe(cohort))
     result = Result.load(work.folder)
     consoles.print_table(result, console)
-    console.print(f"finished before; report: {work.folder / 'report.html'}")
+    console.print(f"finished before; report: {work.folder / 'report.html'}", markup=False)
     return result
 
 
@@ -199,14 +226,17 @@ def _train(experiment, config, work: Workdir, console, plan, views, arms, made):
         for j in range(len(data.train))
     }
     out, headline = {}, arms[0].name
-    with consoles.TrainingLog(
-        work.folder / "metrics.jsonl",
-        console,
-        "fold epochs",
-        plan.epochs * len(names),
-        config.data.progress,
-        quiet=jax.process_index() > 0,
-    ) as training:
+    with (
+        stops.deferred(),
+        consoles.TrainingLog(
+            work.folder / "metrics.jsonl",
+            console,
+            "fold epochs",
+            plan.epochs * len(names),
+            config.data.progress,
+            quiet=jax.process_index() > 0,
+        ) as training,
+    ):
         log = _logger(training, names)
         for arm in arms:
             kept = config.train.keep_models and arm.name == headline and experiment.pack
@@ -218,8 +248,14 @@ def _train(experiment, config, work: Workdir, console, plan, views, arms, made):
                     tree["fitted"] = experiment.pack(config, views[arm.on_noise][1], data)
                     work.save_model(f"{arm.name} {number}", tree)
 
+            def is_kept(number, instance, arm=arm, kept=kept):
+                return not kept or instance > 0 or work.has_model(f"{arm.name} {number}")
+
             numbered = list(enumerate(made[arm.name]))
-            out[arm.name] = fits.fit_networks(plan, arm, numbered, store=work, log=log, keep=keep)
+            out[arm.name] = fits.fit_networks(
+                plan, arm, numbered, store=work, log=log, keep=keep, is_kept=is_kept
+            )
+            stops.check()
     return out
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Float
 
+from emojax import rules
 from emojax.models.cnn1d_folded import (
     Params,
     apply_cnn1d,
@@ -17,12 +18,22 @@ from emojax.models.cnn1d_folded import (
     fold_cnn1d,
     layer_names,
 )
-from emojax.models.network import Network, are_sizes, check_penalty, check_rules
+from emojax.models.folded import check_cnn1d
+from emojax.models.network import Network, check_penalty
+from emojax.rules import each, flag, number, one_of, tuple_of, whole
 
 __all__ = ["ACTIVATIONS", "CNN1D", "NETWORK", "Params", "composed", "penalty"]
 
 ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu, "tanh": nn.tanh}
 KINDS = ("l1", "l2")  # of penalty
+RULES = {  # of the fields that a config sets
+    "filters": each(whole("[1, 65536]"), least=1),
+    "window": whole("[1, 10000]"),
+    "dense": each(whole("[1, 1e6]")),
+    "dropout": tuple_of(number("[0, 1)"), number("[0, 1)")),
+    "conv_activation": one_of("", *ACTIVATIONS),
+    "batch_norm": flag,
+}
 _init = nn.initializers.glorot_uniform()
 
 
@@ -69,11 +80,8 @@ class CNN1D(nn.Module):
 
     def setup(self):
         """Declares the layers, under the names that importers and `composed` use."""
-        if self.conv_activation not in (None, *ACTIVATIONS):
-            raise ValueError(
-                f"want conv_activation None or one of {sorted(ACTIVATIONS)}; "
-                f"got {self.conv_activation!r}"
-            )
+        fields = {name: getattr(self, name) for name in RULES}
+        rules.check(RULES, fields | {"conv_activation": self.conv_activation or ""})
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         for i, width in enumerate(self.filters):
             shape = (self.window, ((1, *self.filters)[i]), width)
@@ -91,8 +99,8 @@ class CNN1D(nn.Module):
         """Returns logits; with `train`, dropout draws from the random stream "dropout".
 
         Raises:
-          ValueError: x is not [batch, voxels], has fewer than 1 + layers * (window - 1) voxels, or
-            the activation is unknown.
+          ValueError: x is not [batch, voxels] or has fewer than 1 + layers * (window - 1) voxels,
+            or a field is out of range.
         """
         x = self.drop_features(self.features(x, train=train), deterministic=not train)
         for name in self._names("dense", self.dense):
@@ -199,20 +207,7 @@ def _options(config):
 
 
 def _make(config: Any, num_classes: int) -> CNN1D:
-    options = _options(config)
-    known, name = ("", *ACTIVATIONS), options["conv_activation"]
-    filters, dense, dropout = options["filters"], options["dense"], options["dropout"]
-    window, rates = options["window"], len(dropout) == 2 and all(0 <= rate < 1 for rate in dropout)
-    check_rules(
-        (
-            ("model.conv_activation", repr(name), name in (None, *known), f"one of {known}"),
-            ("model.filters", filters, filters and are_sizes(filters), "sizes of 1 or more"),
-            ("model.window", window, are_sizes([window]), "1 or more"),
-            ("model.dense", dense, are_sizes(dense), "sizes of 1 or more, or none"),
-            ("model.dropout", dropout, rates, "two rates in [0, 1)"),
-        )
-    )
-    return CNN1D(num_classes, **options)
+    return CNN1D(num_classes, **_options(config))
 
 
 def _penalty(params, kind, factor, shortcut_factor=None):
@@ -236,7 +231,9 @@ NETWORK = Network(
     input="vector",
     kinds=KINDS,
     least=lambda config: _least(_options(config)["filters"], _options(config)["window"]),
+    rules=RULES,
     fold=_fold,
     apply=apply_cnn1d,
     obstacle=_obstacle,
+    check_folded=check_cnn1d,
 )

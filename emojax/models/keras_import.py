@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emojax.errors import one_line
 from emojax.models.cnn1d import CNN1D
 from emojax.models.resnet3d import ResNet3D
 
@@ -28,6 +29,7 @@ _WEIGHTS = {
     "moving_variance": ("batch_stats", "var"),
 }
 _SHOWN = 5  # differences that an error lists
+INFLATION = 16  # how many times the size of a file its tensors may take: some are compressed
 
 
 class Tensor(NamedTuple):
@@ -50,12 +52,14 @@ def split_name(layer: str) -> tuple[str, int]:
 
     The first layer of a process has no number in tf.keras and number 1 in Keras.
     """
-    kind, number = re.fullmatch(r"(.*?)(?:_(\d+))?", layer).groups()
+    kind, number = re.fullmatch(r"(?s)(.*?)(?:_([0-9]{1,9}))?", layer).groups()
     return kind, int(number or 0)
 
 
 def read_h5(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Reads the layers that have weights, class by class, in order of creation within a class.
+
+    Links are not followed, and no more is read than the file can hold.
 
     Args:
       path: file of a whole model or of its weights alone, as Keras 1 to 2 and tf.keras save them.
@@ -64,24 +68,19 @@ def read_h5(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
       [(layer name, {weight name without its path and ":0": array})].
 
     Raises:
-      ValueError: the file is not HDF5, or not of this layout.
+      ValueError: the file is not HDF5, not of this layout, or damaged.
       FileNotFoundError: there is no such file.
     """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: want a Keras .h5 file; got no such file")
     try:
-        file = h5py.File(path, "r")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ValueError(f"{path}: want an HDF5 file of Keras weights; got {error}") from error
-    with file:
-        root = file.get("model_weights", file)
-        if "layer_names" not in root.attrs:
-            raise ValueError(
-                f"{path}: want a Keras .h5 file, with the attribute layer_names; "
-                f"got the groups {sorted(root)[:_SHOWN]}"
-            )
-        layers = [(name, _read_layer(path, root, name)) for name in _names(root, "layer_names")]
-    layers = [(name, weights) for name, weights in layers if weights]
+        if not os.path.isfile(path):
+            raise ValueError("something that is no file")
+        with h5py.File(path, "r") as file:
+            layers = _read_layers(file, INFLATION * os.path.getsize(path))
+    except Exception as error:  # h5py raises many types on damaged files
+        said = one_line(str(error) or type(error).__name__)
+        raise ValueError(f"{path}: want an HDF5 file of Keras weights; got {said}") from None
     kinds = list(dict.fromkeys(split_name(name)[0] for name, _ in layers))
     return sorted(layers, key=lambda layer: _creation(kinds, layer[0]))
 
@@ -91,18 +90,63 @@ def _creation(kinds, name):
     return kinds.index(kind), number
 
 
-def _names(group, attribute):
-    """Returns a list of strings, which files of h5py 2 hold as bytes and later ones as str."""
-    return [n.decode() if isinstance(n, bytes) else str(n) for n in group.attrs[attribute]]
+def _read_layers(file, most: float) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """Reads all layers with weights; `most`: bytes that they may have in all."""
+    whole = file.id.links.exists(b"model_weights")
+    root = _find(file, "model_weights", h5py.Group) if whole else file
+    if "layer_names" not in root.attrs:
+        groups = ", ".join(sorted(root)[:_SHOWN]) or "nothing"
+        raise ValueError(f"no attribute layer_names beside {groups}")
+    found = {}
+    for layer in _names(root, "layer_names"):
+        group = _find(root, layer, h5py.Group)
+        found[layer] = {name: _find(group, name) for name in _names(group, "weight_names")}
+    tensors = [tensor for weights in found.values() for tensor in weights.values()]
+    if (size := sum(tensor.nbytes for tensor in tensors)) > most:
+        raise ValueError(f"tensors of {size} bytes, more than it can hold")
+    return [(layer, _read_weights(layer, weights)) for layer, weights in found.items() if weights]
 
 
-def _read_layer(path, root, layer):
-    weights = {}
-    for name in _names(root[layer], "weight_names") if layer in root else ():
-        if name not in root[layer]:
-            raise ValueError(f"{path}: want the tensor {layer}/{name} that it lists; it is absent")
-        weights[name.rsplit("/", 1)[-1].removesuffix(":0")] = root[layer][name][()]
-    return weights
+def _read_weights(layer: str, tensors: Mapping[str, h5py.Dataset]) -> dict[str, np.ndarray]:
+    out: dict[str, np.ndarray] = {}
+    for name, tensor in tensors.items():
+        short = name.rsplit("/", 1)[-1].removesuffix(":0")
+        if short in out:
+            raise ValueError(f"two tensors {layer}/{short}")
+        if tensor.dtype.kind not in "fiu":
+            raise ValueError(f"{layer}/{name} of type {tensor.dtype}")
+        out[short] = tensor[()]
+    return out
+
+
+def _find(group: h5py.Group, path: str, kind: type = h5py.Dataset):
+    """Returns a group or tensor of the file itself: not one that a link leads to."""
+    node = group
+    for name in filter(None, path.split("/")):
+        links = node.id.links if isinstance(node, h5py.Group) else None
+        if links is None or not links.exists(name.encode()):
+            raise ValueError(f"no {name!r} in {node.name}, which lists it")
+        if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+            raise ValueError(f"a link {name!r} in {node.name}, and none is followed")
+        node = node[name]
+    if not isinstance(node, kind):
+        raise ValueError(f"{path!r}, which is no {kind.__name__.lower()}")
+    if isinstance(node, h5py.Dataset) and (node.is_virtual or node.external):
+        raise ValueError(f"{path!r}, which is in another file")
+    return node
+
+
+def _names(group: h5py.Group, attribute: str) -> list[str]:
+    """Returns a list of texts, which files of h5py 2 hold as bytes and later ones as str."""
+    if attribute not in group.attrs:
+        raise ValueError(f"no attribute {attribute} of {group.name}")
+    found = np.asarray(group.attrs[attribute])
+    if found.ndim != 1 or (found.size and found.dtype.kind not in "SUO"):
+        raise ValueError(f"{attribute} of {group.name} that is no list of texts")
+    names = [n.decode() if isinstance(n, bytes) else str(n) for n in found.tolist()]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{attribute} of {group.name} with one name twice")
+    return names
 
 
 def assign(
@@ -121,8 +165,8 @@ def assign(
       Variables with the structure and dtypes of `expected`, and the report in order of the file.
 
     Raises:
-      ValueError: the file lacks a layer or tensor, has one too many, or one of another shape;
-        it names the file, what was found and what was expected.
+      ValueError: the file lacks a layer or tensor, has one too many, one of another shape, or
+        values that are not finite; it names the file, what was found and what was expected.
     """
     found = read_h5(path)
     _check_layers(path, layers, [name for name, _ in found])
@@ -138,6 +182,11 @@ def assign(
             tensors[tensor.path] = array
             report.append(tensor)
     _check_tensors(path, slots, report)
+    for tensor in report:
+        with np.errstate(over="ignore"):
+            values = tensors[tensor.path].astype(slots[tensor.path].dtype)
+        if not np.isfinite(values).all():
+            raise ValueError(f"{path}: want finite values; got others in {tensor.source}")
     variables = jax.tree.map_with_path(
         lambda keys, leaf: jnp.asarray(tensors[_join(keys)], leaf.dtype), dict(expected)
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -12,6 +13,7 @@ from jaxtyping import Float
 
 from emojax._numerics.checks import is_concrete
 from emojax.errors import InputError
+from emojax.rules import Rule
 
 Input = Literal["vector", "volume"]
 
@@ -33,18 +35,23 @@ class Network:
     [batch, X, Y, Z], and returns logits [batch, num_classes].
     """
 
-    make: Callable[[Any, int], nn.Module]  # (config, num_classes); InputError: out of range
+    make: Callable[[Any, int], nn.Module]  # (config, num_classes); the rules hold already
     penalty: Callable[..., jax.Array]  # (params, kind, factor, shortcut_factor=None) -> []
     label: Callable[[Any], str]  # config -> name in tables
     input: Input = "vector"
     kinds: tuple[str, ...] = ("l2",)  # the penalties that it knows
     least: Callable[[Any], int] = _one  # config -> fewest voxels of a vector, or along each axis
+    # Ranges of the keys of `config`; those of another network may be called the same.
+    rules: Mapping[str, Rule] = dataclasses.field(default_factory=dict, compare=False)
     # Folding for inference, None where there is none. Vectors: the affine map in front of the
     # network is folded, too. `fold` takes (params, batch_stats, matrix, offset); volumes:
     # (params, batch_stats). `apply` takes (weights, x) and returns logits.
     fold: Callable[..., dict[str, Any]] | None = None
     apply: Callable[[Mapping[str, Any], jax.Array], jax.Array] | None = None
     obstacle: Callable[[Any], str] = _nothing  # config -> the setting that prevents folding
+    # (weights without those of the scale, voxels of a vector, number of classes); ValueError: what
+    # `fold` returns looks different. None: only what `apply` returns is looked at.
+    check_folded: Callable[[Mapping[str, Any], int, int], None] | None = None
 
     def check_foldable(self, config: Any) -> None:
         """Refuses settings with which the network cannot become a decoder.
@@ -58,32 +65,13 @@ class Network:
             raise InputError("model", why, "a network that can be folded for inference")
 
 
-def check_rules(rules: Sequence[tuple[str, Any, bool, str]]) -> None:
-    """Refuses the first setting that breaks its rule.
-
-    Args:
-      rules: config key, value found, whether it is allowed, and what is expected.
-
-    Raises:
-      InputError: a rule is broken.
-    """
-    for key, found, allowed, expected in rules:
-        if not allowed:
-            raise InputError(key, found, expected)
-
-
-def are_sizes(values: Sequence[Any]) -> bool:
-    """Returns whether all values are integers of 1 or more."""
-    return all(isinstance(n, int) and n >= 1 for n in values)
-
-
 def check_penalty(kind: str, factor: float | jax.Array, kinds: Sequence[str]) -> None:
     """Checks the arguments of a penalty; a traced factor is accepted as it is.
 
     Raises:
-      ValueError: an unknown kind, or a negative factor.
+      ValueError: an unknown kind, or a factor that is negative or not finite.
     """
-    if kind not in kinds or (is_concrete(factor) and not factor >= 0):
+    if kind not in kinds or (is_concrete(factor) and not 0 <= factor < math.inf):
         known = " or ".join(map(repr, kinds))
         raise ValueError(f"want kind {known} and factor >= 0; got {kind!r}, {factor}")
 

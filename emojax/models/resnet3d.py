@@ -13,9 +13,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Float
 
+from emojax import rules
 from emojax.models.convolution import conv3d, max_pool
-from emojax.models.network import Network, are_sizes, check_rules, l2, penalty_l2
+from emojax.models.folded import check_resnet3d
+from emojax.models.network import Network, l2, penalty_l2
 from emojax.models.resnet3d_folded import EPSILON, apply_resnet3d, fold_resnet3d
+from emojax.rules import each, flag, number, one_of, whole
 
 __all__ = [
     "MINIMUM",
@@ -186,8 +189,10 @@ class ResNet3D(nn.Module):
           channels for 18 and 34 layers and 2048 for more; float32 where `dtype` is shorter.
 
         Raises:
-          ValueError: not such volumes.
+          ValueError: not such volumes, or a field that is out of range.
         """
+        fields = {name: getattr(self, name) for name in FIELDS}
+        rules.check(FIELDS, fields | {"head_features": self.head_features or 0})
         x = _volumes(x)
         layer = {"dtype": self.dtype, "param_dtype": self.param_dtype, "momentum": self.momentum}
         x = _Stem(width=self.width, **layer, name="stem")(x, train)
@@ -261,8 +266,6 @@ def resnet152(num_classes: int, **options) -> ResNet3D:
 
 
 DEPTHS = {18: resnet18, 34: resnet34, 50: resnet50, 101: resnet101, 152: resnet152}
-DTYPES = ("auto", "bfloat16", "float32")
-
 
 DEFAULTS = {
     "depth": 50,
@@ -272,20 +275,25 @@ DEFAULTS = {
     "remat": False,
     "norm_momentum": 0.99,
 }
+RULES = {
+    "depth": one_of(*DEPTHS),
+    "width": whole("[1, 4096]"),
+    "head_features": whole("[0, 1e6]"),  # 0: no such layer
+    "dtype": one_of("auto", "bfloat16", "float32"),
+    "remat": flag,
+    "norm_momentum": number("[0, 1)"),
+}
+FIELDS = {
+    "blocks": each(whole("[1, 1000]"), least=1),
+    "width": RULES["width"],
+    "head_features": RULES["head_features"],
+    "momentum": RULES["norm_momentum"],
+}
 
 
 def _make(config: Any, num_classes: int) -> ResNet3D:
     values = [getattr(config, name, default) for name, default in DEFAULTS.items()]
     depth, width, head, dtype, remat, momentum = values
-    check_rules(
-        (
-            ("model.depth", depth, depth in DEPTHS, f"one of {[*DEPTHS]}"),
-            ("model.width", width, are_sizes([width]), "1 or more"),
-            ("model.head_features", head, head >= 0, "0 (no such layer) or more"),
-            ("model.dtype", repr(dtype), dtype in DTYPES, f"one of {DTYPES}"),
-            ("model.norm_momentum", momentum, 0 <= momentum < 1, "a number in [0, 1)"),
-        )
-    )
     short = dtype == "bfloat16" or (dtype == "auto" and jax.default_backend() != "cpu")
     return DEPTHS[depth](
         num_classes,
@@ -303,6 +311,8 @@ NETWORK = Network(
     label=lambda config: f"ResNet-{getattr(config, 'depth', DEFAULTS['depth'])}",
     input="volume",
     least=lambda config: MINIMUM,
+    rules=RULES,
     fold=fold_resnet3d,
     apply=apply_resnet3d,
+    check_folded=check_resnet3d,
 )

@@ -30,12 +30,16 @@ COLUMNS = (  # of the first table
 )
 MOST_RUNS = 24  # printed; counts.csv has all
 LONGEST = 65536  # bytes; more than any line of metrics.jsonl has
+LITERAL = {"markup": False, "emoji": False, "highlight": False}  # names may look like either
 SECONDS = 30.0  # between log lines where the console is no terminal
 
 
 def make(quiet: bool = False) -> rich.console.Console:
-    """Returns the console of a run; a quiet one, of processes after the first, prints nothing."""
-    return rich.console.Console(soft_wrap=True, highlight=False, quiet=quiet)
+    """Returns the console of a run, which prints names as they are: no markup, no emoji codes.
+
+    A quiet one, of processes after the first, prints nothing.
+    """
+    return rich.console.Console(soft_wrap=True, quiet=quiet, **LITERAL)
 
 
 @contextlib.contextmanager
@@ -98,7 +102,7 @@ def print_rows(
     head, body = layout.lay_out(header, rows, console.width)
     for lines, style in ((head, "bold"), (body, None)):
         for line in lines:
-            console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+            console.print(line, style=style, soft_wrap=True, **LITERAL)
 
 
 def print_table(result: Result, console: rich.console.Console) -> None:
@@ -110,7 +114,7 @@ def print_table(result: Result, console: rich.console.Console) -> None:
     print_rows(console, [table.header[i] for i in keep], rows)
     said = (texts.headline(metrics), texts.unconverged(metrics), texts.audit(metrics))
     for text in filter(None, said):
-        console.print(layout.clean(text), markup=False, highlight=False)
+        console.print(layout.clean(text), **LITERAL)
 
 
 def show_counts(console: rich.console.Console, cohort: Cohort) -> None:
@@ -132,14 +136,17 @@ def show_counts(console: rich.console.Console, cohort: Cohort) -> None:
     for prior in cohort.prior:
         saw = "all volumes and their labels" if prior.labels else "all volumes"
         about.append(f"before: {prior.step}, on {saw}")
-    console.print(layout.clean(", ".join(about)), markup=False, highlight=False)
+    console.print(layout.clean(", ".join(about)), **LITERAL)
 
 
 def write_counts(folder: pathlib.Path, cohort: Cohort) -> None:
     """Writes counts.csv, one row per run."""
     rows = cohort.counts()
     path = folder / "counts.csv"
-    with files.atomic_write(path) as partial, open(partial, "w", newline="") as file:
+    with (
+        files.atomic_write(path) as partial,
+        open(partial, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
@@ -249,7 +256,7 @@ class TrainingLog:
 
     def _print(self, line: str) -> None:
         if line:
-            self._console.print(layout.clean(line), markup=False, highlight=False)
+            self._console.print(layout.clean(line), **LITERAL)
 
 
 def _drop_partial_line(path: pathlib.Path) -> None:

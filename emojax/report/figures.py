@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import matplotlib
 import numpy as np
 import sklearn.metrics
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from emojax.report.outcomes import NETWORK
 Drawn = dict[str, tuple[Figure, str]]  # file name -> figure, caption
 
 
+@matplotlib.rc_context(plots.LITERAL)
 def draw(
     metrics: Mapping[str, Any],
     cohort: Cohort,

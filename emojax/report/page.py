@@ -5,10 +5,12 @@ import gzip
 import io
 import json
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import jinja2
+import matplotlib
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float, Num, Shaped
@@ -16,7 +18,7 @@ from matplotlib.figure import Figure
 
 from emojax import files
 from emojax.files import atomic_write
-from emojax.report import tables, template, texts
+from emojax.report import plots, tables, template, texts
 from emojax.report.plain import plain
 from emojax.report.tables import Table
 
@@ -67,7 +69,9 @@ def write(
 
 def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    with matplotlib.rc_context(plots.LITERAL), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script without a font
+        figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -11,6 +11,7 @@ BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#7
 COLOURS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#000000")
 MANY_FOLDS = 6  # with more, lines of all folds in one panel cannot be told apart
 Interval = Sequence[float] | None  # low, high
+LITERAL = {"text.parse_math": False}  # a dollar in a name is a dollar
 UNITS = {"loss": "loss (nats, with penalty)", "accuracy": "accuracy"}
 
 

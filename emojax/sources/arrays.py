@@ -10,16 +10,25 @@ Rows need not be points in time, so runs have no TR; they keep their order withi
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from emojax.data import events, tables
+from emojax.data import archives, events, tables
+from emojax.data.archives import Header
 from emojax.data.cohort import Cohort, build
 from emojax.data.hashes import sha256
+from emojax.data.paths import require_folder
 from emojax.data.run import Run
 from emojax.errors import InputError
 from emojax.files import split_list
+
+KINDS = {  # key -> letters of its numpy types, in words
+    "x": ("iuf", "real numbers"),
+    "y": ("iuU", "int or str"),
+    "run": ("iuU", "int or str"),
+    "classes": ("U", "str"),
+}
 
 
 def load(data) -> Cohort:
@@ -52,7 +61,7 @@ def read(
         or infinite values, classes differ between files, or y has numbers without a class (without
         `classes`, those in use over all files must be 0, 1, ... without gaps).
     """
-    root = pathlib.Path(root)
+    root = require_folder(root, "a folder of .npz files (data.root)")
     paths = sorted(root.glob("*.npz"))
     if not paths:
         raise InputError(root, "no .npz file", "one per subject (data.root)")
@@ -78,32 +87,28 @@ def read(
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of one file, checked by themselves."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            content = {key: file[key] for key in file.files}
-    except Exception as error:  # a damaged archive raises many types
-        raise InputError(path, f"no readable arrays ({error})", "an .npz file") from None
-    for key in ("x", "y", "run"):
-        if key not in content:
-            listed = ", ".join(content) or "none"
-            raise InputError(path, f"keys {listed}", "x, y and run (and classes)")
-    x, y, run = (content[key] for key in ("x", "y", "run"))
-    if x.ndim != 2 or y.shape != x.shape[:1] or run.shape != x.shape[:1] or not x.size:
-        found = f"x of shape {x.shape}, y {y.shape}, run {run.shape}"
-        raise InputError(path, found, "x [rows, voxels], y [rows] and run [rows]")
-    wanted = {"x": (x, "iuf", "real numbers"), "y": (y, "iuU", "int or str")}
-    wanted["run"] = (run, "iuU", "int or str")
-    if "classes" in content:
-        wanted["classes"] = (content["classes"], "U", "str")
-    for key, (value, kinds, words) in wanted.items():
-        if value.dtype.kind not in kinds:
-            raise InputError(path, f"{key} of type {value.dtype}", words)
-    bad = np.argwhere(~np.isfinite(x))
-    if len(bad):
-        row, column = bad[0]
-        found = f"{len(bad)} NaN or infinite values in x (first: row {row}, column {column})"
-        raise InputError(path, found, "finite values")
+    content = archives.read(path, KINDS, lambda headers: _check(path, headers))
+    if content["x"].dtype.kind == "f":
+        content["x"] = tables.as_float32(path, "x", content["x"])  # what runs are read as
     return content
+
+
+def _check(path: pathlib.Path, headers: Mapping[str, Header]) -> None:
+    """Refuses arrays of other shapes and types, by their headers."""
+    for key in ("x", "y", "run"):
+        if key not in headers:
+            listed = ", ".join(headers) or "none"
+            raise InputError(path, f"keys {listed}", "x, y and run (and classes)")
+    x, y, run = (headers[key].shape for key in ("x", "y", "run"))
+    if len(x) != 2 or y != x[:1] or run != x[:1] or 0 in x:
+        found = f"x of shape {x}, y {y}, run {run}"
+        raise InputError(path, found, "x [rows, voxels], y [rows] and run [rows]")
+    for key, header in headers.items():
+        kinds, words = KINDS[key]
+        if header.dtype.kind not in kinds:
+            raise InputError(path, f"{key} of type {header.dtype}", words)
+    if "classes" in headers and len(headers["classes"].shape) != 1:
+        raise InputError(path, f"classes of shape {headers['classes'].shape}", "classes [classes]")
 
 
 def _classes(paths: Sequence[pathlib.Path], contents: Sequence[dict]) -> np.ndarray:
@@ -118,13 +123,13 @@ def _classes(paths: Sequence[pathlib.Path], contents: Sequence[dict]) -> np.ndar
             raise InputError(path, f"y of type {content['y'].dtype}", expected)
     used = np.unique(np.concatenate([content["y"] for content in contents]))
     if "classes" in first:
-        classes = np.atleast_1d(first["classes"])
+        classes = first["classes"]
     elif used.dtype.kind == "U":
         classes = used
     else:
         classes = np.arange(len(used)).astype(str)
-    if len(classes) < 2 or len(np.unique(classes)) < len(classes):
-        raise InputError(paths[0], f"classes {classes.tolist()}", "two or more, each once")
+    if len(classes) < 2 or len(np.unique(classes)) < len(classes) or "" in classes:
+        raise InputError(paths[0], f"classes {classes.tolist()}", "two or more names, each once")
     for path, content in zip(paths, contents, strict=True):
         y = content["y"]
         strange = y[~np.isin(y, classes if y.dtype.kind == "U" else np.arange(len(classes)))]

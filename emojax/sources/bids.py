@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,13 +14,15 @@ from emojax.data import events, motion
 from emojax.data.cohort import Cohort, build
 from emojax.data.hashes import sha256
 from emojax.data.image import Image
+from emojax.data.paths import require_file, require_folder
 from emojax.data.run import Run
 from emojax.data.store import Store, default
 from emojax.errors import InputError
-from emojax.files import split_list
+from emojax.files import cause, split_list
+from emojax.sources.inheritance import ABOUT_THE_IMAGE, Inherited, Sidecars, entities
 
 PAPER = events.Timing()
-ABOUT_THE_IMAGE = {"space", "res", "den", "desc", "part", "cohort", "suffix", "ext", "datatype"}
+LONGEST = sys.float_info.max  # s
 
 
 def load(data) -> Cohort:
@@ -80,19 +83,23 @@ def read(
         ambiguous, a run has no events or no TR, header and JSON disagree on it, or anything that
         `Store.images`, `events` and `cohort.build` refuse.
     """
-    root = pathlib.Path(root)
+    root = require_folder(root, "the root of a BIDS data set (data.root)")
+    if events_root:
+        require_folder(events_root, "the root of a BIDS data set (data.events_root)")
     index = _index(root)
     bold = _choose(index, root, subjects, sessions, runs, task, space)
     paths = [root / row["path"] for row in bold]
+    for path in paths:
+        require_file(path, "a scan")
     tables = _event_tables(paths, root, pathlib.Path(events_root or root))
     parsed = {table: events.read(table, label_column) for table in dict.fromkeys(tables)}
     per_run = [parsed[table] for table in tables]
     labelling = events.labelling(per_run, label_map, label_column)
     images = store.images(paths)
     found, labels = [], []
-    motions = _motions(images, bold, index, root)
+    motions, sidecars = _motions(images, bold, index, root), Sidecars(root)
     for row, image, table, parameters in zip(bold, images, per_run, motions, strict=True):
-        seconds = tr or _tr(image)
+        seconds = tr or _tr(image, sidecars.of(image.path))
         found.append(
             Run(
                 subject=row["sub"],
@@ -112,8 +119,6 @@ def read(
 
 
 def _index(root: pathlib.Path) -> list[dict[str, Any]]:
-    if not root.is_dir():
-        raise InputError(root, "no such folder", "the root of a BIDS data set (data.root)")
     logging.getLogger("bids2table").setLevel(logging.ERROR)  # it warns of every foreign file
     return bids2table.index_dataset(root).to_pylist() if any(root.glob("sub-*")) else []
 
@@ -163,7 +168,7 @@ def _listed(values) -> str:
 def _plain(value) -> str:
     """ "01" and 1 are the same run."""
     text = str(value)
-    return str(int(text)) if text.isdigit() else text
+    return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
 def _name(row: Mapping[str, Any]) -> str:
@@ -175,43 +180,19 @@ def _name(row: Mapping[str, Any]) -> str:
 
 def _event_tables(paths, root, events_root) -> list[pathlib.Path]:
     """The events.tsv of each run: of the nearest folder upwards whose entities the run shares."""
-    listed: dict[pathlib.Path, list[tuple[pathlib.Path, dict[str, str]]]] = {}
-
-    def tables(folder: pathlib.Path):
-        if folder not in listed:
-            found = sorted(folder.glob("*events.tsv"))
-            listed[folder] = [(f, _entities(f)) for f in found]
-        return listed[folder]
-
-    out = []
+    inherited, out = Inherited(events_root, "*events.tsv", ABOUT_THE_IMAGE), []
     for path in paths:
-        own, folder = _entities(path), path.parent.relative_to(root)
-        for parent in (folder, *folder.parents):
-            fitting = [
-                (len(entities), table)
-                for table, entities in tables(events_root / parent)
-                if entities.items() <= own.items()
-            ]
-            if fitting:
-                out.append(max(fitting)[1])
-                break
-        else:
+        folder = path.parent.relative_to(root)
+        fitting = inherited.of(path, folder)
+        if not fitting:
             expected = f"*_events.tsv in {events_root / folder} or above (data.events_root)"
             raise InputError(path, "no events", expected)
+        out.append(fitting[-1])
     return out
 
 
-def _entities(path: pathlib.Path) -> dict[str, str]:
-    entities = bids2table.parse_bids_entities(path)
-    return {k: v for k, v in entities.items() if k not in ABOUT_THE_IMAGE}
-
-
-def _tr(image: Image) -> float:
+def _tr(image: Image, sidecar: Mapping[str, Any]) -> float:
     """TR in s of JSON and header, which must agree where both have one."""
-    try:
-        sidecar = bids2table.load_bids_metadata(image.path)
-    except (OSError, ValueError) as error:
-        raise InputError(image.path, f"a sidecar that is no JSON ({error})", "JSON") from None
     tr = sidecar.get("RepetitionTime")
     if tr is None and image.tr is None:
         found = (
@@ -220,7 +201,7 @@ def _tr(image: Image) -> float:
         raise InputError(image.path, found, "RepetitionTime in s (or data.tr)")
     if tr is None:
         return image.tr
-    if isinstance(tr, bool) or not isinstance(tr, (int, float)) or not 0 < tr < np.inf:
+    if isinstance(tr, bool) or not isinstance(tr, (int, float)) or not 0 < tr <= LONGEST:
         raise InputError(
             image.path, f"RepetitionTime {tr!r} in its JSON", "seconds > 0 (or data.tr)"
         )
@@ -240,7 +221,7 @@ def _derivatives(index, suffix: str, desc: str, ext: tuple[str, ...]):
 
 
 def _identity(row) -> frozenset:
-    return frozenset(_entities(pathlib.Path(row["path"])).items())
+    return frozenset(entities(pathlib.Path(row["path"])).items())
 
 
 def _motions(images: Sequence[Image], bold, index, root):
@@ -260,12 +241,24 @@ def _masks(runs: Sequence[Run], bold, index, root) -> dict[str, np.ndarray]:
     for run, row in zip(runs, bold, strict=True):
         if (found := files.get((row["space"], _identity(row)))) is None:
             continue
-        path = root / found
-        try:
-            mask = np.asarray(nib.load(path).dataobj) > 0
-        except Exception as error:  # nibabel raises many types on damaged files
-            raise InputError(path, f"no readable image ({error})", "a brain mask") from None
-        if mask.shape != run.frames.shape[1:]:
-            raise InputError(path, f"a mask of {mask.shape}", f"{run.frames.shape[1:]} as its run")
+        mask = _mask(root / found, run.frames.shape[1:])
         masks[run.subject] = masks.get(run.subject, True) & mask
     return masks
+
+
+def _mask(path: pathlib.Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A brain mask; its header is checked before its values are read."""
+    require_file(path, "a brain mask")
+    try:
+        image = nib.load(path)
+        kind = image.get_data_dtype().kind
+        if image.shape == shape and kind in "biuf":
+            mask = np.asarray(image.dataobj) > 0
+    except Exception as error:  # nibabel raises many types on damaged files
+        raise InputError(path, f"no readable image ({cause(error)})", "a brain mask") from None
+    if image.shape != shape or kind not in "biuf":
+        found = f"a mask of {image.shape}, {image.get_data_dtype()}"
+        raise InputError(path, found, f"real numbers, {shape} as its run")
+    if not mask.any():
+        raise InputError(path, "a mask without voxels", "a brain mask")
+    return mask

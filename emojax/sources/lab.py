@@ -30,6 +30,7 @@ from jaxtyping import Int
 from emojax.data import events, matlab, tables
 from emojax.data.cohort import Cohort, Prior, build
 from emojax.data.hashes import sha256
+from emojax.data.paths import require_file, require_folder
 from emojax.data.run import Run
 from emojax.data.store import Store, default
 from emojax.errors import InputError
@@ -43,7 +44,8 @@ VECTORS, CLASS_NUMBERS = "X_hyp_v2.csv", "Y_hyp_v2.csv"
 
 def load(data) -> Cohort:
     """The cohort of `config.data`: vectors where the folder has them, else volumes."""
-    root, subjects, runs = pathlib.Path(data.root), split_list(data.subjects), split_list(data.runs)
+    root = require_folder(data.root, "a folder of the paper's files (data.root)")
+    subjects, runs = split_list(data.subjects), split_list(data.runs)
     if (root / VECTORS).exists() or (root / CLASS_NUMBERS).exists():
         return read_vectors(root, subjects=subjects, runs=runs, label_map=data.label_map)
     store = Store(default(data), data.progress)
@@ -78,6 +80,7 @@ def read(
     for path, match in matches.items():
         if match is None:
             raise InputError(path, f"the name {path.name}", "<subject>_run<number>_*.mat")
+        require_file(path, "a .mat file")
     paths, have = list(matches), [(m["subject"], m["run"]) for m in matches.values()]
     kept = tables.choose(root, have, subjects, runs)
     labels = {i: _labels(paths[i]) for i in kept}  # cheap, so that faults show before the copying
@@ -115,7 +118,8 @@ def read_vectors(
     """
     root = pathlib.Path(root)
     x_path, y_path = root / VECTORS, root / CLASS_NUMBERS
-    x = tables.numbers(x_path, delimiter=",", skip=_header(x_path)).astype(np.float32)
+    x = tables.numbers(x_path, delimiter=",", skip=_header(x_path))
+    x = tables.as_float32(x_path, "the table", x)
     y = tables.numbers(y_path, delimiter=",", skip=_header(y_path))
     if len(y) == len(x) + 1 and y[0] == 0:
         y = y[1:]  # a column without a name is called 0 in some tables
@@ -203,14 +207,13 @@ def _volumes(path: pathlib.Path, counts: tuple[int, int]) -> list[np.ndarray]:
                 found = f"{volume.dtype} of shape {volume.shape} in volume {i} of {name}"
                 wanted = shape if len(shape) == 3 else "[X, Y, Z]"
                 raise InputError(path, found, f"real numbers {wanted}")
-            if bad := int((~np.isfinite(volume)).sum()):
-                found = f"{bad} NaN or infinite voxels in volume {i} of {name}"
-                raise InputError(path, found, "finite values")
+            tables.as_float32(path, f"volume {i} of {name}", volume)
     return volumes
 
 
 def _header(path: pathlib.Path) -> int:
     """1 if the first line of a table holds names: no numbers, or 0, 1, 2, ...; else 0."""
+    require_file(path, "a table of numbers")
     try:
         with open(path, encoding="utf-8-sig") as file:
             cells = [cell.strip().strip('"') for cell in file.readline().split(",")]

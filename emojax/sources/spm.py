@@ -23,10 +23,11 @@ import nibabel as nib
 from emojax.data import events, motion, tables
 from emojax.data.cohort import Cohort, build
 from emojax.data.hashes import sha256
+from emojax.data.paths import require_file, require_folder
 from emojax.data.run import Run
 from emojax.data.store import Store, default
 from emojax.errors import InputError
-from emojax.files import split_list
+from emojax.files import cause, split_list
 from emojax.sources import spm_labels
 
 PAPER = events.Timing()
@@ -91,15 +92,17 @@ def read(
 
     Raises:
       InputError: nothing is found, a filter names what does not exist, a folder mixes 3-D and 4-D
-        images, a run has no TR or no labels, or anything that `Store.images`, `motion`, `events`,
-        `spm_labels` and `cohort.build` refuse.
+        images, a run has no TR or no labels, labels no images, or anything that `Store.images`,
+        `motion`, `events`, `spm_labels` and `cohort.build` refuse.
     """
-    root = pathlib.Path(root)
+    root = require_folder(root, "a folder of subjects (data.root)")
     found = _find(root, pattern)
     keys = [(run.subject, run.name) for run in found]
     found = [found[i] for i in tables.choose(root, keys, subjects, runs)]
     folders = {(run.subject, run.name): run.files[0].parent for run in found}
-    onsets = spm_labels.read(root, labels, folders, label_column, onset_unit)
+    onsets = spm_labels.read(
+        root, labels, folders, label_column, onset_unit, subjects=subjects, runs=runs
+    )
     labeller = spm_labels.labeller(onsets, label_map, timing, onset_unit)
     images = store.images([run.files if len(run.files) > 1 else run.files[0] for run in found])
     out, numbers = [], []
@@ -126,8 +129,6 @@ def read(
 
 def _find(root: pathlib.Path, pattern: str) -> list[Found]:
     """All runs below root, in natural order of subjects and runs."""
-    if not root.is_dir():
-        raise InputError(root, "no such folder", "a folder of subjects (data.root)")
     found = []
     for subject in _folders(root):
         direct = _runs(subject, pattern)
@@ -155,7 +156,7 @@ def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def _natural(path: pathlib.Path) -> list:
     """Sorts by the numbers in a name: ra2 before ra10."""
-    return [int(t) if t.isdigit() else t for t in re.split(r"(\d+)", path.name)]
+    return [int(t) if i % 2 else t for i, t in enumerate(re.split(r"(\d+)", path.name))]
 
 
 def _stem(path: pathlib.Path) -> str:
@@ -183,10 +184,11 @@ def _runs(folder: pathlib.Path, pattern: str) -> list[list[pathlib.Path]]:
 
 def _is_4d(path: pathlib.Path) -> bool:
     """Tells from the header whether an image has more than one volume."""
+    require_file(path, "NIfTI or Analyze")
     try:
         shape = nib.load(path).shape
     except Exception as error:  # nibabel raises many types on damaged headers
-        raise InputError(path, f"no readable image ({error})", "NIfTI or Analyze") from None
+        raise InputError(path, f"no readable image ({cause(error)})", "NIfTI or Analyze") from None
     return len(shape) > 3 and shape[3] > 1
 
 

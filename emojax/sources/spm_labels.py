@@ -25,10 +25,12 @@ from jaxtyping import Int
 
 from emojax.data import events, matlab
 from emojax.data import tables as tabular
+from emojax.data.paths import require_file
 from emojax.errors import InputError
 
 UNITS = ("s", "scans")
 Key = tuple[str, str]  # subject, run
+Rows = list[tuple[int, dict[str, str]]]  # line, cells
 
 
 class Volumes(NamedTuple):
@@ -52,6 +54,9 @@ def read(
     folders: Mapping[Key, pathlib.Path],
     column: str,
     unit: str = "s",
+    *,
+    subjects: Sequence[str] = (),
+    runs: Sequence[str] = (),
 ) -> list[events.Events] | list[Volumes]:
     """The labels of each run, in the order of `folders`: all of one form.
 
@@ -61,10 +66,11 @@ def read(
       folders: of the images of the runs, for .mat files.
       column: of the table that labels come from, if it is there.
       unit: of onsets, checked here and applied by `labeller`.
+      subjects, runs: only these rows of a table count; empty for all.
 
     Raises:
-      InputError: a file or column is missing, a run has no row, a cell is no number, a volume is
-        labelled twice, or the cell arrays of a .mat file do not fit each other.
+      InputError: a file or column is missing, a run has no row, a row no run, a cell is no number,
+        a volume is labelled twice, or the cell arrays of a .mat file do not fit each other.
     """
     if unit not in UNITS:
         raise InputError("data.onset_unit", repr(unit), f"one of {', '.join(UNITS)}")
@@ -75,13 +81,15 @@ def read(
             _conditions(folder / labels.replace("{run}", run))
             for (_, run), folder in folders.items()
         ]
-    return _table(root / labels, list(folders), column)
+    path = root / labels
+    by_run, value = _table(path, column)
+    _check_runs(path, list(by_run), folders, subjects, runs)
+    parse = _onsets if "onset" in by_run[next(iter(by_run))][0][1] else _volumes
+    return [parse(path, by_run[key], value) for key in folders]
 
 
-def _table(
-    path: pathlib.Path, keys: Sequence[Key], column: str
-) -> list[events.Events] | list[Volumes]:
-    """The rows of each run from a table of volumes or of onsets."""
+def _table(path: pathlib.Path, column: str) -> tuple[dict[Key, Rows], str]:
+    """The rows of each run in a table of volumes or of onsets, and the column of their labels."""
     delimiter = "," if path.suffix == ".csv" else "\t"
     rows = events.read_table(path, delimiter, ("subject", "run"))
     if not rows:
@@ -93,15 +101,23 @@ def _table(
         if name not in rows[0]:
             expected = f"columns {', '.join(needed)} and {column} or {value}"
             raise InputError(path, f"columns {', '.join(rows[0])}", expected)
-    by_run: dict[Key, list[tuple[int, dict[str, str]]]] = {}
+    by_run: dict[Key, Rows] = {}
     for line, row in enumerate(rows, 2):
         by_run.setdefault((row["subject"], row["run"]), []).append((line, row))
-    for key in keys:
-        if key not in by_run:
-            listed = ", ".join(f"{s} {r}" for s, r in sorted(by_run))
-            raise InputError(path, f"rows of {listed}", f"rows of subject {key[0]} run {key[1]}")
-    parse = _onsets if of_onsets else _volumes
-    return [parse(path, by_run[key], value) for key in keys]
+    return by_run, value
+
+
+def _check_runs(path: pathlib.Path, labelled: Sequence[Key], scanned, subjects, runs) -> None:
+    """Refuses a scanned run without rows, and rows of a run without images."""
+    listed = ", ".join(f"{s} {r}" for s, r in sorted(labelled))
+    for subject, run in scanned:
+        if (subject, run) not in labelled:
+            raise InputError(path, f"rows of {listed}", f"rows of subject {subject} run {run}")
+    for i in tabular.choose(path, labelled, subjects, runs):
+        if labelled[i] not in scanned:
+            subject, run = labelled[i]
+            expected = "images of every run in the table (data.subjects and data.runs choose)"
+            raise InputError(path, f"rows of subject {subject} run {run}, without images", expected)
 
 
 def labeller(
@@ -162,8 +178,7 @@ def _onsets(path: pathlib.Path, rows: Sequence[tuple[int, dict]], value: str) ->
 
 
 def _conditions(path: pathlib.Path) -> events.Events:
-    if not path.exists():
-        raise InputError(path, "no such file", "names, onsets and durations of its run")
+    require_file(path, "names, onsets and durations of its run")
     variables = matlab.read(path, ("names", "onsets", "durations"))
     names, onsets, durations = (matlab.cells(path, *item) for item in variables.items())
     if not len(names) == len(onsets) == len(durations):
@@ -171,7 +186,12 @@ def _conditions(path: pathlib.Path) -> events.Events:
         raise InputError(path, found, "one of each per condition")
     onset, duration, value = [], [], []
     for cell, starts, lengths in zip(names, onsets, durations, strict=True):
-        name, starts, lengths = "".join(cell.ravel().astype(str)), starts.ravel(), lengths.ravel()
+        name = "".join(cell.ravel()) if cell.dtype.kind == "U" else ""
+        if not name.strip():
+            raise InputError(
+                path, f"{cell.tolist()!r} among the names", "a text for each condition"
+            )
+        starts, lengths = starts.ravel(), lengths.ravel()
         if lengths.size == 1:
             lengths = np.repeat(lengths, starts.size)
         kinds = starts.dtype.kind + lengths.dtype.kind

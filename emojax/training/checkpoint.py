@@ -1,80 +1,176 @@
 """The workdir of a run: whose it is, its checkpoints, finished trainings and kept networks.
 
-A workdir belongs to one configuration (`config.json`). Finished trainings are `done/<name>.npz`;
-those under way are orbax checkpoints in `training/`; networks with what was fitted before them are
-`models/<name>.npz`. All appear whole or not at all. This is the only import of orbax.
+    config.json           the configuration
+    run.json              what the run has read, and with which versions
+    done/<name>.npz       finished trainings
+    models/<name>.npz     networks, with what was fitted before them
+    training/<name>/      checkpoints of a training under way, see `generations`
+
+A workdir belongs to one configuration and to the data that its first training read; everything in
+it carries the digest of both, and a hash of its own. All files appear whole or not at all. Damage
+is found when they are read, and a damaged training is trained again.
 """
 
+import hashlib
 import json
 import os
 import pathlib
 import re
 import shutil
-import zipfile
+import sys
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from orbax.checkpoint import v1 as ocp
 
+import emojax
 from emojax import files
+from emojax.data import identity
 from emojax.errors import InputError
 from emojax.files import atomic_write
+from emojax.locks import Lock
+from emojax.training import generations
 
 SUFFIX = {"done": ".npz", "models": ".npz", "training": ""}  # folder -> of the names in it
 FORMAT = 2  # of config.json and of all that a workdir holds; 0.3.0 wrote the bare configuration
+LOCK = ".lock"
+OWN = ("config.json", "run.json", "counts.csv", "metrics.json", "metrics.jsonl", "curves.json")
+OWN += ("predictions.csv", "report.html", "chosen_voxels.nii.gz", "figures", "decoder", *SUFFIX)
 
 
 class Workdir:
     """An open workdir; also the store of `training.loop`."""
 
-    def __init__(self, folder: pathlib.Path, plain_config: dict[str, Any]):
-        """Args: the folder, and the configuration as plain data."""
-        self.folder, self.plain_config = folder, plain_config
+    def __init__(
+        self, folder: pathlib.Path, plain_config: dict[str, Any], lock: Lock | None = None
+    ):
+        """Args: the folder, the configuration as plain data, and the lock that is held on it."""
+        self.folder, self.plain_config, self._lock = folder, plain_config, lock
         self._names: dict[str, str] = {}  # slug -> the only name that it stands for
+        self._digest = identity.digest(plain_config)
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets other processes use the workdir."""
+        if self._lock is not None:
+            self._lock.release()
 
     @property
     def is_finished(self) -> bool:
         """Whether a whole report is there; metrics.json is written last."""
         return (self.folder / "metrics.json").exists()
 
+    @property
+    def is_bound(self) -> bool:
+        """Whether trainings have begun, so that the workdir belongs to what they read."""
+        return any((self.folder / name).exists() for name in (*SUFFIX, "metrics.json"))
+
+    def bind(self, inputs: identity.Identity) -> None:
+        """Makes the workdir that of a cohort, or recognises it as such.
+
+        Args:
+          inputs: see `identity.describe`.
+
+        Raises:
+          InputError: what it holds was made from other data, or with other versions; names the
+            first file, run or version that differs.
+        """
+        path = self.folder / "run.json"
+        versions = {"emojax": emojax.__version__, "jax": jax.__version__}
+        self._digest = identity.digest([self.plain_config, versions, inputs])
+        if jax.process_index() > 0:
+            return
+        if self.is_bound:
+            run = read_run(self.folder)
+            identity.check_same(run["inputs"], inputs)
+            for name, ours in versions.items():
+                if (theirs := run["versions"].get(name)) != ours:
+                    expected = f"{name} {ours} (or --restart to begin anew, or {name} {theirs})"
+                    raise InputError(self.folder, f"a run begun with {name} {theirs}", expected)
+        run = {"format": FORMAT, "versions": versions, "digest": self._digest}
+        run |= {"inputs": inputs, "stamps": identity.stamps(inputs)}
+        with atomic_write(path) as partial:
+            partial.write_text(json.dumps(run, indent=1))
+
+    def check_inputs(self) -> None:
+        """Refuses source files that have changed since the run read them.
+
+        Raises:
+          InputError: names the first of them, or a run.json that is missing or damaged.
+        """
+        run = read_run(self.folder)
+        self._digest = run["digest"]
+        identity.check_files(run["inputs"], run["stamps"])
+
     def load_finished(self, name: str) -> dict[str, np.ndarray] | None:
-        """Returns the arrays of a finished training, or None."""
-        return self._load("done", name)
+        """Returns the arrays of a finished training, or None; a damaged one is trained again."""
+        try:
+            return self._load("done", name)
+        except Damaged as damaged:
+            warn(f"{damaged.path}: damaged ({damaged}); this training is done again")
+            return None
 
     def save_finished(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """Keeps the arrays of a finished training and drops its checkpoint (first process)."""
+        """Keeps the arrays of a finished training and drops its checkpoints (first process)."""
         if jax.process_index() == 0:
             self._save("done", name, arrays)
-            shutil.rmtree(self._path("training", name), ignore_errors=True)
+            self.drop(name)
 
     def load_model(self, name: str) -> dict[str, Any] | None:
-        """Returns a tree that `save_model` kept, or None."""
-        arrays = self._load("models", name)
+        """Returns a tree that `save_model` kept, or None.
+
+        Raises:
+          InputError: it is damaged.
+        """
+        try:
+            arrays = self._load("models", name)
+        except Damaged as damaged:
+            expected = "as it was written (remove metrics.json and run again: it is trained anew)"
+            raise InputError(damaged.path, f"damaged ({damaged})", expected) from None
         return None if arrays is None else files.unflatten(arrays)
+
+    def has_model(self, name: str) -> bool:
+        """Returns whether a network is kept under this name, undamaged."""
+        try:
+            return self._load("models", name) is not None
+        except Damaged:
+            return False
 
     def save_model(self, name: str, tree: Any) -> None:
         """Keeps a network and what was fitted before it, for the export (first process)."""
         if jax.process_index() == 0:
             self._save("models", name, files.flatten(tree))
 
-    def load(self, name: str, like: Any) -> tuple[int, Any] | None:
-        """Returns (epochs done, pytree with the shapes of `like`) of a training, or None."""
-        folder = self._path("training", name)
-        if not folder.exists():
-            return None
-        with ocp.training.Checkpointer(folder) as checkpoints:
-            if checkpoints.latest is None:
-                return None
-            epoch = checkpoints.latest.step
-            return epoch, checkpoints.load(epoch, jax.tree.map(_abstract, like))
+    def load(self, name: str, like: Any) -> Any:
+        """Returns the state of a training under way, with the shapes of `like`, or None."""
+        return generations.load(self._path("training", name), self._digest, like)
 
-    def save(self, name: str, epoch: int, tree: Any) -> None:
-        """Keeps the state after some epochs; the one before is removed once this is whole."""
-        policy = ocp.training.preservation_policies.LatestN(1)
-        folder = self._path("training", name)
-        with ocp.training.Checkpointer(folder, preservation_policy=policy) as checkpoints:
-            checkpoints.save(epoch, tree)
+    def save(self, name: str, steps: int, tree: Any) -> None:
+        """Keeps the state of a training after some steps.
+
+        Raises:
+          InputError: the disk is full or cannot be written, or the lock was lost.
+        """
+        if self._lock is not None:
+            self._lock.check()
+        generations.save(self._path("training", name), self._digest, steps, tree)
+
+    def drop(self, name: str) -> None:
+        """Forgets the checkpoints of a training."""
+        shutil.rmtree(self._path("training", name), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Removes what killed processes have left: half-written files, needless checkpoints."""
+        for left in [*self.folder.rglob("*.partial"), *self.folder.rglob(generations.TEMPORARY)]:
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        for done in self.folder.glob("done/*.npz"):
+            shutil.rmtree(self.folder / "training" / done.stem, ignore_errors=True)
 
     def _path(self, kind: str, name: str) -> pathlib.Path:
         other = self._names.setdefault(slug(name), name)
@@ -86,55 +182,82 @@ class Workdir:
     def _load(self, kind: str, name: str) -> dict[str, np.ndarray] | None:
         path = self._path(kind, name)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return dict(arrays)
+            with np.load(path, allow_pickle=False) as stored:
+                arrays = dict(stored)
+            digest, sha256 = (str(arrays.pop(key)) for key in ("digest", "sha256"))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(path, f"damaged ({error})", "as it was written") from None
+        except Exception as error:  # a damaged archive raises many types
+            raise Damaged(path, f"{type(error).__name__}: {error}") from None
+        if sha256 != _hash(arrays):
+            raise Damaged(path, "other content than was written")
+        if digest != self._digest:
+            raise InputError(path, "a training of another run", identity.CHOICES)
+        return arrays
 
-    def _save(self, kind: str, name: str, arrays) -> None:
+    def _save(self, kind: str, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        if self._lock is not None:
+            self._lock.check()
         path = self._path(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
+        own = {"digest": np.array(self._digest), "sha256": np.array(_hash(arrays))}
         with atomic_write(path) as partial, open(partial, "wb") as file:
-            np.savez(file, **arrays)
+            np.savez(file, **arrays, **own)
 
 
-def open_workdir(workdir: str | os.PathLike, config: dict[str, Any]) -> Workdir:
-    """Makes the workdir, or recognises it as this configuration's.
+class Damaged(Exception):
+    """A file that is not as it was written."""
+
+    def __init__(self, path: pathlib.Path, said: str):
+        """Args: the file, and what is wrong."""
+        super().__init__(said)
+        self.path = path
+
+
+def open_workdir(
+    workdir: str | os.PathLike, config: dict[str, Any], *, restart: bool = False
+) -> Workdir:
+    """Makes the workdir, or recognises it as this configuration's, and locks it.
 
     A workdir in which no training has begun accepts any configuration. `data.store` and
-    `data.progress` may differ.
+    `data.progress` may differ. A finished one is not locked: nothing is written into it.
 
     Args:
       workdir: a folder.
       config: the configuration as plain data; written as config.json.
+      restart: removes what an earlier run has left in it.
 
     Raises:
-      InputError: it belongs to another configuration or version, or to something else.
+      InputError: it belongs to another configuration or version, to something else, or to another
+        process that is at work in it.
     """
     folder = pathlib.Path(workdir).absolute()
-    path = folder / "config.json"
-    plain, theirs = plain_config(config), None
-    if folder.exists() and not folder.is_dir():
-        raise InputError(folder, "a file", "a folder as --workdir")
-    if path.exists():
-        theirs = read_config(folder)
-        bound = any((folder / name).exists() for name in (*SUFFIX, "metrics.json"))
-        if bound and (differs := _first_difference(theirs, plain)) is not None:
-            key, old, new = differs
-            expected = f"{key}={new!r}, or another --workdir"
-            raise InputError(folder, f"a run with {key}={old!r}", expected)
-    elif folder.exists() and any(folder.iterdir()):
-        raise InputError(folder, "files of something else", "an empty or new folder as --workdir")
+    plain = plain_config(config)
     try:
+        _check_ours(folder)
+        if not restart and (folder / "metrics.json").exists():
+            _check_config(folder, plain)
+            return Workdir(folder, plain)
         folder.mkdir(parents=True, exist_ok=True)
-        if jax.process_index() == 0 and theirs != plain:
-            with atomic_write(path) as partial:
-                partial.write_text(json.dumps({"format": FORMAT, "config": plain}, indent=1))
-    except OSError as error:
-        raise InputError(folder, error.strerror, "a folder that can be written to") from None
-    return Workdir(folder, plain)
+        work = Workdir(folder, plain, Lock(folder / LOCK))
+        try:
+            _check_ours(folder)
+            work.sweep()
+            if restart:
+                for name in OWN:
+                    path = folder / name
+                    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            if not (folder / "config.json").exists() or _check_config(folder, plain) != plain:
+                with atomic_write(folder / "config.json") as partial:
+                    partial.write_text(json.dumps({"format": FORMAT, "config": plain}, indent=1))
+        except BaseException:
+            work.close()
+            raise
+        return work
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(folder, files.cause(error), "a folder that can be written to") from None
 
 
 def plain_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -149,29 +272,65 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """Returns the configuration of a workdir.
 
     Raises:
-      InputError: it has none, or one that was written by another version.
+      InputError: it has none, or one that was written by another version or program.
     """
     path = folder / "config.json"
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(folder, "no config.json", "the workdir of a run") from None
-    except (OSError, ValueError) as error:
-        raise InputError(path, f"damaged ({error})", "as it was written") from None
-    if not isinstance(found, dict):
-        raise InputError(path, "damaged (no settings in it)", "as it was written")
+    found = _read_json(path, "the workdir of a run")
     version = found.get("format", 1)
     if version == FORMAT and isinstance(found.get("config"), dict):
         return found["config"]
     if version == FORMAT:
         raise InputError(path, "damaged (no config in it)", "as it was written")
+    if version == 1 and not {"experiment", "data"} <= found.keys():
+        raise InputError(path, "settings of something else", "an empty or new folder as --workdir")
     written = "emojax 0.3" if version == 1 else f"another version (format {version})"
     raise InputError(folder, f"a workdir of {written}", "a new folder as --workdir")
+
+
+def read_run(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns run.json: "inputs", their "stamps", "versions" and "digest".
+
+    Raises:
+      InputError: it is missing or damaged.
+    """
+    path = folder / "run.json"
+    run = _read_json(path, "the one that the run has written (or --restart to begin anew)")
+    if run.get("format") != FORMAT or not {"inputs", "stamps", "versions", "digest"} <= run.keys():
+        raise InputError(path, "damaged (parts of it are missing)", "as it was written")
+    return run
 
 
 def slug(name: str) -> str:
     """Returns a name as part of a file name: "nested, none 0" -> "nested-none-0"."""
     return re.sub(r"[^\w.+]+", "-", name).strip("-")
+
+
+def warn(text: str) -> None:
+    """Prints one line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _check_ours(folder: pathlib.Path) -> None:
+    """Refuses a folder that holds anything else than a run."""
+    if folder.exists() and not folder.is_dir():
+        raise InputError(folder, "a file", "a folder as --workdir")
+    if (folder / "config.json").exists():
+        read_config(folder)
+    elif folder.exists():
+        ours = (LOCK, ".partial")
+        if any(not path.name.endswith(ours) for path in folder.iterdir()):
+            expected = "an empty or new folder as --workdir"
+            raise InputError(folder, "files of something else", expected)
+
+
+def _check_config(folder: pathlib.Path, plain: dict[str, Any]) -> dict[str, Any]:
+    """Returns the configuration of a workdir, which must be ours once a training has begun."""
+    theirs = read_config(folder)
+    if Workdir(folder, plain).is_bound and (differs := _first_difference(theirs, plain)):
+        key, old, new = differs
+        expected = f"{key}={new!r} (or --restart to begin anew, or another --workdir)"
+        raise InputError(folder, f"a run with {key}={old!r}", expected)
+    return theirs
 
 
 def _first_difference(theirs, ours, at: str = ""):
@@ -185,7 +344,24 @@ def _first_difference(theirs, ours, at: str = ""):
     return None
 
 
-def _abstract(leaf):
-    if isinstance(leaf, np.ndarray):
-        return leaf
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+def _read_json(path: pathlib.Path, expected: str) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(path.parent, f"no {path.name}", expected) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(path, f"damaged ({error})", "as it was written") from None
+    if not isinstance(found, dict):
+        raise InputError(path, "damaged (no settings in it)", "as it was written")
+    return found
+
+
+def _hash(arrays: Mapping[str, np.ndarray]) -> str:
+    """Returns the sha256 of named arrays with their types and shapes."""
+    sha = hashlib.sha256()
+    for name, value in arrays.items():
+        array = np.ascontiguousarray(value)
+        kind = array.dtype.str.lstrip("<|=")  # files forget the order of bytes of some types
+        sha.update(f"{name} {kind} {array.shape} ".encode())
+        sha.update(array.reshape(-1).view(np.uint8) if array.nbytes else b"")
+    return sha.hexdigest()

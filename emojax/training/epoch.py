@@ -12,6 +12,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
+from emojax import stops
 from emojax.training import steps, trial
 from emojax.training.feeds import Feed, Resident, take
 from emojax.training.trial import CURVES, Trial
@@ -34,8 +35,17 @@ def begin(program: Program, key: jax.Array, example: Float[np.ndarray, "1 ..."])
     return jax.jit(_begin, static_argnums=0, out_shardings=everywhere)(program, key, example)
 
 
-def run_looped(program: Program, state: Trial, feed: Feed, train, monitor, factor, count: int):
-    """Runs epochs step by step from the host.
+class Paused(Exception):
+    """An epoch that a stop has interrupted between two of its steps."""
+
+    def __init__(self, state: Trial, taken: list):
+        """Args: the state, and the metrics of the steps that are done."""
+        super().__init__(f"paused after {len(taken)} steps")
+        self.state, self.taken = state, taken
+
+
+def run_looped(program: Program, state: Trial, feed: Feed, train, monitor, factor, taken=()):
+    """Runs one epoch, or the rest of one, step by step from the host.
 
     Args:
       program: see `Program`.
@@ -43,26 +53,39 @@ def run_looped(program: Program, state: Trial, feed: Feed, train, monitor, facto
       feed: source of batches.
       train, monitor: [n], [m] rows of the feed.
       factor: [] weight of the penalty.
-      count: number of epochs.
+      taken: metrics of the steps of this epoch that are done already.
 
     Returns:
-      The state, and `CURVES`, [1, count] each.
+      The state, and `CURVES`, [1, 1] each.
+
+    Raises:
+      Paused: a signal asks this process to end.
     """
     lines, weights = fill_batches(monitor, program.batch_size)
-    epochs = []
-    for _ in range(count):
-        order = np.asarray(_order(program, state, len(train)))
-        taken, sums = [], []
-        for x, y in feed.batches(train[order]):
-            state, metrics = step(program, state, x, y, factor)
-            taken.append(metrics)
-        now = state.state
-        for (x, y), weight in zip(feed.batches(lines), weights, strict=True):
-            sums.append(_measure(program, now.params, now.batch_stats, x, y, weight))
-        taken, sums = (jax.tree.map(lambda *m: np.stack(m), *ms) for ms in (taken, sums))
-        state, metrics = _close(program, state, taken, sums, len(monitor), factor)
-        epochs.append(metrics)
-    return state, {name: np.array([[m[name] for m in epochs]]) for name in CURVES}
+    order = np.asarray(_order(program, state, len(train)))
+    taken, sums = list(taken), []
+    alone = jax.process_count() == 1  # several must agree, which they do between epochs
+    for x, y in feed.batches(train[order[len(taken) :]]):
+        if alone and stops.asked():
+            raise Paused(state, taken)
+        state, metrics = step(program, state, x, y, factor)
+        taken.append(metrics)
+    now = state.state
+    for (x, y), weight in zip(feed.batches(lines), weights, strict=True):
+        sums.append(_measure(program, now.params, now.batch_stats, x, y, weight))
+    taken, sums = (stack_host(metrics) for metrics in (taken, sums))
+    state, metrics = _close(program, state, taken, sums, len(monitor), factor)
+    return state, {name: np.array([[metrics[name]]]) for name in CURVES}
+
+
+def steps_of(program: Program, rows: int) -> int:
+    """Returns the number of steps of an epoch over so many training rows."""
+    return -(-rows // program.batch_size)
+
+
+def stack_host(items) -> Any:
+    """Stacks pytrees of one shape along a new axis 0, as NumPy arrays."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *items)
 
 
 def scan_inputs(program: Program, feed: Resident, train, monitor) -> tuple:

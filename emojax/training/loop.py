@@ -17,9 +17,22 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jaxtyping import Float, Int
 
-from emojax.training.epoch import Program, begin, predict, run_looped, run_scanned, scan_inputs
+from emojax import stops
+from emojax.errors import InputError
+from emojax.training.epoch import (
+    Paused,
+    Program,
+    begin,
+    predict,
+    run_looped,
+    run_scanned,
+    scan_inputs,
+    stack_host,
+    steps_of,
+)
 from emojax.training.feeds import Feed, Resident
 from emojax.training.steps import TrainState
 from emojax.training.trial import CURVES, Best, Trial
@@ -51,11 +64,14 @@ class Trained(NamedTuple):
 class Store:
     """A keeper of unfinished trainings; this one keeps nothing."""
 
-    def load(self, name: str, like: Any) -> tuple[int, Any] | None:
-        """Returns (epochs done, pytree with the shapes of `like`) of a training, or None."""
+    def load(self, name: str, like: Any) -> Any:
+        """Returns the pytree that was saved last, with the shapes of `like`, or None."""
 
-    def save(self, name: str, epoch: int, tree: Any) -> None:
-        """Writes or copies the state of a training after some epochs; its arrays do not last."""
+    def save(self, name: str, steps: int, tree: Any) -> None:
+        """Writes or copies the state of a training after some steps; its arrays do not last."""
+
+    def drop(self, name: str) -> None:
+        """Forgets a training."""
 
 
 def default_strategy() -> Strategy:
@@ -93,9 +109,14 @@ def fit(
     Yields:
       Each task with its trained network, as soon as it is done.
 
+    A signal that asks the process to end is heard before each step of "loop", and after each
+    dispatch of "scan". The state is stored then, between two epochs or within one.
+
     Raises:
       ValueError: a batch size that the devices cannot share evenly, an unknown strategy, or "scan"
         with a streamed feed.
+      InputError: a loss that is not finite; nothing is kept of this training.
+      stops.Stopped: a signal asked for it.
     """
     devices = program.mesh.size
     if program.batch_size % devices:
@@ -119,13 +140,14 @@ def fit(
 
 
 class _Opened(NamedTuple):
-    """A task whose feed is there, at the epoch of its checkpoint."""
+    """A task whose feed is there, at the step of its checkpoint."""
 
     task: Task
     feed: Feed
     trial: Trial
     curves: dict[str, np.ndarray]
-    done: int
+    done: int  # epochs
+    taken: list[dict[str, Any]]  # metrics of the steps of the epoch that was interrupted
 
 
 def _open(program, strategy: Strategy, task: Task, *, epochs: int, store, log) -> _Opened:
@@ -134,46 +156,98 @@ def _open(program, strategy: Strategy, task: Task, *, epochs: int, store, log) -
         raise ValueError("want a resident feed for 'scan'; got a streamed one")
     state = begin(program, task.key, feed.example)
     curves = {name: np.full(epochs, np.nan, np.float32) for name in CURVES}
-    if (found := store.load(task.name, {"trial": state, "curves": curves})) is None:
-        return _Opened(task, feed, state, curves, 0)
-    done, tree = found
+    steps = steps_of(program, len(task.train))
+    if (tree := store.load(task.name, _tree(state, curves, [], steps))) is None:
+        return _Opened(task, feed, state, curves, 0, [])
+    state, done = tree["trial"], int(tree["trial"].epoch)
     log(task.name, done, {})
     curves = {name: np.array(line) for name, line in tree["curves"].items()}
-    return _Opened(task, feed, tree["trial"], curves, done)
+    count = int(state.state.step) - done * steps
+    taken = [{name: m[i] for name, m in tree["taken"].items()} for i in range(count)]
+    return _Opened(task, feed, state, curves, done, taken)
+
+
+def _tree(state: Trial, curves, taken, steps: int) -> dict[str, Any]:
+    """Returns what is stored of a training; metrics of steps to come are NaN."""
+    none = dict.fromkeys(("loss", "accuracy"), np.float32(np.nan))
+    filled = stack_host([*taken, *[none] * (steps - len(taken))])
+    return {"trial": state, "curves": curves, "taken": filled}
 
 
 def _likeness(opened: _Opened) -> tuple:
-    """Returns what tasks have in common that go side by side: shapes, type, and epochs done."""
+    """Returns what tasks have in common that go side by side: shapes, type, and progress."""
     task, x = opened.task, opened.feed.x
-    return opened.done, x.shape, str(x.dtype), len(task.train), len(task.monitor)
+    place = opened.done, len(opened.taken)
+    return *place, x.shape, str(x.dtype), len(task.train), len(task.monitor)
 
 
 def _train(program, strategy: Strategy, group, *, epochs, every, factor, stop, store, log):
     """Trains one fold, or several of one shape side by side."""
-    done, single = group[0].done, len(group) == 1
+    done, single, taken = group[0].done, len(group) == 1, group[0].taken
     advance = (_scanned if strategy == "scan" else _looped)(program, group, jnp.float32(factor))
+    rest = _looped(program, group, jnp.float32(factor)) if taken else advance
     pace = every if strategy == "scan" and stop is None else 1
     state = group[0].trial if single else stack([opened.trial for opened in group])
+
+    def save(taken):
+        for i, opened in enumerate(group):
+            one = state if single else _pick(state, i)
+            steps = steps_of(program, len(opened.task.train))
+            tree = _tree(one, opened.curves, taken, steps)
+            store.save(opened.task.name, int(one.state.step), tree)
+
     while done < epochs and not _is_stalled(state, stop):
         # Dispatches end where checkpoints are due, wherever the training was taken up again.
-        count = min(pace, epochs - done, every - done % every)
-        state, metrics = advance(state, count)  # [folds, count]
+        count = 1 if taken else min(pace, epochs - done, every - done % every)
+        try:
+            state, metrics = (rest if taken else advance)(state, count, taken)  # [folds, count]
+        except Paused as paused:
+            state = paused.state
+            save(paused.taken)
+            raise stops.Stopped(stops.asked()) from None
+        taken = []
         for i, opened in enumerate(group):
             for name in CURVES:
                 opened.curves[name][done : done + count] = metrics[name][i]
             for j in range(count):
                 now = {name: float(metrics[name][i, j]) for name in CURVES}
+                _check_finite(store, opened.task.name, done + j + 1, now)
                 log(opened.task.name, done + j + 1, now)
         done += count
-        if done % every == 0 and done < epochs:
-            for i, opened in enumerate(group):
-                tree = {"trial": state if single else _pick(state, i), "curves": opened.curves}
-                store.save(opened.task.name, done, tree)
+        stopped = _is_asked()
+        if done < epochs and (stopped or done % every == 0):
+            save([])
+        if done < epochs and stopped:
+            raise stops.Stopped(stopped)
     for i, opened in enumerate(group):
         if done < epochs:
             log(opened.task.name, epochs, {})
         one = state if single else _pick(state, i)
         yield opened.task, Trained(one.best, one.state, done, opened.curves)
+
+
+def _is_asked() -> str:
+    """Returns the signal that asks this process or one beside it to end, or ""."""
+    own = stops.asked()
+    if jax.process_count() == 1:
+        return own
+    anybody = multihost_utils.process_allgather(np.array(bool(own))).any()
+    return own or ("SIGTERM" if anybody else "")
+
+
+def _check_finite(store, name: str, epoch: int, metrics: dict[str, float]) -> None:
+    """Ends a training whose loss is no number any more; every later one would be none, either.
+
+    Raises:
+      InputError: names fold, epoch and rate.
+    """
+    if np.isfinite(metrics["train_loss"]) and np.isfinite(metrics["loss"]):
+        return
+    store.drop(name)
+    found = f"a loss of {metrics['train_loss']:g} (monitored: {metrics['loss']:g}) in epoch {epoch}"
+    found += f" at rate {metrics['rate']:g}"
+    expected = "finite losses (a lower train.lr or penalty; nothing of this training was kept)"
+    raise InputError(f"training {name}", found, expected)
 
 
 def stack(items: Sequence[Any]) -> Any:
@@ -194,23 +268,23 @@ def _is_stalled(state: Trial, stop) -> bool:
 
 
 def _looped(program: Program, group: Sequence[_Opened], factor):
-    """Returns advance(state, count): epochs of a single fold from the host."""
+    """Returns advance(state, 1, taken): an epoch of a single fold from the host."""
     (opened,) = group
     task = opened.task
 
-    def advance(state, count):
-        return run_looped(program, state, opened.feed, task.train, task.monitor, factor, count)
+    def advance(state, count, taken):
+        return run_looped(program, state, opened.feed, task.train, task.monitor, factor, taken)
 
     return advance
 
 
 def _scanned(program: Program, group: Sequence[_Opened], factor):
-    """Returns advance(state, count): epochs of all folds of the group as one program."""
+    """Returns advance(state, count, []): epochs of all folds of the group as one program."""
     parts = [scan_inputs(program, o.feed, o.task.train, o.task.monitor) for o in group]
     single = len(group) == 1
     inputs = parts[0] if single else stack(parts)
 
-    def advance(state, count):
+    def advance(state, count, taken):
         state, metrics = run_scanned(program, state, inputs, factor, count=count, folds=not single)
         metrics = jax.tree.map(np.asarray, metrics)
         return state, {n: m[None] if single else m for n, m in metrics.items()}

@@ -29,13 +29,21 @@ SETTINGS = {  # name -> config and flags; one arm each, but for "A full" and "B 
     "A transductive": ("A", "protocols=nested", "align.regimes=transductive", "null_floor=False"),
     "A paper": ("A", "protocols=paper", "null_floor=False"),
     "A floor": ("A", "protocols=nested", "align.regimes=independent_runs"),
-    "A full": ("A", "align.regimes=independent_runs,group,transductive,none"),
+    "A full": (
+        "A",
+        "align.regimes=independent_runs,group,transductive,none",
+        "baselines=SVM-linear,SVM-RBF,RF,XGB,LDA,MLP,MLP-modern,logistic",
+    ),
     "A full, class": ("A", "align.match=class", "voxels.own=True"),
     "B": ("B", "splits=by_subject", "null_floor=False"),
     "B run": ("B", "splits=by_run", "null_floor=False"),
     "B random": ("B", "splits=random", "null_floor=False"),
     "B raw": ("B", "splits=by_subject", "null_floor=False", "data.centre=False"),
-    "B full": ("B",),
+    "B full": (
+        "B",
+        "baselines=1-NN,SVM-linear hard,LDA-shrinkage,SVM-RBF,SVM-RBF unscaled,MLP,RF,XGB-voxels",
+    ),
+    "B blocks": ("B", "splits=by_block", "folds=3", "instances=2"),
 }
 COMMON = {
     "A": (
@@ -882,6 +890,22 @@ OTHERS = [
         ),
     ),
     leak(
+        "labels of one run",
+        "the network's seed depends on the test labels of the last run of several that are scored",
+        "B run",
+        "network",
+        "audit",
+        (
+            B,
+            KEYS_B,
+            KEYS_B.replace(
+                "\n    rows",
+                f"\n    key = jax.random.fold_in(key, int({PEEK}[fold.test[-9:]] "
+                "@ 2 ** np.arange(9)))\n    rows",
+            ),
+        ),
+    ),
+    leak(
         "values only A",
         "the network's seed depends on test values",
         "A time + A class + A group",
@@ -1175,6 +1199,73 @@ OTHERS = [
             "unit = np.sqrt(squared_norm / (train**2).sum(1).mean())",
             "unit = np.sqrt(squared_norm / np.concatenate([train, test]).__pow__(2).sum(1).mean())",
         ),
+    ),
+    leak(
+        "motion",
+        "nuisance: the motion of each subject z-scored by all of its rows",
+        "A time + A group",
+        "scoring",
+        "audit",
+        (
+            MASKED,
+            "nuisance.append(_nuisance(part))",
+            "own = _nuisance(part)\n"
+            "        nuisance.append((own - own.mean(0)) / (own.std(0) + 1e-6))",
+        ),
+    ),
+    leak(
+        "columns by everybody",
+        "only columns whose mean over all subjects is high are read at all",
+        "A time + A group + A none",
+        "voxels|mask|scoring",
+        "audit",
+        (
+            MASKED,
+            "_masks(cohort, mask, rows)\n",
+            "_masks(cohort, mask, rows)\n"
+            "    union = union & (mean > np.quantile(mean[union], 0.3))\n",
+        ),
+    ),
+    leak(
+        "results",
+        "probabilities sharpened by their accuracy on the test labels, behind the training",
+        "A time + B",
+        "scoring",
+        "audit",
+        (
+            SKELETON,
+            "                    outcomes.get(source, {}).get(i, ()),",
+            "                    tuple(\n"
+            "                        {**o, **{n: o[n] ** (1 + o[n][range(len(o[n])), "
+            'cohort.labels[data.fold.test]].mean()) for n in ("last", "best")}}\n'
+            "                        for o in outcomes.get(source, {}).get(i, ())\n"
+            "                    ),",
+        ),
+    ),
+    leak(
+        "subjects cut",
+        "the split by subject keeps only runs whole",
+        "B",
+        "network|scaler|epoch choice",
+        "record",
+        (
+            SPLITS,
+            'lambda cohort: cohort.subject,\n            "subject",',
+            'lambda cohort: cohort.run_index,\n            "subject",',
+        ),
+    ),
+    leak(
+        "data of its own",
+        "features of the values that were read first, whatever the ledger holds",
+        "A time + A group",
+        "scoring",
+        "audit",
+        (
+            MASKED,
+            "    volumes = UnitRows(rows, blocks, len(unit))",
+            "    _FIRST.append(UnitRows(rows, blocks, len(unit)))\n    volumes = _FIRST[0]",
+        ),
+        (MASKED, "\n\nclass UnitRows:", "\n_FIRST: list = []\n\n\nclass UnitRows:"),
     ),
 ]
 

@@ -1,0 +1,84 @@
+"""The edge of the program: whatever ends a command becomes one line and an exit code."""
+
+import os
+import pathlib
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Sequence
+
+from emojax import stops
+from emojax.errors import InputError, one_line
+
+REFUSED = 2  # exit code of all that is no signal
+MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "bad_alloc")
+
+
+def run(command: Callable[[], int | None], argv: Sequence[str], resumes: bool = False) -> int:
+    """Calls a command; a signal or an error becomes one line on stderr.
+
+    Args:
+      command: the call.
+      argv: the words of the command line; `--workdir` says where a traceback is kept.
+      resumes: whether the same command goes on where a signal has stopped it.
+
+    Returns:
+      The exit code: 0, 2 for an error, 130 for Ctrl-C, 143 for other signals.
+    """
+    with stops.listening():
+        try:
+            return command() or 0
+        except (stops.Stopped, KeyboardInterrupt) as stop:
+            code = getattr(stop, "code", stops.CODES["SIGINT"])
+            hint = "; the same command resumes from what is kept" if resumes else ""
+            _say(f"interrupted{hint}")
+        except InputError as error:
+            _say(str(error))
+            return REFUSED
+        except Exception as error:
+            _say(explain(error) or _unforeseen(error, argv))
+            return REFUSED
+    # Threads and processes of libraries may be at work: nobody waits for them.
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def explain(error: Exception) -> str:
+    """Returns what a user can do about an error that the machine caused, or ""."""
+    text = f"{type(error).__name__}: {error}"
+    if type(error).__name__ == "LeakageError":  # its module needs jax
+        return str(error)
+    if isinstance(error, MemoryError) or any(said in text for said in MEMORY):
+        found = (str(error).splitlines() or ["not enough"])[0] or "not enough"
+        return str(InputError("memory", found, "more of it, or smaller settings (see emojax plan)"))
+    if "nable to initialize backend" in text or "No visible GPU devices" in text:
+        expected = "a device that works (JAX_PLATFORMS=cpu chooses the processor)"
+        return str(InputError("jax", str(error).splitlines()[0], expected))
+    if type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool"):
+        expected = "enough memory for all of them (a worker is killed when it runs out)"
+        return str(InputError("baselines", "a worker process that ended", expected))
+    if isinstance(error, OSError) and error.strerror:
+        where = error.filename if error.filename is not None else "system"
+        return str(InputError(where, error.strerror, "a file or folder that can be used"))
+    return ""
+
+
+def _unforeseen(error: Exception, argv: Sequence[str]) -> str:
+    """Keeps the traceback of an error in a file, and returns a line that says where."""
+    name = f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    given = [word.partition("=")[2] for word in argv if word.lstrip("-").startswith("workdir=")]
+    folders = [pathlib.Path(folder) for folder in given if os.path.isfile(f"{folder}/config.json")]
+    said = f"{type(error).__name__}: {error}"
+    for folder in (*folders, pathlib.Path(tempfile.gettempdir())):
+        try:
+            text = "".join(traceback.format_exception(error))
+            (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        except (OSError, ValueError):
+            continue
+        return f"unforeseen: {said}; the traceback, for a report of this bug: {folder / name}"
+    return f"unforeseen: {said}"
+
+
+def _say(line: str) -> None:
+    print(one_line(line), file=sys.stderr, flush=True)

@@ -1,0 +1,105 @@
+"""Arrays of .npz files, checked by their headers before anything is unpacked."""
+
+import math
+import os
+import zipfile
+import zlib
+from collections.abc import Callable, Collection, Mapping
+from typing import IO, NamedTuple
+
+import numpy as np
+
+from emojax.data.paths import require_file
+from emojax.errors import InputError
+
+HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+LARGEST = 1 << 30  # bytes; what is larger and shrinks so much was made to fill the memory
+SHRINKS = 100
+DAMAGE = (OSError, ValueError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
+
+
+class Header(NamedTuple):
+    """Shape and type of an array in a file."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def read(
+    path: str | os.PathLike,
+    names: Collection[str] | None = None,
+    check: Callable[[Mapping[str, Header]], None] = lambda headers: None,
+) -> dict[str, np.ndarray]:
+    """Reads arrays of an .npz file; no object is unpickled.
+
+    Args:
+      path: the file.
+      names: arrays that are read if they are there; the others are not looked at. None: all.
+      check: called with the headers of these arrays before the first is unpacked; it may raise.
+
+    Raises:
+      InputError: there is no such file, it is damaged, an array occurs twice, is of Python objects,
+        or is not of the size that its header says.
+    """
+    require_file(path, "an .npz file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = _members(path, archive, names)
+            headers = {name: _header(path, archive, info) for name, info in members.items()}
+            check(headers)
+            return {name: _array(archive, info) for name, info in members.items()}
+    except InputError:
+        raise
+    except DAMAGE as error:
+        said = str(error) or type(error).__name__
+        raise InputError(path, f"no readable arrays ({said})", "an .npz file") from None
+
+
+def refuse_bomb(path: str | os.PathLike, name: str, size: int, stored: int) -> None:
+    """Refuses an array that would fill the memory and that almost nothing is stored of.
+
+    Raises:
+      InputError: names the array.
+    """
+    if size > max(LARGEST, SHRINKS * stored):
+        found = f"{name} of {size / 1e9:.1f} GB in {stored} bytes"
+        raise InputError(path, found, f"at most {SHRINKS} times the stored bytes")
+
+
+def _members(path, archive: zipfile.ZipFile, names) -> dict[str, zipfile.ZipInfo]:
+    found: dict[str, zipfile.ZipInfo] = {}
+    for info in archive.infolist():
+        name = info.filename.removesuffix(".npy")
+        if names is not None and (name not in names or name == info.filename):
+            continue
+        if name in found:
+            raise InputError(path, f"{name} twice", "each array once")
+        found[name] = info
+    return found
+
+
+def _header(path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
+    with archive.open(info) as file:
+        header = _read_header(file)
+        size = math.prod(header.shape) * header.dtype.itemsize
+        there = info.file_size - file.tell()
+    if header.dtype.hasobject:
+        raise InputError(path, f"{info.filename} of Python objects", "numbers or text")
+    if size != there:
+        found = f"{there} bytes of {info.filename}"
+        raise InputError(path, found, f"{size} as its header says")
+    refuse_bomb(path, info.filename, size, info.compress_size)
+    return header
+
+
+def _read_header(file: IO[bytes]) -> Header:
+    version = np.lib.format.read_magic(file)
+    if version not in HEADERS:
+        raise ValueError(f"version {version} of the .npy format")
+    shape, _, dtype = HEADERS[version](file)
+    return Header(shape, dtype)
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    with archive.open(info) as file:
+        return np.lib.format.read_array(file, allow_pickle=False)

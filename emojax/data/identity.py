@@ -1,0 +1,120 @@
+"""The identity of a cohort: which files, runs and labels a training has read, as plain data.
+
+What is finished and what goes on must have read the same. A difference is named by its first file
+or run.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from emojax.data import hashes
+from emojax.data.cohort import Cohort
+from emojax.errors import InputError
+
+Identity = dict[str, Any]  # plain data, see `describe`
+CHOICES = "the same as when the run began (or --restart to begin anew, or another --workdir)"
+
+
+def describe(cohort: Cohort) -> Identity:
+    """Returns what a training on this cohort reads.
+
+    Returns:
+      "files": source file -> sha256; "runs": run -> its values, labels, motion, TR and affine, as
+      hashes where they are long; "masks": subject -> hash; "classes"; "before": earlier steps.
+    """
+    runs = {}
+    for index, run in enumerate(cohort.runs):
+        rows = cohort.run_index == index
+        runs[f"{run.subject} {run.name}"] = {
+            "values": hashes.short(run.content),
+            "volumes": len(run.frames),
+            "labels": _hash(cohort.frame[rows], cohort.labels[rows]),
+            "motion": _hash(run.motion),
+            "TR": run.tr,
+            "affine": _hash(run.affine),
+        }
+    return {
+        "files": cohort.hashes,
+        "runs": runs,
+        "masks": {subject: _hash(mask) for subject, mask in cohort.masks.items()},
+        "classes": list(cohort.classes),
+        "before": [[str(prior), prior.labels] for prior in cohort.prior],
+    }
+
+
+def digest(plain: Any) -> str:
+    """Returns the sha256 of plain data."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def stamps(identity: Identity) -> dict[str, list[int]]:
+    """Returns size and times of change (ns) of every source file that there is."""
+    return {path: found for path in identity["files"] if (found := _stamp(path))}
+
+
+def check_same(theirs: Identity, ours: Identity) -> None:
+    """Refuses another cohort than the one that a run began with.
+
+    Args:
+      theirs: what the run began with.
+      ours: what is there now.
+
+    Raises:
+      InputError: names the first file, run or other part that differs.
+    """
+    for path, sha in theirs["files"].items():
+        now = ours["files"].get(path, sha)
+        if now != sha:
+            raise InputError(path, "other content than the run in this workdir has read", CHOICES)
+    for part, noun in (("files", ""), ("runs", "run "), ("masks", "mask of ")):
+        old, new = theirs[part], ours[part]
+        for name in [*(old.keys() - new.keys()), *(new.keys() - old.keys())]:
+            found = "nothing any more" if name in old else "data that the run has not read"
+            raise InputError(f"{noun}{name}", found, CHOICES)
+    for name, facts in theirs["runs"].items():
+        for key, value in facts.items():
+            if ours["runs"][name][key] != value:
+                raise InputError(f"run {name}", f"other {key} than before", CHOICES)
+    for key in ("masks", "classes", "before"):
+        if ours[key] != theirs[key]:
+            raise InputError(key, "others than the run in this workdir has read", CHOICES)
+
+
+def check_files(identity: Identity, known: Mapping[str, list[int]]) -> None:
+    """Refuses source files that have changed since a run read them.
+
+    Files that are gone do not count, and those of the same size and time are not read.
+
+    Args:
+      identity: what the run has read.
+      known: `stamps` of that time.
+
+    Raises:
+      InputError: names the first file that differs.
+    """
+    for path, stamp in known.items():
+        now = _stamp(path)
+        if now and now != stamp and hashes.sha256(path) != identity["files"].get(path):
+            raise InputError(path, "other content than the run in this workdir has read", CHOICES)
+
+
+def _stamp(path: str) -> list[int] | None:
+    """Returns size and times of a file; inodes and devices differ between the nodes of a cluster."""
+    try:
+        found = hashes.stamp(path)
+    except InputError:
+        return None
+    return [found[key] for key in ("size", "time", "status_time")]
+
+
+def _hash(*arrays: np.ndarray | None) -> str | None:
+    """Returns a short hash of arrays with their types and shapes; None where there are none."""
+    if any(array is None for array in arrays):
+        return None
+    parts = [np.ascontiguousarray(array) for array in arrays]
+    text = " ".join(f"{a.dtype.str} {a.shape} {hashlib.sha256(a).hexdigest()}" for a in parts)
+    return hashes.short(text)

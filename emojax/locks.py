@@ -1,0 +1,180 @@
+"""Locks on folders: one process at a time writes into a workdir.
+
+A lock is a file that one process only can make. It names that process, which renews the file's time
+while it lives. This works on network disks and on Windows, too, where locks of the operating system
+may not. A lock is stale when its process is gone or, on another machine, has not renewed it for
+`STALE` seconds by the clock of the disk; the next process takes it over.
+"""
+
+import json
+import os
+import pathlib
+import socket
+import threading
+import uuid
+from typing import Any
+
+import psutil
+
+from emojax.errors import InputError
+
+BEAT = 20.0  # s between renewals
+STALE = 180.0  # s without a renewal after which a process of another machine counts as gone
+
+
+class Lock:
+    """A lock that is held until `release`; also a context manager."""
+
+    def __init__(self, path: pathlib.Path):
+        """Makes the file.
+
+        Raises:
+          InputError: a living process holds the lock.
+          OSError: the folder cannot be written.
+        """
+        self.path = path
+        self._text = json.dumps(
+            {
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "started": psutil.Process().create_time(),
+                "key": uuid.uuid4().hex,
+            }
+        )
+        self._ended = threading.Event()
+        self._lost = False
+        while not _make(path, self._text):
+            _remove_stale(path)
+        threading.Thread(target=self._renew, daemon=True).start()
+
+    def check(self) -> None:
+        """Refuses to go on with a lock that another process has taken over.
+
+        Raises:
+          InputError: it has, e.g. while this machine was suspended.
+        """
+        if self._lost:
+            expected = "this one to go on (start it again when the other one has ended)"
+            raise InputError(self.path.parent, "another process at work in it", expected)
+
+    def release(self) -> None:
+        """Removes the file, if it is still this process's."""
+        self._ended.set()
+        if _read(self.path) == self._text:
+            self.path.unlink(missing_ok=True)
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self.release()
+
+    def _renew(self) -> None:
+        while not self._ended.wait(BEAT):
+            try:
+                self._lost = _read(self.path) != self._text
+                if not self._lost:
+                    os.utime(self.path)
+            except OSError:  # a network disk that is away for a moment
+                continue
+
+
+def is_alive(pid: int | str, started: float | None = None) -> bool:
+    """Returns whether a process of this machine lives; with its start, whether it is the same one.
+
+    Args:
+      pid: number of the process; a text that is no number names none.
+      started: s since 1970.
+    """
+    try:
+        process = psutil.Process(int(pid))
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return started is None or abs(process.create_time() - started) < 2
+    except psutil.AccessDenied:
+        return True
+    except (psutil.Error, ValueError, OverflowError):
+        return False
+
+
+def _make(path: pathlib.Path, text: str) -> bool:
+    """Makes a file with its content at once; False if it is there already."""
+    own = _aside(path)
+    try:
+        own.write_text(text)
+        try:
+            os.link(own, path)
+            return True
+        except FileExistsError:
+            return False
+        except OSError:  # a disk without hard links
+            pass
+        try:
+            with open(path, "x") as file:
+                file.write(text)
+            return True
+        except FileExistsError:
+            return False
+    finally:
+        own.unlink(missing_ok=True)
+
+
+def _aside(path: pathlib.Path) -> pathlib.Path:
+    """Returns a name that no other process or thread uses."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+
+
+def _read(path: pathlib.Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def _remove_stale(path: pathlib.Path) -> None:
+    """Removes a lock whose process is gone.
+
+    Raises:
+      InputError: its process lives.
+    """
+    text = _read(path)
+    if text is None:
+        return
+    _refuse_alive(path, text)
+    aside = _aside(path)
+    if _read(path) != text:  # another process was faster
+        return
+    try:
+        os.replace(path, aside)
+    except FileNotFoundError:
+        return
+    if _read(aside) != text:  # it was, and this is its lock
+        _make(path, aside.read_text())
+    aside.unlink(missing_ok=True)
+
+
+def _refuse_alive(path: pathlib.Path, text: str) -> None:
+    try:
+        owner: dict[str, Any] = json.loads(text)
+        host, pid, started = owner["host"], int(owner["pid"]), float(owner["started"])
+    except (ValueError, KeyError, TypeError):
+        host, pid, started = "an unknown machine", 0, 0.0
+    try:
+        age = _now(path) - path.stat().st_mtime
+    except FileNotFoundError:
+        return
+    here = host == socket.gethostname()
+    if is_alive(pid, started) if here else age < STALE:
+        where = "" if here else f" on {host}, last seen {max(age, 0):.0f} s ago"
+        expected = "a workdir that nobody uses (wait, or choose another --workdir)"
+        raise InputError(path.parent, f"process {pid}{where} at work in it", expected)
+
+
+def _now(path: pathlib.Path) -> float:
+    """Returns the time by the clock of the disk, which times of files come from."""
+    probe = _aside(path)
+    try:
+        probe.write_text("")
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)

@@ -1,0 +1,122 @@
+"""Stops: signals that ask this process to end, heard where its work can be kept.
+
+    with stops.listening():          # at the edge, in the main thread
+        ...                          # a signal raises `Stopped` here
+        with stops.deferred():
+            ...                      # here it waits for the next `check`
+            stops.check()
+
+The signals are SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (which Slurm can send ahead of the others), as
+far as the platform has them. A second Ctrl-C ends the process at once.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+
+NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
+CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 143}  # exit codes
+AGAIN = 0.05  # s until a stop is raised again that a callback has swallowed
+
+
+class Stopped(BaseException):
+    """The end of a process that a signal asked for; `code` is its exit code."""
+
+    def __init__(self, name: str):
+        """Args: the name of the signal."""
+        super().__init__(name)
+        self.code = CODES[name]
+
+
+class _State:
+    asked = ""  # name of the signal that came
+    deferred = 0  # depth of `deferred` blocks
+
+
+def asked() -> str:
+    """Returns the name of the signal that has asked this process to end, or ""."""
+    return _State.asked
+
+
+def check() -> None:
+    """Ends here if a signal asked for it.
+
+    Raises:
+      Stopped: it did.
+    """
+    if _State.asked:
+        raise Stopped(_State.asked)
+
+
+@contextlib.contextmanager
+def deferred() -> Iterator[None]:
+    """Lets signals wait for the next `check`, and for the end of the block."""
+    _State.deferred += 1
+    try:
+        yield
+    finally:
+        _State.deferred -= 1
+    if not _State.deferred:
+        check()
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[None]:
+    """Handles the signals inside of the block; outside of the main thread, it does nothing."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+    heard = [n for n in numbers if signal.getsignal(n) != signal.SIG_IGN]  # nohup ignores some
+    before = {number: signal.signal(number, _handle) for number in heard}
+    hook, sys.unraisablehook = sys.unraisablehook, _raise_again
+    alarm = signal.signal(signal.SIGALRM, _remind) if hasattr(signal, "SIGALRM") else None
+    ears, mouth = socket.socketpair()
+    mouth.setblocking(False)
+    wakeup = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_count, args=(ears,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(wakeup)
+        mouth.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if alarm is not None:
+            signal.signal(signal.SIGALRM, alarm)
+        sys.unraisablehook = hook
+        _State.asked = ""
+
+
+def _handle(number: int, frame) -> None:
+    first, _State.asked = not _State.asked, _State.asked or signal.Signals(number).name
+    if first and not _State.deferred:
+        raise Stopped(_State.asked)
+
+
+def _remind(number: int, frame) -> None:
+    if not _State.deferred:
+        check()
+
+
+def _raise_again(unraisable) -> None:
+    """Raises a stop later that came in a place where Python cannot raise, such as a callback."""
+    if not isinstance(unraisable.exc_value, Stopped):
+        sys.__unraisablehook__(unraisable)
+    elif hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, AGAIN)
+
+
+def _count(ears: socket.socket) -> None:
+    """Ends the process at the second Ctrl-C, even while compiled code runs in the main thread."""
+    interrupts = 0
+    with ears:
+        while numbers := ears.recv(64):
+            interrupts += numbers.count(signal.SIGINT)
+            if interrupts > 1:
+                os.write(2, b"stopped at once; the same command resumes from what is kept\n")
+                os._exit(CODES["SIGINT"])

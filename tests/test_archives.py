@@ -1,0 +1,111 @@
+"""Archives of arrays: read by their headers, refused before they fill the memory."""
+
+import io
+import pickle
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+
+from emojax.archives import read_npz
+from emojax.errors import InputError
+
+ARRAYS = {
+    "a/0": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "b": np.array([True, False]),
+    "c": np.asfortranarray(np.arange(6).reshape(2, 3)),
+    "d": np.array("text"),
+    "e": np.zeros((0, 3)),
+}
+
+
+def header(descr="<f8", shape="(3,)", version=(1, 0)):
+    text = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY" + bytes(version) + len(text).to_bytes(2, "little") + text
+
+
+def write(path, name, content, how=zipfile.ZIP_STORED):
+    np.savez(path, **ARRAYS)
+    with zipfile.ZipFile(path, "a", how) as file:
+        file.writestr(name, content)
+
+
+def test_what_numpy_writes(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, **ARRAYS)
+    got = read_npz(path)
+    assert [*got] == [*ARRAYS]
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(got[name], array)
+        assert got[name].dtype == array.dtype
+    np.savez_compressed(path, x=np.random.default_rng(0).normal(size=1000))
+    assert read_npz(path, inflation=2.0)["x"].shape == (1000,)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("z.npy", header(shape="(10000000000000,)"), "another size than its header says"),
+        ("z.npy", header(shape="(-1,)"), "no readable arrays"),
+        ("z.npy", header() + bytes(16), "another size"),
+        ("z.npy", header("|O") + bytes(24), "of type object"),
+        ("z.npy", header("<M8[s]") + bytes(24), "of type datetime64"),
+        ("z.npy", header(version=(9, 0)) + bytes(24), "format"),
+        ("z.npy", header("__import__('os').system('true')"), "no readable arrays"),
+        ("notes.txt", b"hello", "no readable arrays"),
+        ("b.npy", header() + bytes(24), "two arrays of one name"),
+    ],
+)
+def test_a_member_with_one_thing_wrong(tmp_path, name, content, said):
+    path = tmp_path / "a.npz"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a second member of one name
+        write(path, name, content)
+    with pytest.raises(InputError, match=r"a\.npz: found no readable arrays") as refused:
+        read_npz(path)
+    assert said in str(refused.value)
+
+
+def test_bombs_are_refused_before_they_are_inflated(tmp_path):
+    path = tmp_path / "a.npz"
+    content = header("|u1", "(80000000,)") + bytes(80_000_000)
+    write(path, "z.npy", content, zipfile.ZIP_DEFLATED)
+    for inflation in (1.0, 100.0):
+        with pytest.raises(InputError, match=r"8000\d+ bytes of arrays in a file for at most"):
+            read_npz(path, inflation)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0", b"ustar" * 200, pickle.dumps({"x": 1}), b"PK\x05\x06" + bytes(17)],
+    ids=["empty", "zero", "tar", "pickle", "cut"],
+)
+def test_no_archive(tmp_path, content):
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.npz: found no readable arrays"):
+        read_npz(tmp_path / "a.npz")
+    with pytest.raises(InputError, match="found no readable arrays"):
+        read_npz(tmp_path)
+
+
+def test_a_plain_array_is_none(tmp_path):
+    out = io.BytesIO()
+    np.save(out, np.zeros(3))
+    (tmp_path / "a.npz").write_bytes(out.getvalue())
+    with pytest.raises(InputError, match="found no readable arrays"):
+        read_npz(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_damage_is_found_or_harmless(tmp_path, seed):
+    path, rng = tmp_path / "a.npz", np.random.default_rng(seed)
+    np.savez(path, **ARRAYS)
+    data = bytearray(path.read_bytes())
+    for place in rng.integers(len(data), size=3):
+        data[place] ^= 1 << int(rng.integers(8))
+    path.write_bytes(data)
+    try:
+        read_npz(path)
+    except InputError as error:
+        assert "\n" not in str(error)
