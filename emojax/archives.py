@@ -55,4 +55,5 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
         if file.tell() + math.prod(shape) * dtype.itemsize != member.file_size:
             raise ValueError(f"{name} of another size than its header says")
     with archive.open(member) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    return array.astype(dtype.newbyteorder("="), copy=False)  # as this machine has it

@@ -39,6 +39,8 @@ def test_what_numpy_writes(tmp_path):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(got[name], array)
         assert got[name].dtype == array.dtype
+    np.savez(path, x=np.arange(3, dtype=">f4"))  # of another machine
+    assert read_npz(path)["x"].dtype == np.float32 and read_npz(path)["x"].dtype.isnative
     np.savez_compressed(path, x=np.random.default_rng(0).normal(size=1000))
     assert read_npz(path, inflation=2.0)["x"].shape == (1000,)
 

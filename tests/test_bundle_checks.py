@@ -232,6 +232,7 @@ def test_weights_with_one_thing_wrong(bundle, change, said):
         ({"calibration/template": np.zeros((N, 5), F)}, "template: found shape (12, 5)"),
         ({"calibration/template": np.zeros(M, F)}, "template: found shape (20,)"),
         ({"calibration/template": lambda t: t * NAN}, "template: found"),
+        ({"calibration/template": lambda t: t.astype("f2")}, "template: found float16"),
         ({"calibration/frame": None}, "expected frame, mean, params, run, sd, template"),
         ({"calibration/frame": lambda f: f - 3}, "frame: found int64 .* from -3"),
         ({"calibration/frame": lambda f: f.astype(float)}, "frame: found float64"),

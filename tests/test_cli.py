@@ -307,6 +307,14 @@ def test_broken_config_files_are_named(tmp_path, text, said):
     assert said.format(path=path) in str(refused.value) and "\n" not in str(refused.value)
 
 
+def test_the_last_value_of_a_key_counts():
+    words = ["--config.fractions=(1,1,1)", "--config.seed=1", "--config.splits", "random"]
+    words += ["--config.fractions=(0.5,0.25,0.25)", "--config.seed=2", "--config.splits=by_run"]
+    config, left = flags.override(flags.load_config("expB"), words)
+    assert (config.fractions, config.seed, config.splits) == ((0.5, 0.25, 0.25), 2, "by_run")
+    assert not left
+
+
 @pytest.mark.parametrize("key", ["seed", "train.lr", "null", "data.root", "model.dropout"])
 @pytest.mark.parametrize(
     "value", ["(1", "[" * 3000, "(" * 300, "9" * 5000, "a\nb", "\0", "[/red]", "{}", "\x1b[31m"]

@@ -68,11 +68,12 @@ def trained(workdir, study, flags, config):
     return workdir, flags
 
 
-def exported(run, config, *flags):
-    code, out, err = finished(run[0], *run[1], "--mode=export", *flags, config=config)
+def exported(run, config, *flags, to=None):
+    flags = (*run[1], "--mode=export", *flags, *([f"--bundle={to}"] if to else []))
+    code, out, err = finished(run[0], *flags, config=config)
     assert code == 0, err
-    assert out.strip() == str(run[0] / "decoder")
-    return run[0] / "decoder"
+    assert out.strip() == str(to or run[0] / "decoder")
+    return to or run[0] / "decoder"
 
 
 def deployed(mode, bundle, path, workdir, *flags):
@@ -100,7 +101,8 @@ def same(got, want, atol):
 
 @pytest.mark.parametrize("subject", ["01", pytest.param("03", marks=pytest.mark.slow)])
 def test_replayed_run_has_the_predictions_of_the_report(run_a, study, tmp_path, subject):
-    bundle = exported(run_a, "expA.py:demo", f"--subject={subject}", "--run=run-01")
+    flags = (f"--subject={subject}", "--run=run-01")
+    bundle = exported(run_a, "expA.py:demo", *flags, to=tmp_path / "decoder")
     path = study / RUN.format(subject, "01")
     code, out, err = deployed("decode", bundle, path, tmp_path / "new")
     assert code == 0, err
@@ -111,10 +113,9 @@ def test_replayed_run_has_the_predictions_of_the_report(run_a, study, tmp_path, 
 
 def test_calibration_by_command_is_the_fold_of_that_subject(run_a, study, tmp_path):
     """The decoder of one subject's fold, calibrated for that subject by the other run of it."""
-    bundle = exported(run_a, "expA.py:demo", "--subject=02", "--run=run-02")
+    flags = ("--subject=02", "--run=run-01")  # another alignment
+    bundle = exported(run_a, "expA.py:demo", *flags, to=tmp_path / "first")
     want = probabilities(run_a[0] / "predictions.csv", subject="02", run="run-02")
-    shutil.copytree(bundle, tmp_path / "first")
-    exported(run_a, "expA.py:demo", "--subject=02", "--run=run-01")  # another alignment
     code, out, err = deployed(
         "calibrate", bundle, study / RUN.format("02", "01"), tmp_path / "cal", "--subject=02"
     )
@@ -133,6 +134,21 @@ def test_volumes_of_experiment_b(run_b, study, tmp_path):
     assert code == 0, err
     want = probabilities(run_b[0] / "predictions.csv", subject=subject, run=run)
     same(probabilities(tmp_path / "new" / "predictions.csv"), want, 2e-4)
+
+
+def test_another_decoder_is_not_replaced(run_a, tmp_path):
+    first = exported(run_a, "expA.py:demo", "--subject=01", to=tmp_path / "decoder")
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    exported(run_a, "expA.py:demo", "--subject=01", to=first)  # the same one: nothing to refuse
+    for flags, said in (
+        (["--subject=02"], "found a decoder of subject 01"),
+        (["--subject=01", "--run=run-01"], "found a decoder of subject 01"),
+    ):
+        flags = (*run_a[1], "--mode=export", *flags, f"--bundle={first}")
+        code, _, err = finished(run_a[0], *flags, config="expA.py:demo")
+        assert code == 2 and said in err and "--bundle=DIR writes elsewhere" in err
+        assert err.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
 
 
 def test_what_cannot_be_decoded_ends_in_one_line(run_a, study, tmp_path):

@@ -4,6 +4,7 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from configs import common
 from emojax import sources
@@ -301,4 +302,23 @@ def test_refuses_what_float32_cannot_hold(root, store):
 def test_refuses_what_is_no_file(root, store):
     (root / "E1_run2_x.mat").mkdir()
     with pytest.raises(InputError, match=r"found something that is no file; expected a .mat file"):
+        read(root, store)
+
+
+def test_refuses_sparse_labels(root, store):
+    write(root, labels=scipy.sparse.csc_array(LABELS[None].astype(float)))
+    with pytest.raises(
+        InputError, match=r"found labels as csc_\w+; expected labels as a full array"
+    ):
+        read(root, store)
+
+
+def test_refuses_a_variable_twice(root, store):
+    write(root)
+    path = root / f"{NAMES[0]}.mat"
+    other = root.parent / "other.mat"
+    scipy.io.savemat(other, {"labels": LABELS[None].astype(float)})
+    whole, more = path.read_bytes(), other.read_bytes()
+    path.write_bytes(whole[:128] + more[128:] + whole[128:])  # 128 bytes of header
+    with pytest.raises(InputError, match=r"no readable variables \(Duplicate variable name"):
         read(root, store)

@@ -31,3 +31,9 @@ def test_refuses_what_is_no_file(tmp_path, name):
 def test_refuses_what_is_no_folder(name):
     with pytest.raises(InputError, match="found no such folder; expected a study"):
         paths.require_folder(name, "a study")
+
+
+def test_hidden_files_are_nobodys(tmp_path):
+    for name in ("b.npz", "a.npz", "._a.npz"):
+        (tmp_path / name).write_text("x")
+    assert [path.name for path in paths.visible(tmp_path.iterdir())] == ["a.npz", "b.npz"]

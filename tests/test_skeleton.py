@@ -11,6 +11,7 @@ from small_studies import ROWS, make_cohort, make_values
 from configs import common
 from emojax import experiments, sources
 from emojax.data.cohort import Prior
+from emojax.data.hashes import sha256
 from emojax.errors import InputError
 from emojax.provenance import LeakageError
 from emojax.report.schema import Result
@@ -141,12 +142,54 @@ def test_a_finished_workdir_belongs_to_its_config(finished):
     before = contents(folder)
     other = config.copy_and_resolve_references()
     other.seed = 1
-    with pytest.raises(InputError, match=r"found a run with seed=0; expected seed=1, or another"):
+    with pytest.raises(
+        InputError, match=r"found a run with seed=0; expected seed=1 \(or --restart"
+    ):
         experiments.run(other, folder)
     assert contents(folder) == before
     quiet = config.copy_and_resolve_references()
     quiet.data.update({"progress": True, "store": "elsewhere"})
     assert experiments.run(quiet, folder).metrics["seconds"]
+
+
+def test_a_finished_workdir_belongs_to_its_data(finished, cohort):
+    """Whether it is asked for its table, its plan or its counts."""
+    config, folder, _ = finished
+    before = contents(folder)
+    labels = cohort.labels.copy()
+    labels[:2] = labels[1::-1]
+    changed = cohort.with_labels(labels)
+    assert (changed.labels != cohort.labels).any()
+    for until in ("report", "plan", "data"):
+        with pytest.raises(InputError, match=r"run a 1: found other labels than before.*--restart"):
+            experiments.run(config, folder, cohort=changed, until=until)
+        experiments.run(config, folder, cohort=cohort, until=until)
+        assert contents(folder) == before
+
+
+def test_a_run_begins_anew_where_the_user_says_so(cohort, tmp_path):
+    config = quick(tmp_path)
+    experiments.run(config, tmp_path / "run", cohort=cohort)
+    smaller = cohort.select(np.isin(cohort.subject, list("abcd")))
+    again = experiments.run(config, tmp_path / "run", cohort=smaller, restart=True)
+    assert again.metrics["data"]["subjects"] == 4
+    assert not list((tmp_path / "run").glob(".lock*"))
+
+
+def test_data_that_change_under_a_run_end_it(cohort, tmp_path, monkeypatch):
+    path = tmp_path / "events.tsv"
+    path.write_text("onset")
+    runs = [dataclasses.replace(run, hashes={str(path): sha256(path)}) for run in cohort.runs]
+    named = dataclasses.replace(cohort, runs=tuple(runs))
+    import majority
+
+    arms = majority.arms
+    write = lambda *args: path.write_text("onsets") and arms(*args)  # noqa: E731
+    changing = dataclasses.replace(majority.EXPERIMENT, arms=write)
+    monkeypatch.setattr(majority, "EXPERIMENT", changing)
+    with pytest.raises(InputError, match=r"events.tsv: found other content"):
+        experiments.run(quick(tmp_path), tmp_path / "run", cohort=named)
+    assert not (tmp_path / "run" / "metrics.json").exists()
 
 
 def test_a_run_can_end_after_the_data_or_the_plan(cohort, tmp_path, capsys):
@@ -155,7 +198,7 @@ def test_a_run_can_end_after_the_data_or_the_plan(cohort, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "5 subjects" in said and "TR 2 s" in said and "Audit" not in said
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
-        *("config.json", "counts.csv"),
+        *("config.json", "counts.csv", "run.json"),
     ]
     assert experiments.run(config, tmp_path / "run", cohort=cohort, until="plan") is None
     assert not (tmp_path / "run" / "metrics.json").exists()

@@ -248,3 +248,11 @@ def test_refuses_what_is_no_file(root, store):
     os.mkfifo(root / "S1" / "r1" / "raf.nii.gz")
     with pytest.raises(InputError, match=r"raf.nii.gz: found something that is no file"):
         spm.read(root, store, labels=table(root, alternating(given)))
+
+
+def test_refuses_a_pipe_in_the_place_of_a_header(root, store):
+    write(root / "S1" / "r1" / "raf.img", small(), nib.Nifti1Pair)
+    (root / "S1" / "r1" / "raf.hdr").unlink()
+    os.mkfifo(root / "S1" / "r1" / "raf.hdr")
+    with pytest.raises(InputError, match=r"raf.hdr: found"):
+        spm.read(root, store, labels="labels.csv", tr=2.0)

@@ -143,7 +143,7 @@ def override(config: ConfigDict, words: Sequence[str]) -> tuple[ConfigDict, list
       InputError: an unknown key, or a value of another type.
     """
     _refuse_unknown_keys(config, words)
-    argv = ["emojax", *words]
+    argv = ["emojax", *_last_of_each(words)]
     values = flags.FlagValues()
     values.set_gnu_getopt(True)
     try:
@@ -153,6 +153,13 @@ def override(config: ConfigDict, words: Sequence[str]) -> tuple[ConfigDict, list
         said = error if str(error).strip() else f"{type(error).__name__} in {shlex.join(words)}"
         raise InputError("flags", said, "a value of the key's type") from None
     return given.value, left
+
+
+def _last_of_each(words: Sequence[str]) -> list[str]:
+    """Drops overrides that a later one of the same key replaces; else tuples would be joined."""
+    keys = [word.partition("=")[0].lstrip("-") if OVERRIDE.match(word) else "" for word in words]
+    later = [key and key in keys[i:] for i, key in enumerate(keys, 1)]
+    return [word for word, again in zip(words, later, strict=True) if "=" not in word or not again]
 
 
 def _refuse_unknown_keys(config: ConfigDict, words: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from emojax import files
 from emojax.errors import InputError
 
 Path = str | os.PathLike
@@ -88,13 +89,8 @@ def joined(digests: Iterable[str]) -> str:
     return hashlib.sha256(" ".join((first, *others)).encode()).hexdigest() if others else first
 
 
-def cause(error: Exception) -> str:
-    """Returns the reason that an error of the operating system gives."""
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
 def _unreadable(path: Path, error: Exception) -> InputError:
-    found = f"a path that cannot be read ({cause(error)})"
+    found = f"a path that cannot be read ({files.cause(error)})"
     if isinstance(error, FileNotFoundError):
         missing = pathlib.Path(path).is_symlink()
         found = "a link to a file that is not there" if missing else "no such file"

@@ -32,7 +32,7 @@ class Folder:
         try:
             (self.path / "paths").mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-            found = f"a folder that cannot be made ({hashes.cause(error)})"
+            found = f"a folder that cannot be made ({files.cause(error)})"
             raise InputError(self.path, found, "one that can be written (data.store)") from None
         if not self._swept:
             unfinished.sweep(self.path)
@@ -113,7 +113,7 @@ class Folder:
         try:
             yield
         except OSError as error:
-            found = f"a folder in which {path.name} cannot be written ({hashes.cause(error)})"
+            found = f"a folder in which {path.name} cannot be written ({files.cause(error)})"
             raise InputError(self.path, found, "one with room for it (data.store)") from None
 
     def reserve(self, size: int, path: pathlib.Path) -> None:

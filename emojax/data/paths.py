@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Iterable
 
 from emojax.errors import InputError
 
@@ -15,6 +16,11 @@ def require_file(path: str | os.PathLike, expected: str = "a file that can be re
     if not os.path.isfile(path):
         found = "something that is no file" if os.path.exists(path) else "no such file"
         raise InputError(path, found, expected)
+
+
+def visible(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
+    """Returns the sorted paths without hidden ones, such as the "._*" that macOS leaves behind."""
+    return sorted(path for path in paths if not path.name.startswith("."))
 
 
 def require_folder(path: str | os.PathLike, expected: str) -> pathlib.Path:

@@ -83,12 +83,13 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     seconds: dict[str, float] = {}
     with _stage(seconds, "reading"):
         cohort = sources.load(config.data) if cohort is None else cohort
+    work.bind(identity.describe(cohort))
     if first:
         consoles.show_counts(console, cohort)
-        consoles.write_counts(work.folder, cohort)
+        if not work.is_finished:
+            consoles.write_counts(work.folder, cohort)
     if until == "data":
         return None
-    work.bind(identity.describe(cohort))
 
     arms = check_arms(experiment.arms(config, cohort))
     for name in split_list(config.get("baselines", "")):

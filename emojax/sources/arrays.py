@@ -18,7 +18,7 @@ from emojax.data import archives, events, tables
 from emojax.data.archives import Header
 from emojax.data.cohort import Cohort, build
 from emojax.data.hashes import sha256
-from emojax.data.paths import require_folder
+from emojax.data.paths import require_folder, visible
 from emojax.data.run import Run
 from emojax.errors import InputError
 from emojax.files import split_list
@@ -62,7 +62,7 @@ def read(
         `classes`, those in use over all files must be 0, 1, ... without gaps).
     """
     root = require_folder(root, "a folder of .npz files (data.root)")
-    paths = sorted(root.glob("*.npz"))
+    paths = visible(root.glob("*.npz"))
     if not paths:
         raise InputError(root, "no .npz file", "one per subject (data.root)")
     have = [(path.stem, "") for path in paths]

@@ -30,7 +30,7 @@ from jaxtyping import Int
 from emojax.data import events, matlab, tables
 from emojax.data.cohort import Cohort, Prior, build
 from emojax.data.hashes import sha256
-from emojax.data.paths import require_file, require_folder
+from emojax.data.paths import require_file, require_folder, visible
 from emojax.data.run import Run
 from emojax.data.store import Store, default
 from emojax.errors import InputError
@@ -74,7 +74,7 @@ def read(
         of another kind, volumes and labels do not fit each other, or a volume has NaN.
     """
     root = pathlib.Path(root)
-    matches = {path: NAME.fullmatch(path.name) for path in sorted(root.glob("*.mat"))}
+    matches = {path: NAME.fullmatch(path.name) for path in visible(root.glob("*.mat"))}
     if not matches:
         raise InputError(root, f"no .mat file and no {VECTORS}", "the paper's files (data.root)")
     for path, match in matches.items():

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import nibabel as nib
 
-from emojax.data import events, motion, tables
+from emojax.data import events, motion, nifti, tables
 from emojax.data.cohort import Cohort, build
 from emojax.data.hashes import sha256
 from emojax.data.paths import require_file, require_folder
@@ -184,7 +184,8 @@ def _runs(folder: pathlib.Path, pattern: str) -> list[list[pathlib.Path]]:
 
 def _is_4d(path: pathlib.Path) -> bool:
     """Tells from the header whether an image has more than one volume."""
-    require_file(path, "NIfTI or Analyze")
+    for part in nifti.parts(path):
+        require_file(part, "NIfTI or Analyze")
     try:
         shape = nib.load(path).shape
     except Exception as error:  # nibabel raises many types on damaged headers

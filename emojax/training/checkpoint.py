@@ -93,6 +93,7 @@ class Workdir:
                 if (theirs := run["versions"].get(name)) != ours:
                     expected = f"{name} {ours} (or --restart to begin anew, or {name} {theirs})"
                     raise InputError(self.folder, f"a run begun with {name} {theirs}", expected)
+            return
         run = {"format": FORMAT, "versions": versions, "digest": self._digest}
         run |= {"inputs": inputs, "stamps": identity.stamps(inputs)}
         with atomic_write(path) as partial:
@@ -359,7 +360,7 @@ def _read_json(path: pathlib.Path, expected: str) -> dict[str, Any]:
 def _hash(arrays: Mapping[str, np.ndarray]) -> str:
     """Returns the sha256 of named arrays with their types and shapes."""
     sha = hashlib.sha256()
-    for name, value in arrays.items():
+    for name, value in sorted(arrays.items()):
         array = np.ascontiguousarray(value)
         kind = array.dtype.str.lstrip("<|=")  # files forget the order of bytes of some types
         sha.update(f"{name} {kind} {array.shape} ".encode())

@@ -70,8 +70,8 @@ class Checks:
         """Returns a run that was killed with two checkpoints of its third fold."""
         for attempt in range(6):
             part = self.fresh(f"part-{attempt}")
-            killed(self.launcher, "A", part, ("work/training/*-2/2.json", 0.0))
-            if list(part.glob("work/training/*-2/2.json")):
+            killed(self.launcher, "A", part, ("work/training/*-2-0/2.json", 0.0))
+            if list(part.glob("work/training/*-2-0/2.json")):
                 return part
         raise SystemExit("no run could be stopped between its checkpoints")
 
@@ -114,7 +114,7 @@ class Checks:
         for kind in KINDS:
             for which in ("every", "one"):
                 trial = self.fresh(f"checkpoint {kind} {which}", self.part)
-                (newest,) = trial.glob("work/training/*-2/2")
+                (newest,) = trial.glob("work/training/*-2-0/2")
                 found = sorted(p for p in [*newest.rglob("*")] if p.is_file())
                 found.append(newest.with_suffix(".json"))
                 for path in found if which == "every" else [self.rng.choice(found)]:
@@ -245,7 +245,7 @@ class Checks:
         moments = [("", d) for d in (0.15, 0.4, 0.8, 1.5)]  # of the start: imports
         moments += [("work/config.json", d) for d in (0.1, 0.3, 0.5, 0.8, 1.5)]
         moments += [("work/metrics.jsonl", d) for d in (0.0, 0.2, 0.6)]
-        moments += [("work/training/*-1/1.json", 0.0), ("work/done/*-3-0.npz", 0.05)]
+        moments += [("work/training/*-1-0/1.json", 0.0), ("work/done/*-3-0.npz", 0.05)]
         for i, (glob, delay) in enumerate(moments):
             number = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)[i % 3]
             self._signal(number, codes[number], glob, delay, resume=i % 4 == 0)

@@ -4,6 +4,7 @@ import shutil
 
 import h5py
 import numpy as np
+import scipy.sparse
 from fuzz_cases import Case, cell, change, h5, mat, move, rows
 from fuzz_files import SOURCES
 from fuzz_inputs import SHAPE
@@ -46,6 +47,8 @@ def _mat():
         ("no I_test", {"I_test": None}),
         ("labels a struct", {"labels": {"a": 1}}),
         ("labels cells", {"labels": cell(0, 1, 2)}),
+        ("labels sparse", {"labels": scipy.sparse.csc_array([[0.0, 1, 2]])}),
+        ("I of sparse matrices", {"I": cell(*[scipy.sparse.csc_array(volume[0])] * 3)}),
         ("I beyond float32", {"I": cell(volume.astype(float) * 1e300, volume, volume)}),
     ):
         content = {k: v for k, v in (good | part).items() if v is not None}

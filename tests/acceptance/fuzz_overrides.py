@@ -30,6 +30,8 @@ FINE = {  # in range for that key, whatever it looks like
     *(("train.checkpoint_epochs", HUGE), ("train.checkpoint_epochs", HUGER)),
     *(("train.batch_size", HUGE), ("train.plateau.min_delta", "1e308")),  # A takes all rows
     *(("train.plateau.patience", HUGE), ("train.plateau.cooldown", HUGE)),
+    *(("model.dense", "()"), ("model.dense", "(1,)"), ("model.dense", "5")),
+    *(("model.filters", "(1,)"), ("model.filters", "5")),
     *(("data.drop_first", "-1"), ("seed", HUGE), ("data.synthetic.seed", HUGE)),
 }
 SHARED = ("data.", "train.", "seed", "null", "null_floor")  # of A and B; tried with A
