@@ -37,7 +37,7 @@ class Lock:
             {
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
-                "started": psutil.Process().create_time(),
+                "started": _started(os.getpid()),
                 "key": uuid.uuid4().hex,
             }
         )
@@ -84,17 +84,29 @@ def is_alive(pid: int | str, started: float | None = None) -> bool:
 
     Args:
       pid: number of the process; a text that is no number names none.
-      started: s since 1970.
+      started: see `_started`.
     """
     try:
         process = psutil.Process(int(pid))
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        return started is None or abs(process.create_time() - started) < 2
+        return started is None or started == _started(int(pid))
     except psutil.AccessDenied:
         return True
     except (psutil.Error, ValueError, OverflowError):
         return False
+
+
+def _started(pid: int) -> float:
+    """Returns a number that tells a process from an earlier one of the same number.
+
+    Linux has the ticks since the boot; a time of day would move whenever the clock is set.
+    """
+    try:
+        text = pathlib.Path(f"/proc/{pid}/stat").read_text()
+        return float(text.rpartition(")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return round(psutil.Process(pid).create_time())
 
 
 def _make(path: pathlib.Path, text: str) -> bool:

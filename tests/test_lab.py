@@ -4,7 +4,6 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
-import scipy.sparse
 
 from configs import common
 from emojax import sources
@@ -305,14 +304,6 @@ def test_refuses_what_is_no_file(root, store):
         read(root, store)
 
 
-def test_refuses_sparse_labels(root, store):
-    write(root, labels=scipy.sparse.csc_array(LABELS[None].astype(float)))
-    with pytest.raises(
-        InputError, match=r"found labels as csc_\w+; expected labels as a full array"
-    ):
-        read(root, store)
-
-
 def test_refuses_a_variable_twice(root, store):
     write(root)
     path = root / f"{NAMES[0]}.mat"
@@ -320,5 +311,5 @@ def test_refuses_a_variable_twice(root, store):
     scipy.io.savemat(other, {"labels": LABELS[None].astype(float)})
     whole, more = path.read_bytes(), other.read_bytes()
     path.write_bytes(whole[:128] + more[128:] + whole[128:])  # 128 bytes of header
-    with pytest.raises(InputError, match=r"no readable variables \(Duplicate variable name"):
+    with pytest.raises(InputError, match=r"no readable variables \(labels twice"):
         read(root, store)

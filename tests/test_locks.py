@@ -23,7 +23,7 @@ def path(tmp_path):
 def write(path, host=None, pid=None, started=None, age=0.0):
     """Leaves the lock of another process."""
     owner = {"host": host or socket.gethostname(), "pid": pid or os.getpid(), "key": "other"}
-    owner["started"] = locks.psutil.Process().create_time() if started is None else started
+    owner["started"] = locks._started(os.getpid()) if started is None else started
     path.write_text(json.dumps(owner))
     os.utime(path, (time.time() - age, time.time() - age))
 
@@ -121,6 +121,7 @@ def test_disks_without_hard_links_have_locks_too(path, monkeypatch):
 
 def test_who_is_alive():
     assert locks.is_alive(os.getpid()) and locks.is_alive(str(os.getpid()))
+    assert locks.is_alive(os.getpid(), started=locks._started(os.getpid()))
     assert not locks.is_alive(os.getpid(), started=5.0)
     for text in ("", "x", "-1", "9" * 40, "\u00b2"):
         assert not locks.is_alive(text)

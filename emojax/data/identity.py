@@ -103,7 +103,7 @@ def check_files(identity: Identity, known: Mapping[str, list[int]]) -> None:
 
 
 def _stamp(path: str) -> list[int] | None:
-    """Returns size and times of a file; inodes and devices differ between the nodes of a cluster."""
+    """Returns size and times of a file; inodes differ between the nodes of a cluster."""
     try:
         found = hashes.stamp(path)
     except InputError:

@@ -1,13 +1,12 @@
 """Variables of MATLAB files, of all versions."""
 
 import pathlib
-import warnings
 from collections.abc import Sequence
 
 import h5py
 import numpy as np
-import scipy.io
 
+from emojax.data import matlab5
 from emojax.data.archives import refuse_bomb
 from emojax.data.paths import require_file
 from emojax.errors import InputError
@@ -33,10 +32,7 @@ def read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
                 have = sorted(name for name in file if not name.startswith("#"))
                 found = {name: _variable(file, name) for name in names if name in have}
         else:
-            have = sorted(name for name, _, _ in scipy.io.whosmat(path))
-            with warnings.catch_warnings():  # e.g. of a variable that occurs twice
-                warnings.simplefilter("error", scipy.io.matlab.MatReadWarning)
-                found = scipy.io.loadmat(path, variable_names=list(names))
+            found, have = matlab5.read(path, names)
     except InputError:
         raise
     except Exception as error:  # both readers raise many types on damaged files
@@ -46,9 +42,6 @@ def read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         if name not in found:
             listed = ", ".join(have) or "none"
             raise InputError(path, f"variables {listed}", f"{', '.join(names)}")
-        if not isinstance(found[name], np.ndarray):  # a sparse matrix
-            kind = type(found[name]).__name__
-            raise InputError(path, f"{name} as {kind}", f"{name} as a full array or cells")
     return {name: found[name] for name in names}
 
 

@@ -5,17 +5,21 @@ layer is identified by the rank of its number among the layers of its class. Tha
 creation, while the file has another order where branches meet.
 """
 
+import io
+import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from emojax.errors import one_line
+from emojax.models import keras_file
 from emojax.models.cnn1d import CNN1D
 from emojax.models.resnet3d import ResNet3D
 
@@ -29,7 +33,6 @@ _WEIGHTS = {
     "moving_variance": ("batch_stats", "var"),
 }
 _SHOWN = 5  # differences that an error lists
-INFLATION = 16  # how many times the size of a file its tensors may take: some are compressed
 
 
 class Tensor(NamedTuple):
@@ -74,13 +77,9 @@ def read_h5(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: want a Keras .h5 file; got no such file")
     try:
-        if not os.path.isfile(path):
-            raise ValueError("something that is no file")
-        with h5py.File(path, "r") as file:
-            layers = _read_layers(file, INFLATION * os.path.getsize(path))
-    except Exception as error:  # h5py raises many types on damaged files
-        said = one_line(str(error) or type(error).__name__)
-        raise ValueError(f"{path}: want an HDF5 file of Keras weights; got {said}") from None
+        layers = _read_apart(path)
+    except ValueError as error:
+        raise ValueError(f"{path}: want an HDF5 file of Keras weights; got {error}") from None
     kinds = list(dict.fromkeys(split_name(name)[0] for name, _ in layers))
     return sorted(layers, key=lambda layer: _creation(kinds, layer[0]))
 
@@ -90,63 +89,24 @@ def _creation(kinds, name):
     return kinds.index(kind), number
 
 
-def _read_layers(file, most: float) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """Reads all layers with weights; `most`: bytes that they may have in all."""
-    whole = file.id.links.exists(b"model_weights")
-    root = _find(file, "model_weights", h5py.Group) if whole else file
-    if "layer_names" not in root.attrs:
-        groups = ", ".join(sorted(root)[:_SHOWN]) or "nothing"
-        raise ValueError(f"no attribute layer_names beside {groups}")
-    found = {}
-    for layer in _names(root, "layer_names"):
-        group = _find(root, layer, h5py.Group)
-        found[layer] = {name: _find(group, name) for name in _names(group, "weight_names")}
-    tensors = [tensor for weights in found.values() for tensor in weights.values()]
-    if (size := sum(tensor.nbytes for tensor in tensors)) > most:
-        raise ValueError(f"tensors of {size} bytes, more than it can hold")
-    return [(layer, _read_weights(layer, weights)) for layer, weights in found.items() if weights]
+def _read_apart(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
+    """Reads a file in a process of its own: some damages make HDF5 loop for ever, or crash.
 
-
-def _read_weights(layer: str, tensors: Mapping[str, h5py.Dataset]) -> dict[str, np.ndarray]:
-    out: dict[str, np.ndarray] = {}
-    for name, tensor in tensors.items():
-        short = name.rsplit("/", 1)[-1].removesuffix(":0")
-        if short in out:
-            raise ValueError(f"two tensors {layer}/{short}")
-        if tensor.dtype.kind not in "fiu":
-            raise ValueError(f"{layer}/{name} of type {tensor.dtype}")
-        out[short] = tensor[()]
-    return out
-
-
-def _find(group: h5py.Group, path: str, kind: type = h5py.Dataset):
-    """Returns a group or tensor of the file itself: not one that a link leads to."""
-    node = group
-    for name in filter(None, path.split("/")):
-        links = node.id.links if isinstance(node, h5py.Group) else None
-        if links is None or not links.exists(name.encode()):
-            raise ValueError(f"no {name!r} in {node.name}, which lists it")
-        if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
-            raise ValueError(f"a link {name!r} in {node.name}, and none is followed")
-        node = node[name]
-    if not isinstance(node, kind):
-        raise ValueError(f"{path!r}, which is no {kind.__name__.lower()}")
-    if isinstance(node, h5py.Dataset) and (node.is_virtual or node.external):
-        raise ValueError(f"{path!r}, which is in another file")
-    return node
-
-
-def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """Returns a list of texts, which files of h5py 2 hold as bytes and later ones as str."""
-    if attribute not in group.attrs:
-        raise ValueError(f"no attribute {attribute} of {group.name}")
-    found = np.asarray(group.attrs[attribute])
-    if found.ndim != 1 or (found.size and found.dtype.kind not in "SUO"):
-        raise ValueError(f"{attribute} of {group.name} that is no list of texts")
-    names = [n.decode() if isinstance(n, bytes) else str(n) for n in found.tolist()]
-    if len(set(names)) < len(names):
-        raise ValueError(f"{attribute} of {group.name} with one name twice")
-    return names
+    Raises:
+      ValueError: says what is wrong with the file.
+    """
+    command = [sys.executable, "-P", keras_file.__file__, os.fspath(path)]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode == keras_file.REFUSED:
+        raise ValueError(one_line(done.stderr.decode(errors="replace").strip()))
+    if done.returncode:
+        raise ValueError("a damaged file, on which the HDF5 library fails")
+    with np.load(io.BytesIO(done.stdout), allow_pickle=False) as stored:
+        listed = json.loads(str(stored["names"]))
+        return [
+            (layer, {name: stored[f"{i}/{j}"] for j, name in enumerate(names)})
+            for i, (layer, names) in enumerate(listed)
+        ]
 
 
 def assign(
