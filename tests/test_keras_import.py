@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+from emojax.models import keras_file, keras_import
 from emojax.models.cnn1d import CNN1D
 from emojax.models.keras_import import assign, import_cnn1d, read_h5, split_name
 
@@ -15,6 +16,13 @@ MINI = "golden/keras/mini_cnn1d_full_model.h5"
 LAYOUT = "golden/keras/h5_layout_cnn1d.json"
 MODEL = CNN1D(filters=(4, 2), window=3, dense=(5,))
 VOXELS = 12
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(request, monkeypatch):
+    """Reads files here, which takes no second each, except in the tests of a process apart."""
+    if "apart" not in request.node.name:
+        monkeypatch.setattr(keras_import, "_read_apart", keras_file.read)
 
 
 @pytest.fixture
@@ -317,3 +325,29 @@ def test_compressed_weights_are_read(small):
         file.create_dataset(KERNEL, data=kernel, compression="gzip")
     got = import_cnn1d(small, MODEL, VOXELS).variables["params"]["dense1"]["kernel"]
     np.testing.assert_array_equal(got, kernel.astype(np.float32))
+
+
+def test_files_are_read_in_a_process_apart(small, tmp_path):
+    got = read_h5(small)
+    want = keras_file.read(small)
+    assert [(name, [*weights]) for name, weights in got] == [(n, [*w]) for n, w in want]
+    jax.tree.map(np.testing.assert_array_equal, [w for _, w in got], [w for _, w in want])
+    (tmp_path / "a\nb.h5").write_text("no")
+    with pytest.raises(ValueError, match="want an HDF5 file of Keras weights; got ") as refused:
+        read_h5(tmp_path / "a\nb.h5")
+    assert "signature" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)",
+        "import resource\nresource.setrlimit(resource.RLIMIT_CPU, (1, 1))\nwhile True: pass",
+    ],
+    ids=["crash", "loop"],
+)
+def test_a_process_apart_that_does_not_end_well(small, tmp_path, monkeypatch, script):
+    (tmp_path / "script.py").write_text(script)
+    monkeypatch.setattr(keras_import.keras_file, "__file__", str(tmp_path / "script.py"))
+    with pytest.raises(ValueError, match="a damaged file, on which the HDF5 library fails"):
+        read_h5(small)

@@ -41,7 +41,7 @@ def _read_layers(file, most: float) -> list[tuple[str, dict[str, np.ndarray]]]:
     whole = file.id.links.exists(b"model_weights")
     root = _find(file, "model_weights", h5py.Group) if whole else file
     if "layer_names" not in root.attrs:
-        groups = ", ".join(sorted(root)[:_SHOWN]) or "nothing"
+        groups = ", ".join(sorted(root)[:5]) or "nothing"
         raise ValueError(f"no attribute layer_names beside {groups}")
     found = {}
     for layer in _names(root, "layer_names"):

@@ -79,7 +79,8 @@ def read_h5(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
     try:
         layers = _read_apart(path)
     except ValueError as error:
-        raise ValueError(f"{path}: want an HDF5 file of Keras weights; got {error}") from None
+        said = f"{path}: want an HDF5 file of Keras weights; got {error}"
+        raise ValueError(one_line(said)) from None
     kinds = list(dict.fromkeys(split_name(name)[0] for name, _ in layers))
     return sorted(layers, key=lambda layer: _creation(kinds, layer[0]))
 
@@ -98,7 +99,7 @@ def _read_apart(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray
     command = [sys.executable, "-P", keras_file.__file__, os.fspath(path)]
     done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode == keras_file.REFUSED:
-        raise ValueError(one_line(done.stderr.decode(errors="replace").strip()))
+        raise ValueError(done.stderr.decode(errors="replace").strip())
     if done.returncode:
         raise ValueError("a damaged file, on which the HDF5 library fails")
     with np.load(io.BytesIO(done.stdout), allow_pickle=False) as stored:

@@ -7,11 +7,14 @@ The list is written last: a checkpoint without one counts as unsaved. One that i
 to the one before. This is the only import of orbax.
 """
 
+import contextlib
 import json
+import logging
 import pathlib
 import re
 import shutil
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -59,7 +62,10 @@ def save(folder: pathlib.Path, digest: str, steps: int, tree: Any) -> None:
     """
     policy = ocp.training.preservation_policies.LatestN(KEPT)
     try:
-        with ocp.training.Checkpointer(folder, preservation_policy=policy) as checkpoints:
+        with (
+            _without_log(),
+            ocp.training.Checkpointer(folder, preservation_policy=policy) as checkpoints,
+        ):
             if steps not in [found.step for found in checkpoints.checkpoints]:
                 checkpoints.save(steps, tree)
         if jax.process_index() == 0:
@@ -67,6 +73,17 @@ def save(folder: pathlib.Path, digest: str, steps: int, tree: Any) -> None:
     except (OSError, ValueError, RuntimeError) as error:  # orbax hands on what the disk says
         expected = "room for a checkpoint (the same command goes on from the one before)"
         raise InputError(folder, files.cause(error), expected) from None
+
+
+@contextlib.contextmanager
+def _without_log() -> Iterator[None]:
+    """Keeps orbax from printing the traces of errors that it raises as well."""
+    log = logging.getLogger("absl")
+    log.disabled, before = True, log.disabled
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _seal(folder: pathlib.Path, digest: str, steps: int) -> None:

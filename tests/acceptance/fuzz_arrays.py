@@ -15,8 +15,7 @@ def cases(seed):
     x = np.random.default_rng(seed).normal(size=(24, 60)).astype(np.float32)
     argv = SOURCES["arrays"][0]
     for name, part in (*_values(x), *_labels(), *_runs_and_classes()):
-        step = lambda folder, part=part: arrays(folder / "s1.npz", **part)  # noqa: E731
-        yield Case("arrays", name, step, argv)
+        yield Case("arrays", name, _one(**part), argv)
     yield from _archives(x, argv)
 
 
@@ -111,18 +110,18 @@ def _archives(x, argv):
             ("a plain .npy", _plain),
             ("a pickle", put("s1.npz", pickle.dumps({"x": 1}))),
             ("an empty zip", lambda f: zipfile.ZipFile(f / "s1.npz", "w").close()),
-            ("other voxels", lambda f: arrays(f / "s1.npz", x=x[:, :30]), MAY),
+            ("other voxels", _one(x=x[:, :30]), MAY),
             ("subject with markup", move("s1.npz", "[b]x[-b].npz"), MAY),
             ("subject that closes a tag", move("s1.npz", "[\u2215b].npz"), MAY),
             ("subject that is not utf-8", _renamed(b"\xff.npz"), MAY),
             (
                 "run that closes a tag",
-                lambda f: arrays(f / "s1.npz", run=np.repeat(["[/red]", "b"], 12)),
+                _one(run=np.repeat(["[/red]", "b"], 12)),
                 MAY,
             ),
             (
                 "run names with newline",
-                lambda f: arrays(f / "s1.npz", run=np.repeat(["a\nb", "b"], 12)),
+                _one(run=np.repeat(["a\nb", "b"], 12)),
                 MAY,
             ),
             ("class that closes a tag", _classes("[/b]", "n", "m"), MAY),
@@ -137,6 +136,11 @@ def _archives(x, argv):
             ),
         ),
     )
+
+
+def _one(**change):
+    """Writes the first subject's file with other arrays."""
+    return lambda folder: arrays(folder / "s1.npz", **change)
 
 
 def _member(name, *content):

@@ -87,9 +87,9 @@ def _sidecars():
 
 
 def _choices():
-    twice = lambda: nifti(np.ones((16, 16, 12, 40), "i2"))  # noqa: E731
+    ones = np.ones((16, 16, 12, 40), "i2")
     for name, step, rule, *flags in (
-        ("only .nii beside .nii.gz", image(f"{STEM}_bold.nii", twice), MUST),
+        ("only .nii beside .nii.gz", image(f"{STEM}_bold.nii", lambda: nifti(ones)), MUST),
         ("task twice", put("sub-01/func/sub-01_task-b_run-01_bold.nii.gz", b""), MUST),
         ("superscript as subject", nothing, MUST, "subjects=\u00b2"),
         ("arabic digits as run", nothing, MAY, "runs=\u0661"),

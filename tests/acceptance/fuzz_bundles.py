@@ -1,5 +1,7 @@
 """Bundles that cannot be, and images that a decoder cannot read."""
 
+import functools
+
 import nibabel as nib
 import numpy as np
 from fuzz_cases import (
@@ -32,6 +34,11 @@ def decode(folder, work, name="run.nii", bundle="decoder"):
     return [*words, f"--workdir={work}"]
 
 
+def decoding(name="run.nii", bundle="decoder"):
+    """Returns `decode` of another image or decoder."""
+    return lambda folder, work: decode(folder, work, name, bundle)
+
+
 def calibrate(*more, bundle="decoder"):
     """Returns the flags that calibrate a decoder."""
     return lambda folder, work: [
@@ -57,10 +64,9 @@ def cases(rng):
     yield from rows("bundle:manifest", decode, _facts())
     yield from rows("bundle:arrays", decode, (*_weights(), *_contexts()))
     yield from rows("bundle:image", decode, _images())
-    zipped = lambda folder, work: decode(folder, work, "run.nii.gz")  # noqa: E731
     for kind in ("empty", "garbage", "truncated", "bits", "bits", "zeroed", "removed"):
         step, rule = damage("run.nii.gz", kind, rng), MUST if kind in CERTAIN else MAY
-        yield Case("bundle:image", f".nii.gz {kind}", step, zipped, rule)
+        yield Case("bundle:image", f".nii.gz {kind}", step, decoding("run.nii.gz"), rule)
     yield from _calibrations()
 
 
@@ -160,8 +166,11 @@ def _weights():
         ("first complex", lambda a: a.astype(complex)),
         ("first int", lambda a: a.astype(int)),
     ):
-        step = lambda folder, fill=fill: _first(folder, fill)  # noqa: E731
-        yield f"weights {name}", step, MAY if name in ("first float64", "first int") else MUST
+        yield (
+            f"weights {name}",
+            functools.partial(_first, fill=fill),
+            MAY if name in ("first float64", "first int") else MUST,
+        )
 
 
 def _first(folder, fill):

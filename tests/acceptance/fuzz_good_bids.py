@@ -1,25 +1,30 @@
 """BIDS data sets that must be read."""
 
-import gzip
 import json
 import re
 
+import fuzz_good_scans
 import nibabel as nib
 import numpy as np
 from fuzz_bids import EVENTS, HEAD, MOTION
-from fuzz_cases import both, change, data_argv, header, nothing, put
-from fuzz_files import BOLD, SOURCES
-from fuzz_inputs import LABEL_MAP, STEM, brain, events, nifti, scan
+from fuzz_cases import both, data_argv, nothing, put
+from fuzz_files import SOURCES
+from fuzz_inputs import LABEL_MAP, brain, events, nifti
 
 SIDECAR = "task-emo_bold.json"
 MORE = HEAD + "4\t10\tneutral\n22\t10\tnegative\n"  # events that other rows are added to
-KINDS = ("i1", "u1", ">i2", "u2", "i4", "u4", "i8", "f4", ">f4", "f8", ">f8")
 
 
 def cases():
     """Yields (family, name, step, flags)."""
     plain = SOURCES["bids"][0]
-    for name, step in (*_layouts(), *_scans(), *_events(), *_sidecars(), *_derivatives()):
+    for name, step in (
+        *_layouts(),
+        *fuzz_good_scans.steps(),
+        *_events(),
+        *_sidecars(),
+        *_derivatives(),
+    ):
         yield "bids:good", name, step, plain
     for name, *flags in (
         ("every value a class", "label_map="),
@@ -42,18 +47,17 @@ def cases():
         ("zscore", "zscore=True"),
         ("nested store", "store={work}-of/a/b"),
     ):
-        own = data_argv("bids", LABEL_MAP, *(f"--config.data.{flag}" for flag in flags))
-        argv = lambda folder, work, own=own: [  # noqa: E731
-            word.replace("{work}", str(work)) for word in own(folder, work)
-        ]
-        yield "bids:good", name, nothing, argv
+        yield "bids:good", name, nothing, _flags(*flags)
     yield from _with_flags()
 
 
-def _with_flags():
-    def flags(*keys):
-        return data_argv("bids", LABEL_MAP, *(f"--config.data.{key}" for key in keys))
+def _flags(*keys):
+    """Returns flags with other keys of `data`; {work} is the workdir."""
+    own = data_argv("bids", LABEL_MAP, *(f"--config.data.{key}" for key in keys))
+    return lambda folder, work: [w.replace("{work}", str(work)) for w in own(folder, work)]
 
+
+def _with_flags():
     def second_task(folder):
         for path in list(folder.glob("sub-*/func/*")):
             path.with_name(path.name.replace("emo", "two")).write_bytes(path.read_bytes())
@@ -70,24 +74,24 @@ def _with_flags():
 
     def fmriprep(folder, work):
         own = f"root={folder}/derivatives/fmriprep"  # the last of two holds
-        return flags("space=T1w", f"events_root={folder}", own)(folder, work)
+        return _flags("space=T1w", f"events_root={folder}", own)(folder, work)
 
     def overlap(folder):
         path = folder / EVENTS
         path.write_text(path.read_text() + "6\t10\tnegative\n")
 
     for name, step, argv in (
-        ("one of two tasks", second_task, flags("task=emo")),
-        ("sessions", _sessions, flags("sessions=1")),
+        ("one of two tasks", second_task, _flags("task=emo")),
+        ("sessions", _sessions, _flags("sessions=1")),
         ("derivatives of two spaces", derivatives, fmriprep),
-        ("overlap dropped", overlap, flags("conflicts=drop")),
+        ("overlap dropped", overlap, _flags("conflicts=drop")),
         (
             "another column",
             _in_all_events(b"trial_type", b"valence"),
-            flags("label_column=valence"),
+            _flags("label_column=valence"),
         ),
-        ("motion removed", _confounds, flags("motion=True")),
-        ("no tr but data.tr", both(_without_tr, put(SIDECAR, "{}")), flags("tr=2")),
+        ("motion removed", _confounds, _flags("motion=True")),
+        ("no tr but data.tr", both(_without_tr, put(SIDECAR, "{}")), _flags("tr=2")),
     ):
         yield "bids:good", name, step, argv
 
@@ -150,66 +154,6 @@ def _layouts():
         ("files of others", others),
         ("no description", lambda f: (f / "dataset_description.json").unlink()),
     )
-
-
-def _scans():
-    def stored(kind, ending="nii.gz", slope=None):
-        """Writes a run in another type or format."""
-
-        def prepare(folder):
-            (folder / BOLD).unlink()
-            x = scan(np.random.default_rng(0))
-            made = nifti(x if slope is None else x.astype(float), kind=kind)
-            if slope is not None:
-                made.header.set_slope_inter(*slope)
-            nib.save(made, folder / f"{STEM}_bold.{ending}")
-
-        return prepare
-
-    def typed(kind):
-        def prepare(folder):
-            x = np.minimum(scan(np.random.default_rng(0)) // (10 if kind[-1] == "1" else 1), 120)
-            head = nifti(x).header
-            head = head.as_byteswapped(">") if kind[0] == ">" else head
-            made = nib.Nifti1Image(x.astype(kind), None, head, dtype=np.dtype(kind))
-            nib.save(made, folder / BOLD)
-
-        return prepare
-
-    def outside(folder):
-        x = np.where(brain()[..., None], scan(np.random.default_rng(0)), np.nan)
-        nib.save(nifti(x.astype(np.float32)), folder / BOLD)
-
-    def milliseconds(folder):
-        made = nifti(scan(np.random.default_rng(0)), tr=2000.0)
-        made.header.set_xyzt_units("mm", "msec")
-        nib.save(made, folder / BOLD)
-
-    def members(data):
-        raw = gzip.decompress(data)
-        return gzip.compress(raw[:9999]) + gzip.compress(raw[9999:])
-
-    return (
-        *((f"type {kind}", typed(kind)) for kind in KINDS),
-        (".nii", stored(nib.Nifti1Image, "nii")),
-        ("NIfTI-2", stored(nib.Nifti2Image)),
-        ("NIfTI-2, .nii", stored(nib.Nifti2Image, "nii")),
-        ("scaled values", stored(nib.Nifti1Image, slope=(0.5, 3.0))),
-        ("slope 0", header(BOLD, scl_slope=0)),
-        ("slope in the header", header(BOLD, scl_slope=2.5, scl_inter=-7)),
-        ("tr in ms", milliseconds),
-        ("an extension", _extended),
-        ("nan outside the brain", outside),
-        ("two members of gzip", change(BOLD, members)),
-        ("zeros behind gzip", change(BOLD, lambda d: d + bytes(512))),
-        ("best compression", change(BOLD, lambda d: gzip.compress(gzip.decompress(d), 9))),
-    )
-
-
-def _extended(folder):
-    made = nifti(scan(np.random.default_rng(0)))
-    made.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"scanned on Monday"))
-    nib.save(made, folder / BOLD)
 
 
 def _events():

@@ -5,7 +5,7 @@ import gzip
 import h5py
 import nibabel as nib
 import numpy as np
-from fuzz_bundles import calibrate, decode
+from fuzz_bundles import calibrate, decode, decoding
 from fuzz_cases import h5, header, image, move, nothing
 from fuzz_inputs import nifti, scan
 from fuzz_keras import FILE, KERNEL, call
@@ -99,31 +99,31 @@ def _lines():
 
 def _bundles():
     run = "run.nii"
-    one = lambda **kw: nifti(scan(np.random.default_rng(0), 1)[..., 0], **kw)  # noqa: E731
-    few = lambda kind: nifti(scan(np.random.default_rng(0), 3).astype(kind))  # noqa: E731
-    zipped = lambda folder, work: decode(folder, work, "run.nii.gz")  # noqa: E731
-    pair = lambda folder, work: decode(folder, work, "run.img")  # noqa: E731
-    named = lambda folder, work: decode(folder, work, bundle="named")  # noqa: E731
-    two = lambda: nifti(scan(np.random.default_rng(0), 3), kind=nib.Nifti2Image)  # noqa: E731
-    members = lambda folder: (folder / "run.nii.gz").write_bytes(  # noqa: E731
-        gzip.compress((folder / run).read_bytes(), 9)
-    )
+    one, few = scan(np.random.default_rng(0), 1), scan(np.random.default_rng(0), 3)
+    zipped = decoding("run.nii.gz")
+
+    def put(x, kind=nib.Nifti1Image, name=run):
+        return image(name, lambda: nifti(x, kind=kind))
+
+    def compressed(folder):
+        (folder / "run.nii.gz").write_bytes(gzip.compress((folder / run).read_bytes(), 9))
+
     new = "--subject=x"
     for name, step, flags in (
         (".nii.gz", nothing, zipped),
-        (".nii.gz of another compression", members, zipped),
-        ("3-D", image(run, one), decode),
-        ("one volume", image(run, lambda: nifti(scan(np.random.default_rng(0), 1))), decode),
-        ("float32", image(run, lambda: few("f4")), decode),
-        ("float64", image(run, lambda: few("f8")), decode),
+        (".nii.gz of another compression", compressed, zipped),
+        ("3-D", put(one[..., 0]), decode),
+        ("one volume", put(one), decode),
+        ("float32", put(few.astype("f4")), decode),
+        ("float64", put(few.astype("f8")), decode),
         ("scaled", header(run, scl_slope=1.1, scl_inter=3), decode),
-        ("NIfTI-2", image(run, two), decode),
-        ("a pair", image("run.img", lambda: one(kind=nib.Nifti1Pair)), pair),
-        ("a decoder with names of runs", nothing, named),
+        ("NIfTI-2", put(few, nib.Nifti2Image), decode),
+        ("a pair", put(one[..., 0], nib.Nifti1Pair, "run.img"), decoding("run.img")),
+        ("a decoder with names of runs", nothing, decoding(bundle="named")),
         (
             "a decoder of another name",
             move("decoder", "Gefühl [1]"),
-            lambda folder, work: decode(folder, work, bundle="Gefühl [1]"),
+            decoding(bundle="Gefühl [1]"),
         ),
         ("calibrate", nothing, calibrate(new)),
         ("calibrate by number", nothing, calibrate(new, "--run=1")),

@@ -1,5 +1,7 @@
 """SPM folders, the lab's files, vectors and arrays that must be read."""
 
+import functools
+
 import h5py
 import nibabel as nib
 import numpy as np
@@ -24,8 +26,11 @@ def cases():
             yield family, name, step, *(argv or [SOURCES[family.split(":")[0]][0]])
 
 
-def _spm(*keys):
-    return data_argv("spm", *(f"--config.data.{key}" for key in keys))
+def _flags(source, *keys):
+    return data_argv(source, *(f"--config.data.{key}" for key in keys))
+
+
+_spm = functools.partial(_flags, "spm")
 
 
 def _spm_images():
@@ -158,7 +163,7 @@ def _conditions():
     )
     for name, content in spellings:
         yield f".mat: {name}", of(content), argv
-    compressed = lambda path, content: scipy.io.savemat(path, content, do_compression=True)  # noqa: E731
+    compressed = functools.partial(scipy.io.savemat, do_compression=True)
     yield ".mat: compressed", of(conditions(), compressed), argv
     old = {"names": np.array([["neutral"], ["negative"]], object)} | conditions()
     yield ".mat: names of text", of(old), argv
@@ -196,7 +201,6 @@ def _lab():
         return mat("E1_run1_x.mat", **contents)
 
     rng = np.random.default_rng
-    flags = lambda *keys: data_argv("lab", *(f"--config.data.{key}" for key in keys))  # noqa: E731
     whole = [rng(0).integers(0, 999, SHAPE).astype("i2") for _ in range(9)]
     return (
         ("double volumes", mat("E1_run1_x.mat", **lab_contents(rng(0), float))),
@@ -209,16 +213,15 @@ def _lab():
         ("a hidden file", put("._E1_run1_x.mat", b"of macOS")),
         ("only version 7.3", lambda f: [p.unlink() for p in f.glob("E[12]*")]),
         ("7.3 of another run", lambda f: write_hdf5(f / "E1_run2_x.mat", lab_contents(rng(1)))),
-        ("classes joined", nothing, flags("label_map=rest=rest;any=neutral|negative")),
-        ("one subject", nothing, flags("subjects=E3")),
-        ("one run", nothing, flags("runs=1")),
-        ("centred", nothing, flags("centre=True")),
+        ("classes joined", nothing, _flags("lab", "label_map=rest=rest;any=neutral|negative")),
+        ("one subject", nothing, _flags("lab", "subjects=E3")),
+        ("one run", nothing, _flags("lab", "runs=1")),
+        ("centred", nothing, _flags("lab", "centre=True")),
     )
 
 
 def _vectors():
     x, y = "X_hyp_v2.csv", "Y_hyp_v2.csv"
-    flags = lambda *keys: data_argv("lab", *(f"--config.data.{key}" for key in keys))  # noqa: E731
     return (
         (
             "names in a header",
@@ -232,8 +235,8 @@ def _vectors():
         ("a byte-order mark", change(x, lambda d: b"\xef\xbb\xbf" + d)),
         ("exponents", change(x, lambda d: b"1.5e-3,2E2,-3,+4\n" + d.split(b"\n", 1)[1])),
         ("classes as 1.0", change(y, lambda d: d.replace(b"1\n", b"1.0\n"))),
-        ("two subjects", nothing, flags("subjects=01,02")),
-        ("classes joined", nothing, flags("label_map=no=rest;yes=neutral|negative")),
+        ("two subjects", nothing, _flags("lab", "subjects=01,02")),
+        ("classes joined", nothing, _flags("lab", "label_map=no=rest;yes=neutral|negative")),
     )
 
 
@@ -253,7 +256,6 @@ def _arrays():
             content = dict(old)
         np.savez_compressed(folder / "s1.npz", **content)
 
-    flags = lambda *keys: data_argv("arrays", *(f"--config.data.{key}" for key in keys))  # noqa: E731
     return (
         ("x as float64", one(x=x)),
         ("x as float16", one(x=x.astype("f2"))),
@@ -278,9 +280,9 @@ def _arrays():
         ("compressed", compressed),
         ("a subject of unicode", move("s1.npz", "Jürgen 1.npz")),
         ("a hidden file", put("._s1.npz", b"of macOS")),
-        ("classes joined", nothing, flags("label_map=a=rest;b=neutral|negative")),
-        ("one run", nothing, flags("runs=2")),
-        ("two subjects", nothing, flags("subjects=s1,s3")),
+        ("classes joined", nothing, _flags("arrays", "label_map=a=rest;b=neutral|negative")),
+        ("one run", nothing, _flags("arrays", "runs=2")),
+        ("two subjects", nothing, _flags("arrays", "subjects=s1,s3")),
         (
             "one subject of fewer rows",
             one(x=x[:12], y=np.tile([0, 1, 2], 4), run=np.repeat([1, 2], 6)),

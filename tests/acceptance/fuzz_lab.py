@@ -54,9 +54,12 @@ def _mat():
         content = {k: v for k, v in (good | part).items() if v is not None}
         yield Case("lab:mat", name, mat("E1_run1_x.mat", **content), argv)
     yield Case("lab:mat", "name without run", move("E1_run1_x.mat", "E1.mat"), argv)
-    again = lambda f: shutil.copy(f / "E1_run1_x.mat", f / "E1_run1_y.mat")  # noqa: E731
-    yield Case("lab:mat", "same run twice", again, argv)
+    yield Case("lab:mat", "same run twice", _copy, argv)
     yield Case("lab:mat", "superscript run", move("E1_run1_x.mat", "E1_run\u00b2_x.mat"), argv)
+
+
+def _copy(folder):
+    shutil.copy(folder / "E1_run1_x.mat", folder / "E1_run1_y.mat")
 
 
 def _hdf5():

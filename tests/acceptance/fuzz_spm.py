@@ -35,9 +35,9 @@ def cases():
 
 
 def _tables():
-    of_one = lambda name: data_argv(  # noqa: E731
-        "spm", f"--config.data.labels={name}", "--config.data.subjects=s1"
-    )
+    def of_one(name):
+        return data_argv("spm", f"--config.data.labels={name}", "--config.data.subjects=s1")
+
     texts = (
         ("volume text", "s1,run1,x,a\n"),
         ("volume negative", "s1,run1,-1,a\n"),
