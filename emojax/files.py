@@ -113,7 +113,7 @@ def unflatten(arrays: Mapping[str, Any]) -> Any:
             return node
         node = {name: as_lists(child) for name, child in node.items()}
         if node and all(name.isdecimal() for name in node):
-            return [node[name] for name in sorted(node, key=int)]
+            return [node[name] for name in sorted(node, key=lambda name: (len(name), name))]
         return node
 
     return as_lists(traverse_util.unflatten_dict(dict(arrays), sep="/"))
@@ -121,7 +121,7 @@ def unflatten(arrays: Mapping[str, Any]) -> Any:
 
 def write_csv(path: pathlib.Path, columns: Mapping[str, np.ndarray]) -> None:
     """Writes columns of one length as a table; numbers have six significant digits."""
-    with atomic_write(path) as partial, open(partial, "w", newline="") as file:
+    with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         rows = zip(*(np.asarray(c).tolist() for c in columns.values()), strict=True)

@@ -1,6 +1,7 @@
 """Registries: short names of a config, or dotted paths to somebody else's code."""
 
 import importlib
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -60,6 +61,12 @@ def resolve(key: str, path: str) -> Any:
     except (ImportError, SyntaxError, ValueError) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name
         said = f"no module {missing!r}" if missing else error
+        raise InputError(key, f"{path!r} ({said})", expected) from None
+    except Exception as error:  # a user's module may fail in any way
+        if module.partition(".")[0] == "emojax":
+            raise
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {error}, in {line.filename}, line {line.lineno}"
         raise InputError(key, f"{path!r} ({said})", expected) from None
     try:
         for name in attribute.split("."):

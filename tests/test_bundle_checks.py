@@ -195,7 +195,7 @@ def changed(folder, name, change):
         ({"voxels": lambda v: v[: M // 2]}, "weights that do not fit"),
         ({"voxels": None}, "no voxels"),
         ({"voxels": np.array(["a"])}, "<U1 of shape (1,)"),
-        ({"voxels": np.array([None], object)}, "no readable arrays"),
+        ({"voxels": np.array([None], object)}, "of Python objects"),
         ({"extra": np.zeros(3)}, "weights that do not fit"),
         ({"voxels/0": np.zeros(3)}, "arrays called"),
         ({"layers/0/0": None}, "arrays called"),

@@ -208,7 +208,7 @@ def test_decoder_commands(calls, capsys):
     )
     assert emojax_command("calibrate", "--workdir=W", "B", "I", "--subject=NEW") == 0
     (_, exported, _), *others = calls
-    assert exported[1:] == ("runs/demo", "01", "run-02") and exported[0].experiment == "A"
+    assert exported[1:] == ("runs/demo", "01", "run-02", "") and exported[0].experiment == "A"
     assert [call[:2] for call in others] == [
         ("decode", ("BUNDLE", "FILE", "DIR")),
         ("calibrate", ("B", "I", "W", "", "run-02")),
@@ -243,7 +243,7 @@ def raising(error):
         (
             KeyboardInterrupt(),
             130,
-            "interrupted; the same command resumes from the last checkpoint",
+            "interrupted; the same command resumes from what is kept",
         ),
     ],
 )
@@ -254,10 +254,12 @@ def test_exit_codes(calls, monkeypatch, capsys, error, code, said):
     assert err.startswith(said) and err.count("\n") == 1
 
 
-def test_a_bug_keeps_its_traceback(calls, monkeypatch):
+def test_a_bug_keeps_its_traceback(calls, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(experiments, "run", raising(ZeroDivisionError()), raising=False)
-    with pytest.raises(ZeroDivisionError):
-        emojax_command("run", *DEMO)
+    assert emojax_command("run", *DEMO) == 2
+    (path,) = tmp_path.glob("traceback-*.txt")
+    assert str(path) in capsys.readouterr().err and "ZeroDivisionError" in path.read_text()
 
 
 def test_shipped_configs_are_found_anywhere(tmp_path, monkeypatch):
@@ -417,8 +419,12 @@ def test_report_prints_the_table_again(tmp_path, monkeypatch, capsys):
     result = types.SimpleNamespace(load=lambda path: f"result of {path.name}")
     schema = types.SimpleNamespace(Result=result)
     monkeypatch.setitem(sys.modules, "emojax.report.schema", schema)
-    console = types.SimpleNamespace(print_table=lambda result, out: out.print(result))
+    made = types.SimpleNamespace(print=lambda text, **options: print(text))
+    console = types.SimpleNamespace(
+        print_table=lambda result, out: out.print(result), make=lambda: made
+    )
     monkeypatch.setitem(sys.modules, "emojax.report.console", console)
+    monkeypatch.setattr("emojax.report.console", console, raising=False)
     for words in (["emojax", "report", str(folder)], ["emojax", "report", f"--workdir={folder}"]):
         assert cli.main(words) == 0
         out = capsys.readouterr().out

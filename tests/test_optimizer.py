@@ -88,10 +88,10 @@ def test_updates_keep_each_dtype():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"learning_rate": 0.0}, "want learning_rate > 0; got 0.0"),
+        ({"learning_rate": 0.0}, "want 0 < learning_rate < inf; got 0.0"),
         ({"b1": 1.0}, "want 0 <= b1 < 1; got 1.0"),
         ({"b2": -0.1}, "want 0 <= b2 < 1; got -0.1"),
-        ({"eps": -1e-8}, "want eps >= 0; got -1e-08"),
+        ({"eps": -1e-8}, "want 0 <= eps < inf; got -1e-08"),
         ({"form": "torch"}, "want form 'keras' or 'optax'; got 'torch'"),
     ],
 )

@@ -90,3 +90,9 @@ def test_infinite_values_are_left_to_the_check_of_volumes(tmp_path):
         warnings.simplefilter("error")
         values, _ = decoder.read_image(path)
     assert np.isinf(values).any()
+
+
+def test_what_nibabel_mends_is_not_logged(tmp_path, caplog):
+    values, _ = decoder.read_image(write(tmp_path / "a.nii", sform_code=255))
+    np.testing.assert_array_equal(values, VALUES)
+    assert not caplog.records

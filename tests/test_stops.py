@@ -58,8 +58,8 @@ def test_a_signal_that_a_callback_swallows_is_raised_again():
 def callback(phase, info):
     if phase == "start" and not stops.asked():
         send("SIGINT")
-gc.callbacks.append(callback)
 def command():
+    gc.callbacks.append(callback)
     gc.collect()
     assert stops.asked()
     time.sleep(10)

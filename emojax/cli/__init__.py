@@ -77,7 +77,7 @@ def launch(argv: Sequence[str]) -> int:
     modes = "|".join(MODES)
     try:
         program, *words = given(list(argv), known_only=True)
-    except flags.Error as error:
+    except (flags.Error, OSError, ValueError) as error:  # the last two: of a --flagfile
         line = str(InputError("flags", error, f"--mode={modes}"))
         print(line, file=sys.stderr)
         return guard.REFUSED

@@ -128,15 +128,13 @@ def report(argv: Sequence[str]) -> None:
         found = "no finished run" if workdir.is_dir() else "no such folder"
         raise InputError(workdir, found, "the workdir of a run that has ended (see emojax run)")
     with stops.deferred():
-        import rich.console
-
-        from emojax.report.console import print_table
+        from emojax.report import console as consoles
         from emojax.report.schema import Result
         from emojax.training.checkpoint import Workdir, read_config
 
     Workdir(workdir, read_config(workdir)).check_inputs()
-    console = rich.console.Console(soft_wrap=True, highlight=False)
-    print_table(Result.load(workdir), console)
+    console = consoles.make()
+    consoles.print_table(Result.load(workdir), console)
     console.print(f"report: {workdir / 'report.html'}", markup=False)
 
 
@@ -176,7 +174,9 @@ def _experiment(argv: Sequence[str], usage: Usage, until: str) -> None:
         import jax
 
         from emojax import experiments, models
+        from emojax.experiments import settings
 
+    settings.check(given.config)
     name = given.config.get("model", {}).get("name")
     shared = until == "report" and name and models.find(name).input == "volume"
     if shared and task()[1] > 1:

@@ -30,9 +30,11 @@ def run(command: Callable[[], int | None], argv: Sequence[str], resumes: bool = 
         try:
             return command() or 0
         except (stops.Stopped, KeyboardInterrupt) as stop:
-            code = getattr(stop, "code", stops.CODES["SIGINT"])
             hint = "; the same command resumes from what is kept" if resumes else ""
             _say(f"interrupted{hint}")
+            if isinstance(stop, KeyboardInterrupt):  # not of a signal, or in another thread
+                return stops.CODES["SIGINT"]
+            code = stop.code
         except InputError as error:
             _say(str(error))
             return REFUSED

@@ -22,11 +22,19 @@ class Header(NamedTuple):
     shape: tuple[int, ...]
     dtype: np.dtype
 
+    @property
+    def size(self) -> int:
+        """The bytes of the array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
 
 def read(
     path: str | os.PathLike,
     names: Collection[str] | None = None,
     check: Callable[[Mapping[str, Header]], None] = lambda headers: None,
+    *,
+    shrinks: float = SHRINKS,
+    largest: int = LARGEST,
 ) -> dict[str, np.ndarray]:
     """Reads arrays of an .npz file; no object is unpickled.
 
@@ -34,6 +42,8 @@ def read(
       path: the file.
       names: arrays that are read if they are there; the others are not looked at. None: all.
       check: called with the headers of these arrays before the first is unpacked; it may raise.
+      shrinks: how many times its stored bytes an array may take that is larger than `largest`.
+      largest: bytes.
 
     Raises:
       InputError: there is no such file, it is damaged, an array occurs twice, is of Python objects,
@@ -44,6 +54,8 @@ def read(
         with zipfile.ZipFile(path) as archive:
             members = _members(path, archive, names)
             headers = {name: _header(path, archive, info) for name, info in members.items()}
+            for name, header in headers.items():
+                refuse_bomb(path, name, header.size, members[name].compress_size, shrinks, largest)
             check(headers)
             return {name: _array(archive, info) for name, info in members.items()}
     except InputError:
@@ -53,15 +65,22 @@ def read(
         raise InputError(path, f"no readable arrays ({said})", "an .npz file") from None
 
 
-def refuse_bomb(path: str | os.PathLike, name: str, size: int, stored: int) -> None:
+def refuse_bomb(
+    path: str | os.PathLike,
+    name: str,
+    size: int,
+    stored: int,
+    shrinks: float = SHRINKS,
+    largest: int = LARGEST,
+) -> None:
     """Refuses an array that would fill the memory and that almost nothing is stored of.
 
     Raises:
       InputError: names the array.
     """
-    if size > max(LARGEST, SHRINKS * stored):
-        found = f"{name} of {size / 1e9:.1f} GB in {stored} bytes"
-        raise InputError(path, found, f"at most {SHRINKS} times the stored bytes")
+    if size > max(largest, shrinks * stored):
+        found = f"{name} of {size:,} bytes in {stored:,} stored ones"
+        raise InputError(path, found, f"at most {shrinks} times the stored bytes")
 
 
 def _members(path, archive: zipfile.ZipFile, names) -> dict[str, zipfile.ZipInfo]:
@@ -79,14 +98,12 @@ def _members(path, archive: zipfile.ZipFile, names) -> dict[str, zipfile.ZipInfo
 def _header(path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
     with archive.open(info) as file:
         header = _read_header(file)
-        size = math.prod(header.shape) * header.dtype.itemsize
         there = info.file_size - file.tell()
     if header.dtype.hasobject:
         raise InputError(path, f"{info.filename} of Python objects", "numbers or text")
-    if size != there:
+    if header.size != there:
         found = f"{there} bytes of {info.filename}"
-        raise InputError(path, found, f"{size} as its header says")
-    refuse_bomb(path, info.filename, size, info.compress_size)
+        raise InputError(path, found, f"{header.size} as its header says")
     return header
 
 
@@ -100,4 +117,5 @@ def _read_header(file: IO[bytes]) -> Header:
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
     with archive.open(info) as file:
-        return np.lib.format.read_array(file, allow_pickle=False)
+        array = np.lib.format.read_array(file, allow_pickle=False)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)  # as this machine has it

@@ -69,7 +69,9 @@ def open_mapped(mapped: pathlib.Path, path: pathlib.Path) -> Scan:
     # NIfTI's first axis runs fastest: in C order the file is [t, Z, Y, X].
     stored = np.memmap(file, proxy.dtype, "r", proxy.offset, (*proxy.shape, 1)[:4][::-1])
     frames = stored.transpose(0, 3, 2, 1)
-    if not (np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9):
+    with np.errstate(all="ignore"):
+        regular = np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9
+    if not regular:
         raise InputError(path, "an affine that is singular or not finite", "voxel -> mm")
     slope = 1.0 if proxy.slope is None else float(proxy.slope)
     intercept = 0.0 if proxy.inter is None else float(proxy.inter)

@@ -46,9 +46,10 @@ class Run:
     def read(self, frames: Rows, voxels=...) -> Float[np.ndarray, "k ..."]:
         """Reads some volumes (and some voxels, an index), float32, in the units of the scan."""
         values = np.asarray(self.frames[frames][:, *np.index_exp[voxels]], np.float32)
-        if self.slope != 1:
-            values = values * np.float32(self.slope)
-        return values if self.intercept == 0 else values + np.float32(self.intercept)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+            if self.slope != 1:
+                values = values * np.float32(self.slope)
+            return values if self.intercept == 0 else values + np.float32(self.intercept)
 
     def replace(self, frame: int, values: Float[np.ndarray, "..."]) -> "Run":
         """Returns the same run, in memory, with other values of one volume.

@@ -19,7 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export
 
-from emojax import archives, files, fusion, models
+from emojax import files, fusion, models
+from emojax.data import archives
 from emojax.decoder import checks
 from emojax.decoder.build import Decoder
 from emojax.errors import InputError
@@ -110,7 +111,7 @@ def load(folder: str | os.PathLike) -> Decoder:
 
 def _read_tree(path: pathlib.Path) -> dict[str, Any]:
     """Returns the arrays of a file as nested dicts and lists."""
-    arrays = archives.read_npz(path)
+    arrays = archives.read(path, shrinks=1, largest=0)  # `np.savez` compresses nothing
     try:
         tree = files.unflatten(arrays)
     except Exception:  # flax raises many types

@@ -1,5 +1,6 @@
 """Single volumes and image files: checked against the training volumes, then decoded."""
 
+import logging
 import math
 import os
 
@@ -12,6 +13,7 @@ from emojax import fusion, models
 from emojax.decoder.build import Decoder
 from emojax.errors import InputError
 
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # it logs what it mends in headers
 INFLATION = 1040  # bytes that one byte of a gzip file can become
 FACTOR = 3.0  # largest ratio of mean and sd inside the mask to those of the training volumes
 

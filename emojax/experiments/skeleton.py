@@ -68,9 +68,9 @@ def run(
     """
     first = jax.process_index() == 0
     console = consoles.make(quiet=not first)
-    config = _own_copy(config, workdir)
     settings.check(config)
     experiment.check(config)
+    config = _own_copy(config, workdir)
     with _open(config, workdir, first, restart) as work:
         if work.is_finished and until == "report":
             return _again(work, cohort, console)

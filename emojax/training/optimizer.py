@@ -41,10 +41,10 @@ def adam(
       Kingma and Ba, Adam, 2015: algorithm 1 ("optax"), and the end of its section 2 ("keras").
     """
     for rule, got, holds in (
-        ("learning_rate > 0", learning_rate, learning_rate > 0),
+        ("0 < learning_rate < inf", learning_rate, 0 < learning_rate < math.inf),
         ("0 <= b1 < 1", b1, 0 <= b1 < 1),
         ("0 <= b2 < 1", b2, 0 <= b2 < 1),
-        ("eps >= 0", eps, eps >= 0),
+        ("0 <= eps < inf", eps, 0 <= eps < math.inf),
         ("form 'keras' or 'optax'", repr(form), form in ("keras", "optax")),
     ):
         if not holds:

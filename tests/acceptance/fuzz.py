@@ -105,7 +105,7 @@ def source_of(case: Case) -> str:
 
 
 def place_of(case: Case, rng: random.Random) -> float:
-    """Returns a place in the order: controls and what is waited for first, trainings rather late."""
+    """Returns a place in the order: controls and what takes long first, trainings rather late."""
     if case.name == "undamaged" or case.name.endswith("fifo"):
         return -1.0
     trains = case.family.startswith("override") and case.rule == GOOD
