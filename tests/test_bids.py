@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from emojax import sources
+from emojax.data.hashes import sha256
 from emojax.errors import InputError
 
 EVENTS = "onset\tduration\ttrial_type\tvalence\n0\t20\tface\tgood\n20\t20\thouse\tbad\n"
@@ -116,6 +117,9 @@ def test_events_and_json_are_inherited_and_the_nearest_wins(load, tmp_path):
     assert first == ["face", "face", "face", "house"]
     assert cohort.run.tolist()[0] == "run-01"
     assert str(root / "task-emo_events.tsv") in cohort.hashes
+    own = str(root / "sub-02/sub-02_task-emo_bold.json")
+    assert [own in run.hashes for run in cohort.runs] == [False, False, True, True]
+    assert all(str(root / "task-emo_bold.json") in run.hashes for run in cohort.runs)
 
 
 def test_another_column_names_the_classes(load, tmp_path):
@@ -166,6 +170,9 @@ def test_derivatives_with_masks_motion_and_events_of_the_raw_data(load, tmp_path
     cohort = load(root, space="T1w", events_root=str(raw))
     assert len(cohort.runs) == 4 and cohort.runs[0].motion.shape == (25, 6)
     assert cohort.masks["01"].sum() == 6  # in both runs
+    stem = root / "sub-01/func/sub-01_task-emo_run-01"
+    for name in ("_space-T1w_desc-brain_mask.nii.gz", "_desc-confounds_timeseries.tsv"):
+        assert cohort.runs[0].hashes[f"{stem}{name}"] == sha256(f"{stem}{name}")
     assert len(load(raw, space="", events_root="").runs) == 4  # derivatives inside are not runs
 
 

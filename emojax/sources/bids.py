@@ -1,5 +1,6 @@
 """BIDS data sets, raw or derivatives (fMRIPrep's names), indexed with bids2table."""
 
+import functools
 import logging
 import pathlib
 import sys
@@ -96,10 +97,15 @@ def read(
     per_run = [parsed[table] for table in tables]
     labelling = events.labelling(per_run, label_map, label_column)
     images = store.images(paths)
-    found, labels = [], []
-    motions, sidecars = _motions(images, bold, index, root), Sidecars(root)
-    for row, image, table, parameters in zip(bold, images, per_run, motions, strict=True):
+    found, labels, sidecars = [], [], Sidecars(root)
+    confounds = _derivatives(index, root, "timeseries", "confounds", (".tsv",))
+    brains = _derivatives(index, root, "mask", "brain", (".nii", ".nii.gz"))
+    hashed = functools.cache(sha256)
+    for row, image, table in zip(bold, images, per_run, strict=True):
         seconds = tr or _tr(image, sidecars.of(image.path))
+        count, place = len(image.frames), _identity(row)
+        moved, brain = confounds.get((None, place)), brains.get((row["space"], place))
+        read_too = [table.path, *sidecars.files(image.path), *filter(None, (moved, brain))]
         found.append(
             Run(
                 subject=row["sub"],
@@ -109,12 +115,12 @@ def read(
                 affine=image.affine,
                 slope=image.slope,
                 intercept=image.intercept,
-                motion=parameters,
-                hashes=image.hashes | {str(table.path): sha256(table.path)},
+                motion=None if moved is None else motion.read(moved, count),
+                hashes=image.hashes | {str(path): hashed(path) for path in read_too},
             )
         )
-        labels.append(events.assign(table, labelling, timing, len(image.frames), seconds))
-    masks = _masks(found, bold, index, root)
+        labels.append(events.assign(table, labelling, timing, count, seconds))
+    masks = _masks(found, [brains.get((row["space"], _identity(row))) for row in bold])
     return build(found, labelling.classes, labels, masks)
 
 
@@ -211,10 +217,10 @@ def _tr(image: Image, sidecar: Mapping[str, Any]) -> float:
     return float(tr)
 
 
-def _derivatives(index, suffix: str, desc: str, ext: tuple[str, ...]):
+def _derivatives(index, root, suffix: str, desc: str, ext: tuple[str, ...]):
     """(space, entities) of a run -> path of what fMRIPrep derived from it."""
     return {
-        (row["space"], _identity(row)): row["path"]
+        (row["space"], _identity(row)): root / row["path"]
         for row in index
         if row["suffix"] == suffix and row["desc"] == desc and row["ext"] in ext
     }
@@ -224,25 +230,13 @@ def _identity(row) -> frozenset:
     return frozenset(entities(pathlib.Path(row["path"])).items())
 
 
-def _motions(images: Sequence[Image], bold, index, root):
-    """[t, 6] of each run, None where there are no confounds."""
-    confounds = _derivatives(index, "timeseries", "confounds", (".tsv",))
-    paths = [confounds.get((None, _identity(row))) for row in bold]
-    return [
-        None if path is None else motion.read(root / path, len(image.frames))
-        for path, image in zip(paths, images, strict=True)
-    ]
-
-
-def _masks(runs: Sequence[Run], bold, index, root) -> dict[str, np.ndarray]:
+def _masks(runs: Sequence[Run], paths: Sequence[pathlib.Path | None]) -> dict[str, np.ndarray]:
     """Subject -> voxels that are brain in all of its runs, where there are masks."""
-    files = _derivatives(index, "mask", "brain", (".nii", ".nii.gz"))
     masks: dict[str, np.ndarray] = {}
-    for run, row in zip(runs, bold, strict=True):
-        if (found := files.get((row["space"], _identity(row)))) is None:
-            continue
-        mask = _mask(root / found, run.frames.shape[1:])
-        masks[run.subject] = masks.get(run.subject, True) & mask
+    for run, path in zip(runs, paths, strict=True):
+        if path is not None:
+            mask = _mask(path, run.frames.shape[1:])
+            masks[run.subject] = masks.get(run.subject, True) & mask
     return masks
 
 

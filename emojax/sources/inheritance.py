@@ -67,11 +67,15 @@ class Sidecars:
           InputError: one is no JSON.
         """
         found: dict[str, Any] = {}
-        for path in self._inherited.of(run, run.parent.relative_to(self._inherited.root)):
+        for path in self.files(run):
             if path not in self._read:
                 self._read[path] = read_json(path)
             found |= self._read[path]
         return found
+
+    def files(self, run: pathlib.Path) -> list[pathlib.Path]:
+        """Returns the sidecars of a run, from the root to the nearest."""
+        return self._inherited.of(run, run.parent.relative_to(self._inherited.root))
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

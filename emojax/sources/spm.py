@@ -110,6 +110,7 @@ def read(
         if (seconds := tr or image.tr) is None:
             raise InputError(image.path, "no TR in its header", "data.tr in s")
         count = len(image.frames)
+        read_too = [onsets[i].path, *filter(None, (run.motion,))]
         out.append(
             Run(
                 subject=run.subject,
@@ -120,7 +121,7 @@ def read(
                 slope=image.slope,
                 intercept=image.intercept,
                 motion=None if run.motion is None else motion.read(run.motion, count),
-                hashes=image.hashes | {str(onsets[i].path): sha256(onsets[i].path)},
+                hashes=image.hashes | {str(path): sha256(path) for path in read_too},
             )
         )
         numbers.append(labeller.assign(i, count, seconds))
