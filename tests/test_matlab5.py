@@ -112,5 +112,5 @@ def test_refuses_a_bomb(tmp_path):
     matrix[4:8] = (2**32 - 8).to_bytes(4, "little")
     packed = zlib.compress(bytes(matrix) + bytes(10**6))
     path.write_bytes(whole[:128] + b"\x0f\0\0\0" + len(packed).to_bytes(4, "little") + packed)
-    with pytest.raises(InputError, match=r"found a of 4.3 GB in \d+ bytes"):
+    with pytest.raises(InputError, match=r"found a of 4,294,967,296 bytes in [\d,]+ stored ones"):
         matlab.read(path, ("a",))
