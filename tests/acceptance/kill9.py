@@ -41,7 +41,7 @@ PHASES = {  # glob below the trial's folder -> what is under way when it appears
     "work/figures/*": "writing the report",
     "work/predictions.csv*": "writing the tables",
     "work/report.html*": "writing the page",
-    "work/metrics.json*": "writing the metrics",
+    "work/metrics.json.*": "writing the metrics",
 }
 LONGEST = 240  # s of one launch
 
