@@ -72,23 +72,6 @@ def test_any_regular_file_has_a_hash(tmp_path, store, reads):
     assert hashes.sha256(big, ticks.append) and sum(ticks) == 3 * hashes.CHUNK + 1
 
 
-def test_what_changed_since_it_was_hashed(tmp_path, store, reads):
-    paths = [tmp_path / name for name in ("a.nii", "b.tsv", "c.json")]
-    for path in paths:
-        path.write_text(path.name)
-    known = {str(path): store.hash(path) for path in paths} | {"synthetic sub-01 run-1": "0f"}
-    reads.clear()
-    assert store.changed(known) is None and not reads
-    os.utime(paths[1], (0, 0))
-    assert store.changed(known) is None and reads == [paths[1]]
-    assert store.changed(known) is None and reads == [paths[1]]
-    paths[2].write_text("other")
-    assert Store(store.folder).changed(known) == str(paths[2])
-    paths[1].unlink()
-    assert store.changed(known) == str(paths[1])
-    assert store.changed({}) is None
-
-
 def header_only(pair, times):
     header = nib.load(pair).header
     header["scl_slope"], header["scl_inter"] = 10.0, 0.0
@@ -114,7 +97,6 @@ def test_a_header_that_changes_alone_is_another_image(tmp_path, store):
     after, others = cleaned()
     assert [before[path] == after[path] for path in before] == [True, False]
     np.testing.assert_allclose(others, 10 * values, rtol=1e-4)
-    assert store.changed(before) == str(tmp_path / "a.hdr")
     (tmp_path / "a.mat").write_bytes(b"of another tool")  # NIfTI has its affine in the header
     assert cleaned()[0] == after
 
@@ -184,7 +166,6 @@ def test_paths_that_no_disk_has(tmp_path, store):
             with pytest.raises(InputError, match=f"found .*{found}.*; expected a file") as error:
                 use(path)
             assert str(error.value).isprintable() and len(str(error.value)) < 1000
-        assert store.changed({str(path): "0f"}) is None
 
 
 def test_a_file_that_may_not_be_read(tmp_path, store, monkeypatch):

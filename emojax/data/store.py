@@ -25,7 +25,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -136,24 +136,6 @@ class Store:
         """
         self._kept.open()
         return self._hash(pathlib.Path(path), hashes.stamp(path))
-
-    def changed(self, known: Mapping[str, str]) -> str | None:
-        """Returns the first file whose content is not what it was, or None.
-
-        Only files that the disk says have changed are read. A name that neither is a file nor was
-        one, such as that of a simulated run, cannot change.
-
-        Args:
-          known: file -> sha256, such as `Cohort.hashes`.
-        """
-        for path, digest in known.items():
-            try:
-                if self.hash(path) != digest:
-                    return path
-            except InputError:
-                if self._record(path).exists():
-                    return path
-        return None
 
     def _hash(self, path: pathlib.Path, stamp: hashes.Stamp, tick=lambda size: None) -> str:
         """Returns the hash of a file from its record, or reads the file."""
