@@ -242,7 +242,7 @@ class Checks:
     def fault_signals(self) -> None:
         """Signals at many moments: one line, the right code, soon, and nothing is lost."""
         codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
-        moments = [("", d) for d in (0.15, 0.4, 0.8, 1.5)]  # of the start: imports
+        moments = [("", d) for d in (0.3, 0.5, 0.8, 1.5)]  # of the start: imports
         moments += [("work/config.json", d) for d in (0.1, 0.3, 0.5, 0.8, 1.5)]
         moments += [("work/metrics.jsonl", d) for d in (0.0, 0.2, 0.6)]
         moments += [("work/training/*-1-0/1.json", 0.0), ("work/done/*-3-0.npz", 0.05)]
