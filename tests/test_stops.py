@@ -14,6 +14,7 @@ HEAD = """
 import gc, os, signal, sys, time
 from emojax import stops
 from emojax.cli import guard
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 def send(name):
     signal.raise_signal(getattr(signal, name))
 """
@@ -91,8 +92,10 @@ def command():
     assert time.time() - start < 8
 
 
-def test_handlers_are_put_back_and_other_threads_do_nothing():
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+def test_handlers_are_put_back(monkeypatch):
+    before = [signal.default_int_handler, signal.getsignal(signal.SIGTERM)]
+    monkeypatch.setattr(stops, "NAMES", ("SIGINT", "SIGTERM"))
+    signal.signal(signal.SIGINT, before[0])  # jobs in the background ignore it
     with pytest.raises(stops.Stopped), stops.listening():
         signal.raise_signal(signal.SIGINT)
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
@@ -112,8 +115,9 @@ def command():
 
 
 IMPORTS = """
-import os, sys
+import os, signal, sys
 from emojax.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 os.write(1, b"x")
 sys.exit(main(["emojax", "data", "expA:demo", f"--workdir={sys.argv[1]}"]))
 """

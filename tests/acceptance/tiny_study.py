@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -117,6 +118,7 @@ class Launcher:
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                preexec_fn=_hear_interrupts,
             )
 
     def whole(self, which: str, trial: pathlib.Path, *more: str, timeout: float = 240) -> int | str:
@@ -139,6 +141,11 @@ class Launcher:
             text=True,
             **more,
         )
+
+
+def _hear_interrupts() -> None:
+    """Undoes what shells do to jobs in the background, whose children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def said(trial: pathlib.Path) -> list[str]:
