@@ -12,6 +12,8 @@ from emojax.experiments import fits, stand_ins
 from emojax.experiments.base import Experiment
 from emojax.provenance import LeakageError, Ledger
 from emojax.records import Arm, FoldData
+from emojax.training import epoch
+from emojax.training.feeds import Streamed
 
 
 def audit_arms(
@@ -45,6 +47,8 @@ def audit_arms(
     """
     for arm in arms:
         _check_steps(arm, made[arm.name])
+    if plan is not None:
+        _check_predictions(plan, made[arms[0].name][0])
     found: dict[str, list[audit.Audited]] = {arm.name: [] for arm in arms}
     todo = [(0, arm) for arm in arms] + _second(config.seed, arms, made)
     cache = _Cache()
@@ -118,6 +122,26 @@ def _one(experiment, config, sources, arms, arm: Arm, number: int, before: FoldD
     found = audit.audit(make, before, changes, stand_in=small, name=arm.name)
     _check_leaks(arm, before, changes)
     return found
+
+
+def _check_predictions(plan: fits.Plan, data: FoldData) -> None:
+    """Refuses a network, untrained here, whose answer depends on the volumes beside the one asked.
+
+    Raises:
+      LeakageError: it does.
+    """
+    rows = data.fold.train[: plan.program.batch_size]
+    feed = Streamed(data.read, data.labels, rows, np.float32, plan.program.mesh)
+    state = epoch.begin(plan.program, data.keys[0], feed.example).state
+    alone, together = (
+        epoch.predict(plan.program, feed, some, state.params, state.batch_stats)[0]
+        for some in (rows[:1], rows)
+    )
+    if not np.array_equal(alone, together):
+        raise LeakageError(
+            "step 'scoring' depends on what it is scored with: other volumes of a batch were "
+            "replaced, and the network's probabilities of a volume moved"
+        )
 
 
 def _check_steps(arm: Arm, made: Sequence[FoldData]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from emojax import decoder, sources, stops
@@ -21,12 +22,13 @@ from emojax.errors import InputError
 from emojax.experiments import audits, fits, plans, settings
 from emojax.experiments.base import Experiment, check_arms
 from emojax.files import split_list
-from emojax.provenance import PROTOCOLS, Ledger, classify
+from emojax.provenance import PROTOCOLS, LeakageError, Ledger, classify
 from emojax.records import Arm, ArmResult, FoldData, FoldResult
 from emojax.report import console as consoles
 from emojax.report import results
 from emojax.report.schema import Result
 from emojax.scoring import baselines
+from emojax.splits import Fold
 from emojax.training import checkpoint
 from emojax.training.checkpoint import Workdir
 
@@ -195,10 +197,26 @@ def _features(experiment, config, views, arm: Arm) -> list[FoldData]:
     if not folds:
         raise InputError(f"arm {arm.name!r}", "no fold", "one fold or more")
     unit = experiment.units(config, view, arm)
+    for fold in folds:
+        _check_fold(arm, fold, unit)
     return [
         replace(experiment.features(config, Ledger(view), fold, arm, i), unit=unit)
         for i, fold in enumerate(folds)
     ]
+
+
+def _check_fold(arm: Arm, fold: Fold, unit: np.ndarray) -> None:
+    """Refuses a fold that trains on the units that it scores, before anything is fitted to it.
+
+    Raises:
+      LeakageError: the arm is not leaky by name.
+    """
+    both = np.isin(unit[fold.train], unit[fold.test]).sum()
+    if both and arm.protocol != "leaky":
+        raise LeakageError(
+            f"{arm.name} claims to be {arm.protocol}, but in fold {fold.name} step 'network' saw "
+            f"labels of {both} volumes of what is scored"
+        )
 
 
 def _records(arm: Arm, made: Sequence[FoldData], cohort) -> list[tuple[str, dict[str, int]]]:

@@ -1302,3 +1302,13 @@ UNSEEN = [  # what no audit of two folds can promise to see; both outcomes are r
         (ACROSS, "STRICT = Leaks()\n", "STRICT = Leaks()\n_KEPT: dict = {}\n"),
     ),
 ]
+
+HOLES = (  # known, and said in docs/experiments.md: code behind the fits, and columns of a cohort
+    "union of masks",
+    "columns by everybody",
+    "prior in the report",
+    "results",
+    "training in the skeleton",
+)
+UNSEEN += [leak for leak in OTHERS if leak.name in HOLES]
+OTHERS = [leak for leak in OTHERS if leak.name not in HOLES]
