@@ -7,6 +7,7 @@ import os
 import pathlib
 import pickle
 import shutil
+import signal
 import site
 import sys
 import sysconfig
@@ -60,7 +61,8 @@ def run(
             results[number] = work(job)
             tick(1)
         return list(results.values())
-    executor, pending = get_reusable_executor(workers), {}
+    with _deaf_children():
+        executor, pending = get_reusable_executor(workers), {}
     jobs, counter = iter(jobs), itertools.count()
     with tempfile.TemporaryDirectory(prefix="emojax-", ignore_cleanup_errors=True) as root:
         try:
@@ -68,7 +70,9 @@ def run(
                 while len(pending) < 2 * workers and (job := next(jobs, None)) is not None:
                     number = next(counter)
                     folder = pathlib.Path(root, str(number))
-                    future = executor.submit(_call, work, *_pack(job, folder))
+                    packed = _pack(job, folder)
+                    with _deaf_children():
+                        future = executor.submit(_call, work, *packed)
                     pending[future] = number, folder
                     del job
                 if not pending:
@@ -82,6 +86,19 @@ def run(
             if pending:  # nobody waits for them any more
                 executor.shutdown(wait=False, kill_workers=True)
             raise
+
+
+@contextlib.contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Keeps Ctrl-C from processes that begin here: they end with the caller, without a word."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what came meanwhile is heard now
 
 
 def _pack(job: Any, folder: pathlib.Path) -> tuple[bytes, dict[str, str]]:
