@@ -1,4 +1,6 @@
-"""The one exception for what a user handed in: a file, a table, a setting."""
+"""The one exception for what a user handed in: a file, a table, a setting; and its one line."""
+
+import sys
 
 LONGEST = 600  # letters of one part of a message
 
@@ -20,6 +22,11 @@ def one_line(text: object) -> str:
     """Returns a text as one line; control characters, which terminals obey, are spelled out."""
     lines = str(text).replace("\n", " ")
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in lines)
+
+
+def say(text: object) -> None:
+    """Prints a text as one line on stderr."""
+    print(one_line(text), file=sys.stderr, flush=True)
 
 
 def _shorten(text: str) -> str:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import emojax
 from emojax.cli import guard
-from emojax.errors import InputError
+from emojax.errors import InputError, say
 from emojax.registry import resolve
 
 
@@ -78,8 +78,7 @@ def launch(argv: Sequence[str]) -> int:
     try:
         program, *words = given(list(argv), known_only=True)
     except (flags.Error, OSError, ValueError) as error:  # the last two: of a --flagfile
-        line = str(InputError("flags", error, f"--mode={modes}"))
-        print(line, file=sys.stderr)
+        say(InputError("flags", error, f"--mode={modes}"))
         return guard.REFUSED
     explicit = given["mode"].present
     if not explicit and any(word in HELP for word in words):

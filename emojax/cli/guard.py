@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from emojax import stops
-from emojax.errors import InputError, one_line
+from emojax.errors import InputError, say
 
 REFUSED = 2  # exit code of all that is no signal
 MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "bad_alloc")
@@ -31,15 +31,15 @@ def run(command: Callable[[], int | None], argv: Sequence[str], resumes: bool = 
             return command() or 0
         except (stops.Stopped, KeyboardInterrupt) as stop:
             hint = "; the same command resumes from what is kept" if resumes else ""
-            _say(f"interrupted{hint}")
+            say(f"interrupted{hint}")
             if isinstance(stop, KeyboardInterrupt):  # not of a signal, or in another thread
                 return stops.CODES["SIGINT"]
             code = stop.code
         except InputError as error:
-            _say(str(error))
+            say(error)
             return REFUSED
         except Exception as error:
-            _say(explain(error) or _unforeseen(error, argv))
+            say(explain(error) or _unforeseen(error, argv))
             return REFUSED
     # Threads and processes of libraries may be at work: nobody waits for them.
     sys.stdout.flush()
@@ -80,7 +80,3 @@ def _unforeseen(error: Exception, argv: Sequence[str]) -> str:
             continue
         return f"unforeseen: {said}; the traceback, for a report of this bug: {folder / name}"
     return f"unforeseen: {said}"
-
-
-def _say(line: str) -> None:
-    print(one_line(line), file=sys.stderr, flush=True)

@@ -5,13 +5,12 @@ import errno
 import os
 import pathlib
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from emojax import files
 from emojax.data import hashes, sealed, unfinished
-from emojax.errors import InputError, one_line
+from emojax.errors import InputError, say
 
 
 class Folder:
@@ -170,8 +169,3 @@ def allocate(path: pathlib.Path) -> None:
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise  # others: a file system that does not know how
-
-
-def say(text: str) -> None:
-    """Prints a line about the store on stderr."""
-    print(one_line(text), file=sys.stderr)

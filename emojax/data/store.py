@@ -34,7 +34,7 @@ from rich import progress
 
 from emojax import files
 from emojax.data import gunzip, hashes, image, kept, nifti, sealed, unfinished
-from emojax.errors import InputError
+from emojax.errors import InputError, say
 
 Path = str | os.PathLike
 KINDS = {  # names of a store's files
@@ -149,7 +149,7 @@ class Store:
         digest = hashes.sha256(path, tick)
         self._kept.remember(record, stamp | {"sha256": digest})
         if fault:
-            kept.say(f"{fault}; {path} was read again")
+            say(f"{fault}; {path} was read again")
         return digest
 
     def _record(self, path: Path) -> pathlib.Path:

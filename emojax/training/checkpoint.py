@@ -17,7 +17,6 @@ import os
 import pathlib
 import re
 import shutil
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +26,7 @@ import numpy as np
 import emojax
 from emojax import files
 from emojax.data import identity
-from emojax.errors import InputError
+from emojax.errors import InputError, say
 from emojax.files import atomic_write
 from emojax.locks import Lock
 from emojax.training import generations
@@ -114,7 +113,7 @@ class Workdir:
         try:
             return self._load("done", name)
         except Damaged as damaged:
-            warn(f"{damaged.path}: damaged ({damaged}); this training is done again")
+            say(f"{damaged.path}: damaged ({damaged}); this training is done again")
             return None
 
     def save_finished(self, name: str, arrays: dict[str, np.ndarray]) -> None:
@@ -304,11 +303,6 @@ def read_run(folder: pathlib.Path) -> dict[str, Any]:
 def slug(name: str) -> str:
     """Returns a name as part of a file name: "nested, none 0" -> "nested-none-0"."""
     return re.sub(r"[^\w.+]+", "-", name).strip("-")
-
-
-def warn(text: str) -> None:
-    """Prints one line on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _check_ours(folder: pathlib.Path) -> None:

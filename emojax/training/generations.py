@@ -13,7 +13,6 @@ import logging
 import pathlib
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +23,7 @@ from orbax.checkpoint import v1 as ocp
 
 from emojax import files
 from emojax.data import hashes
-from emojax.errors import InputError
+from emojax.errors import InputError, say
 
 KEPT = 2  # checkpoints of a training
 TEMPORARY = "*.orbax-checkpoint-tmp*"  # names of unfinished ones
@@ -113,8 +112,7 @@ def _drop_damaged(folder: pathlib.Path, digest: str) -> None:
         except (OSError, ValueError, KeyError, TypeError):
             said = "damaged"
         if said:
-            line = f"{place}: a checkpoint that is {said}; the one before is taken, if there is one"
-            print(line, file=sys.stderr, flush=True)
+            say(f"{place}: a checkpoint that is {said}; the one before is taken, if there is one")
         shutil.rmtree(place, ignore_errors=True)
         seal.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
