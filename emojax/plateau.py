@@ -23,7 +23,7 @@ _MAX_REDUCTIONS = 100_000
 
 
 class PlateauState(NamedTuple):
-    """What the rule remembers from epoch to epoch."""
+    """The memory of the rule from epoch to epoch."""
 
     scale: Float32[jax.Array, "*stack"]  # rate / base_lr, to multiply updates with
     rate: Float32[jax.Array, "*stack"]  # the learning rate that Keras would have now

@@ -36,7 +36,7 @@ class Arm:
 
 @dataclasses.dataclass(frozen=True)
 class FoldData:
-    """What the fits of one fold see, in rows of the cohort.
+    """The data that the fits of one fold see, in rows of the cohort.
 
     Labels of rows that no step read are -1, those of the test rows among them.
     """
@@ -55,7 +55,7 @@ class FoldData:
 
 
 class FoldResult(NamedTuple):
-    """What one fold of an arm gave: all that is scored."""
+    """The outcome of one fold of an arm: all that is scored."""
 
     fold: Fold
     outcomes: tuple[Mapping[str, np.ndarray], ...]  # of each instance, see `training.loop`

@@ -14,7 +14,7 @@ class LeakageError(Exception):
 
 
 class Seen(NamedTuple):
-    """Which volumes one step has seen."""
+    """The volumes that one step has seen."""
 
     values: Bool[np.ndarray, "n"]
     labels: Bool[np.ndarray, "n"]
@@ -22,7 +22,7 @@ class Seen(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Provenance:
-    """What the steps so far have seen of a cohort; made by `empty` and `of`, combined with `|`.
+    """The record of what steps have seen of a cohort; made by `empty` and `of`, combined with `|`.
 
     `|` joins by name: the same step fitted twice has seen what either fit saw. It is commutative,
     associative and idempotent, and `empty` is its neutral element. Two are equal if they have the
@@ -129,11 +129,17 @@ class Provenance:
 
 
 def frozen(mask: np.ndarray) -> np.ndarray:
+    """Returns the same array, which can no longer be written."""
     mask.setflags(write=False)
     return mask
 
 
 def per_volume(name: str, x, n: int) -> np.ndarray:
+    """Returns an array after a check that it has one value per volume.
+
+    Raises:
+      ValueError: it has another shape than [n].
+    """
     x = np.asarray(x)
     if x.shape != (n,):
         raise ValueError(f"want {name} [{n}], one per volume; got shape {x.shape}")

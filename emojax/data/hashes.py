@@ -4,8 +4,10 @@ import hashlib
 import os
 import pathlib
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
+
+import numpy as np
 
 from emojax import files
 from emojax.errors import InputError
@@ -81,6 +83,17 @@ def stamp(path: Path) -> Stamp:
 def short(text: str) -> str:
     """Returns a name for a text, 32 hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """Returns the sha256 of named arrays with their types and shapes."""
+    sha = hashlib.sha256()
+    for name, value in sorted(arrays.items()):
+        array = np.ascontiguousarray(value)
+        kind = array.dtype.str.lstrip("<|=")  # files forget the order of bytes of some types
+        sha.update(f"{name} {kind} {array.shape} ".encode())
+        sha.update(array.reshape(-1).view(np.uint8) if array.nbytes else b"")
+    return sha.hexdigest()
 
 
 def joined(digests: Iterable[str]) -> str:

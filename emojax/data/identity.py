@@ -112,9 +112,7 @@ def _stamp(path: str) -> list[int] | None:
 
 
 def _hash(*arrays: np.ndarray | None) -> str | None:
-    """Returns a short hash of arrays with their types and shapes; None where there are none."""
+    """Returns a hash of arrays with their types and shapes; None where there are none."""
     if any(array is None for array in arrays):
         return None
-    parts = [np.ascontiguousarray(array) for array in arrays]
-    text = " ".join(f"{a.dtype.str} {a.shape} {hashlib.sha256(a).hexdigest()}" for a in parts)
-    return hashes.short(text)
+    return hashes.of_arrays({str(i): array for i, array in enumerate(arrays)})

@@ -27,7 +27,7 @@ PADDING = 64  # bytes that may follow a compressed array
 
 
 class Head(NamedTuple):
-    """What precedes the content of an array."""
+    """The part of an array that precedes its content."""
 
     kind: int
     flags: int

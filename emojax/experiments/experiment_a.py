@@ -31,7 +31,7 @@ FLOOR = "noise floor"
 
 
 class Setup(NamedTuple):
-    """What an arm of Experiment A fits to whom."""
+    """The fits of an arm of Experiment A, and to whom."""
 
     settings: Settings
     leaks: Leaks = STRICT

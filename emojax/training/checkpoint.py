@@ -11,7 +11,6 @@ it carries the digest of both, and a hash of its own. All files appear whole or 
 is found when they are read, and a damaged training is trained again.
 """
 
-import hashlib
 import json
 import os
 import pathlib
@@ -25,7 +24,7 @@ import numpy as np
 
 import emojax
 from emojax import files
-from emojax.data import identity
+from emojax.data import hashes, identity
 from emojax.errors import InputError, say
 from emojax.files import atomic_write
 from emojax.locks import Lock
@@ -189,7 +188,7 @@ class Workdir:
             return None
         except Exception as error:  # a damaged archive raises many types
             raise Damaged(path, f"{type(error).__name__}: {error}") from None
-        if sha256 != _hash(arrays):
+        if sha256 != hashes.of_arrays(arrays):
             raise Damaged(path, "other content than was written")
         if digest != self._digest:
             raise InputError(path, "a training of another run", identity.CHOICES)
@@ -200,7 +199,7 @@ class Workdir:
             self._lock.check()
         path = self._path(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        own = {"digest": np.array(self._digest), "sha256": np.array(_hash(arrays))}
+        own = {"digest": np.array(self._digest), "sha256": np.array(hashes.of_arrays(arrays))}
         with atomic_write(path) as partial, open(partial, "wb") as file:
             np.savez(file, **arrays, **own)
 
@@ -349,14 +348,3 @@ def _read_json(path: pathlib.Path, expected: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError(path, "damaged (no settings in it)", "as it was written")
     return found
-
-
-def _hash(arrays: Mapping[str, np.ndarray]) -> str:
-    """Returns the sha256 of named arrays with their types and shapes."""
-    sha = hashlib.sha256()
-    for name, value in sorted(arrays.items()):
-        array = np.ascontiguousarray(value)
-        kind = array.dtype.str.lstrip("<|=")  # files forget the order of bytes of some types
-        sha.update(f"{name} {kind} {array.shape} ".encode())
-        sha.update(array.reshape(-1).view(np.uint8) if array.nbytes else b"")
-    return sha.hexdigest()

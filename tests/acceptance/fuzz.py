@@ -36,20 +36,12 @@ import tempfile
 import time
 import traceback
 
-os.environ.update(  # one thread, no optimisation, one cache; before jax is imported
-    {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_TRACEBACK_FILTERING": "off",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-        "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
-    | os.environ
-)
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+from environment import ENV
+
+# Before jax is imported.
+os.environ.update(ENV | {"JAX_TRACEBACK_FILTERING": "off"} | os.environ)
 
 import fuzz_arrays
 import fuzz_bids
