@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from typing import NoReturn
 
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 143}  # exit codes
@@ -92,6 +93,19 @@ def listening() -> Iterator[None]:
         _State.asked = ""
 
 
+def leave(code: int) -> NoReturn:
+    """Ends this process and its workers, and waits for no thread.
+
+    Workers are asked by SIGTERM, which the processes that clean up behind them ignore.
+    """
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.terminate()
+    os._exit(code)
+
+
 def _handle(number: int, frame) -> None:
     first, _State.asked = not _State.asked, _State.asked or signal.Signals(number).name
     if first and not _State.deferred:
@@ -119,4 +133,4 @@ def _count(ears: socket.socket) -> None:
             interrupts += numbers.count(signal.SIGINT)
             if interrupts > 1:
                 os.write(2, b"stopped at once; the same command resumes from what is kept\n")
-                os._exit(CODES["SIGINT"])
+                leave(CODES["SIGINT"])

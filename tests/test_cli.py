@@ -257,7 +257,7 @@ def test_exit_codes(calls, monkeypatch, capsys, error, code, said):
 def test_a_bug_keeps_its_traceback(calls, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(experiments, "run", raising(ZeroDivisionError()), raising=False)
-    assert emojax_command("run", *DEMO) == 2
+    assert emojax_command("run", DEMO[0], f"--workdir={tmp_path / 'none'}") == 2
     (path,) = tmp_path.glob("traceback-*.txt")
     assert str(path) in capsys.readouterr().err and "ZeroDivisionError" in path.read_text()
 

@@ -34,16 +34,14 @@ def run(command: Callable[[], int | None], argv: Sequence[str], resumes: bool = 
             say(f"interrupted{hint}")
             if isinstance(stop, KeyboardInterrupt):  # not of a signal, or in another thread
                 return stops.CODES["SIGINT"]
-            code = stop.code
+            sys.stdout.flush()
+            stops.leave(stop.code)  # threads and processes of libraries may be at work
         except InputError as error:
             say(error)
             return REFUSED
         except Exception as error:
             say(explain(error) or _unforeseen(error, argv))
             return REFUSED
-    # Threads and processes of libraries may be at work: nobody waits for them.
-    sys.stdout.flush()
-    os._exit(code)
 
 
 def explain(error: Exception) -> str:
