@@ -77,6 +77,7 @@ def _experiment_a() -> ConfigDict:
     config.mask = ConfigDict({"lower": 0.2, "upper": 0.85, "opening": 2})  # see masking.brain_mask
     config.voxels = ConfigDict()
     config.voxels.keep = 300
+    config.voxels.classical = "keep"  # voxels of the classical classifiers: "keep", or "all"
     config.voxels.own = False  # each subject its own voxels, where columns do not correspond
     config.voxels.centre = True  # within subject, for F-scores and regime none; the paper is silent
     config.align = ConfigDict()
@@ -141,7 +142,7 @@ def _train() -> ConfigDict:
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    data.source = "synthetic"  # bids, spm, lab, arrays or synthetic
+    data.source = "synthetic"  # bids, spm, lab, arrays, maps or synthetic
     data.root = ""  # folder of the study; not for synthetic
     data.store = ""  # folder of decoded scans; "" is "store" beside the workdir
     data.progress = True  # draw progress bars
@@ -151,18 +152,35 @@ def _data() -> ConfigDict:
     data.sessions = ""
     data.task = ""  # one task; "" where the study has only one
     data.space = ""  # space of derivatives, e.g. MNI152NLin2009cAsym; "" where there is only one
+    data.entities = ""  # bids: which version of a run enters: "echo=2,rec=norm|raw,res=none"
+    data.group = (
+        ""  # bids, maps: column of participants.tsv: scores by group, folds with all groups
+    )
+    # Voxels: where they are, and which of them.
+    data.mask = ""  # an image whose voxels enter: a ROI.nii.gz, or ATLAS.nii.gz:17|18 for labels
+    data.grid = "mm"  # voxels correspond between subjects by "mm", or by their place in the "array"
+    # Images with a label each (maps): a table, its columns beside data.label_column.
+    data.table = ""  # maps: the .tsv or .csv, relative to root
+    data.file_column = "file"  # of the table: path of the image, relative to the table
+    data.subject_column = "subject"
+    data.run_column = ""  # of what the images of a subject are grouped by; "" is one run for all
     # Labels of volumes from events (bids, and onset tables of spm).
     data.events_root = ""  # BIDS folder of the events.tsv of derivatives; "" is root
     data.label_column = "trial_type"  # column of events.tsv
     data.label_map = ""  # "rest=;neutral=value;negative=value|value"; empty right side: no event
     data.hrf_delay_s = 5.0  # s from an event to the volumes that show it
     data.min_overlap = 0.5  # least part of a volume's acquisition inside its event, in (0, 1]
+    data.event_duration_s = 0.0  # s, of events whose duration is 0 or n/a; 0: as the table has it
     data.conflicts = "error"  # a volume in events of two classes: "error" or "drop"
     data.drop_first = 0  # volumes at the start of each run that are never used
     data.tr = 0.0  # s, where neither header nor JSON has one; 0 is none
     data.labels = ""  # spm: the CSV or onset table, relative to root; or a .mat file of each run
     data.onset_unit = "s"  # spm: of onsets and durations, "s" or "scans" (volumes from 0)
     # Cleaning of each run by itself, over all of its volumes. The paper does none.
+    data.smooth_mm = 0.0  # mm, full width at half maximum of a Gaussian over each volume
+    data.high_pass_hz = 0.0  # Hz; slower cosines are removed: 0.01 is usual
+    data.confounds = ""  # bids, fMRIPrep: what is removed: "motion24,wm_csf,compcor,high_pass"
+    data.scrub_fd_mm = 0.0  # mm; volumes with a larger framewise displacement are not used
     data.detrend = 0  # degree of the polynomial that is removed: 0 none, 1 linear, 2 quadratic
     data.centre = False  # each voxel to mean 0 in each run
     data.zscore = False  # each voxel to mean 0 and sd 1 in each run

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
+from emojax.data.losses import Loss
 from emojax.data.run import Rows, Run
 from emojax.errors import InputError
 
@@ -70,7 +71,7 @@ class Cohort:
 
     `runs` holds all volumes; the row vectors name the labelled ones that decoding uses. `masks`
     are the subjects' own brain masks, where the source has them; `prior` declares the steps whose
-    results are in the values already.
+    results are in the values already. `factors` are columns of the design beside the labels.
     """
 
     runs: tuple[Run, ...]
@@ -80,6 +81,10 @@ class Cohort:
     frame: Int[np.ndarray, " n"]  # int32, place of the volume in its run, from 0
     masks: Mapping[str, Bool[np.ndarray, "X Y Z"]] = dataclasses.field(default_factory=dict)
     prior: tuple[Prior, ...] = ()
+    factors: Mapping[str, Shaped[np.ndarray, " n"]] = dataclasses.field(default_factory=dict)
+    groups: Mapping[str, str] = dataclasses.field(default_factory=dict)  # subject -> its group
+    lost: tuple[Loss, ...] = ()  # what became of the events
+    notes: tuple[str, ...] = ()  # sentences for console and report, e.g. of what was left out
 
     @property
     def volumes(self) -> Volumes:
@@ -120,8 +125,13 @@ class Cohort:
     @property
     def time(self) -> Float[np.ndarray, " n"]:
         """[n] s from the start of the run to that of the volume; row numbers where TR is None."""
-        tr = np.array([1.0 if run.tr is None else run.tr for run in self.runs])
-        return self.frame * tr[self.run_index]
+        out = np.zeros(len(self.frame))
+        for index, run in enumerate(self.runs):
+            here = self.run_index == index
+            step = 1.0 if run.tr is None else run.tr
+            frame = self.frame[here]
+            out[here] = frame * step if run.starts is None else run.starts[frame]
+        return out
 
     @property
     def tr(self) -> float | None:
@@ -142,7 +152,8 @@ class Cohort:
         """The same runs with some of the labelled volumes: a bool mask [n], indices or a slice."""
         rows = np.arange(len(self.labels))[rows]
         vectors = {name: getattr(self, name)[rows] for name in ("labels", "run_index", "frame")}
-        return dataclasses.replace(self, **vectors)
+        factors = {name: values[rows] for name, values in self.factors.items()}
+        return dataclasses.replace(self, **vectors, factors=factors)
 
     def with_labels(self, labels: Int[np.ndarray, " n"]) -> "Cohort":
         """Returns the same volumes with other labels.

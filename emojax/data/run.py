@@ -25,6 +25,7 @@ class Run:
     intercept: float = 0.0
     motion: Float[np.ndarray, "t _"] | None = None  # realignment parameters
     hashes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # source file -> sha256
+    starts: Float[np.ndarray, " t"] | None = None  # s, of volumes that are not TR apart
     changes: tuple[str, ...] = ()  # recipes of values that are no longer those of the files
 
     @property
