@@ -209,7 +209,7 @@ def test_simulated_study_on_disk_reaches_training_as_bids(tmp_path):
     assert code == 0, err
     assert "4 subjects  8 runs" in out and "TR 2 s" in out
     hashes = json.loads((tmp_path / "run" / "metrics.json").read_text())["data"]["hashes"]
-    assert len(hashes) == 16  # scans and events
+    assert len(hashes) == 17  # scans, events, and the sidecar that they share
 
 
 @pytest.mark.slow
