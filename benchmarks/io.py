@@ -24,7 +24,9 @@ import nibabel as nib
 import numpy as np
 
 from benchmarks.record import keep
-from emojax.data import events
+from emojax.data import events, windows
+from emojax.data.label_map import labelling
+from emojax.data.labels import assign
 from emojax.data.store import Store
 
 SHAPE, TR = (64, 64, 44, 200), 2.0
@@ -133,9 +135,9 @@ def run_labels(folder, runs=1000):
         path.write_text(EVENTS)
     start = time.perf_counter()
     tables = [events.read(path, "trial_type") for path in paths]
-    labels = events.labelling(tables, "rest=;neutral=neutral;negative=negative", "trial_type")
+    labels = labelling(tables, "rest=;neutral=neutral;negative=negative", "trial_type")
     for table in tables:
-        events.assign(table, labels, events.Timing(), SHAPE[3], TR)
+        assign(table, labels, events.Timing(), windows.regular(SHAPE[3], TR))
     return {"runs": runs, "seconds": time.perf_counter() - start}
 
 

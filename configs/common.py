@@ -174,6 +174,7 @@ def _data() -> ConfigDict:
     data.conflicts = "error"  # a volume in events of two classes: "error" or "drop"
     data.drop_first = 0  # volumes at the start of each run that are never used
     data.tr = 0.0  # s, where neither header nor JSON has one; 0 is none
+    data.images = "ra*"  # spm: names of the images, e.g. swra* where they were also normalised
     data.labels = ""  # spm: the CSV or onset table, relative to root; or a .mat file of each run
     data.onset_unit = "s"  # spm: of onsets and durations, "s" or "scans" (volumes from 0)
     # Cleaning of each run by itself, over all of its volumes. The paper does none.

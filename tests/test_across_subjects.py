@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from small_studies import NAMES, ROWS, VOXELS, make_cohort, make_values, nearest_mean, read
+from small_studies import NAMES, PER_RUN, ROWS, VOXELS, make_cohort, make_values, nearest_mean, read
 
 from emojax import splits
 from emojax.data.cohort import Prior
@@ -218,12 +218,26 @@ def test_only_voxels_inside_every_training_mask_are_chosen():
         make(dataclasses.replace(VIEW, inside=few))
 
 
-def test_what_does_not_match_is_refused():
-    ends = [ROWS - (name == "c") for name in NAMES]
-    short = [x[:end] for x, end in zip(VALUES, ends, strict=True)]
-    view = read(make_cohort(short, [Y[:end] for end in ends]))
+def test_rows_that_a_subject_lacks_leave_the_template():
+    """The same row missing in one subject and in all: the same alignment, row by row in time."""
+    lacks = np.arange(len(Y)) != 5
+    one = COHORT.select((COHORT.subject != "c") | np.tile(lacks, len(NAMES)))
+    found = []
+    for view in (read(one), read(COHORT.select(np.tile(lacks, len(NAMES))))):
+        fold, *_ = splits.leave_one_out(view.units)
+        made, _ = make(view, SETTINGS._replace(centre=False), fold=fold)
+        found.append(np.asarray(made.space[0].template))
+        assert made.space[1].tolist() == [[*divmod(i, PER_RUN)] for i in np.flatnonzero(lacks)]
+    assert found[0].shape == found[1].shape
+    assert np.abs(found[0] - found[1]).max() < 0.2  # voxels are chosen by one row more
+
+
+def test_subjects_without_a_common_row_are_refused():
+    run = {"c": "1", "d": "2"}
+    keep = [run.get(s, r) == r for s, r in zip(COHORT.subject, COHORT.run, strict=True)]
+    view = read(COHORT.select(np.array(keep)))
     fold, *_ = splits.leave_one_out(view.units)
-    with pytest.raises(InputError, match=r"alignment: .*expected rows that correspond"):
+    with pytest.raises(InputError, match=r"alignment: found no volume .*align.match=class"):
         make(view, fold=fold)
 
 

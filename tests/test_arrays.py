@@ -80,17 +80,39 @@ def test_names_of_classes(tmp_path):
     assert len(two.labels) == 8
 
 
+def test_names_get_one_spelling_and_rows_of_no_class_are_left_out(tmp_path):
+    words = np.array(["bad ", "Caf\u00e9", " bad", "n/a", "Cafe\u0301", ""])
+    runs = np.repeat(["1 ", "1", "2"], 4)
+    cohort = arrays.read(write(tmp_path, y=words[np.arange(ROWS) % 6], run=runs))
+    assert cohort.classes == ("Caf\u00e9", "bad")
+    assert cohort.labels.tolist() == [1, 0, 1, 0, 1, 0, 1, 0]
+    assert [run.name for run in cohort.runs] == ["1", "2"]
+    assert cohort.notes == ("values of no class: n/a (4)",)
+    numbered = arrays.read(write(tmp_path, y=np.arange(ROWS) % 6, classes=words, run=runs))
+    assert numbered.classes == ("bad", "Caf\u00e9")
+    assert (1 - numbered.labels).tolist() == cohort.labels.tolist()
+
+
+def test_values_of_no_class_are_counted(tmp_path):
+    words = np.array(["calm", "Calm", "[b]cue", "bad"])
+    cohort = arrays.read(write(tmp_path, y=words[np.arange(ROWS) % 4]), label_map="a=calm;b=bad")
+    assert cohort.notes[0] == "values of no class: Calm (3), [b]cue (3)"
+    assert cohort.notes[1].startswith("warning: 'calm' (3) and 'Calm' (3) differ only by case")
+    assert len(cohort.notes) == 2
+
+
 def test_a_class_may_be_absent_in_one_subject(tmp_path):
-    write(tmp_path, y=np.arange(ROWS) % 2)
+    write(tmp_path, x=-content()["x"], y=np.arange(ROWS) % 2)
     write(tmp_path, "s2")
     assert arrays.read(tmp_path).classes == ("0", "1", "2")
 
 
 def test_filters(tmp_path):
     write(tmp_path)
-    write(tmp_path, "s2", run=np.repeat(["a", "b"], 6))
+    write(tmp_path, "s2", x=-content()["x"], run=np.repeat(["a", "b"], 6))
     assert arrays.read(tmp_path, subjects=("s2",)).subjects == ("s2",)
     assert {r.name for r in arrays.read(tmp_path, runs=("a", "1")).runs} == {"a", "1"}
+    assert {r.name for r in arrays.read(tmp_path, runs=("run-01",)).runs} == {"1"}
     with pytest.raises(InputError, match="found no subject 's3'; expected one of s1, s2"):
         arrays.read(tmp_path, subjects=("s3",))
     with pytest.raises(InputError, match="found no run 'c'; expected one of 1, 2, a, b"):
@@ -115,7 +137,7 @@ NAN[3, 2] = np.nan
         ({"y": np.arange(ROWS) % 3 - 1}, "found y has -1"),
         ({"y": np.zeros(ROWS, int)}, r"found classes \['0'\]; expected two or more"),
         ({"classes": np.array(["a", "b"])}, "found y has 2; expected 0 to 1, the classes a, b"),
-        ({"classes": np.array(["a", "b", "a"])}, "expected two or more names, each once"),
+        ({"classes": np.array(["a", "b", "a"])}, "expected names, each once"),
         ({"classes": np.arange(3)}, "found classes of type int64; expected str"),
         ({"y": np.array(list("abcabcabcabc")), "classes": np.array(["a", "b"])}, "y has 'c'"),
         ({"x": np.array([None] * ROWS)}, "x.npy of Python objects"),
@@ -124,7 +146,8 @@ NAN[3, 2] = np.nan
             r"found \d+ values of x like .*; expected .* below 3.4e38",
         ),
         ({"classes": np.array([["a", "b", "c"]])}, r"classes of shape \(1, 3\)"),
-        ({"classes": np.array(["a", "", "b"])}, "expected two or more names, each once"),
+        ({"classes": np.array(["a", "", "n/a"])}, r"classes \['a', '', ''\]; expected two or more"),
+        ({"run": np.repeat(["a", " "], 6)}, "found a row without a run; expected a name or a num"),
         ({"run": np.repeat(["a\nb", "c"], 6)}, r"found the name 'a\\nb'"),
     ],
 )

@@ -255,6 +255,7 @@ def test_two_names_never_share_a_file(work):
 
 def test_only_the_first_process_writes(work, monkeypatch):
     monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
     work.save_finished("a", {"x": np.zeros(1)})
     work.save_model("a", {"x": np.zeros(1)})
     assert files_of(work.folder) == [".lock", "config.json"]
@@ -353,6 +354,8 @@ INPUTS = {
     "masks": {},
     "classes": ["rest", "happy"],
     "before": [],
+    "factors": {},
+    "groups": {},
 }
 
 

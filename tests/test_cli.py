@@ -210,7 +210,7 @@ def test_decoder_commands(calls, capsys):
     (_, exported, _), *others = calls
     assert exported[1:] == ("runs/demo", "01", "run-02", "") and exported[0].experiment == "A"
     assert [call[:2] for call in others] == [
-        ("decode", ("BUNDLE", "FILE", "DIR")),
+        ("decode", ("BUNDLE", "FILE", "DIR", False)),
         ("calibrate", ("B", "I", "W", "", "run-02")),
         ("calibrate", ("B", "I", "W", "NEW", "")),
     ]

@@ -35,7 +35,7 @@ def test_a_team_is_the_units_of_a_fold():
 def test_units_of_the_template_have_a_map_of_their_own():
     _, chosen, space = fit(Ledger(VIEW))
     assert space.everyones is None and list(space.maps) == ["c", "d", "e"]
-    assert space.keys.tolist() == [[row // PER_RUN, -1] for row in range(ROWS)]
+    assert space.keys.tolist() == [[*divmod(row, PER_RUN)] for row in range(ROWS)]
     before, after = (
         np.mean([np.corrcoef(a[:, 0], b[:, 0])[0, 1] for a in x for b in x if a is not b])
         for x in (

@@ -1,6 +1,7 @@
 """The terminal: tables that fit, counts, times, and every epoch as it ends."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -10,9 +11,12 @@ import pytest
 import rich.console
 from rich.cells import cell_len
 
+from emojax.data import losses
 from emojax.data.cohort import Prior
+from emojax.data.losses import Loss
 from emojax.report import console, layout
 
+CLASSES = tuple(f"class {i}" for i in range(12))
 METRICS = {"train_loss": 1.5, "train_accuracy": 0.4, "loss": 1.2, "accuracy": 0.5, "rate": 5e-4}
 
 
@@ -106,7 +110,7 @@ def test_names_cannot_move_the_cursor():
 
 
 def test_counts_are_printed_whole(tmp_path):
-    cohort = hand_made.make_cohort(subjects=15, classes=tuple(f"class {i}" for i in range(12)))
+    cohort = hand_made.make_cohort(subjects=15, volumes=48, classes=CLASSES)
     for width in (40, 300):
         out, said = plain(width)
         console.show_counts(out, cohort)
@@ -118,14 +122,14 @@ def test_counts_are_printed_whole(tmp_path):
             "15 subjects",
             "30 runs",
             "class 11",
-            "720",
+            "1440",
             "counts.csv",
         ):
             assert cell in text
         assert "volumes of 6 x 5 x 4 voxels, TR 2 s" in " ".join(text.split())
     console.write_counts(tmp_path, cohort)
     rows = list(csv.DictReader((tmp_path / "counts.csv").open()))
-    assert len(rows) == 30 and rows[0]["volumes"] == "24" and rows[0]["unused"] == "0"
+    assert len(rows) == 30 and rows[0]["volumes"] == "48" and rows[0]["unused"] == "0"
 
 
 def test_counts_name_what_saw_the_volumes_before():
@@ -142,6 +146,38 @@ def test_counts_name_what_saw_the_volumes_before():
     console.show_counts(out, cohort)
     assert "before: cleaning, on all volumes, before: alignment of the files, on all" in said()
     assert "all volumes and their labels" in said() and "[/x]" in said()
+
+
+LOST = (
+    Loss("01", "run-1", "calm", "neutral", 6, 6, 0, 0, 0),
+    Loss("01", "run-2", "fear", "negative", 6, 0, 1, 0, 0),
+    Loss("01", "run-2", "[b]cue", "", 3, 0, 0, 1, 0),
+)
+
+
+def test_what_became_of_the_events_is_printed_beside_the_counts(tmp_path):
+    cohort = dataclasses.replace(hand_made.make_cohort(2), lost=LOST, notes=("A note :x:.",))
+    out, said = plain(300)
+    console.show_counts(out, cohort)
+    lines = said().splitlines()[-9:]
+    assert lines[0].split() == [
+        *("events", "read", "label", "no", "volume"),
+        *("behind", "the", "scan", "unknown", "duration"),
+    ]
+    assert [line.split()[-4:] for line in lines[1:4]] == [
+        ["6", "6", "0", "0"],
+        ["6", "0", "1", "0"],
+        ["3", "0", "0", "1"],
+    ]
+    assert [line.split()[0] for line in lines[1:4]] == ["neutral", "negative", "(no"]
+    assert lines[4:] == [*losses.remarks(LOST), "A note :x:."] and "[b]cue (3)" in lines[-2]
+    console.write_counts(tmp_path, cohort)
+    rows = list(csv.DictReader((tmp_path / "events.csv").open(encoding="utf-8")))
+    assert rows[2] == {
+        **{"subject": "01", "run": "run-2", "value": "[b]cue", "name": "", "events": "3"},
+        **{"unlabelled": "0", "behind": "0", "unknown": "1", "dropped": "0"},
+    }
+    assert {path.name for path in tmp_path.iterdir()} == {"counts.csv", "events.csv"}
 
 
 def test_every_epoch_is_a_line_at_once(tmp_path, clock):
@@ -228,16 +264,23 @@ def test_a_failure_closes_the_log(tmp_path, clock):
     assert len(lines_of(path)) == 1 and said().startswith("nested, fold 01, epoch 1")
 
 
-NAMES = ("[/red]", "[b]x", ":x:", "$a$", "\N{SNOWMAN}")
+NAMES = ("[/red]", "[b]x", ":x:", "$a$", "\N{SNOWMAN}", "[red]", ":smile:", "=1+1")
+NAMES += ("\u4e2d\u6027\u60c5\u7eea", "\u0441\u0442\u0440\u0430\u0445", "a|b;c=d\\e", "neutral" * 8)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_are_printed_and_written_as_they_are(tmp_path, capsys, name):
-    cohort = hand_made.make_cohort(2, 1, classes=(name, "a", "b"))
+def test_names_are_printed_and_written_as_they_are(tmp_path, capsys, monkeypatch, name):
+    lost = (Loss("01", "run-1", name, "", 6, 0, 0, 0, 0),)
+    made = hand_made.make_cohort(2, 1, classes=(name, "a", "b"))
+    cohort = dataclasses.replace(made, lost=lost)
+    monkeypatch.setenv("COLUMNS", "200")
     console.show_counts(console.make(), cohort)
     console.make().print(f"report: {name}")
     said = capsys.readouterr().out
-    assert said.count(name) == 2 and said.rstrip().endswith(f"report: {name}")
+    assert said.count(name) == 3 and f"values of no class: {name} (6)" in said
+    assert said.rstrip().endswith(f"report: {name}")
     console.write_counts(tmp_path, cohort)
     (row, *_) = csv.DictReader((tmp_path / "counts.csv").read_text(encoding="utf-8").splitlines())
     assert row[name] == "8"
+    (row,) = csv.DictReader((tmp_path / "events.csv").read_text(encoding="utf-8").splitlines())
+    assert row["value"] == name

@@ -13,6 +13,7 @@ import pytest
 import strangers
 
 from emojax import alignment, anova, decoder, files, fusion, hyperalignment, procrustes
+from emojax.data import grid
 from emojax.decoder import bundle as bundles
 from emojax.decoder import commands
 from emojax.errors import InputError
@@ -172,8 +173,57 @@ def test_volumes_that_are_not_like_those_of_training(made, change, said):
 
 def test_another_affine(made):
     decoder.decode(made[0], made[1][1, 0], AFFINE + 1e-5)
-    with pytest.raises(InputError, match=r"another affine \(off by 0.5\)"):
-        decoder.decode(made[0], made[1][1, 0], AFFINE + 0.5)
+    moved = AFFINE.copy()
+    moved[0, 3] += 0.5 * AFFINE[0, 0]
+    with pytest.raises(InputError, match=r"another affine \(off by up to 0.5 voxels\)"):
+        decoder.decode(made[0], made[1][1, 0], moved)
+
+
+FLIPPED = grid.Turn((2, 0, 1), (True, False, True))
+
+
+def test_axes_in_another_order_are_turned(made, saved, tmp_path):
+    bundle, volumes, want = made
+    shape = volumes.shape[2:]
+    other, affine = FLIPPED.apply(volumes[1], 1), grid.turned(AFFINE, shape, FLIPPED)
+    assert other.shape[1:] != shape
+    np.testing.assert_allclose(decoder.decode(bundle, other[0], affine), want[36], atol=1e-5)
+    with pytest.raises(InputError, match="shape"):
+        decoder.verify(bundle, other[0], affine)
+    path = tmp_path / "other.nii"
+    nib.save(nib.Nifti1Image(np.moveaxis(other, 0, -1), affine), path)
+    np.testing.assert_allclose(decoder.decode_file(bundle, path), want[36:], atol=1e-5)
+    commands.calibrate(str(saved), str(path), str(tmp_path / "cal"), "s9", "")
+    again, same = (
+        decoder.load(tmp_path / "cal" / "decoder"),
+        decoder.calibrate(bundle, volumes[1], "s9"),
+    )
+    for got, expected in zip(*(jax.tree.leaves(d.weights) for d in (again, same)), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("sub-02_task-emo_bold.nii", True),
+        ("sub-02/func/scan.nii", True),
+        ("sub-s4_task-emo_bold.nii", False),
+        ("sub-02/sub-s4_bold.nii", False),
+        ("scan.nii", False),
+        ("mysub-02.nii", False),
+    ],
+)
+def test_an_image_of_another_person_is_refused(made, saved, image, tmp_path, name, refused):
+    assert made[0].facts.subject == "s4"
+    path = tmp_path / "scans" / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(image.read_bytes())
+    new = str(tmp_path / "new")
+    if refused:
+        with pytest.raises(InputError, match=r"an image of subject 02; .* s4, .*--any_subject"):
+            commands.decode(str(saved), str(path), new)
+        assert not (tmp_path / "new").exists()
+    assert commands.decode(str(saved), str(path), new, any_subject=refused).exists()
 
 
 @pytest.mark.parametrize("name", decoder.FILES)

@@ -30,7 +30,10 @@ def refused(error, capsys, argv=()):
         (MemoryError(), "memory: found not enough"),
         (MemoryError("Unable to allocate 8 TiB"), "memory: found Unable to allocate 8 TiB"),
         (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore"), "memory: found RESOURCE_EXH"),
-        (RuntimeError("Unable to initialize backend 'cuda': no"), "jax: found Unable to init"),
+        (
+            RuntimeError("Unable to initialize backend 'cuda': no"),
+            "jax: found no device for JAX_PLATFORMS",
+        ),
     ],
 )
 def test_errors_of_the_machine_name_place_and_cause(error, words, capsys):

@@ -119,13 +119,15 @@ def test_reads_version_7_3(root, store):
 
 
 def test_filters_and_map(root, store):
-    for name in NAMES:
-        write(root, name)
+    for i, name in enumerate(NAMES):
+        write(root, name, seed=i)
     assert len(read(root, store, subjects=("C2",)).runs) == 1
-    assert [run.name for run in read(root, store, runs=("7", "10")).runs] == ["10", "7"]
+    assert len(read(root, store, subjects=("sub-C2",), runs=("run-01",)).runs) == 1
+    assert [run.name for run in read(root, store, runs=("7", "10")).runs] == ["7", "10"]
     two = read(root, store, label_map="neutral=neutral;negative=negative")
     assert two.classes == ("neutral", "negative")
     assert np.bincount(two.labels).tolist() == [6, 6]
+    assert two.notes == ("values of no class: rest (9)",)
     with pytest.raises(InputError, match="found no subject 'E1'; expected one of C2, E13502"):
         read(root, store, subjects=("E1",))
     with pytest.raises(InputError, match="no run that both filters allow"):

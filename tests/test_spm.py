@@ -136,7 +136,7 @@ def test_motion_goes_to_its_run(root, store):
 
 def test_motion_of_several_runs_in_one_folder(root, store):
     for run in "12":
-        write(root / "S1" / f"raf{run}.nii", small())
+        write(root / "S1" / f"raf{run}.nii", small(int(run)))
     np.savetxt(root / "S1" / "rp_af2.txt", np.ones((8, 6)))
     labels = table(root, alternating([("S1", "raf1"), ("S1", "raf2")]))
     one, two = spm.read(root, store, labels=labels).runs
@@ -144,11 +144,39 @@ def test_motion_of_several_runs_in_one_folder(root, store):
     np.testing.assert_array_equal(two.motion, np.ones((8, 6)))
 
 
+def test_motion_of_images_with_more_prefixes(root, store):
+    for run in ("1", "12"):
+        write(root / "S1" / f"swraf{run}.nii", small(int(run)))
+        np.savetxt(root / "S1" / f"rp_af{run}.txt", np.full((8, 6), float(run)))
+    np.savetxt(root / "S1" / "rp_2.txt", np.zeros((8, 6)))
+    labels = table(root, alternating([("S1", "swraf1"), ("S1", "swraf12")]))
+    runs = spm.read(root, store, labels=labels, pattern="swra*").runs
+    assert [run.motion[0, 0] for run in runs] == [1, 12]
+
+
+def test_other_images_are_named_by_the_config(root, store, tmp_path):
+    keys = [("S1", "r1"), ("S1", "r2")]
+    for i, (subject, run) in enumerate(keys):
+        write(root / subject / run / "swrafM001.nii", small(i))
+    labels = table(root, alternating(keys))
+    with pytest.raises(
+        InputError,
+        match=r"no images ra\*, but swrafM001.nii; expected .*--config.data.images=swraf\*",
+    ):
+        spm.read(root, store, labels=labels)
+    for pattern in ("", "r1/swra*"):
+        with pytest.raises(InputError, match=r"data.images: found .* such as ra\*"):
+            spm.read(root, store, labels=labels, pattern=pattern)
+    assert len(spm.read(root, store, labels=labels, pattern="swra*").runs) == 2
+
+
 def test_filters(root, store):
     given = small_study(root)
     labels = table(root, alternating(given))
     cohort = spm.read(root, store, labels=labels, subjects=("S2",), runs=("r1",))
     assert [(run.subject, run.name) for run in cohort.runs] == [("S2", "r1")]
+    again = spm.read(root, store, labels=labels, subjects=("sub-S2",), runs=("run-r1",))
+    assert [(run.subject, run.name) for run in again.runs] == [("S2", "r1")]
     with pytest.raises(InputError, match="found no subject 'S3'; expected one of S1, S2"):
         spm.read(root, store, labels=labels, subjects=("S3",))
 
@@ -193,7 +221,7 @@ def test_refuses_unclear_folders(root, store):
 def test_refuses_damaged_images(root, store):
     labels = table(root, alternating([("S1", "r1"), ("S1", "r2")]))
     for run in ("r1", "r2"):
-        write(root / "S1" / run / "raf.nii.gz", small())
+        write(root / "S1" / run / "raf.nii.gz", small(run == "r1"))
     path = root / "S1" / "r2" / "raf.nii.gz"
     write(path, small(volumes=80))
     path.write_bytes(path.read_bytes()[:-30])
@@ -213,6 +241,13 @@ def test_refuses_damaged_images(root, store):
         spm.read(root, store, labels=labels)
     write(path, small())
     assert len(spm.read(root, store, labels=labels).runs) == 2
+
+
+def test_folders_of_one_name_are_refused(root, store):
+    for i, name in enumerate(("Caf\u00e9", "Cafe\u0301")):
+        write(root / name / "r1" / "raf.nii", small(i))
+    with pytest.raises(InputError, match="found subject 'Caf\u00e9' run 'r1' a second time"):
+        spm.read(root, store, labels="labels.csv")
 
 
 def test_refuses_half_a_pair_and_3_d_files_that_do_not_fit(root, store):
@@ -238,7 +273,9 @@ def test_names_of_other_digits_are_names(root, store):
 @pytest.mark.parametrize("labels", [".", "a\0b.csv", "a\0b.mat", "x" * 5000 + ".csv"])
 def test_refuses_names_of_labels(root, store, labels):
     small_study(root)
-    with pytest.raises(InputError, match=r"found (no such file|something that is no file)"):
+    with pytest.raises(
+        InputError, match=r"found (no such file|something that is no file|a path that)"
+    ):
         spm.read(root, store, labels=labels)
 
 

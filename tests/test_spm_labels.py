@@ -123,9 +123,9 @@ def test_tables_of_volumes(root, store):
         ([("S1", "r1", 0, "a")], "subject,run,volume,label", "found classes a; expected two or"),
         ([("S1", "r1", 0)], "subject,run,volume,label", "found 3 cells in line 2; expected 4"),
         (
-            [("S1", "r1", "a", 30, 5), ("S1", "r1", "b", 0, 5)],
+            [("S1", "r1", "a", 30, 5), ("S1", "r1", "a", 40, 5), ("S1", "r1", "b", 0, 5)],
             "subject,run,name,onset,duration",
-            "an onset at 30 s; expected onsets before the end of the run, 20 s",
+            "an onset at 40 s; expected onsets before the end of the run, 20 s",
         ),
         (
             [("S1", "r1", "a", "n/a", 5)],
@@ -140,6 +140,61 @@ def test_refuses_tables(root, store, rows, header, message):
     with pytest.raises(InputError, match=message) as error:
         spm.read(root, store, labels=labels, subjects=("S1",), runs=("r1",))
     assert "\n" not in str(error.value)
+
+
+def test_names_of_conditions_are_read_without_blanks(root, store):
+    """MATLAB pads names to one length; the condition is the same."""
+    for i, (run, name) in enumerate((("run1", "neutral"), ("run2", "neutral "))):
+        write(root / "S1" / run / "raf.nii", small(i))
+        given = {key: np.empty((1, 2), object) for key in ("names", "onsets", "durations")}
+        given["names"][0] = name, "negative"
+        given["onsets"][0], given["durations"][0] = (0.0, 10.0), (5.0, 5.0)
+        scipy.io.savemat(root / "S1" / run / "cond.mat", given)
+    cohort = spm.read(root, store, labels="cond.mat", timing=NO_LAG)
+    assert cohort.classes == ("negative", "neutral")
+    assert cohort.labels.tolist() == [1, 1, 0, 0] * 2
+    assert {(loss.run, loss.value) for loss in cohort.lost} == {
+        (run, name) for run in ("run1", "run2") for name in ("negative", "neutral")
+    }
+
+
+def test_events_of_no_or_of_unknown_duration(root, store):
+    """At a TR of 2.5 s: what is known labels; what is not leaves volumes without a class."""
+    write(root / "S1" / "r1" / "raf.nii", small())
+    rows = [("S1", "r1", "a", 2.5, 5), ("S1", "r1", "b", 7.5, 5), ("S1", "r1", "b", 12.5, "n/a")]
+    labels = table(root, rows, "subject,run,name,onset,duration")
+    options = {"labels": labels, "label_map": "a=a;b=b;rest="}
+    cohort = spm.read(root, store, timing=NO_LAG, **options)
+    assert cohort.frame.tolist() == [0, 1, 2, 3, 4] and cohort.labels.tolist() == [2, 0, 0, 1, 1]
+    assert [(loss.value, loss.unknown) for loss in cohort.lost] == [("a", 0), ("b", 1)]
+    longer = NO_LAG._replace(event_duration_s=5.0)
+    cohort = spm.read(root, store, timing=longer, **options)
+    assert cohort.labels.tolist() == [2, 0, 0, 1, 1, 1, 1, 2]
+    table(
+        root, [("S1", "r1", "a", 1, 1), ("S1", "r1", "b", 2, 0)], "subject,run,name,onset,duration"
+    )
+    with pytest.raises(InputError, match=r"duration 0 of 'b' at 5 s; .*event_duration_s=4.0"):
+        spm.read(root, store, timing=NO_LAG, onset_unit="scans", **options)
+    cohort = spm.read(root, store, timing=longer, onset_unit="scans", **options)
+    assert cohort.labels.tolist() == [2, 0, 1, 1, 2, 2, 2, 2]  # 5 s, not 5 scans
+
+
+def test_a_table_may_name_subjects_and_runs_in_another_way(root, store):
+    write(root / "sub-01" / "run-1" / "raf.nii", small())
+    write(root / "sub-Mu\u0308ller" / "run-1" / "raf.nii", small(1))
+    keys = [("1", "01"), ("M\u00fcller ", "01")]
+    cohort = spm.read(root, store, labels=table(root, alternating(keys)))
+    assert [run.subject for run in cohort.runs] == ["sub-01", "sub-M\u00fcller"]
+    assert cohort.labels.tolist() == [0, 1] * 8
+    only = spm.read(root, store, labels="labels.csv", subjects=("01",))
+    assert [run.subject for run in only.runs] == ["sub-01"]
+
+
+def test_volumes_of_no_class_are_counted(root, store):
+    given = small_study(root)
+    rows = [(s, r, v, ("a", "b", "cue", "n/a")[v % 4]) for s, r in given for v in range(8)]
+    cohort = spm.read(root, store, labels=table(root, rows), label_map="x=a;y=b")
+    assert cohort.notes == ("values of no class: cue (8), n/a (8)",) and cohort.lost == ()
 
 
 @pytest.mark.parametrize(

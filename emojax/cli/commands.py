@@ -44,6 +44,7 @@ DECODE = Usage(
     {"bundle": BUNDLE, "input": IMAGE, "workdir": "folder of the predictions"},
     needs=("bundle", "input", "workdir"),
     positional=("bundle", "input"),
+    switches={"any_subject": "decode an image whose name says that it is another person's"},
     example="emojax decode runs/demo/decoder FILE.nii.gz --workdir=runs/new",
 )
 CALIBRATE = Usage(
@@ -98,14 +99,16 @@ def export(argv: Sequence[str]) -> None:
 
 def decode(argv: Sequence[str]) -> None:
     """Decodes an image, and prints the file of its predictions."""
-    text = parse(argv, DECODE).text
+    given = parse(argv, DECODE)
+    text = given.text
     if not leads():
         return
     with stops.deferred():
         start_jax()
         from emojax.decoder import commands
 
-    print(commands.decode(text["bundle"], text["input"], text["workdir"]))
+    names = ("bundle", "input", "workdir")
+    print(commands.decode(*(text[name] for name in names), given.switches["any_subject"]))
 
 
 def calibrate(argv: Sequence[str]) -> None:

@@ -52,9 +52,11 @@ def explain(error: Exception) -> str:
     if isinstance(error, MemoryError) or any(said in text for said in MEMORY):
         found = (str(error).splitlines() or ["not enough"])[0] or "not enough"
         return str(InputError("memory", found, "more of it, or smaller settings (see emojax plan)"))
-    if "nable to initialize backend" in text or "No visible GPU devices" in text:
-        expected = "a device that works (JAX_PLATFORMS=cpu chooses the processor)"
-        return str(InputError("jax", str(error).splitlines()[0], expected))
+    if "nable to initialize backend" in text or _comes_from(error, "xla_bridge.py"):
+        asked = os.environ.get("JAX_PLATFORMS", "")
+        said = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        expected = "a device that is there (JAX_PLATFORMS=cpu chooses the processor)"
+        return str(InputError("jax", f"no device for JAX_PLATFORMS={asked!r}{said}", expected))
     if type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool"):
         expected = "enough memory for all of them (a worker is killed when it runs out)"
         return str(InputError("baselines", "a worker process that ended", expected))
@@ -62,6 +64,12 @@ def explain(error: Exception) -> str:
         where = error.filename if error.filename is not None else "system"
         return str(InputError(where, error.strerror, "a file or folder that can be used"))
     return ""
+
+
+def _comes_from(error: Exception, file: str) -> bool:
+    """Returns whether an error was raised in a file: jax asserts that there is a device."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and frames[-1].filename.endswith(file)
 
 
 def _unforeseen(error: Exception, argv: Sequence[str]) -> str:

@@ -24,7 +24,8 @@ def describe(cohort: Cohort) -> Identity:
 
     Returns:
       "files": source file -> sha256; "runs": run -> its values, labels, motion, TR and affine, as
-      hashes where they are long; "masks": subject -> hash; "classes"; "before": earlier steps.
+      hashes where they are long; "masks": subject -> hash; "classes"; "before": earlier steps;
+      "factors" of the design as hashes; "groups" of subjects.
     """
     runs = {}
     for index, run in enumerate(cohort.runs):
@@ -35,6 +36,7 @@ def describe(cohort: Cohort) -> Identity:
             "labels": _hash(cohort.frame[rows], cohort.labels[rows]),
             "motion": _hash(run.motion),
             "TR": run.tr,
+            "starts": _hash(run.starts),
             "affine": _hash(run.affine),
         }
     return {
@@ -43,6 +45,8 @@ def describe(cohort: Cohort) -> Identity:
         "masks": {subject: _hash(mask) for subject, mask in cohort.masks.items()},
         "classes": list(cohort.classes),
         "before": [[str(prior), prior.labels] for prior in cohort.prior],
+        "factors": {name: _hash(values.astype(str)) for name, values in cohort.factors.items()},
+        "groups": dict(cohort.groups),
     }
 
 
@@ -79,7 +83,7 @@ def check_same(theirs: Identity, ours: Identity) -> None:
         for key, value in facts.items():
             if ours["runs"][name][key] != value:
                 raise InputError(f"run {name}", f"other {key} than before", CHOICES)
-    for key in ("masks", "classes", "before"):
+    for key in ("masks", "classes", "before", "factors", "groups"):
         if ours[key] != theirs[key]:
             raise InputError(key, "others than the run in this workdir has read", CHOICES)
 

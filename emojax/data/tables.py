@@ -1,15 +1,21 @@
 """Helpers of the sources of labelled rows: tables of numbers, filters, classes of named rows."""
 
+import functools
 import pathlib
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from emojax.data import events
+from emojax.data.events import Events
+from emojax.data.label_map import EVERY_VALUE, labelling
+from emojax.data.names import tidy
 from emojax.data.paths import require_file
 from emojax.errors import InputError
+
+Pair = tuple[str, str]  # names of a subject and of a run
 
 
 def numbers(
@@ -72,7 +78,7 @@ def as_float32(
 
 def choose(
     root: pathlib.Path,
-    found: Sequence[tuple[str, str]],
+    found: Sequence[Pair],
     subjects: Sequence[str] = (),
     runs: Sequence[str] = (),
 ) -> list[int]:
@@ -81,25 +87,47 @@ def choose(
     Raises:
       InputError: a filter names what does not exist, or nothing is left.
     """
+    spell, kept = comparer(found), set(range(len(found)))
     for column, what, wanted in ((0, "subject", subjects), (1, "run", runs)):
-        have = {pair[column] for pair in found}
+        have = [spell(pair)[column] for pair in found]
         for name in wanted:
-            if name not in have:
-                raise InputError(root, f"no {what} {name!r}", f"one of {', '.join(sorted(have))}")
-    kept = [
-        i
-        for i, (subject, run) in enumerate(found)
-        if (not subjects or subject in subjects) and (not runs or run in runs)
-    ]
+            if spell((name, name))[column] not in have:
+                listed = ", ".join(sorted({pair[column] for pair in found}))
+                raise InputError(root, f"no {what} {name!r}", f"one of {listed}")
+        allowed = {spell((name, name))[column] for name in wanted}
+        kept -= {i for i, name in enumerate(have) if wanted and name not in allowed}
     if not kept:
         raise InputError(root, "no run that both filters allow", "data.subjects and data.runs")
-    return kept
+    return sorted(kept)
+
+
+def comparer(*lists: Sequence[Pair]) -> Callable[[Pair], Pair]:
+    """Returns a function that spells a subject and a run alike wherever the same ones are meant.
+
+    "sub-01", "01" and "1" are one subject, unless one of the lists tells them apart; so are runs.
+
+    Args:
+      lists: the pairs of a folder or a table each.
+    """
+    spellers = []
+    for column, prefix in enumerate(("sub", "run")):
+        plain = functools.partial(_plain, prefix)
+        columns = [{tidy(pair[column]) for pair in pairs} for pairs in lists]
+        distinct = all(len({plain(name) for name in names}) == len(names) for names in columns)
+        spellers.append(plain if distinct else tidy)
+    return lambda pair: (spellers[0](pair[0]), spellers[1](pair[1]))
+
+
+def _plain(prefix: str, name: str) -> str:
+    """Returns a name without the prefix of its entity, a number without zeros in front."""
+    name = re.sub(rf"^{prefix}(-|-?(?=\d))", "", tidy(name))
+    return name.lstrip("0") or "0" if name.isdecimal() else name
 
 
 def classify(
     path: pathlib.Path,
     named: Sequence[Sequence[str]],
-    label_map: str = events.EVERY_VALUE,
+    label_map: str = EVERY_VALUE,
     *,
     column: str = "label",
     classes: Sequence[str] = (),
@@ -108,8 +136,9 @@ def classify(
 
     Args:
       path: where the names come from, for messages.
-      named: for each run, the name of each row; "" and "n/a" have no class.
-      label_map: a map of these names that `events.parse_label_map` reads.
+      named: for each run, the name of each row, in any spelling that `names.tidy` brings to
+        one; "" and "n/a" have no class.
+      label_map: a map of these names that `label_map.parse_label_map` reads.
       column: where the names stand, for messages.
       classes: all names in the order of their numbers, if the map is ""; else they are sorted.
 
@@ -117,16 +146,14 @@ def classify(
       The classes, and for each run int32 [t], -1 where a row has none.
 
     Raises:
-      InputError: anything that `events.labelling` refuses, or a class of the map has no values:
+      InputError: anything that `label_map.labelling` refuses, or a class of the map has no values:
         what is not labelled may be anything, and is not taken for rest.
     """
+    spelled = [tuple(map(tidy, run)) for run in named]
     names, number = tuple(classes), {name: i for i, name in enumerate(classes)}
-    if label_map != events.EVERY_VALUE or not names:
+    if label_map != EVERY_VALUE or not names:
         none = np.zeros(0)
-        used = [tuple(name for name in run if name not in events.UNUSED) for run in named]
-        found = events.labelling(
-            [events.Events(path, none, none, values) for values in used], label_map, column
-        )
+        found = labelling([Events(path, none, none, run) for run in spelled], label_map, column)
         names, number = found.classes, found.number
         if found.baseline >= 0:
             raise InputError(
@@ -134,7 +161,7 @@ def classify(
                 f"class {names[found.baseline]!r} without values",
                 f"values of {column} for each class: rows without a label are not used",
             )
-    return names, [np.array([number.get(name, -1) for name in run], np.int32) for run in named]
+    return names, [np.array([number.get(name, -1) for name in run], np.int32) for run in spelled]
 
 
 def _fault(path: pathlib.Path, delimiter: str | None, skip: int) -> str:

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from emojax import alignment, hyperalignment
+from emojax.data.acquisitions import canonical
 from emojax.decoder import checks
 from emojax.decoder.build import Decoder, Facts, fold_vectors
-from emojax.decoder.decode import verify
+from emojax.decoder.decode import onto_grid, verify
 from emojax.errors import InputError
 
 
@@ -39,6 +40,7 @@ def calibrate(
     kept = decoder.calibration
     if kept is None or "template" not in kept:
         raise InputError("decoder", "no template", "one of Experiment A with alignment")
+    volumes, affine = onto_grid(decoder, np.asarray(volumes), affine)
     at = np.flatnonzero(kept["run"] == _run_number(decoder.facts, kept, run))
     frames = kept["frame"][at]
     if len(volumes) <= frames.max():
@@ -69,8 +71,9 @@ def calibrate(
 def _run_number(facts: Facts, kept: Mapping[str, Any], run: int | str) -> int:
     """Returns the number of a run; a decoder without names of runs reads digits as its number."""
     numbers = np.unique(kept["run"]).tolist()
-    if run in facts.runs:
-        run = facts.runs.index(run)
+    known = [canonical(name) for name in facts.runs]
+    if isinstance(run, str) and canonical(run) in known:
+        run = known.index(canonical(run))
     elif isinstance(run, str) and not facts.runs:
         run = {str(number): number for number in numbers}.get(run, run)
     if run not in numbers:

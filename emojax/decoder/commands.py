@@ -6,37 +6,43 @@ replaces only what the same bundle and image have made before.
 
 import json
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
 
 from emojax import files
+from emojax.data.acquisitions import canonical
 from emojax.data.hashes import sha256
 from emojax.decoder import bundle as bundles
 from emojax.decoder import calibration
 from emojax.decoder.decode import decode_file, read_image
 from emojax.errors import InputError
 
+SUBJECT = re.compile(r"(?:^|[/\\_])sub-([A-Za-z0-9]+)")
 RUN_FILES = ("config.json", "metrics.json")  # a workdir with one of them holds a run
 
 
-def decode(bundle: str, path: str, workdir: str) -> pathlib.Path:
+def decode(bundle: str, path: str, workdir: str, any_subject: bool = False) -> pathlib.Path:
     """Decodes every volume of an image; writes predictions.csv, or nothing.
 
     Args:
       bundle: folder of the decoder.
       path: the image file.
       workdir: folder to write to.
+      any_subject: whether an image may be another person's than the decoder's.
 
     Returns:
       The table's path.
 
     Raises:
-      InputError: the workdir holds a run or other predictions, or the bundle or the image cannot be
-        used.
+      InputError: the workdir holds a run or other predictions, the bundle or the image cannot be
+        used, or the image has the name of another subject.
     """
     folder = _folder(workdir)
     loaded = bundles.load(bundle)
+    if not any_subject:
+        _check_subject(path, loaded.facts.subject)
     found = decode_file(loaded, path)
     _claim(folder, "decode.json", "predictions.csv", bundle, path)
     classes = np.array(loaded.facts.classes)
@@ -77,6 +83,21 @@ def calibrate(bundle: str, path: str, workdir: str, subject: str, run: int | str
     _claim(folder, "calibrate.json", "decoder", bundle, path, **more)
     bundles.save(made, folder / "decoder")
     return folder / "decoder"
+
+
+def _check_subject(path: str, subject: str) -> None:
+    """Refuses an image that says it is of another person: the decoder's voxels are turned for one.
+
+    Raises:
+      InputError: the path has a `sub-` entity, and it is another subject's.
+    """
+    found = SUBJECT.findall(str(path))
+    if subject and found and canonical(found[-1]) != canonical(subject.removeprefix("sub-")):
+        expected = (
+            f"one of subject {subject}, whose decoder this is (emojax calibrate makes one for "
+            "another subject; --any_subject decodes all the same)"
+        )
+        raise InputError(path, f"an image of subject {found[-1]}", expected)
 
 
 def _folder(workdir: str) -> pathlib.Path:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emojax import fusion, models
+from emojax.data import grid
 from emojax.decoder.build import Decoder
 from emojax.errors import InputError
 
@@ -36,13 +37,12 @@ def verify(decoder: Decoder, volume, affine=None, where: str = "volume") -> None
     facts, shape = decoder.facts, np.shape(volume)
     if shape != tuple(facts.grid):
         raise InputError(where, f"shape {shape}", f"{tuple(facts.grid)} as trained on")
-    if (
-        affine is not None
-        and decoder.affine is not None
-        and not np.allclose(affine, decoder.affine, atol=1e-3)
-    ):
-        off = np.abs(np.asarray(affine) - decoder.affine).max()
-        raise InputError(where, f"another affine (off by {off:.3g})", "that of training")
+    known = affine is not None and decoder.affine is not None
+    if known and not grid.same(affine, decoder.affine, shape):
+        off = grid.offset(affine, decoder.affine, shape)
+        raise InputError(
+            where, f"another affine (off by up to {off:.3g} voxels)", "that of training"
+        )
     inside = np.asarray(volume)[decoder.mask]
     with np.errstate(invalid="ignore"):  # said below, in one line
         mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
@@ -58,13 +58,30 @@ def verify(decoder: Decoder, volume, affine=None, where: str = "volume") -> None
             raise InputError(where, f"{name} {got:.3g} inside the mask", expected)
 
 
+def onto_grid(
+    decoder: Decoder, volumes: Float[np.ndarray, "... X Y Z"], affine
+) -> tuple[Float[np.ndarray, "... X Y Z"], Float[np.ndarray, "4 4"] | None]:
+    """Turns volumes whose axes are in another order or direction than the training volumes'.
+
+    Returns:
+      Volumes and their affine; as they came where a turn does not bring them onto the grid.
+    """
+    shape = volumes.shape[-3:]
+    if affine is None or decoder.affine is None:
+        return volumes, affine
+    by = grid.turn(affine, shape, decoder.affine, tuple(decoder.facts.grid))
+    if by is None or by.is_identity:
+        return volumes, affine
+    return by.apply(volumes, volumes.ndim - 3), grid.turned(affine, shape, by)
+
+
 _probabilities = jax.jit(fusion.apply_to_inputs, static_argnums=0)
 
 
 def decode(
     decoder: Decoder, volume: Float[np.ndarray, "X Y Z"], affine=None, where: str = "volume"
 ) -> Float[np.ndarray, " k"]:
-    """Returns the probabilities of one volume, which is checked first.
+    """Returns the probabilities of one volume, which is turned to the grid and checked first.
 
     Args:
       decoder: see `load`; calls are fast where its weights are on the device.
@@ -75,6 +92,7 @@ def decode(
     Raises:
       InputError: the volume does not pass `verify`, or the network has no finite output for it.
     """
+    volume, affine = onto_grid(decoder, np.asarray(volume), affine)
     verify(decoder, volume, affine, where)
     x = np.asarray(volume, np.float32)
     if models.find(decoder.network).input == "vector":  # only these voxels go to the device

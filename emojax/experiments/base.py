@@ -54,6 +54,7 @@ class Experiment:
     baselines: Callable[[Any, FoldData, Sequence[str]], Iterable[Job]] = _no_jobs
     label: Callable[[Any], str] = lambda config: "network"  # its name in tables
     pack: Callable[[Any, Any, FoldData], dict[str, Any]] | None = None  # (config, view, data)
+    notes: Callable[[Any, Any], Sequence[str]] = lambda config, view: ()  # sentences for a reader
 
 
 def installed(names: str) -> tuple[str, ...]:

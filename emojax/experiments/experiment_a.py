@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from emojax import alignment, models, resampling, splits
+from emojax import models, resampling, splits
 from emojax.alignment import REGIMES
+from emojax.data.cohort import check_grids
 from emojax.errors import InputError
 from emojax.experiments import base, export, programs
 from emojax.experiments import settings as schema
 from emojax.experiments.base import Experiment
-from emojax.features import across_subjects, masked
+from emojax.features import across_subjects, correspondence, masked
 from emojax.features.across_subjects import STRICT, Leaks, Settings
+from emojax.features.every_voxel import every_voxel
 from emojax.features.masked import MaskedCohort
 from emojax.files import split_list
 from emojax.provenance import PROTOCOLS, Ledger
@@ -26,6 +28,7 @@ from emojax.records import Arm, FoldData
 from emojax.scoring import baselines
 from emojax.scoring.baselines import NUISANCE, Job
 from emojax.splits import Fold
+from emojax.training import cost
 
 FLOOR = "noise floor"
 
@@ -58,6 +61,14 @@ def check(config: Any) -> None:
     if network.input != "vector":
         expected = "a network of vectors for Experiment A"
         raise InputError("model.name", repr(config.model.name), expected)
+    first, choices = split_list(config.align.regimes)[0], split_list(config.protocols)
+    aligned = REGIMES[first].needs_template or choices == ("paper",) or config.voxels.own
+    if config.voxels.classical == "all" and aligned:
+        expected = (
+            "nothing aligned, and common voxels: --config.align.regimes=none --config.protocols="
+            "nested --config.voxels.own=False (or --config.voxels.classical=keep)"
+        )
+        raise InputError("voxels.classical", "'all'", expected)
     least = network.least(config.model)
     if config.voxels.keep < least:
         expected = f"{least} or more for the network"
@@ -165,34 +176,35 @@ def folds(config: Any, data: MaskedCohort, arm: Arm) -> list[Fold]:
     Raises:
       InputError: too few units, or units that cannot be compared.
     """
-    _check_units(data, arm.settings.settings)
+    _check_units(config, data, arm.settings.settings)
     return splits.leave_one_out(data.units, monitor_test=arm.settings.on_test)
 
 
-def _check_units(data: MaskedCohort, settings: Settings) -> None:
-    """Refuses units without every class, of other width, or with runs that do not match."""
+def notes(config: Any, data: MaskedCohort) -> list[str]:
+    """Returns what a reader must know of rows that are matched by time."""
+    matched = [REGIMES[name].needs_template for name in split_list(config.align.regimes)]
+    return correspondence.check(data) if any(matched) and config.align.match == "time" else []
+
+
+def _check_units(config: Any, data: MaskedCohort, settings: Settings) -> None:
+    """Refuses units without every class, or whose voxels or rows do not correspond."""
+    if not settings.own_voxels:
+        check_grids(data.cohort, config.data.grid)
     widths = {name: inside.size for name, inside in data.inside.items()}
     if len(set(widths.values())) > 1 and not settings.own_voxels:
         found = f"subjects with {min(widths.values())} to {max(widths.values())} voxels"
         raise InputError("cohort", found, "the same voxels in all, or voxels.own=True")
-    first = data.names[0]
-    reference = data.run[data.rows(first)]
+    apart = settings.regime == "independent_runs"
     for name in data.names:
         rows = data.rows(name)
-        run = data.run[rows]
         if missing := set(range(settings.num_classes)) - set(data.labels[rows].tolist()):
             lost = data.cohort.classes[min(missing)]
             raise InputError(f"subject {name}", f"no volume of class {lost}", "every class")
-        if settings.regime == "independent_runs" and np.unique(run).size < 2:
-            raise InputError(f"subject {name}", "one run", "two or more for independent_runs")
-        aligned = alignment.REGIMES[settings.regime].needs_template
-        if aligned and settings.match == "time" and not np.array_equal(run, reference):
-            found, expected = (np.bincount(r).tolist() for r in (run, reference))
-            raise InputError(
-                f"subject {name}",
-                f"runs of {found} labelled volumes",
-                f"{expected} as subject {first}, so that rows match in time (or align.match=class)",
-            )
+        if apart and np.unique(data.run[rows]).size < 2:
+            expected = "two or more for independent_runs (or --config.align.regimes=group,none)"
+            raise InputError(f"subject {name}", "one run", expected)
+    if REGIMES[settings.regime].needs_template and settings.match == "time":
+        correspondence.check(data, least_runs=2 if apart else 1)
 
 
 def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> FoldData:
@@ -225,6 +237,8 @@ def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> 
         )
     if NUISANCE in arm.baselines:
         notes["nuisance"] = across_subjects.nuisance_features(ledger, fold, made.mask)
+    if arm.baselines and config.voxels.classical == "all":
+        notes["every voxel"] = every_voxel(ledger, fold, settings, made.mask)
     return FoldData(
         fold,
         ledger,
@@ -253,10 +267,16 @@ def _balanced(key, rows, labels, config, settings: Settings) -> np.ndarray:
 
 
 def jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterator[Job]:
-    """Yields classical classifiers on the network's rows and features, and one on nuisance."""
-    rows = data.train[0]
-    x, y = data.read(rows), data.labels[rows]
-    test_x = data.read_test(data.fold.test)
+    """Yields classical classifiers on the network's rows, and one on nuisance.
+
+    They have the network's features, or every voxel (voxels.classical).
+    """
+    rows, test, every = data.train[0], data.fold.test, data.notes.get("every voxel")
+    if every:
+        size = (len(rows) + len(test)) * every.size * 4
+        cost.require_memory(size, "classical classifiers (or --config.voxels.classical=keep)")
+    source = every or data
+    x, y, test_x = source.read(rows), data.labels[rows], source.read_test(test)
     classes = int(data.labels.max()) + 1
     for name in names:
         if name != NUISANCE:
@@ -283,4 +303,5 @@ EXPERIMENT = Experiment(
     jobs,
     label,
     export.pack_a,
+    notes,
 )

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from emojax import models, splits
+from emojax.data.cohort import check_grids
 from emojax.errors import InputError
 from emojax.experiments import base, export, programs, settings
 from emojax.experiments.base import Experiment
@@ -78,6 +79,7 @@ def _arm(kind: str, name: str, **options) -> Arm:
 
 
 def _check_volumes(config: Any, cohort) -> None:
+    check_grids(cohort, config.data.grid)
     shape = cohort.shape
     if len(shape) != 3:
         raise InputError("volumes", f"rows of {shape[0]} values", "volumes [X, Y, Z]")

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from emojax import decoder, files, hyperalignment, models, procrustes, provenance
+from emojax.data.acquisitions import canonical
 from emojax.decoder import Decoder, Facts
 from emojax.errors import InputError
-from emojax.features import common_space
 from emojax.features.masked import MaskedCohort
 from emojax.procrustes import Procrustes
 from emojax.records import FoldData
@@ -117,20 +117,19 @@ def pack_a(config: Any, view: MaskedCohort, data: FoldData) -> dict[str, Any]:
         x = view.volumes[view.rows(name)]
         means.append(x.mean(1, dtype=np.float64))
         sds.append(x.std(1))
-    subject = str(view.units[rows[0]])
+    subject, numbers = str(view.units[rows[0]]), np.unique(view.run[rows])
     out = _facts(config, cohort, subject, np.concatenate(means).mean(), np.concatenate(sds).mean())
     out |= {
         "mask": view.union,
         "voxels": made.voxels,
         "mean": made.scaler[0],
         "sd": made.scaler[1],
-        "runs": np.unique(cohort.run[rows]),
+        "runs": np.array([cohort.run[rows][view.run[rows] == i][0] for i in numbers]),
         "maps": {},
         "seen": {},
     }
-    team = common_space.team_of(data.ledger, data.fold)
-    for run in range(len(out["runs"])):
-        here = rows[view.run[rows] == run]
+    for run, number in enumerate(numbers):
+        here = rows[view.run[rows] == number]
         scope = tuple(here.tolist())
         fits = [fit for _, own_scope, fit in data.ledger.kept if own_scope == scope]
         out["maps"][str(run)] = _affine(fits, len(made.voxels))
@@ -138,10 +137,9 @@ def pack_a(config: Any, view: MaskedCohort, data: FoldData) -> dict[str, Any]:
         table = [(row["step"], row["values"], row["labels"]) for row in provenance.table(seen)]
         out["seen"][str(run)] = np.array(json.dumps(table))
     if own:
-        first = team.rows[team.train[0]]
         out["template"] = np.asarray(made.space[0].template)
-        out["template_run"], out["template_frame"] = view.run[first], cohort.frame[first]
-        out["template_runs"] = np.unique(cohort.run[first])  # in the order of their numbers
+        out["template_run"], out["template_frame"] = made.space[1].T
+        out["template_runs"] = np.array(view.run_names)  # in the order of their numbers
         out["options"] = np.array(json.dumps(made.space[0].options._asdict()))
     return out
 
@@ -223,9 +221,10 @@ def _read_facts(fitted, seen: str) -> Facts:
 def _vector_decoder(metrics, kept, fitted, run: str) -> Decoder:
     runs = list(map(str, fitted["runs"]))
     run = run or runs[-1]
-    if run not in runs:
+    known = [canonical(name) for name in runs]
+    if canonical(run) not in known:
         raise InputError("run", repr(run), f"one of {', '.join(runs)}")
-    number = runs.index(run)
+    number = known.index(canonical(run))
     template = {}
     if "template" in fitted:
         template = {

@@ -18,14 +18,41 @@ def make_program(config: Any, num_classes: int) -> Program:
     """Builds the program of a config; equal settings give the same one, compiled once.
 
     Raises:
-      InputError: an unknown network or penalty, or a rate that falls in too many steps.
+      InputError: an unknown network or penalty, a rate that falls in too many steps, or batches
+        that the devices cannot share.
     """
+    found = _program(_text(config), num_classes, jax.default_backend())
+    if found.batch_size % found.mesh.size:
+        expected = f"a multiple of {found.mesh.size} devices"
+        raise InputError("train.batch_size", found.batch_size, expected)
+    return found
+
+
+def check_train(config: Any) -> None:
+    """Refuses settings of a training that do not go together; no backend is started.
+
+    Raises:
+      InputError: names the key.
+    """
+    _parts(_text(config), 2)
+
+
+def _text(config: Any) -> str:
+    """Returns what a program depends on."""
     parts = {"model": config.model.to_dict(), "train": config.train.to_dict()}
-    return _program(json.dumps(parts, sort_keys=True), num_classes, jax.default_backend())
+    return json.dumps(parts, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=16)
 def _program(text: str, num_classes: int, backend: str) -> Program:
+    parts, uses_volumes = _parts(text, num_classes)
+    # Volumes are divided among all devices; vectors are too small for that.
+    devices = None if uses_volumes else jax.local_devices()[:1]
+    return Program(*parts, feeds.data_mesh(devices))
+
+
+def _parts(text: str, num_classes: int) -> tuple[tuple, bool]:
+    """Returns the parts of a program before its devices, and whether its input is volumes."""
     model, train = (ConfigDict(part) for part in json.loads(text).values())
     network = models.find(model.name)
     if train.penalty not in network.kinds:
@@ -44,9 +71,7 @@ def _program(text: str, num_classes: int, backend: str) -> Program:
         rule = plateau.reduce_on_plateau(**train.plateau, base_lr=train.lr)
     except ValueError as error:
         raise InputError("train.plateau", error, "rates that fall in fewer steps") from None
-    # Volumes are divided among all devices; vectors are too small for that.
-    devices = None if network.input == "volume" else jax.local_devices()[:1]
-    return Program(module, adam, rule, penalty, train.batch_size, feeds.data_mesh(devices))
+    return (module, adam, rule, penalty, train.batch_size), network.input == "volume"
 
 
 class Linear(nn.Module):
@@ -70,17 +95,6 @@ def _stand_in(num_classes, batch_size, mesh) -> Program:
     rule = plateau.reduce_on_plateau(base_lr=1e-3, factor=0.5, patience=1, min_lr=1e-5)
     adam = optimizer.adam(1e-3)
     return Program(Linear(num_classes), adam, rule, lambda p, f: 0.0, batch_size, mesh)
-
-
-def check_train(config: Any) -> None:
-    """Refuses settings of a training that do not go together, before data is read.
-
-    Raises:
-      InputError: names the key.
-    """
-    size, devices = config.train.batch_size, make_program(config, 2).mesh.size
-    if size % devices:
-        raise InputError("train.batch_size", size, f"a multiple of {devices} devices")
 
 
 def strategy_of(config: Any, streamed: bool) -> loop.Strategy:

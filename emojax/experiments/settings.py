@@ -72,6 +72,7 @@ DATA = {
     "conflicts": one_of(*CONFLICTS),
     "drop_first": whole("[0, 1e6]"),
     "tr": number("[0, 1000]"),
+    "images": text,
     "labels": text,
     "onset_unit": one_of("s", "scans"),
     "detrend": whole("[0, 100]"),

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 
 from emojax import decoder, sources, stops
 from emojax.data import identity, noise
+from emojax.data.cohort import check_classes
 from emojax.data.store import Store
 from emojax.errors import InputError
 from emojax.experiments import audits, fits, plans, settings
@@ -68,10 +69,12 @@ def run(
         process that is at work in it.
       LeakageError: an arm saw more of what it is scored on than its class of protocol allows.
     """
-    first = jax.process_index() == 0
+    first = checkpoint.is_first()
     console = consoles.make(quiet=not first)
     settings.check(config)
     experiment.check(config)
+    if until != "data" and experiment.program:
+        experiment.program(config, 2)  # the devices are asked before data is read
     config = _own_copy(config, workdir)
     with _open(config, workdir, first, restart) as work:
         if work.is_finished and until == "report":
@@ -81,7 +84,7 @@ def run(
 
 def _run(experiment, config, work: Workdir, console, cohort, command, until) -> Result | None:
     """Runs an experiment in an open workdir; see `run`."""
-    first = jax.process_index() == 0
+    first = checkpoint.is_first()
     seconds: dict[str, float] = {}
     with _stage(seconds, "reading"):
         cohort = sources.load(config.data) if cohort is None else cohort
@@ -90,6 +93,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
         consoles.show_counts(console, cohort)
         if not work.is_finished:
             consoles.write_counts(work.folder, cohort)
+    check_classes(cohort)
     if until == "data":
         return None
 
@@ -100,6 +104,9 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     trained = [arm for arm in arms if not arm.shares]
     with _stage(seconds, "masks"):
         views = _views(experiment, config, cohort, trained)
+    notes = [*cohort.notes, *experiment.notes(config, views[False][1])]
+    for note in notes[len(cohort.notes) :]:  # the others were printed beside the counts
+        console.print(note, markup=False)
     with _stage(seconds, "features"):
         made = {arm.name: _features(experiment, config, views, arm) for arm in trained}
         records = {arm.name: _records(arm, made[arm.name], cohort) for arm in trained}
@@ -129,6 +136,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
         command=command,
         seconds=seconds,
     )
+    metrics["notes"] = notes
     metrics["streamed"] = bool(plan and plan.streamed)
     names = dict.fromkeys(name for arm in arms for name in arm.baselines)
     metrics["baseline_settings"] = {name: baselines.settings(name) for name in names}
@@ -163,7 +171,8 @@ def _open(config: Any, workdir: str | os.PathLike, first: bool, restart: bool) -
     work = Workdir(pathlib.Path(workdir).absolute(), plain)
     if first:
         work = checkpoint.open_workdir(workdir, config.to_dict(), restart=restart)
-    multihost_utils.sync_global_devices("workdir")
+    if jax.distributed.is_initialized():
+        multihost_utils.sync_global_devices("workdir")
     return work
 
 
@@ -253,7 +262,7 @@ def _train(experiment, config, work: Workdir, console, plan, views, arms, made):
             "fold epochs",
             plan.epochs * len(names),
             config.data.progress,
-            quiet=jax.process_index() > 0,
+            quiet=not checkpoint.is_first(),
         ) as training,
     ):
         log = _logger(training, names)

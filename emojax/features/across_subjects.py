@@ -104,7 +104,7 @@ def fold_features(
     return Features(
         ((x - mean) / sd).astype(np.float32),
         None if settings.own_voxels else choose(ledger, team.test, None),
-        (_isc(chosen, team.train, settings), _isc(aligned, team.train, settings)),
+        (_isc(chosen, team, settings), _isc(aligned, team, settings)),
         (mean, sd),
         space and (space.model, space.keys),
         allowed,
@@ -207,14 +207,16 @@ def centres(ledger: Ledger, settings: Settings) -> bool:
     return all(np.unique(run[units == name]).size > 1 for name in np.unique(units))
 
 
-def _isc(x, names: Sequence[str], settings: Settings) -> float:
+def _isc(x, team: Team, settings: Settings) -> float:
     """Returns the mean correlation of a voxel's rows with the mean of the other units.
 
     NaN where rows do not match in time.
     """
-    if settings.match != "time" or len({len(x[name]) for name in names}) > 1:
+    shared = common_space.shared_rows(team, team.train) if settings.match == "time" else []
+    matched = [x[name][at] for name, at in zip(team.train, shared, strict=False)]
+    if not matched or not len(matched[0]):
         return float("nan")
-    rows = np.stack([x[name] for name in names]).astype(np.float64)
+    rows = np.stack(matched).astype(np.float64)
     others = (rows.sum(0) - rows) / (len(rows) - 1)
     rows, others = (a - a.mean(1, keepdims=True) for a in (rows, others))
     length = np.sqrt((rows**2).sum(1) * (others**2).sum(1))

@@ -1,6 +1,6 @@
 """The common space of a fold: its template, and held-out units on their way into it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -21,13 +21,14 @@ class Team(NamedTuple):
     test: str
     rows: Mapping[str, Int[np.ndarray, " k"]]
     run: Int[np.ndarray, " n"]  # of each row of the cohort
+    frame: Int[np.ndarray, " n"]  # its place in the run
 
 
 class Space(NamedTuple):
     """A common space."""
 
     model: hyperalignment.Hyperalignment
-    keys: Int[np.ndarray, "r 2"]  # (run, class or -1) of each row of the template
+    keys: Int[np.ndarray, "r 2"]  # (run, place in it, or class) of each row of the template
     everyones: Any | None  # the one map of regime "group"
     maps: Mapping[str, Any]  # unit of the template -> its map
 
@@ -38,7 +39,22 @@ def team_of(ledger: Ledger, fold: Fold) -> Team:
     names = tuple(dict.fromkeys(units[fold.train].tolist()))
     monitor, test = (str(units[rows[0]]) for rows in (fold.monitor, fold.test))
     rows = {name: np.flatnonzero(units == name) for name in (*names, monitor, test)}
-    return Team(names, monitor, test, rows, run)
+    return Team(names, monitor, test, rows, run, ledger.design("frame"))
+
+
+def shared_rows(team: Team, names: Sequence[str], rows=None) -> list[np.ndarray | slice]:
+    """Returns, of each unit, the places of its rows that all units have, by run and time."""
+    rows = rows or team.rows
+    keys = [_times(team, rows[name]) for name in names]
+    if all(np.array_equal(own, keys[0]) for own in keys):
+        return [slice(None)] * len(keys)
+    places = [{key: i for i, key in enumerate(map(tuple, own.tolist()))} for own in keys]
+    shared = [key for key in places[0] if all(key in own for own in places)]
+    return [np.array([own[key] for key in shared], int) for own in places]
+
+
+def _times(team: Team, rows: np.ndarray) -> Int[np.ndarray, "k 2"]:
+    return np.stack([team.run[rows], team.frame[rows]], 1)
 
 
 def fit(
@@ -60,11 +76,14 @@ def fit(
     Raises:
       InputError: rows do not match.
     """
-    rows, keys = _match(ledger, team, chosen, settings)
     try:
+        rows, keys = _match(ledger, team, chosen, settings)
         stacked = jnp.stack(rows)
     except ValueError as error:
         raise InputError("alignment", str(error), "rows that correspond in all units") from None
+    if not len(keys):
+        expected = "runs that they share (or --config.align.match=class)"
+        raise InputError("alignment", "no volume that all training subjects have", expected)
     model = hyperalignment.fit(stacked, **dict(settings.options))
     ledger.keep("alignment", np.asarray(model.template))
     regime = alignment.REGIMES[settings.regime]
@@ -136,6 +155,10 @@ def own_map(ledger: Ledger, team: Team, others, columns, space: Space, settings)
     values = ledger.values("alignment", others, columns)
     (rows,), own = _match(ledger, team, {"": values}, settings, {"": others})
     at = _places(own, space.keys)
+    if not (at >= 0).any():
+        names = ", ".join(np.unique(ledger.design("units")[others]).tolist())
+        expected = "runs that all subjects have (or --config.align.match=class)"
+        raise InputError(f"alignment of {names}", "no row in common with the others", expected)
     return alignment.independent_runs(space.model, rows[at >= 0], at[at >= 0])
 
 
@@ -143,16 +166,19 @@ def _map_of_all_rows(ledger: Ledger, team: Team, name, columns, *, space: Space,
     values = ledger.values("alignment", team.rows[name], columns)
     (rows,), own = _match(ledger, team, {name: values}, settings)
     at = _places(own, space.keys)
+    if (at >= 0).sum() < len(space.keys):  # the unit lacks some rows of the template
+        return alignment.independent_runs(space.model, rows[at >= 0], at[at >= 0])
     order = np.argsort(at[at >= 0])
     return alignment.transductive(space.model, jnp.asarray(rows)[at >= 0][order])
 
 
 def _match(ledger: Ledger, team: Team, chosen, settings, rows=None):
-    """Returns corresponding rows [c, m] of each unit, and (run, class or -1) of each row [c, 2]."""
+    """Returns corresponding rows [c, m] of each unit, and (run, place or class) of each [c, 2]."""
     rows = rows or team.rows
     if settings.match == "time":
-        run = team.run[rows[next(iter(chosen))]]
-        return list(chosen.values()), np.stack([run, np.full(len(run), -1)], 1)
+        at = shared_rows(team, tuple(chosen), rows)
+        matched = [x[own] for x, own in zip(chosen.values(), at, strict=True)]
+        return matched, _times(team, rows[next(iter(chosen))])[at[0]]
     runs = [team.run[rows[name]] for name in chosen]
     labels = [ledger.labels("alignment", rows[name]) for name in chosen]
     return alignment.match_rows(list(chosen.values()), runs, labels)

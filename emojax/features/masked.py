@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from emojax import masking
+from emojax.data.acquisitions import canonical, natural
 from emojax.data.cohort import Cohort
 from emojax.errors import InputError
 
@@ -46,11 +47,12 @@ class MaskedCohort:
     cohort: Cohort
     volumes: UnitRows  # [n] rows; what is not finite is 0, and outside of `inside`
     units: Shaped[np.ndarray, " n"]  # name of each row's unit
-    run: Int[np.ndarray, " n"]  # from 0 in each unit; equal numbers correspond between units
+    run: Int[np.ndarray, " n"]  # index into `run_names`: equal ones correspond between units
     inside: Mapping[str, Bool[np.ndarray, " v"]]  # unit -> its own brain mask, where finite
     nuisance: Float[np.ndarray, "n q"]  # time in run and motion, where all runs have them
     union: Bool[np.ndarray, "X Y Z"] | None  # columns of `volumes`; None for vectors
     mean: Float[np.ndarray, "X Y Z"] | None
+    run_names: tuple[str, ...]  # of all units; run-1 and run-01 are one
 
     @property
     def labels(self) -> Int[np.ndarray, " n"]:
@@ -131,22 +133,28 @@ def read(
     union, mean, masks = (None, None, {}) if is_vector else _masks(cohort, mask, rows)
     if like is not None:
         union = like.union
-    run, blocks, inside, nuisance = np.zeros(len(unit), int), {}, {}, []
+    run, run_names = _numbered(cohort.run) if units == "subject" else (np.zeros(len(unit), int), ())
+    blocks, inside, nuisance = {}, {}, []
     for name, own in rows.items():
         part = cohort.select(own)
         values = part.features(union)
         finite = np.isfinite(values).all(0)
         inside[name] = finite if is_vector else finite & masks[name][union]
         blocks[name] = values if finite.all() else np.nan_to_num(values)
-        if units == "subject":
-            run[own] = np.unique(part.run, return_inverse=True)[1]
         nuisance.append(_nuisance(part))
     columns = min(block.shape[1] for block in nuisance)
     ordered = np.concatenate(list(rows.values()))
     together = np.empty((len(unit), columns), np.float32)
     together[ordered] = np.concatenate([block[:, :columns] for block in nuisance])
     volumes = UnitRows(rows, blocks, len(unit))
-    return MaskedCohort(cohort, volumes, unit, run, inside, together, union, mean)
+    return MaskedCohort(cohort, volumes, unit, run, inside, together, union, mean, run_names)
+
+
+def _numbered(names: Shaped[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
+    """Returns the number of each row's run, by its name, and the names in their order."""
+    spelled = {canonical(name): name for name in sorted(set(names.tolist()), reverse=True)}
+    number = {name: i for i, name in enumerate(sorted(spelled, key=natural))}
+    return np.array([number[canonical(name)] for name in names]), tuple(map(spelled.get, number))
 
 
 def _masks(cohort: Cohort, options, rows):

@@ -16,6 +16,7 @@ import rich.progress
 
 import emojax
 from emojax import files
+from emojax.data import losses
 from emojax.data.cohort import Cohort
 from emojax.report import layout, tables, texts
 from emojax.report.outcomes import CURVES
@@ -112,13 +113,17 @@ def print_table(result: Result, console: rich.console.Console) -> None:
     keep = [i for i, name in enumerate(table.header) if name in COLUMNS]
     rows = [[row[i] for i in keep] for row in table.rows]
     print_rows(console, [table.header[i] for i in keep], rows)
+    by_group = tables.groups(metrics)
+    if by_group.rows:
+        console.print(f"\n{layout.clean(by_group.title)}", **LITERAL)
+        print_rows(console, by_group.header, by_group.rows)
     said = (texts.headline(metrics), texts.unconverged(metrics), texts.audit(metrics))
     for text in filter(None, said):
         console.print(layout.clean(text), **LITERAL)
 
 
 def show_counts(console: rich.console.Console, cohort: Cohort) -> None:
-    """Prints the volumes of each class in each run, and the totals."""
+    """Prints the volumes of each class in each run, the totals, and what became of the events."""
     rows = cohort.counts()
     shown = rows if len(rows) <= MOST_RUNS else rows[: MOST_RUNS - 1]
     cells = [[str(value) for value in row.values()] for row in shown]
@@ -137,12 +142,20 @@ def show_counts(console: rich.console.Console, cohort: Cohort) -> None:
         saw = "all volumes and their labels" if prior.labels else "all volumes"
         about.append(f"before: {prior.step}, on {saw}")
     console.print(layout.clean(", ".join(about)), **LITERAL)
+    if cohort.lost:
+        print_rows(console, *losses.table(cohort.lost, cohort.classes))
+    for text in (*losses.remarks(cohort.lost), *cohort.notes):
+        console.print(layout.clean(text), **LITERAL)
 
 
 def write_counts(folder: pathlib.Path, cohort: Cohort) -> None:
-    """Writes counts.csv, one row per run."""
-    rows = cohort.counts()
-    path = folder / "counts.csv"
+    """Writes counts.csv, one row per run, and events.csv, what became of the events of each run."""
+    _write_rows(folder / "counts.csv", cohort.counts())
+    if cohort.lost:
+        _write_rows(folder / "events.csv", [loss._asdict() for loss in cohort.lost])
+
+
+def _write_rows(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     with (
         files.atomic_write(path) as partial,
         open(partial, "w", newline="", encoding="utf-8") as file,

@@ -6,7 +6,8 @@
         run      [rows] run of each row: int or str
         classes  [classes] str, optional: names of the numbers in y; the same in all files
 
-Rows need not be points in time, so runs have no TR; they keep their order within each run.
+Rows need not be points in time, so runs have no TR; they keep their order within each run. Names
+are read without blanks around them, and rows whose class is "" or "n/a" are not used.
 """
 
 import pathlib
@@ -14,10 +15,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from emojax.data import archives, events, tables
+from emojax.data import archives, losses, tables
 from emojax.data.archives import Header
 from emojax.data.cohort import Cohort, build
 from emojax.data.hashes import sha256
+from emojax.data.label_map import EVERY_VALUE
+from emojax.data.names import tidy
 from emojax.data.paths import require_folder, visible
 from emojax.data.run import Run
 from emojax.errors import InputError
@@ -46,7 +49,7 @@ def read(
     *,
     subjects: Sequence[str] = (),
     runs: Sequence[str] = (),
-    label_map: str = events.EVERY_VALUE,
+    label_map: str = EVERY_VALUE,
 ) -> Cohort:
     """Reads a folder of .npz files, in the form that the module describes.
 
@@ -65,24 +68,24 @@ def read(
     paths = visible(root.glob("*.npz"))
     if not paths:
         raise InputError(root, "no .npz file", "one per subject (data.root)")
-    have = [(path.stem, "") for path in paths]
-    subset = [paths[i] for i in tables.choose(root, have, subjects)]
+    have = [(tidy(path.stem), "") for path in paths]
+    kept = tables.choose(root, have, subjects)
+    subset = [paths[i] for i in kept]
     contents = [_read(path) for path in subset]
     classes = _classes(subset, contents)
     found, named = [], []
-    for path, content in zip(subset, contents, strict=True):
+    for i, path, content in zip(kept, subset, contents, strict=True):
         hashes = {str(path): sha256(path)}
         own = classes[content["y"]] if content["y"].dtype.kind in "iu" else content["y"]
         for name in np.unique(content["run"]):
             here = content["run"] == name
-            found.append(Run(path.stem, str(name), content["x"][here], hashes=hashes))
+            found.append(Run(have[i][0], str(name), content["x"][here], hashes=hashes))
             named.append(own[here].tolist())
     kept = tables.choose(root, [(run.subject, run.name) for run in found], (), runs)
     found, named = [found[i] for i in kept], [named[i] for i in kept]
-    final, labels = tables.classify(
-        root, named, label_map, column="y", classes=tuple(classes.tolist())
-    )
-    return build(found, final, labels)
+    names = tuple(dict.fromkeys(filter(None, classes.tolist())))
+    final, labels = tables.classify(root, named, label_map, column="y", classes=names)
+    return build(found, final, labels, notes=losses.of_rows(named, labels, final))
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -90,7 +93,21 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
     content = archives.read(path, KINDS, lambda headers: _check(path, headers))
     if content["x"].dtype.kind == "f":
         content["x"] = tables.as_float32(path, "x", content["x"])  # what runs are read as
-    return content
+    classes = content.get("classes", np.array([])).tolist()
+    if len({*classes}) < len(classes):
+        raise InputError(path, f"classes {classes}", "names, each once")
+    tidied = {key: _tidy(content[key]) for key in ("y", "run", "classes") if key in content}
+    if "" in tidied["run"].tolist():
+        raise InputError(path, "a row without a run", "a name or a number for each")
+    return content | tidied
+
+
+def _tidy(names: np.ndarray) -> np.ndarray:
+    """Returns names in one spelling, and numbers as they are."""
+    if names.dtype.kind != "U":
+        return names
+    written, index = np.unique(names, return_inverse=True)
+    return np.array([tidy(name) for name in written], str)[index]
 
 
 def _check(path: pathlib.Path, headers: Mapping[str, Header]) -> None:
@@ -128,11 +145,12 @@ def _classes(paths: Sequence[pathlib.Path], contents: Sequence[dict]) -> np.ndar
         classes = used
     else:
         classes = np.arange(len(used)).astype(str)
-    if len(classes) < 2 or len(np.unique(classes)) < len(classes) or "" in classes:
-        raise InputError(paths[0], f"classes {classes.tolist()}", "two or more names, each once")
+    if len({*classes.tolist()} - {""}) < 2:
+        raise InputError(paths[0], f"classes {classes.tolist()}", "two or more names")
     for path, content in zip(paths, contents, strict=True):
         y = content["y"]
-        strange = y[~np.isin(y, classes if y.dtype.kind == "U" else np.arange(len(classes)))]
+        known = [*classes, ""] if y.dtype.kind == "U" else np.arange(len(classes))
+        strange = y[~np.isin(y, known)]
         if strange.size:
             numbers = "" if y.dtype.kind == "U" else f"0 to {len(classes) - 1}, "
             expected = f"{numbers}the classes {', '.join(classes.tolist())}"

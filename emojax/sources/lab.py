@@ -27,9 +27,11 @@ import numpy as np
 import rich.progress
 from jaxtyping import Int
 
-from emojax.data import events, matlab, tables
+from emojax.data import losses, matlab, tables
 from emojax.data.cohort import Cohort, Prior, build
 from emojax.data.hashes import sha256
+from emojax.data.label_map import EVERY_VALUE
+from emojax.data.names import tidy
 from emojax.data.paths import require_file, require_folder, visible
 from emojax.data.run import Run
 from emojax.data.store import Store, default
@@ -58,7 +60,7 @@ def read(
     *,
     subjects: Sequence[str] = (),
     runs: Sequence[str] = (),
-    label_map: str = events.EVERY_VALUE,
+    label_map: str = EVERY_VALUE,
 ) -> Cohort:
     """Reads the .mat files of a folder; the first time, their volumes are copied into the store.
 
@@ -81,7 +83,7 @@ def read(
         if match is None:
             raise InputError(path, f"the name {path.name}", "<subject>_run<number>_*.mat")
         require_file(path, "a .mat file")
-    paths, have = list(matches), [(m["subject"], m["run"]) for m in matches.values()]
+    paths, have = list(matches), [(tidy(m["subject"]), m["run"]) for m in matches.values()]
     kept = tables.choose(root, have, subjects, runs)
     labels = {i: _labels(paths[i]) for i in kept}  # cheap, so that faults show before the copying
     named = [_names(np.concatenate(labels[i])) for i in kept]
@@ -92,7 +94,7 @@ def read(
         kept, "reading .mat files", transient=True, disable=not store.progress
     )
     found = [_run(paths[i], *have[i], tuple(len(p) for p in labels[i]), store) for i in shown]
-    return build(found, classes, numbers)
+    return build(found, classes, numbers, notes=losses.of_rows(named, numbers, classes))
 
 
 def read_vectors(
@@ -101,7 +103,7 @@ def read_vectors(
     rows_per_subject: int = 400,
     subjects: Sequence[str] = (),
     runs: Sequence[str] = (),
-    label_map: str = events.EVERY_VALUE,
+    label_map: str = EVERY_VALUE,
 ) -> Cohort:
     """Reads the pair of aligned vectors and classes. They are leaky, see the module.
 
@@ -134,11 +136,13 @@ def read_vectors(
     have = [(f"{i:02}", "1") for i in range(1, len(blocks) + 1)]
     kept = tables.choose(root, have, subjects, runs)
     rows = [slice(blocks[i], blocks[i] + rows_per_subject) for i in kept]
+    named = [named[r] for r in rows]
     classes, labels = tables.classify(
-        y_path, [named[r] for r in rows], label_map, column=CLASS_NUMBERS, classes=CLASSES
+        y_path, named, label_map, column=CLASS_NUMBERS, classes=CLASSES
     )
     found = [Run(*have[i], x[r], hashes=hashes) for i, r in zip(kept, rows, strict=True)]
-    return dataclasses.replace(build(found, classes, labels), prior=(ALIGNED,))
+    cohort = build(found, classes, labels, notes=losses.of_rows(named, labels, classes))
+    return dataclasses.replace(cohort, prior=(ALIGNED,))
 
 
 def _labels(path: pathlib.Path) -> list[Int[np.ndarray, " n"]]:

@@ -6,6 +6,8 @@
                                       its name; 3-D files are one run, "run-1"
     .../rp_*.txt                      realignment parameters beside the images, optional
 
+`ra*` are realigned images; `data.images` names others, such as `swra*`.
+
 Labels come from one of (see `spm_labels`)
 
     a table of volumes    .csv or .tsv: subject, run, volume (from 0), label
@@ -15,6 +17,7 @@ Labels come from one of (see `spm_labels`)
 
 import pathlib
 import re
+import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +26,8 @@ import nibabel as nib
 from emojax.data import events, motion, nifti, tables
 from emojax.data.cohort import Cohort, build
 from emojax.data.hashes import sha256
+from emojax.data.label_map import EVERY_VALUE
+from emojax.data.names import tidy
 from emojax.data.paths import require_file, require_folder
 from emojax.data.run import Run
 from emojax.data.store import Store, default
@@ -31,6 +36,7 @@ from emojax.files import cause, split_list
 from emojax.sources import spm_labels
 
 PAPER = events.Timing()
+REALIGNED = "ra*"
 IMAGES = (".nii", ".nii.gz", ".img", ".hdr")
 ONLY_RUN = "run-1"
 
@@ -52,6 +58,7 @@ def load(data) -> Cohort:
         labels=data.labels,
         subjects=split_list(data.subjects),
         runs=split_list(data.runs),
+        pattern=data.images,
         label_column=data.label_column,
         label_map=data.label_map,
         timing=events.timing(data),
@@ -67,9 +74,9 @@ def read(
     labels: str,
     subjects: Sequence[str] = (),
     runs: Sequence[str] = (),
-    pattern: str = "ra*",
+    pattern: str = REALIGNED,
     label_column: str = "trial_type",
-    label_map: str = events.EVERY_VALUE,
+    label_map: str = EVERY_VALUE,
     timing: events.Timing = PAPER,
     onset_unit: str = "s",
     tr: float | None = None,
@@ -84,8 +91,8 @@ def read(
       subjects, runs: only these, by the names of folders (or files); empty for all.
       pattern: names of the images, without their endings.
       label_column: column of a table that labels come from, if it has one of that name.
-      label_map: "rest=;neutral=value;negative=value|value" (see `events.parse_label_map`); "" makes
-        every value a class.
+      label_map: "rest=;neutral=value;negative=value|value" (see `data.label_map`); "" makes every
+        value a class.
       timing: lag, overlap, conflicts, dropped volumes; of it a table of volumes heeds the last.
       onset_unit: of onsets and durations, "s" or "scans".
       tr: s; overrules the headers. 3-D files and Analyze headers have none.
@@ -96,6 +103,8 @@ def read(
         `motion`, `events`, `spm_labels` and `cohort.build` refuse.
     """
     root = require_folder(root, "a folder of subjects (data.root)")
+    if not pattern or "/" in pattern:
+        raise InputError("data.images", repr(pattern), f"names of files, such as {REALIGNED}")
     found = _find(root, pattern)
     keys = [(run.subject, run.name) for run in found]
     found = [found[i] for i in tables.choose(root, keys, subjects, runs)]
@@ -105,7 +114,7 @@ def read(
     )
     labeller = spm_labels.labeller(onsets, label_map, timing, onset_unit)
     images = store.images([run.files if len(run.files) > 1 else run.files[0] for run in found])
-    out, numbers = [], []
+    out, numbers, lost = [], [], []
     for i, (run, image) in enumerate(zip(found, images, strict=True)):
         if (seconds := tr or image.tr) is None:
             raise InputError(image.path, "no TR in its header", "data.tr in s")
@@ -124,8 +133,10 @@ def read(
                 hashes=image.hashes | {str(path): sha256(path) for path in read_too},
             )
         )
-        numbers.append(labeller.assign(i, count, seconds))
-    return build(out, labeller.classes, numbers)
+        assigned = labeller.assign(i, count, seconds, subject=run.subject, run=run.name)
+        numbers.append(assigned.labels)
+        lost += assigned.lost
+    return build(out, labeller.classes, numbers, lost=lost, notes=labeller.notes)
 
 
 def _find(root: pathlib.Path, pattern: str) -> list[Found]:
@@ -140,15 +151,33 @@ def _find(root: pathlib.Path, pattern: str) -> list[Found]:
             raise InputError(subject, f"{pattern} images beside folders of runs", expected)
         for files in direct:
             name = _stem(files[0]) if _is_4d(files[0]) else ONLY_RUN
-            found.append(Found(subject.name, name, files, _motion(files, len(direct) == 1)))
+            moved = _motion(files, len(direct) == 1)
+            found.append(Found(tidy(subject.name), tidy(name), files, moved))
         for folder, runs in nested.items():
             if len(runs) > 1:
                 raise InputError(folder, f"{len(runs)} 4-D images {pattern}", "one run")
-            found.append(Found(subject.name, folder.name, runs[0], _motion(runs[0], True)))
+            moved = _motion(runs[0], True)
+            found.append(Found(tidy(subject.name), tidy(folder.name), runs[0], moved))
     if not found:
-        expected = f"<subject>/<run>/{pattern}.nii, .nii.gz or .img (data.root)"
-        raise InputError(root, f"no images {pattern}", expected)
+        raise _no_images(root, pattern)
+    seen: dict[tuple[str, str], Found] = {}
+    for run in found:
+        if (first := seen.setdefault((run.subject, run.name), run)) is not run:
+            where = f"subject {run.subject!r} run {run.name!r} a second time ({first.files[0]})"
+            raise InputError(
+                run.files[0], where, "each run once (names that look the same are the same)"
+            )
     return found
+
+
+def _no_images(root: pathlib.Path, pattern: str) -> InputError:
+    """Returns the line about a folder without images of these names; it names one of another."""
+    deep = [path for glob in ("*/*", "*/*/*") for path in root.glob(glob)]
+    other = min((path.name for path in deep if path.name.endswith(IMAGES)), default="")
+    found = f"no images {pattern}" + f", but {other}" * bool(other)
+    start = other[: len(other) - len(other.lstrip(string.ascii_lowercase))] or "swra"
+    expected = f"<subject>/<run>/{pattern}.nii, .nii.gz or .img (data.root"
+    return InputError(root, found, f"{expected}, or --config.data.images={start}*)")
 
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
@@ -197,14 +226,14 @@ def _is_4d(path: pathlib.Path) -> bool:
 def _motion(files: Sequence[pathlib.Path], alone: bool) -> pathlib.Path | None:
     """The rp_*.txt of a run: the only one beside its images, or the one that has their name.
 
-    SPM names it after the image before it was realigned: rp_aX.txt belongs to raX.nii.
+    SPM names it after the image before it was realigned: rp_aX.txt belongs to raX and swraX.
     """
-    folder, name = files[0].parent, f"rp_{_stem(files[0])[1:]}.txt"
+    folder, stem = files[0].parent, _stem(files[0])
     beside = sorted(folder.glob("rp_*.txt"))
-    own = [path for path in beside if path.name == name]
-    if not own and alone:
-        own = beside
+    bases = {path.stem.removeprefix("rp_"): path for path in beside}
+    fitting = [base for base in bases if re.fullmatch(f"[a-z]+{re.escape(base)}", stem)]
+    own = [bases[max(fitting, key=len)]] if fitting else beside if alone else []
     if len(own) > 1:
         listed = ", ".join(path.name for path in own)
-        raise InputError(folder, f"{listed} for one run", f"one of them, or {name}")
+        raise InputError(folder, f"{listed} for one run", f"one of them, or rp_{stem[1:]}.txt")
     return own[0] if own else None

@@ -23,8 +23,11 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
-from emojax.data import events, matlab
+from emojax.data import events, losses, matlab, windows
 from emojax.data import tables as tabular
+from emojax.data.label_map import labelling
+from emojax.data.labels import Assigned, assign
+from emojax.data.names import tidy
 from emojax.data.paths import require_file
 from emojax.errors import InputError
 
@@ -45,7 +48,8 @@ class Labeller(NamedTuple):
     """The classes of a study, and the function that numbers the volumes of its runs."""
 
     classes: tuple[str, ...]
-    assign: Callable[[int, int, float], np.ndarray]  # index of the run, t, TR -> int32 [t]
+    assign: Callable[..., Assigned]  # (index of the run, t, TR, subject=, run=)
+    notes: Sequence[str] = ()  # about volumes that no class is named for
 
 
 def read(
@@ -82,10 +86,12 @@ def read(
             for (_, run), folder in folders.items()
         ]
     path = root / labels
-    by_run, value = _table(path, column)
-    _check_runs(path, list(by_run), folders, subjects, runs)
-    parse = _onsets if "onset" in by_run[next(iter(by_run))][0][1] else _volumes
-    return [parse(path, by_run[key], value) for key in folders]
+    by_run, value = _table(path, tidy(column))
+    spell = tabular.comparer(list(folders), list(by_run))
+    rows = {spell(key): rows for key, rows in by_run.items()}
+    _check_runs(path, list(by_run), list(folders), spell, subjects, runs)
+    parse = _onsets if "onset" in next(iter(rows.values()))[0][1] else _volumes
+    return [parse(path, rows[spell(key)], value) for key in folders]
 
 
 def _table(path: pathlib.Path, column: str) -> tuple[dict[Key, Rows], str]:
@@ -103,18 +109,21 @@ def _table(path: pathlib.Path, column: str) -> tuple[dict[Key, Rows], str]:
             raise InputError(path, f"columns {', '.join(rows[0])}", expected)
     by_run: dict[Key, Rows] = {}
     for line, row in enumerate(rows, 2):
-        by_run.setdefault((row["subject"], row["run"]), []).append((line, row))
+        by_run.setdefault((tidy(row["subject"]), tidy(row["run"])), []).append((line, row))
     return by_run, value
 
 
-def _check_runs(path: pathlib.Path, labelled: Sequence[Key], scanned, subjects, runs) -> None:
+def _check_runs(
+    path: pathlib.Path, labelled: Sequence[Key], scanned: Sequence[Key], spell, subjects, runs
+) -> None:
     """Refuses a scanned run without rows, and rows of a run without images."""
     listed = ", ".join(f"{s} {r}" for s, r in sorted(labelled))
+    rows, images = ({spell(key) for key in keys} for keys in (labelled, scanned))
     for subject, run in scanned:
-        if (subject, run) not in labelled:
+        if spell((subject, run)) not in rows:
             raise InputError(path, f"rows of {listed}", f"rows of subject {subject} run {run}")
     for i in tabular.choose(path, labelled, subjects, runs):
-        if labelled[i] not in scanned:
+        if spell(labelled[i]) not in images:
             subject, run = labelled[i]
             expected = "images of every run in the table (data.subjects and data.runs choose)"
             raise InputError(path, f"rows of subject {subject} run {run}, without images", expected)
@@ -129,31 +138,30 @@ def labeller(
     """Classes of a study, and the function that labels one run.
 
     Raises:
-      InputError: as `events.labelling` and `tabular.classify`.
+      InputError: as `label_map.labelling` and `tabular.classify`.
     """
     if isinstance(tables[0], Volumes):
-        classes, numbers = tabular.classify(
-            tables[0].path, [table.value for table in tables], label_map
-        )
+        named = [table.value for table in tables]
+        classes, numbers = tabular.classify(tables[0].path, named, label_map)
 
-        def assign(index, num_volumes, tr):
+        def assign_rows(index, num_volumes, tr, **run):
             table, out = tables[index], np.full(num_volumes, -1, np.int32)
             if (last := table.volume.max()) >= num_volumes:
                 expected = f"volumes of a run of {num_volumes}, from 0"
                 raise InputError(table.path, f"volume {last}", expected)
             out[table.volume] = numbers[index]
             out[: timing.drop_first] = -1
-            return out
+            return Assigned(out, ())
 
-        return Labeller(classes, assign)
-    labelling = events.labelling(tables, label_map, "data.labels")
+        return Labeller(classes, assign_rows, losses.of_rows(named, numbers, classes))
+    found = labelling(tables, label_map, "data.labels")
 
-    def assign_events(index, num_volumes, tr):
+    def assign_events(index, num_volumes, tr, **run):
         table, scale = tables[index], tr if unit == "scans" else 1.0
         scaled = table._replace(onset=table.onset * scale, duration=table.duration * scale)
-        return events.assign(scaled, labelling, timing, num_volumes, tr)
+        return assign(scaled, found, timing, windows.regular(num_volumes, tr), **run)
 
-    return Labeller(labelling.classes, assign_events)
+    return Labeller(found.classes, assign_events)
 
 
 def _volumes(path: pathlib.Path, rows: Sequence[tuple[int, dict]], value: str) -> Volumes:
@@ -170,10 +178,8 @@ def _volumes(path: pathlib.Path, rows: Sequence[tuple[int, dict]], value: str) -
 
 
 def _onsets(path: pathlib.Path, rows: Sequence[tuple[int, dict]], value: str) -> events.Events:
-    onset, duration = (
-        [events.number(path, line, column, row[column]) for line, row in rows]
-        for column in ("onset", "duration")
-    )
+    onset = [events.number(path, line, "onset", row["onset"]) for line, row in rows]
+    duration = [events.duration(path, line, row["duration"]) for line, row in rows]
     return events.from_columns(path, onset, duration, [row[value] for _, row in rows])
 
 
@@ -188,9 +194,8 @@ def _conditions(path: pathlib.Path) -> events.Events:
     for cell, starts, lengths in zip(names, onsets, durations, strict=True):
         name = "".join(cell.ravel()) if cell.dtype.kind == "U" else ""
         if not name.strip():
-            raise InputError(
-                path, f"{cell.tolist()!r} among the names", "a text for each condition"
-            )
+            found = f"{cell.tolist()!r} among the names"
+            raise InputError(path, found, "a text for each condition")
         starts, lengths = starts.ravel(), lengths.ravel()
         if lengths.size == 1:
             lengths = np.repeat(lengths, starts.size)

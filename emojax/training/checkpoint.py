@@ -33,8 +33,21 @@ from emojax.training import generations
 SUFFIX = {"done": ".npz", "models": ".npz", "training": ""}  # folder -> of the names in it
 FORMAT = 2  # of config.json and of all that a workdir holds; 0.3.0 wrote the bare configuration
 LOCK = ".lock"
-OWN = ("config.json", "run.json", "counts.csv", "metrics.json", "metrics.jsonl", "curves.json")
+OWN = (
+    "config.json",
+    "run.json",
+    "counts.csv",
+    "events.csv",
+    "metrics.json",
+    "metrics.jsonl",
+    "curves.json",
+)
 OWN += ("predictions.csv", "report.html", "chosen_voxels.nii.gz", "figures", "decoder", *SUFFIX)
+
+
+def is_first() -> bool:
+    """Returns whether this is the only process, or the first; a single one starts no backend."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 class Workdir:
@@ -82,7 +95,7 @@ class Workdir:
         path = self.folder / "run.json"
         versions = {"emojax": emojax.__version__, "jax": jax.__version__}
         self._digest = identity.digest([self.plain_config, versions, inputs])
-        if jax.process_index() > 0:
+        if not is_first():
             return
         if self.is_bound:
             run = read_run(self.folder)
@@ -117,7 +130,7 @@ class Workdir:
 
     def save_finished(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps the arrays of a finished training and drops its checkpoints (first process)."""
-        if jax.process_index() == 0:
+        if is_first():
             self._save("done", name, arrays)
             self.drop(name)
 
@@ -143,7 +156,7 @@ class Workdir:
 
     def save_model(self, name: str, tree: Any) -> None:
         """Keeps a network and what was fitted before it, for the export (first process)."""
-        if jax.process_index() == 0:
+        if is_first():
             self._save("models", name, files.flatten(tree))
 
     def load(self, name: str, like: Any) -> Any:

@@ -1,0 +1,67 @@
+"""Every voxel of the training units' common mask, for classical classifiers that take so many."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from emojax.features.across_subjects import Settings, centres
+from emojax.provenance import Ledger
+from emojax.splits import Fold
+
+Read = Callable[[Int[np.ndarray, " k"]], Float[np.ndarray, "k v"]]
+
+
+class EveryVoxel(NamedTuple):
+    """Standardised voxels, read when they are asked for."""
+
+    read: Read  # training rows
+    read_test: Read  # test rows
+    size: int  # v
+
+
+def every_voxel(
+    ledger: Ledger, fold: Fold, settings: Settings, mask: Bool[np.ndarray, " v"]
+) -> EveryVoxel:
+    """Centres voxels as regime "none" does, and standardises them by the training rows.
+
+    Args:
+      ledger: of a `MaskedCohort`.
+      fold: whole units that train and are tested.
+      settings: of a regime that aligns nothing.
+      mask: columns inside every training unit's mask.
+    """
+    units, run, columns = ledger.design("units"), ledger.design("run"), np.flatnonzero(mask)
+    parts = [np.flatnonzero(units == name) for name in dict.fromkeys(units[fold.train])]
+    means = []  # (rows, what is subtracted from them)
+    if centres(ledger, settings):
+        means += [(rows, ledger.values("baselines", rows, columns).mean(0)) for rows in parts]
+        rows = np.flatnonzero(units == units[fold.test[0]])
+        for number in np.unique(run[rows]):
+            here, others = rows[run[rows] == number], rows[run[rows] != number]
+            part = ledger.scoring(here)
+            means.append((here, part.values("centring", others, columns).mean(0)))
+
+    def centred(read: Read, rows) -> np.ndarray:
+        x = read(rows)[:, columns]  # a copy
+        for own, mean in means:
+            if (here := np.isin(rows, own)).any():
+                x[here] -= mean
+        return x
+
+    granted, scored = ledger.reader({"baselines": fold.train}), ledger.scored_reader(fold.test)
+    total, squares = np.zeros(len(columns)), np.zeros(len(columns))
+    for rows in parts:
+        total += centred(granted, rows).sum(0, np.float64)
+    mean = total / len(fold.train)
+    for rows in parts:
+        squares += ((centred(granted, rows) - mean) ** 2).sum(0)
+    sd = np.sqrt(squares / len(fold.train))
+    mean, sd = mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32)
+    ledger.keep("baselines", (mean, sd))
+
+    def reader(read: Read) -> Read:
+        return lambda rows: (centred(read, rows) - mean) / sd
+
+    return EveryVoxel(reader(granted), reader(scored), len(columns))
