@@ -131,6 +131,7 @@ def group_kfold(
     *,
     labels: Int[Array, "n"] | None = None,
     num_classes: int | None = None,
+    strata: Shaped[Array, "n"] | None = None,
 ) -> list[Split]:
     """Deals whole groups at random into folds; each fold is the test set of one split.
 
@@ -139,6 +140,7 @@ def group_kfold(
       groups: [n] int or string; a group is never on both sides.
       num_folds: number of folds, at least 2. Their numbers of groups differ by at most one.
       labels, num_classes: as for `leave_one_group_out`.
+      strata: as for `group_split`.
 
     Raises:
       ValueError: num_folds < 2, fewer groups than folds, shapes disagree, or a split lacks a class.
@@ -146,7 +148,8 @@ def group_kfold(
     if num_folds < 2:
         raise ValueError(f"want num_folds >= 2; got {num_folds}")
     names, group = _number_groups(groups, at_least=num_folds)
-    tests = np.array_split(_shuffle(key, len(names)), num_folds)
+    sizes = np.array([len(part) for part in np.array_split(names, num_folds)])
+    tests = _deal(_shuffle(key, len(names)), sizes, _of_groups(strata, group))
     return _make_splits(group, {f"fold {i}": t for i, t in enumerate(tests)}, labels, num_classes)
 
 
@@ -192,11 +195,7 @@ def stratified_split(
     """
     labels = _host_labels(labels)
     sizes = part_sizes(len(labels), fractions, "rows")
-    counts = np.unique(labels, return_counts=True)[1]
-    shuffled = _shuffle(key, len(labels))
-    by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
-    cells = np.split(by_class, np.cumsum(nearest_table(counts, sizes))[:-1])  # class by class
-    parts = tuple(np.sort(np.concatenate(cells[p :: len(sizes)])) for p in range(len(sizes)))
+    parts = _deal(_shuffle(key, len(labels)), sizes, labels)
     for i, part in enumerate(parts):
         require_classes(labels, part, None, f"part {i}")
     return parts
@@ -208,6 +207,7 @@ def group_split(
     fractions: Sequence[int | float],
     *,
     labels: Int[Array, "n"] | None = None,
+    strata: Shaped[Array, "n"] | None = None,
 ) -> tuple[Rows, ...]:
     """Splits whole groups at random, for example into subjects to train, validate and test on.
 
@@ -216,15 +216,19 @@ def group_split(
       groups: [n] int or string; a group is never in two parts.
       fractions: shares of the groups, not of the rows; otherwise as for `random_split`.
       labels: [n] int; if given, every class that occurs must occur in every part.
+      strata: [n] what kind of group a row belongs to, e.g. patient or control; every part gets its
+        share of each kind, as nearly as whole groups allow. None: groups are of one kind.
 
     Returns:
       One array of ascending rows per part, each with at least one group.
 
     Raises:
-      ValueError: fractions or shapes are wrong, fewer groups than parts, or a part lacks a class.
+      ValueError: fractions or shapes are wrong, fewer groups than parts, a group of two strata, or
+        a part lacks a class.
     """
     names, group = _number_groups(groups, at_least=1)
-    chosen = _cut(_shuffle(key, len(names)), part_sizes(len(names), fractions, "groups"))
+    sizes = part_sizes(len(names), fractions, "groups")
+    chosen = _deal(_shuffle(key, len(names)), sizes, _of_groups(strata, group))
     parts = tuple(_rows(np.isin(group, c)) for c in chosen)
     if labels is not None:
         labels = _host_labels(labels, len(group))
@@ -297,6 +301,27 @@ def _shuffle(key, n: int) -> Rows:
     # NumPy, seeded by the key: jax would compile anew for every n.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     return rng.permutation(n).astype(np.int32)
+
+
+def _deal(shuffled: Rows, sizes: np.ndarray, kinds: np.ndarray) -> tuple[Rows, ...]:
+    """Deals shuffled numbers into parts, in proportion of the kinds; ascending in each part."""
+    counts = np.unique(kinds, return_counts=True)[1]
+    by_kind = shuffled[np.argsort(kinds[shuffled], kind="stable")]
+    cells = np.split(by_kind, np.cumsum(nearest_table(counts, sizes))[:-1])  # kind by kind
+    return tuple(np.sort(np.concatenate(cells[p :: len(sizes)])) for p in range(len(sizes)))
+
+
+def _of_groups(strata, group: np.ndarray) -> np.ndarray:
+    """Returns the stratum of each group, as a number."""
+    if strata is None:
+        return np.zeros(group.max() + 1, int)
+    strata = np.asarray(strata)
+    if strata.shape != group.shape:
+        raise ValueError(f"want strata [{len(group)}], one per row; got shape {strata.shape}")
+    kinds, first = np.unique(strata, return_inverse=True)[1], np.unique(group, return_index=True)[1]
+    if (kinds != kinds[first][group]).any():
+        raise ValueError("want groups of one stratum each; got a group with rows of two")
+    return kinds[first]
 
 
 def _cut(order: Rows, sizes: np.ndarray) -> tuple[Rows, ...]:

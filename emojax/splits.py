@@ -83,7 +83,13 @@ SPLITS = Registry(
 
 
 def make(
-    key: jax.Array, cohort, kind: str, fractions: Sequence[int | float], folds: int = 1
+    key: jax.Array,
+    cohort,
+    kind: str,
+    fractions: Sequence[int | float],
+    folds: int = 1,
+    *,
+    strata: Shaped[np.ndarray, " n"] | None = None,
 ) -> list[Fold]:
     """Makes the folds of one split.
 
@@ -94,6 +100,8 @@ def make(
       fractions: of volumes (`random`) or groups: training, validation, test; sizes, or sum 1.
       folds: 1: one split by `fractions`. More: every group is tested once, in one of that many
         folds; the share of the other groups that validates is as in `fractions`. `random` has one.
+      strata: [n] kind of person of each row, e.g. patient or control: every part gets its share of
+        each, as nearly as whole groups allow. None: people are of one kind. `random` ignores it.
 
     Raises:
       InputError: an unknown split, not three fractions above 0, too few groups or volumes, or a
@@ -103,19 +111,20 @@ def make(
         expected = "three numbers above 0: training, validation, test"
         raise InputError("fractions", tuple(fractions), expected)
     labels, groups = cohort.labels, SPLITS[kind].groups(cohort)
+    options = {"labels": labels, "strata": strata}
     try:
         if SPLITS[kind].protocol == "leaky":
             return [Fold("1", *resampling.stratified_split(key, labels, fractions))]
         if folds == 1:
             shares = np.divide(fractions, np.sum(fractions)).tolist()
-            return [Fold("1", *resampling.group_split(key, groups, shares, labels=labels))]
+            return [Fold("1", *resampling.group_split(key, groups, shares, **options))]
         made = []
-        outer = resampling.group_kfold(key, groups, folds, labels=labels)
+        outer = resampling.group_kfold(key, groups, folds, **options)
         share = fractions[1] / (fractions[0] + fractions[1])
         for i, (rest, test) in enumerate(outer):
-            inner = resampling.group_split(
-                jax.random.fold_in(key, i), groups[rest], (1 - share, share), labels=labels[rest]
-            )
+            own = {name: None if x is None else x[rest] for name, x in options.items()}
+            key_inner = jax.random.fold_in(key, i)
+            inner = resampling.group_split(key_inner, groups[rest], (1 - share, share), **own)
             made.append(Fold(str(i + 1), *(rest[part] for part in inner), test))
         return made
     except ValueError as error:

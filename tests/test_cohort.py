@@ -6,8 +6,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from emojax.data import cohort
+from emojax.data import belonging, cohort, grid
 from emojax.data.cohort import Prior
+from emojax.data.losses import Loss
 from emojax.data.run import Run
 from emojax.data.store import Store
 from emojax.errors import InputError
@@ -259,3 +260,101 @@ def test_classes_do_not_hide_columns_of_the_counts():
     (row,) = made.counts()
     counted = {"class run": 2, "class unused": 1, "unused": 3}
     assert row == {"subject": "01", "run": "run-1", "volumes": 6} | counted
+
+
+def flipped(run, turn):
+    """The same scan, stored with its axes in another order."""
+    return dataclasses.replace(
+        run,
+        frames=turn.apply(run.frames, 1).copy(),
+        affine=grid.turned(run.affine, run.frames.shape[1:], turn),
+    )
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        grid.Turn((0, 1, 2), (True, False, False)),
+        grid.Turn((0, 1, 2), (True, True, True)),
+        grid.Turn((2, 0, 1), (False, True, False)),
+    ],
+    ids=str,
+)
+def test_another_order_of_axes_is_turned_without_loss(turn):
+    affine = np.diag([2.0, 3, 4, 1])
+    runs = [make_run(s, r, seed=i, affine=affine) for i, (s, r) in enumerate(PLACES)]
+    masks = {s: np.random.default_rng(i).random((4, 3, 2)) < 0.5 for i, s in enumerate("ab")}
+    labels = [np.arange(6) % 2] * 4
+    plain = cohort.build(runs, CLASSES, labels, masks)
+    other = [flipped(run, turn) if run.subject == "b" else run for run in runs]
+    turned_masks = masks | {"b": turn.apply(masks["b"])}
+    found = cohort.build(other, CLASSES, labels, turned_masks)
+    np.testing.assert_array_equal(found.volumes[:], plain.volumes[:])
+    for subject in "ab":
+        np.testing.assert_array_equal(found.masks[subject], plain.masks[subject])
+        np.testing.assert_allclose(found.affine(subject), plain.affine(subject), atol=1e-9)
+    assert plain.notes == () and ": 2 scans (first: " in found.notes[0]
+    assert found.runs[2].content != plain.runs[2].content or not runs[2].hashes
+    one_run = [runs[0], flipped(runs[1], turn), *runs[2:]]  # within a subject, too
+    found = cohort.build(one_run, CLASSES, labels, masks)
+    np.testing.assert_array_equal(found.volumes[:], plain.volumes[:])
+
+
+PLACES = [("a", "run-1"), ("a", "run-2"), ("b", "run-1"), ("b", "run-2")]
+
+
+def test_subjects_on_other_grids_are_refused_where_voxels_must_correspond():
+    moved = np.diag([2.0, 2, 2, 1])
+    runs = [make_run(s, r, seed=i, affine=moved) for i, (s, r) in enumerate(PLACES)]
+    same = cohort.build(runs, CLASSES, [np.arange(6) % 2] * 4)
+    belonging.check_grids(same)
+    moved = moved.copy()
+    moved[0, 3] = 1.0
+    runs[2:] = [dataclasses.replace(run, affine=moved) for run in runs[2:]]
+    other = cohort.build(runs, CLASSES, [np.arange(6) % 2] * 4)
+    line = r"subject b run run-1: found another affine than subject a run run-1 \(off by .* 0.5 vox"
+    with pytest.raises(InputError, match=line + r".*--config.data.grid=array"):
+        belonging.check_grids(other)
+    belonging.check_grids(other, "array")
+
+
+def test_runs_in_the_order_of_their_numbers():
+    names = ("run-10", "run-9", "run-1")
+    runs = [make_run("a", name, seed=i) for i, name in enumerate(names)]
+    found = cohort.build(runs, CLASSES, [np.arange(6) % 2] * 3)
+    assert [run.name for run in found.runs] == ["run-1", "run-9", "run-10"]
+    with pytest.raises(
+        InputError, match=r"run 'run-01' a second time \(first: subject a run run-1"
+    ):
+        again = make_run("a", "run-01", seed=7)
+        cohort.build([*runs, again], CLASSES, [np.arange(6) % 2] * 4)
+
+
+def test_a_class_without_volumes_is_refused_once_counts_were_shown():
+    run = make_run()
+    empty = cohort.build([run], CLASSES, [np.zeros(6, int)])
+    with pytest.raises(InputError, match=r"no volume of class 'face' in 1 runs; .*data.label_map"):
+        belonging.check_classes(empty)
+    loss = Loss("01", "run-1", "f", "face", 5, 5, 0, 0, 0)
+    lossy = cohort.build([run], CLASSES, [np.zeros(6, int)], lost=[loss])
+    with pytest.raises(InputError, match=r"no volume of .*, but 5 events; .*event_duration_s=4.0"):
+        belonging.check_classes(lossy)
+
+
+def test_columns_of_the_design_stay_with_their_rows():
+    runs = [make_run("b"), make_run("a", seed=1)]
+    labels = [np.array([0, -1, 1, 0, 1, -1]), np.array([-1, 1, 0, 0, 1, 1])]
+    priming = [np.array(list("uvwxyz")), np.array(list("UVWXYZ"))]
+    found = cohort.build(
+        runs, CLASSES, labels, factors={"priming": priming}, groups={"a": "MDD"}, notes=["said"]
+    )
+    assert "".join(found.factors["priming"]) == "VWXYZuwxy"
+    assert "".join(found.select([0, 5]).factors["priming"]) == "Vu"
+    assert found.groups == {"a": "MDD"} and found.notes == ("said",)
+
+
+def test_volumes_that_are_not_tr_apart_have_their_own_times():
+    starts = np.array([0.0, 2, 5, 9, 11, 20])
+    run = make_run(tr=None, starts=starts)
+    found = cohort.build([run], CLASSES, [np.array([-1, 0, 1, -1, 0, 1])])
+    assert found.time.tolist() == [2.0, 5.0, 11.0, 20.0]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from small_studies import nearest_mean
 
-from configs import common, ds000108, expA, expB
+from configs import common, ds000108, expA, expB, study
 from emojax import sources, splits
 from emojax.experiments import EXPERIMENTS, experiment_a, settings
 from emojax.features import across_subjects
@@ -25,6 +25,7 @@ NAMES = sorted(
 VARIANTS = [
     *(("expA", variant) for variant in ("demo", "demo030", "authors", "null")),
     *(("expB", variant) for variant in ("demo", "authors", "null", "l2_sweep")),
+    *(("study", variant) for variant in ("B", "null", "B_null")),
     *((name, "null") for name in ("finger7t", "haxby", "haxby_b", "audiovisual", "ds000108")),
 ]
 
@@ -85,6 +86,20 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
         "align.weight": 0.5,
         "align.zscore_common": True,
         "audit": True,
+        "data.confounds": "",
+        "data.entities": "",
+        "data.event_duration_s": 0.0,
+        "data.file_column": "file",
+        "data.grid": "mm",
+        "data.group": "",
+        "data.high_pass_hz": 0.0,
+        "data.images": "ra*",
+        "data.mask": "",
+        "data.run_column": "",
+        "data.scrub_fd_mm": 0.0,
+        "data.smooth_mm": 0.0,
+        "data.subject_column": "subject",
+        "data.table": "",
         "model.dense": [1024, 512, 256, 128, 64, 32, 16],
         "model.filters": [128, 128, 128, 64, 64, 64],
         "model.name": "cnn1d",
@@ -100,6 +115,7 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
         "train.feed_rounding": 0.05,
         "train.memory_share": 0.9,
         "train.shortcut_l2": -1.0,
+        "voxels.classical": "keep",
     }
 
 
@@ -132,6 +148,25 @@ def test_published_numbers_of_experiment_b():
     sweep = expB.get_config("l2_sweep")
     assert len(sweep.sweep) == 8 and (max(sweep.sweep), min(sweep.sweep)) == (0.0025, 0.0002)
     assert sweep.splits == "random"
+
+
+def test_the_config_for_ones_own_study_trains():
+    """Not the paper's penalty and rate, which empty the network; and any design can be matched."""
+    a, b = study.get_config(), study.get_config("B")
+    assert (a.train.lr, a.train.penalty_factor, a.train.early_stop) == (5e-4, 1e-3, True)
+    assert a.align.match == "class" and "independent_runs" not in a.align.regimes  # of one run
+    assert (b.experiment, b.model.depth, b.splits) == ("B", 18, "by_subject,by_run")
+    assert a.data.source == b.data.source == "bids"
+    assert a.train.epochs <= 200 and b.train.epochs <= 100 and b.train.early_stop
+    for config in (a, b):
+        plateau, cuts = config.train.plateau, 0
+        rate = config.train.lr
+        while rate > plateau.min_lr:
+            rate, cuts = rate * plateau.factor, cuts + 1
+        assert (cuts + 1) * plateau.patience < config.train.epochs  # so that it can stop early
+    ours = ds000108.get_config()
+    assert ours.train == a.train and ours.align.match == "class"
+    assert ours.align.regimes.startswith("independent_runs")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -136,9 +136,9 @@ def device(path):
 @pytest.mark.parametrize(
     ("make", "found"),
     [
-        (folder, "found a folder; expected a regular file"),
-        (pipe, "found a named pipe; expected a regular file"),
-        (device, "found a device; expected a regular file"),
+        (folder, "found something that is no file; expected a file that can be read"),
+        (pipe, "found something that is no file; expected a file that can be read"),
+        (device, "found something that is no file; expected a file that can be read"),
         (dangling, r"found (a link to a file that is not there|no such file); expected"),
         (loop, r"(cannot be read \(Too many levels of symbolic links\)|no such file); expected"),
     ],

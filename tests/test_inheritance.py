@@ -1,4 +1,4 @@
-"""What runs inherit: the nearest wins; sidecars are JSON, strictly."""
+"""Inherited files: the nearest wins; sidecars are JSON, strictly."""
 
 import json
 import pathlib
@@ -7,6 +7,7 @@ import pytest
 
 from emojax.errors import InputError
 from emojax.sources import inheritance
+from emojax.sources.bids_names import parse
 from emojax.sources.inheritance import Inherited, Sidecars
 
 RUN = pathlib.Path("sub-01/func/sub-01_task-emo_run-01_bold.nii.gz")
@@ -19,21 +20,63 @@ def write(root, **files):
         path.write_text(content)
 
 
+def events(root, run=RUN):
+    """The tables of events of a run, relative to the root, from the root to the nearest."""
+    levels = Inherited(root, "events", ".tsv", of_acquisition=True).of(
+        parse(root / run), run.parent
+    )
+    return [[str(path.relative_to(root)) for path in level] for level in levels]
+
+
 def test_files_come_from_the_root_to_the_nearest(tmp_path):
     names = ["task-emo_events.tsv", "sub-01/sub-01_task-emo_events.tsv"]
     names.append(str(RUN).replace("bold.nii.gz", "events.tsv"))
     others = ["task-x_events.tsv", "sub-01/sub-02_task-emo_events.tsv", "run-02_events.tsv"]
-    write(tmp_path, **dict.fromkeys((*names, *others), ""))
-    events = Inherited(tmp_path, "*events.tsv", inheritance.ABOUT_THE_IMAGE)
-    assert events.of(tmp_path / RUN, RUN.parent) == [tmp_path / name for name in names]
+    hidden = ["._task-emo_events.tsv", "task-emo_xevents.tsv"]
+    write(tmp_path, **dict.fromkeys((*names, *others, *hidden), ""))
+    assert events(tmp_path) == [[name] for name in names]
+
+
+def test_numbers_are_compared_as_numbers(tmp_path):
+    write(tmp_path, **{str(RUN).replace("run-01_bold.nii.gz", "run-1_events.tsv"): "a"})
+    for run in ("run-01", "run-1", "run-001"):
+        assert events(tmp_path, pathlib.Path(str(RUN).replace("run-01", run)))
+    assert not events(tmp_path, pathlib.Path(str(RUN).replace("run-01", "run-10")))
+    assert not events(tmp_path, pathlib.Path(str(RUN).replace("sub-01_", "sub-1_")))
+
+
+def test_events_belong_to_all_versions_of_an_acquisition(tmp_path):
+    stem = str(RUN).removesuffix("_bold.nii.gz")
+    write(tmp_path, **{f"{stem}_{v}_events.tsv": "same" for v in ("echo-1", "echo-3", "part-mag")})
+    scan = pathlib.Path(f"{stem}_echo-2_space-T1w_desc-preproc_bold.nii.gz")
+    assert len(events(tmp_path, scan)[0]) == 3
+    write(tmp_path, **{f"{stem}_echo-3_events.tsv": "other"})
+    with pytest.raises(InputError, match=r"other content than .*, which is of the same run"):
+        events(tmp_path, scan)
+    write(tmp_path, **{f"{stem}_echo-2_events.tsv": "its own"})
+    (tmp_path / f"{stem}_echo-3_events.tsv").unlink()
+    assert events(tmp_path, scan)[0][-1] == f"{stem}_echo-2_events.tsv"
+
+
+def test_two_files_of_one_run_are_refused(tmp_path):
+    stem = str(RUN).removesuffix("_run-01_bold.nii.gz")
+    write(tmp_path, **{f"{stem}_run-1_events.tsv": "a", f"{stem}_run-01_events.tsv": "a"})
+    assert events(tmp_path)
+    write(tmp_path, **{f"{stem}_run-1_events.tsv": "b"})
+    with pytest.raises(InputError, match=r"run-1_events.tsv: found other content than .*run-01_ev"):
+        events(tmp_path)
 
 
 def test_sidecars_are_merged_and_the_nearest_wins(tmp_path):
-    near = str(RUN).replace(".nii.gz", ".json")
+    near = str(RUN).replace("run-01_bold.nii.gz", "run-1_bold.json")
     both = {"RepetitionTime": 3, "TaskName": "emo"}
-    write(tmp_path, **{"task-emo_bold.json": json.dumps(both), near: '{"RepetitionTime": 2}'})
+    write(tmp_path, **{"task-emo_bold.json": json.dumps(both), "bold.json": '{"EchoTime": 1}'})
+    write(tmp_path, **{near: '{"RepetitionTime": 2, "TaskName": null}'})
     write(tmp_path, **{"task-emo_space-T1w_bold.json": "no JSON, of another file"})
-    assert Sidecars(tmp_path).of(tmp_path / RUN) == {"RepetitionTime": 2, "TaskName": "emo"}
+    facts = Sidecars(tmp_path).of(parse(tmp_path / RUN))
+    assert facts.values == {"RepetitionTime": 2, "TaskName": "emo", "EchoTime": 1}
+    assert facts.origin["RepetitionTime"] == tmp_path / near
+    assert str(facts.refuse("TaskName", "a", "b")).startswith(f"{tmp_path}/task-emo_bold.json: ")
 
 
 @pytest.mark.parametrize(
@@ -57,7 +100,7 @@ def test_refuses_what_is_no_json(tmp_path, content, match):
     path = tmp_path / "task-emo_bold.json"
     path.write_bytes(content)
     with pytest.raises(InputError, match=match) as error:
-        Sidecars(tmp_path).of(tmp_path / RUN)
+        Sidecars(tmp_path).of(parse(tmp_path / RUN))
     assert str(error.value).startswith(f"{path}: ") and len(str(error.value)) < 400
 
 

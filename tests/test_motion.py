@@ -72,3 +72,17 @@ def test_refuses_fmriprep(tmp_path):
         motion.read(path, 5)
     with pytest.raises(InputError, match="found 5 rows of 6 numbers; expected six for each of 4"):
         motion.read(write_confounds(tmp_path / "c.tsv"), 4)
+
+
+def test_motion_that_nobody_asked_for_is_left_out_unless_it_is_whole(tmp_path):
+    path = write_confounds(tmp_path / "a.tsv")
+    np.testing.assert_array_equal(motion.read_if_whole(path, 5), VALUES)
+    assert motion.read_if_whole(path, 4) is None
+    bad = VALUES.astype(object)
+    bad[0, 3] = "n/a"
+    assert motion.read_if_whole(write_confounds(path, bad), 5) is None
+    path.write_text("global_signal\n" + "1.0\n" * 5)
+    assert motion.read_if_whole(path, 5) is None
+    path.unlink()
+    path.symlink_to(".git/annex/objects/none.tsv")
+    assert motion.read_if_whole(path, 5) is None

@@ -119,11 +119,3 @@ def test_sweep_is_drawn_in_order_of_the_factors():
     line = figure.axes[0].lines[1]
     np.testing.assert_array_equal(line.get_xdata(), [1e-4, 1e-2, 1.0])
     np.testing.assert_array_equal(line.get_ydata(), [0.4, 0.5, np.nan])
-
-
-def test_voxels_are_shown_on_slices_that_have_some():
-    counts = np.zeros((6, 5, 8), int)
-    counts[2, 2, [1, 4]] = (1, 3)
-    figure = drawn(plots.voxels(counts, np.random.default_rng(0).random((6, 5, 8)), 3))
-    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
-    assert titles == ["slice 1", "slice 4"]

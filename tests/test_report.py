@@ -6,6 +6,7 @@ import dataclasses
 import html
 import io
 import json
+import re
 
 import hand_made
 import nibabel as nib
@@ -14,6 +15,7 @@ import pytest
 import rich.console
 from matplotlib.figure import Figure
 
+from emojax.data.losses import Loss
 from emojax.report import console, page, results, tables
 from emojax.report.tables import Table
 
@@ -190,3 +192,39 @@ def test_names_are_drawn_as_they_are(tmp_path):
     results.build(metrics, cohort, found, extras=hand_made.EXTRAS).save(tmp_path)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert all(html.escape(name) in text for name in names)
+
+
+def test_the_page_has_counts_notes_events_and_links(tmp_path):
+    cohort, found = hand_made.left_out()
+    lost = (
+        Loss("01", "run-1", "Look_<Neg>", "negative", 6, 2, 0, 0, 3),
+        Loss("02", "run-1", "Look_<Neg>", "negative", 4, 0, 1, 0, 0),
+        Loss("02", "run-1", "cue", "", 10, 0, 0, 0, 0),
+    )
+    cohort = dataclasses.replace(cohort, lost=lost, notes=("run-3 of <02> is left out.",))
+    metrics = results.summarise("A", hand_made.CONFIG, cohort, found)
+    assert metrics["events"][0]["dropped"] == 3 and metrics["notes"] == list(cohort.notes)
+    assert metrics["data"]["counts"] == cohort.counts()
+    (tmp_path / "counts.csv").write_text("subject\n")
+    results.build(metrics, cohort, found, extras=hand_made.EXTRAS).save(tmp_path)
+    text = (tmp_path / "report.html").read_text()
+    assert "run-3 of &lt;02&gt; is left out." in text
+    table = next(t for t in tables.make(metrics) if t.title == "Events")
+    assert table.rows == [
+        ["Look_<Neg>", "negative", "10", "2", "1", "0", "3"],
+        ["cue", "", "10", "0", "0", "0", "0"],
+    ]
+    table = next(t for t in tables.make(metrics) if t.title == "Volumes")
+    assert len(table.rows) == 9 and table.rows[-1] == ["all", "8 runs", "192", *["64"] * 3, "0"]
+    links = re.findall(r'<a href="([^"]*)">', text)
+    wanted = {"metrics.json", "predictions.csv", "counts.csv", "chosen_voxels.nii.gz"}
+    assert wanted | {"figures/voxels.png", "figures/accuracy.png"} <= set(links)
+    assert all((tmp_path / name).exists() for name in links)
+    assert "events.csv" not in links
+
+
+def test_long_tables_are_folded():
+    cohort, found = hand_made.left_out(hand_made.make_cohort(14))
+    metrics = results.summarise("A", hand_made.CONFIG, cohort, found)
+    text = page.render(metrics, {}, {})
+    assert "<summary>Volumes: 29 rows</summary>" in text

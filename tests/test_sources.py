@@ -64,7 +64,10 @@ def test_its_runs_are_cleaned_as_those_of_any_source(module, config):
 @pytest.mark.parametrize(
     ("source", "match"),
     [
-        ("nifti", "found 'nifti'; expected one of bids, spm, lab, arrays, synthetic, or 'package"),
+        (
+            "nifti",
+            "found 'nifti'; expected one of bids, spm, lab, arrays, maps, synthetic, or 'package",
+        ),
         ("", "found ''; expected one of bids"),
         ("own_nowhere:load", "found 'own_nowhere:load' .*; expected an importable 'package.module"),
         ("own_sources:lode", "found 'own_sources:lode' .*; expected an importable"),

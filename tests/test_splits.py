@@ -98,6 +98,45 @@ def test_rows_are_those_of_0_3_0():
     assert fold.test[:8].tolist() == OF_0_3_0["random"]
 
 
+def shares(cohort, fold, patients):
+    """The share of patients among the subjects of each part of a fold."""
+    people = [np.unique(cohort.subject[part]) for part in fold[1:]]
+    return [np.isin(names, patients).mean() for names in people]
+
+
+@pytest.mark.parametrize("kind", ["by_subject", "by_run"])
+@pytest.mark.parametrize("folds", [1, 4])
+def test_every_part_has_its_share_of_each_stratum(kind, folds):
+    cohort = design(16)
+    patients = [f"s{i}" for i in (0, 1, 2, 3)]
+    strata = np.where(np.isin(cohort.subject, patients), "MDD", "control")
+    units = SPLITS[kind].groups(cohort)
+    for seed in range(5):
+        key = jax.random.key(seed)
+        for fold in splits.make(key, cohort, kind, FRACTIONS, folds, strata=strata):
+            for part in fold[1:]:
+                first = np.unique(units[part], return_index=True)[1]
+                of_part = (strata[part][first] == "MDD").mean()
+                assert abs(of_part - 0.25) < 0.1
+    dealt = splits.make(jax.random.key(1), cohort, kind, FRACTIONS, folds)
+    same = splits.make(
+        jax.random.key(1), cohort, kind, FRACTIONS, folds, strata=np.zeros(len(units))
+    )
+    for a, b in zip(dealt, same, strict=True):
+        assert all(np.array_equal(x, y) for x, y in zip(a[1:], b[1:], strict=True))
+
+
+def test_a_stratum_of_one_person_stops_nothing():
+    cohort = design(6)
+    strata = np.where(cohort.subject == "s0", "rare", "common")
+    made = splits.make(jax.random.key(0), cohort, "by_subject", FRACTIONS, strata=strata)
+    assert sum(shares(cohort, made[0], ["s0"])) > 0
+    with pytest.raises(InputError, match="groups of one stratum"):
+        splits.make(
+            jax.random.key(0), cohort, "by_subject", FRACTIONS, strata=np.arange(len(strata)) % 2
+        )
+
+
 def test_blocks_end_at_runs_classes_and_gaps():
     cohort = make_cohort(
         [0, 0, 1, 1, 1, 1, 0], np.zeros(7, int), [0, 0, 0, 0, 1, 1, 1], [0, 1, 2, 3, 0, 2, 3]

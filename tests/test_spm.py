@@ -274,7 +274,7 @@ def test_names_of_other_digits_are_names(root, store):
 def test_refuses_names_of_labels(root, store, labels):
     small_study(root)
     with pytest.raises(
-        InputError, match=r"found (no such file|something that is no file|a path that)"
+        InputError, match=r"found (no such file|something that is no file|a path that cannot)"
     ):
         spm.read(root, store, labels=labels)
 

@@ -3,22 +3,44 @@
 import dataclasses
 import functools
 import hashlib
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from emojax.data import confounds as tables
+from emojax.data import mapped, scrubbing
 from emojax.data.cohort import Cohort, Prior
 from emojax.data.run import Run
 from emojax.data.store import Store
 from emojax.errors import InputError
+from emojax.files import split_list
 
 BLOCK = 1 << 14  # voxels at a time
+WIDTH = 16  # columns of a basis come in multiples, so that runs share compiled programs
+
+
+def cosines(num_volumes: int, tr: float, cutoff: float) -> Float[np.ndarray, "t n"]:
+    """Returns the discrete cosines that are slower than a frequency, as SPM and fMRIPrep.
+
+    Args:
+      num_volumes: t.
+      tr: s.
+      cutoff: Hz; there are 2 t TR cutoff cosines, rounded down.
+    """
+    count = min(int(2 * num_volumes * tr * cutoff + 1e-9), num_volumes - 1)
+    time = (np.arange(num_volumes) + 0.5) / num_volumes
+    return np.cos(np.pi * np.outer(time, np.arange(1, count + 1)))
 
 
 def regressors(
-    num_volumes: int, degree: int, motion: Float[np.ndarray, "t k"] | None = None
+    num_volumes: int,
+    degree: int,
+    motion: Float[np.ndarray, "t k"] | None = None,
+    *,
+    kept: Bool[np.ndarray, " t"] | None = None,
 ) -> Float[np.ndarray, "t r"]:
     """Returns an orthonormal basis of what is removed: polynomials in time, motion; no mean.
 
@@ -26,6 +48,8 @@ def regressors(
       num_volumes: t.
       degree: degree of the polynomial; 0 is none.
       motion: [t, k] other regressors, or None.
+      kept: [t] False for volumes that get a regressor of their own (a spike), so that they do not
+        influence the others; None keeps all.
 
     Returns:
       [t, r] float64; columns that the others explain are left out.
@@ -41,6 +65,8 @@ def regressors(
     columns = [np.polynomial.legendre.legvander(time, degree)[:, 1:]]
     if motion is not None:
         columns.append(motion)
+    if kept is not None:
+        columns.append(np.eye(num_volumes)[:, ~kept])
     x = np.concatenate(columns, axis=1)
     x = x - x.mean(0)
     x = x / np.where(x.std(0) > 0, x.std(0), 1)
@@ -57,6 +83,7 @@ def regressors(
 def clean(
     x: Float[jax.Array, "t v"],
     basis: Float[jax.Array, "t r"],
+    kept: Bool[jax.Array, " t"] | None = None,
     *,
     centre: bool = False,
     zscore: bool = False,
@@ -70,13 +97,21 @@ def clean(
     Args:
       x: [t, v], one run.
       basis: [t, r] orthonormal, from `regressors`; r may be 0.
+      kept: [t] False for volumes that count for nothing, and become the mean of the others; their
+        spikes are in the basis. None keeps all.
       centre: to mean 0.
       zscore: to mean 0 and sd 1; a voxel that is constant, up to rounding, becomes 0.
 
     Returns:
       [t, v].
     """
-    mean = x.mean(0)
+    count = len(x)
+    if kept is None:
+        mean = x.mean(0)
+    else:
+        count = kept.sum()
+        mean = jnp.where(kept[:, None], x, 0).sum(0) / count
+        x = jnp.where(kept[:, None], x, mean)
     centred = x - mean
     rest = centred - basis @ jnp.matmul(basis.T, centred, precision="highest")
     if not (centre or zscore):
@@ -84,62 +119,125 @@ def clean(
     rest = rest - rest.mean(0)  # float32 rounds the first mean
     if not zscore:
         return rest
-    sd = jnp.sqrt((rest**2).mean(0))
+    sd = jnp.sqrt((rest**2).sum(0) / count)
     alive = sd > 8 * jnp.finfo(x.dtype).eps * jnp.abs(x).max(0)
     return jnp.where(alive, rest / jnp.where(alive, sd, 1), 0)
 
 
-def apply(
-    cohort: Cohort,
-    store: Store,
-    *,
-    detrend: int = 0,
-    centre: bool = False,
-    zscore: bool = False,
-    motion: bool = False,
-) -> Cohort:
+class Settings(NamedTuple):
+    """What is done to each run; keys of `config.data`."""
+
+    detrend: int = 0  # degree of the polynomial, 0 for none
+    centre: bool = False  # voxels are centred within the run
+    zscore: bool = False  # they are z-scored within the run
+    motion: bool = False  # the realignment parameters are regressed out
+    high_pass_hz: float = 0.0  # and slower cosines than this; 0 for none
+    confounds: str = ""  # and fMRIPrep's confounds, names of `confounds.STRATEGIES`
+    scrub_fd_mm: float = 0.0  # volumes with a larger framewise displacement do not count; 0: all do
+
+    @property
+    def in_use(self) -> str:
+        """The keys that ask for something, as they are typed."""
+        given = self._asdict().items()
+        return ", ".join(f"data.{name}={value}" for name, value in given if value)
+
+
+class _Done(NamedTuple):
+    run: Run
+    kept: Bool[np.ndarray, " t"] | None  # None is all
+    removed: int  # regressors
+
+
+def apply(cohort: Cohort, store: Store, **settings: Any) -> Cohort:
     """Cleans the runs of a cohort, once into the store, a block of voxels at a time.
 
     Args:
       cohort: runs in time.
       store: the place of the cleaned runs, float32.
-      detrend: degree of the polynomial, 0 for none.
-      centre: whether voxels are centred within the run.
-      zscore: whether they are z-scored within the run.
-      motion: whether the realignment parameters are regressed out.
+      **settings: of `Settings`.
 
     Returns:
       The cohort of the cleaned runs, which declares the prior "cleaning": each run is cleaned with
-      all of its values, those of scored volumes too. Without any cleaning, the cohort itself.
+      all of its values, those of scored volumes too. Scrubbing by itself only takes labels away.
+      Without any cleaning, the cohort itself.
 
     Raises:
-      InputError: a run has no realignment parameters, is not in time, or is too short.
+      InputError: a run has no realignment parameters or confounds, is not in time, or is too short;
+        or scrubbing leaves nothing of a class or a subject.
     """
-    if not (detrend or centre or zscore or motion):
+    chosen = Settings(**settings)
+    if not any(chosen):
         return cohort
-    runs = tuple(_cleaned(run, store, detrend, centre, zscore, motion) for run in cohort.runs)
-    return dataclasses.replace(cohort, runs=runs, prior=(*cohort.prior, Prior("cleaning")))
+    if chosen.confounds:
+        tables.options(split_list(chosen.confounds))  # refused before anything is read
+    done = [_cleaned(run, store, chosen) for run in cohort.runs]
+    cohort = dataclasses.replace(cohort, runs=tuple(one.run for one in done))
+    cohort = scrubbing.drop(cohort, [one.kept for one in done], chosen.scrub_fd_mm)
+    if not any(chosen._replace(scrub_fd_mm=0.0)):
+        return cohort
+    notes, counts = cohort.notes, [one.removed for one in done]
+    if max(counts):
+        often = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else counts[0]
+        notes = (*notes, f"{often} regressors removed from each run ({chosen.in_use})")
+    return dataclasses.replace(cohort, prior=(*cohort.prior, Prior("cleaning")), notes=notes)
 
 
-def _cleaned(run: Run, store: Store, detrend, centre, zscore, motion) -> Run:
-    if motion and run.motion is None:
-        raise InputError(run.place, "no realignment parameters", "six per volume for data.motion")
-    if detrend and run.tr is None:
-        raise InputError(run.place, "rows that are not points in time", "runs for data.detrend")
+def _cleaned(run: Run, store: Store, settings: Settings) -> _Done:
+    names, count = split_list(settings.confounds), len(run.frames)
+    others, kept, path = [np.zeros((count, 0))], np.ones(count, bool), None
+    if names or settings.scrub_fd_mm:
+        path = tables.require(run) if names else tables.find(run)
+    if path is not None:
+        read = {str(part): store.hash(part) for part in tables.files(path)}
+        run = dataclasses.replace(run, hashes={**run.hashes, **read})
+    if settings.motion:
+        if run.motion is None:
+            expected = "six per volume for data.motion (or --config.data.motion=False)"
+            raise InputError(run.place, "no realignment parameters", expected)
+        others.append(run.motion)
+    if names:
+        found = tables.read(path, names, count)
+        others.append(found.values)
+        kept &= found.steady
+    if settings.scrub_fd_mm:
+        kept &= tables.displacement(run, path) <= settings.scrub_fd_mm
+    for key in ("detrend", "high_pass_hz"):
+        if getattr(settings, key) and run.tr is None:
+            apart = "rows that are not points in time" if run.starts is None else "irregular times"
+            raise InputError(run.place, apart, f"runs with one TR (or --config.data.{key}=0)")
+    if settings.high_pass_hz:
+        others.append(cosines(count, run.tr, settings.high_pass_hz))
+    spikes = None if kept.all() else kept
+    if not kept.any() or not any(settings._replace(scrub_fd_mm=0.0)):
+        return _Done(run, spikes, 0)
     try:
-        basis = regressors(len(run.frames), detrend, run.motion if motion else None)
+        basis = regressors(count, settings.detrend, np.concatenate(others, 1), kept=spikes)
     except ValueError as error:
-        raise InputError(run.place, str(error), "a longer run or less cleaning") from None
+        raise InputError(
+            run.place, str(error), f"a longer run, or less {settings.in_use}"
+        ) from None
+    frames, recipe = _project(run, store, settings, basis, spikes)
+    return _Done(run.with_values(frames, recipe), spikes, basis.shape[1] - int((~kept).sum()))
+
+
+def _project(run: Run, store: Store, settings: Settings, basis, kept) -> tuple[np.ndarray, str]:
+    """Returns the cleaned values of a run, and their recipe."""
     step = max(1, BLOCK // int(np.prod(run.frames.shape[1:-1])))
+    few = basis.shape[1] < WIDTH  # the numbers of spikes and components differ from run to run
+    wide = np.pad(basis, ((0, 0), (0, 0 if few else -basis.shape[1] % WIDTH)))
+    centre, zscore = settings.centre, settings.zscore
 
     def fill(out):
+        columns = jnp.asarray(wide, jnp.float32)
         for start in range(0, out.shape[-1], step):  # the axis that is slowest on disk
             block = run.read(slice(None), (..., slice(start, start + step)))
             flat = block.reshape(len(block), -1)
-            done = clean(flat, jnp.asarray(basis, jnp.float32), centre=centre, zscore=zscore)
+            done = clean(flat, columns, kept, centre=centre, zscore=zscore)
             out[..., start : start + step] = np.asarray(done).reshape(block.shape)
+        mapped.let_go(run.frames)
 
-    settings = hashlib.sha256(basis.tobytes()).hexdigest()  # degree and motion
-    recipe = f"cleaned 2 {centre} {zscore} {settings}"
+    removed = hashlib.sha256(basis.tobytes()).hexdigest()
+    without = "" if kept is None else f" without {np.flatnonzero(~kept).tolist()}"
+    recipe = f"cleaned 2 {centre} {zscore} {removed}{without}"
     key = f"{recipe} {run.subject} {run.name} {run.content}"
-    return run.with_values(store.derived(key, run.frames.shape, np.float32, fill), recipe)
+    return store.derived(key, run.frames.shape, np.float32, fill), recipe

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from emojax.data import copies, grid
-from emojax.data.acquisitions import canonical, natural
+from emojax.data import belonging, copies
+from emojax.data.acquisitions import natural
 from emojax.data.losses import Loss
 from emojax.data.run import Rows, Run
 from emojax.errors import InputError
@@ -274,12 +274,12 @@ def build(
         for name in (run.subject, run.name, *classes):
             if any(unicodedata.category(letter) in NO_TEXT for letter in name):
                 raise InputError(run.place, f"the name {name!r}", "text in one line")
-    runs, masks, said = _turned(runs, masks or {})
+    runs, masks, said = belonging.turned(runs, masks or {})
     order = sorted(range(len(runs)), key=lambda i: (runs[i].subject, natural(runs[i].name)))
     runs, labels = tuple(runs[i] for i in order), [labels[i] for i in order]
     for previous, run in itertools.pairwise(runs):
         if previous.subject == run.subject:
-            _check_same(previous, run)
+            belonging.check_same(previous, run)
     for run, label in zip(runs, labels, strict=True):
         if label.shape != (len(run.frames),):
             raise InputError(
@@ -311,111 +311,3 @@ def build(
         lost=tuple(lost),
         notes=(*notes, *said),
     )
-
-
-def _turned(
-    runs: Sequence[Run], masks: Mapping[str, np.ndarray]
-) -> tuple[list[Run], dict[str, np.ndarray], list[str]]:
-    """Turns images whose axes are in another order or direction than those of the first."""
-    out, masks, turned = [], dict(masks), []
-    first = min(runs, key=lambda run: (run.subject, natural(run.name)))
-    seen: set[str] = set()
-    for run in runs:
-        shape = run.frames.shape[1:]
-        by = grid.turn(run.affine, shape, first.affine, first.frames.shape[1:])
-        begins = run.subject not in seen
-        seen.add(run.subject)
-        if by is None or by.is_identity or len(shape) != 3:
-            out.append(run)
-            continue
-        recipe = f"turned {by.axes} {by.flipped}"
-        out.append(
-            dataclasses.replace(
-                run,
-                frames=by.apply(run.frames, 1),
-                affine=grid.turned(run.affine, shape, by),
-                changes=(*run.changes, recipe),
-            )
-        )
-        turned.append(run.place)
-        if begins and run.subject in masks:
-            masks[run.subject] = by.apply(masks[run.subject])
-    said = f"{len(turned)} scans turned to the axes of {first.place} (first: {turned[:1]})"
-    return out, masks, [said] if turned else []
-
-
-def check_classes(cohort: Cohort) -> None:
-    """Refuses a study in which a class has no volume; to be asked once its counts were shown.
-
-    Raises:
-      InputError: names the classes, and what may have become of their events.
-    """
-    counts = np.bincount(cohort.labels, minlength=len(cohort.classes))
-    missing = [name for name, count in zip(cohort.classes, counts, strict=True) if not count]
-    if not missing:
-        return
-    found = f"no volume of class {', '.join(map(repr, missing))} in {len(cohort.runs)} runs"
-    events = sum(loss.events for loss in cohort.lost if loss.name in missing)
-    expected = "volumes of every class (data.label_map says which there are)"
-    if events:
-        found += f", but {events} events"
-        expected = (
-            "events inside the scan that cover enough of a volume: "
-            "--config.data.min_overlap=0.25 asks for less of it, "
-            "--config.data.event_duration_s=4.0 gives those of duration 0 or n/a a length"
-        )
-    raise InputError("cohort", found, expected)
-
-
-def _check_same(a: Run, b: Run) -> None:
-    """Refuses runs of one subject that are not distinct, or not on one grid."""
-    if canonical(a.name) == canonical(b.name):
-        raise InputError(
-            b.place,
-            f"subject {b.subject!r} run {b.name!r} a second time (first: {a.place})",
-            "each run once",
-        )
-    shape = b.frames.shape[1:]
-    if a.frames.shape[1:] != shape:
-        expected = f"{a.frames.shape[1:]} as in {a.place}"
-        raise InputError(b.place, f"volumes of shape {shape}", expected)
-    if len(shape) == 3 and not grid.same(b.affine, a.affine, shape):
-        expected = "one affine per subject (realign or resample its runs to one grid)"
-        raise InputError(b.place, f"another affine than {a.place}{_apart(a, b)}", expected)
-    if a.tr != b.tr:
-        raise InputError(b.place, f"TR {b.tr} s", f"{a.tr} s as in {a.place}")
-
-
-def check_grids(cohort: Cohort, by: str = "mm") -> None:
-    """Refuses subjects whose voxels do not correspond.
-
-    Args:
-      cohort: whose columns are to be compared between subjects.
-      by: "mm": voxels of one place in the array must be at one place in space; "array": that is not
-        asked for, as in the paper, which compares native images.
-
-    Raises:
-      InputError: names two scans that differ.
-    """
-    runs = [cohort.runs[i] for i in np.unique(cohort.run_index)]
-    first = runs[0]
-    shape = first.frames.shape[1:]
-    if by == "array" or len(shape) != 3:
-        return
-    for run in runs:
-        if run.frames.shape[1:] == shape and not grid.same(run.affine, first.affine, shape):
-            expected = (
-                "voxels at the same mm in all subjects: images in a standard space "
-                "(--config.data.space), --config.voxels.own=True (Experiment A), or "
-                "--config.data.grid=array to compare them by their place in the array"
-            )
-            found = f"another affine than {first.place}{_apart(first, run)}"
-            raise InputError(run.place, found, expected)
-
-
-def _apart(a: Run, b: Run) -> str:
-    """Returns how far two grids are apart, in words."""
-    if a.affine is None or b.affine is None:
-        return ""
-    off = grid.offset(b.affine, a.affine, b.frames.shape[1:])
-    return f" (off by up to {off:.3g} voxels)"

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Float
 
+from emojax.data import mapped
 from emojax.data.run import Run
 from emojax.errors import InputError
 
 CLOSE = 4e-6  # of the largest value: what another scale or type of the file may round differently
 SMALL = 64  # values; so few may be equal by chance
+SUMS = 4  # weighted sums of a volume's sample, by which it is compared with all others
 
 
 def check(runs: Sequence[Run]) -> None:
@@ -25,15 +27,15 @@ def check(runs: Sequence[Run]) -> None:
     by_shape = collections.defaultdict(list)
     for run in runs:
         by_shape[run.frames.shape[1:]].append(run)
-    for alike in by_shape.values():
-        shared = collections.Counter()
-        for (i, at), (j, other) in _pairs([_sample(run) for run in alike]):
+    for shape, alike in by_shape.items():
+        few, shared = np.prod(shape) < SMALL, collections.Counter()
+        for (i, at), (j, other) in _pairs(alike):
             a, b = alike[i], alike[j]
-            if not _equal(a.read([at])[0], b.read([other])[0]):
+            if not few and not _equal(a.read([at])[0], b.read([other])[0]):
                 continue
             shared[i, j, at - other] += 1
-            many = (min(len(a.frames), len(b.frames)) + 1) // 2
-            if a.frames[0].size >= SMALL or shared[i, j, at - other] >= many:
+            half = (min(len(a.frames), len(b.frames)) + 1) // 2
+            if not few or shared[i, j, at - other] >= half:
                 raise InputError(
                     b.place,
                     f"the same values as {a.place} (volume {other} is its volume {at})",
@@ -42,44 +44,46 @@ def check(runs: Sequence[Run]) -> None:
                 )
 
 
+def _pairs(runs: Sequence[Run]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yields ((run, volume), (later run, volume)) that look equal: by sums of some values."""
+    sums, size, weights, reference = [], 0.0, None, 0.0
+    for i, run in enumerate(runs):
+        sample = _sample(run).astype(np.float64)
+        if weights is None:
+            weights = np.random.default_rng(0).normal(size=(sample.shape[1], SUMS))
+            reference = sample[:1]
+        size = max(size, float(np.abs(sample).max(initial=0)))
+        frame = np.flatnonzero(sample.max(1) > sample.min(1))
+        own = (sample[frame] - reference) @ weights
+        sums.append(np.column_stack([np.full(len(frame), i), frame, own]))
+    if weights is None:
+        return
+    table = np.concatenate(sums)
+    table = table[np.argsort(table[:, 2], kind="stable")]
+    near = CLOSE * size * np.abs(weights).sum(0)
+    for step in range(1, len(table)):
+        close = np.flatnonzero(table[step:, 2] - table[:-step, 2] <= near[0])
+        if not close.size:
+            return
+        apart = np.abs(table[close + step, 2:] - table[close, 2:]) <= near
+        equal = close[apart.all(1) & (table[close, 0] != table[close + step, 0])]
+        for first in equal.tolist():
+            pair = sorted(tuple(map(int, table[k, :2])) for k in (first, first + step))
+            yield pair[0], pair[1]
+
+
 def _sample(run: Run) -> Float[np.ndarray, "t k"]:
     """Returns some values of every volume: lines through its middle, which lie together on disk."""
     shape = run.frames.shape[1:]
     if len(shape) == 1:
-        step = max(1, shape[0] // 256)
-        values = run.read(slice(None), slice(None, None, step))
+        values = run.read(slice(None), slice(None, None, max(1, shape[0] // 256)))
     else:
         middle = shape[2] // 2
         depths = sorted({shape[1] // 3, shape[1] // 2, 2 * shape[1] // 3})
         lines = [run.read(slice(None), (slice(None), y, middle)) for y in depths]
         values = np.concatenate(lines, axis=1)
+    mapped.let_go(run.frames)
     return np.nan_to_num(values, posinf=0, neginf=0)
-
-
-def _pairs(samples: Sequence[np.ndarray]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yields ((run, volume), (later run, volume)) whose samples are equal, up to rounding."""
-    run = np.repeat(np.arange(len(samples)), [len(sample) for sample in samples])
-    frame = np.concatenate([np.arange(len(sample)) for sample in samples])
-    x = np.concatenate(samples).astype(np.float64)
-    varies = x.max(1) > x.min(1)
-    run, frame, x = run[varies], frame[varies], x[varies]
-    if not len(x):
-        return
-    size = np.abs(x).max()
-    weights = np.random.default_rng(0).normal(size=x.shape[1])
-    place = (x - x.mean(0)) @ weights
-    order = np.argsort(place, kind="stable")
-    run, frame, x, place = run[order], frame[order], x[order], place[order]
-    near = CLOSE * size * np.abs(weights).sum()
-    for step in range(1, len(x)):
-        close = np.flatnonzero(place[step:] - place[:-step] <= near)
-        if not close.size:
-            return
-        for first in close[run[close] != run[close + step]].tolist():
-            second = first + step
-            if np.abs(x[first] - x[second]).max() <= CLOSE * size:
-                found = sorted([(int(run[k]), int(frame[k])) for k in (first, second)])
-                yield found[0], found[1]
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:

@@ -2,14 +2,13 @@
 
 import hashlib
 import os
-import pathlib
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from emojax import files
+from emojax.data import paths
 from emojax.errors import InputError
 
 Path = str | os.PathLike
@@ -20,13 +19,6 @@ STAMP = {  # a copy that keeps the time of change still has another ctime or ino
     "status_time": "st_ctime_ns",
     "inode": "st_ino",
     "device": "st_dev",
-}
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
 }
 CHUNK = 1 << 18  # bytes read at a time
 
@@ -60,22 +52,17 @@ def chunks(path: Path) -> Iterator[bytes]:
             while data := file.read(CHUNK):
                 yield data
     except OSError as error:
-        raise _unreadable(path, error) from None
+        found = f"a path that cannot be read ({files.cause(error)})"
+        raise InputError(path, found, "a file that can be read") from None
 
 
 def stamp(path: Path) -> Stamp:
-    """Returns what the disk says of a file. The file is not opened: a named pipe would wait.
+    """Returns what the disk says of a file, as `paths.require_file` finds it.
 
     Raises:
       InputError: there is no such file, or it is no regular one.
     """
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
-        raise _unreadable(path, error) from None
-    if not stat.S_ISREG(found.st_mode):
-        kind = KINDS.get(stat.S_IFMT(found.st_mode), "something else")
-        raise InputError(path, kind, "a regular file")
+    found = paths.require_file(path)
     numbers = {key: getattr(found, name) for key, name in STAMP.items()}
     return {"path": os.path.abspath(path), **numbers}
 
@@ -100,11 +87,3 @@ def joined(digests: Iterable[str]) -> str:
     """Returns one hash for the files of an image: that of the only file, or one over all."""
     first, *others = digests
     return hashlib.sha256(" ".join((first, *others)).encode()).hexdigest() if others else first
-
-
-def _unreadable(path: Path, error: Exception) -> InputError:
-    found = f"a path that cannot be read ({files.cause(error)})"
-    if isinstance(error, FileNotFoundError):
-        missing = pathlib.Path(path).is_symlink()
-        found = "a link to a file that is not there" if missing else "no such file"
-    return InputError(path, found, "a file that can be read")

@@ -29,14 +29,35 @@ def read(path: str | pathlib.Path, num_volumes: int) -> Float[np.ndarray, "t 6"]
     path = pathlib.Path(path)
     if path.suffix == ".tsv":
         rows = events.read_table(path, "\t", COLUMNS)
-        values = [
-            [events.number(path, line, column, row[column]) for column in COLUMNS]
-            for line, row in enumerate(rows, 2)
-        ]
-        parameters = np.array(values, float).reshape(-1, len(COLUMNS))
+        cells = [[row[column] for column in COLUMNS] for row in rows]
+        parameters = _numbers(path, cells).reshape(-1, len(COLUMNS))
     else:
         parameters = tables.numbers(path)
     if parameters.shape != (num_volumes, len(COLUMNS)):
         found = f"{parameters.shape[0]} rows of {parameters.shape[1]} numbers"
         raise InputError(path, found, f"six for each of {num_volumes} volumes")
     return parameters
+
+
+def read_if_whole(path: str | pathlib.Path, num_volumes: int) -> Float[np.ndarray, "t 6"] | None:
+    """Returns the parameters as `read` does, or None where it would refuse the file."""
+    try:
+        return read(path, num_volumes)
+    except InputError:
+        return None
+
+
+def _numbers(path: pathlib.Path, cells: list[list[str]]) -> Float[np.ndarray, "t 6"]:
+    """Returns cells as numbers; only a table with one that is none is looked at cell by cell."""
+    try:
+        values = np.array(cells, float)
+        if np.isfinite(values).all() and "_" not in "".join(map("".join, cells)):
+            return values
+    except ValueError:
+        pass
+    rows = enumerate(cells, 2)
+    named = [
+        [events.number(path, line, column, cell) for column, cell in zip(COLUMNS, row, strict=True)]
+        for line, row in rows
+    ]
+    return np.array(named, float)

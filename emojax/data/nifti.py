@@ -122,7 +122,7 @@ def parts(path: pathlib.Path) -> list[pathlib.Path]:
         return [path]
     other, matrix = path.with_suffix(OTHER[path.suffix]), path.with_suffix(".mat")
     hashes.stamp(path)
-    if not os.path.exists(other):
+    if not os.path.lexists(other):
         raise InputError(other, "no such file", f"the other half of {path}")
     hashes.stamp(other)
     if not os.path.exists(matrix) or _starts_nifti(path.with_suffix(".hdr")):

@@ -2,20 +2,40 @@
 
 import os
 import pathlib
+import shlex
+import stat
 from collections.abc import Iterable
 
 from emojax.errors import InputError
 
+ANNEX = "annex/objects"  # in the target of a link, or in a file that stands for a link
+POINTERS = {  # start of a small file that stands for its content -> what downloads that
+    b"/annex/objects/": "datalad get",  # unlocked by git-annex
+    b"version https://git-lfs.github.com": "git lfs pull --include",
+}
+LONGEST = 1 << 15  # bytes of a pointer, as git-annex has it
 
-def require_file(path: str | os.PathLike, expected: str = "a file that can be read") -> None:
-    """Refuses what is no regular file: nothing, a folder, a circular link, a pipe without end.
+
+def require_file(
+    path: str | os.PathLike, expected: str = "a file that can be read"
+) -> os.stat_result:
+    """Returns what the disk says of a regular file with content.
+
+    Refuses nothing, a folder, a circular link, a pipe without end, and what stands for content
+    that was not downloaded. Only small files are opened for that.
 
     Raises:
       InputError: there is no such file.
     """
-    if not os.path.isfile(path):
-        found = "something that is no file" if os.path.exists(path) else "no such file"
-        raise InputError(path, found, expected)
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        raise _missing(path, expected, error) from None
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(path, "something that is no file", expected)
+    if found.st_size <= LONGEST and (fetch := _pointed(path)):
+        raise _elsewhere(path, fetch, expected)
+    return found
 
 
 def visible(paths: Iterable[pathlib.Path]) -> list[pathlib.Path]:
@@ -32,3 +52,35 @@ def require_folder(path: str | os.PathLike, expected: str) -> pathlib.Path:
     if not str(path) or not os.path.isdir(path):
         raise InputError(path or "data.root", "no such folder", expected)
     return pathlib.Path(path)
+
+
+def _missing(path: str | os.PathLike, expected: str, error: Exception) -> InputError:
+    """Returns the error of a path that leads to nothing."""
+    if not isinstance(error, FileNotFoundError):
+        why = getattr(error, "strerror", None) or error
+        return InputError(path, f"a path that cannot be read ({why})", expected)
+    if not os.path.islink(path):
+        return InputError(path, "no such file", expected)
+    if ANNEX in pathlib.Path(os.path.realpath(path)).as_posix():
+        return _elsewhere(path, "datalad get", expected)
+    return InputError(path, "a link to a file that is not there", expected)
+
+
+def _elsewhere(path: str | os.PathLike, fetch: str, expected: str) -> InputError:
+    command = f"{fetch} {shlex.quote(os.fspath(path))}"
+    return InputError(path, f"a file that is not downloaded ({command})", expected)
+
+
+def _pointed(path: str | os.PathLike) -> str:
+    """Returns the command that downloads what a small file stands for; "" for an ordinary one."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(1024)
+    except OSError:  # whoever reads it says why it cannot be read
+        return ""
+    for text, fetch in POINTERS.items():
+        if start.startswith(text):
+            return fetch
+    line = start.strip()  # where links cannot be made, git writes their target
+    is_path = ANNEX.encode() in line.replace(b"\\", b"/") and not any(c in line for c in b"\t\n{,")
+    return "datalad get" if is_path and len(start) < 1024 else ""

@@ -13,14 +13,13 @@ import numpy as np
 
 from emojax import models, resampling, splits
 from emojax.alignment import REGIMES
-from emojax.data.cohort import check_grids
+from emojax.data.belonging import check_grids
 from emojax.errors import InputError
 from emojax.experiments import base, export, programs
 from emojax.experiments import settings as schema
 from emojax.experiments.base import Experiment
-from emojax.features import across_subjects, correspondence, masked
+from emojax.features import across_subjects, correspondence, every_voxel, masked
 from emojax.features.across_subjects import STRICT, Leaks, Settings
-from emojax.features.every_voxel import every_voxel
 from emojax.features.masked import MaskedCohort
 from emojax.files import split_list
 from emojax.provenance import PROTOCOLS, Ledger
@@ -238,7 +237,7 @@ def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> 
     if NUISANCE in arm.baselines:
         notes["nuisance"] = across_subjects.nuisance_features(ledger, fold, made.mask)
     if arm.baselines and config.voxels.classical == "all":
-        notes["every voxel"] = every_voxel(ledger, fold, settings, made.mask)
+        notes["every voxel"] = every_voxel.every_voxel(ledger, fold, settings, made.mask)
     return FoldData(
         fold,
         ledger,
@@ -271,16 +270,19 @@ def jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterator[Job]:
 
     They have the network's features, or every voxel (voxels.classical).
     """
-    rows, test, every = data.train[0], data.fold.test, data.notes.get("every voxel")
-    if every:
-        size = (len(rows) + len(test)) * every.size * 4
+    rows, every = data.train[0], data.notes.get("every voxel")
+    y, classes = data.labels[rows], int(data.labels.max()) + 1
+    wanted = {name: baselines.find(name).needs for name in names if name != NUISANCE}
+    if every is None:
+        inputs = dict.fromkeys(wanted.values(), (data.read(rows), data.read_test(data.fold.test)))
+    else:
+        size = (len(data.fold.train) + len(data.fold.test)) * every.size * 4
         cost.require_memory(size, "classical classifiers (or --config.voxels.classical=keep)")
-    source = every or data
-    x, y, test_x = source.read(rows), data.labels[rows], source.read_test(test)
-    classes = int(data.labels.max()) + 1
-    for name in names:
-        if name != NUISANCE:
-            yield baselines.make_job(name, config.seed, x, y, test_x, classes)
+        needs = set(wanted.values())
+        inputs = every_voxel.inputs(every, data.fold, rows, needs, config.voxels.keep)
+    for name, needs in wanted.items():
+        x, test_x = inputs[needs]
+        yield baselines.make_job(name, config.seed, x, y, test_x, classes)
     if NUISANCE in names:
         train, test = data.notes["nuisance"]
         y = data.labels[data.fold.train]

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from emojax import models, splits
-from emojax.data.cohort import check_grids
+from emojax.data import roi
+from emojax.data.belonging import check_grids
 from emojax.errors import InputError
 from emojax.experiments import base, export, programs, settings
 from emojax.experiments.base import Experiment
@@ -95,10 +96,17 @@ def _check_volumes(config: Any, cohort) -> None:
         raise InputError("classes", found, f"of each of {', '.join(cohort.classes)}, two or more")
 
 
+def view(config: Any, cohort, like=None):
+    """Sets voxels outside of data.mask to 0."""
+    return roi.cut(cohort) if config.data.mask else cohort
+
+
 def folds(config: Any, cohort, arm: Arm) -> list[Fold]:
     """Makes the folds of a split; a sweep needs the first one only."""
     key = jax.random.key(config.seed)
-    made = splits.make(key, cohort, arm.split, config.fractions, config.folds)
+    groups = [cohort.groups.get(subject, "") for subject in cohort.subject]
+    strata = np.array(groups) if cohort.groups else None
+    made = splits.make(key, cohort, arm.split, config.fractions, config.folds, strata=strata)
     return made[:1] if config.sweep else made
 
 
@@ -211,6 +219,7 @@ EXPERIMENT = Experiment(
     folds,
     features,
     check,
+    view=view,
     program=programs.make_program,
     baselines=jobs,
     label=label,

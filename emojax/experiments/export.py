@@ -3,14 +3,16 @@
 import json
 import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emojax import decoder, files, hyperalignment, models, procrustes, provenance
+from emojax import decoder, files, hyperalignment, models, procrustes, provenance, sources
 from emojax.data.acquisitions import canonical
+from emojax.data.cohort import Prior
 from emojax.decoder import Decoder, Facts
 from emojax.errors import InputError
 from emojax.features.masked import MaskedCohort
@@ -18,6 +20,7 @@ from emojax.procrustes import Procrustes
 from emojax.records import FoldData
 from emojax.training import checkpoint
 
+SCANNED = "volumes as scanned: single ones cannot be cleaned"
 CHUNK = 64  # volumes at a time
 
 
@@ -99,11 +102,8 @@ def pack_a(config: Any, view: MaskedCohort, data: FoldData) -> dict[str, Any]:
     """
     made, settings = data.notes["made"], data.notes["settings"]
     own = settings.regime == "independent_runs" and settings.match == "time"
-    if view.prior:
-        return _refuse(
-            f"volumes after {', '.join(map(str, view.prior))} of whole runs",
-            "volumes as scanned: single ones cannot be cleaned",
-        )
+    if done := _processed(config, view.prior):
+        return _refuse(f"volumes after {done}", SCANNED)
     if config.units != "subject" or settings.own_voxels or not (own or settings.regime == "none"):
         return _refuse(
             f"units {config.units}, regime {settings.regime}, own voxels {settings.own_voxels}",
@@ -160,11 +160,11 @@ def _affine(fits: list[Any], size: int) -> dict[str, np.ndarray]:
 
 def pack_b(config: Any, cohort: Any, data: FoldData) -> dict[str, Any]:
     """Returns what a decoder of Experiment B needs beside the network, as plain arrays."""
-    if cohort.prior:
-        return _refuse(
-            f"volumes after {', '.join(map(str, cohort.prior))} of whole runs",
-            "volumes as scanned: single ones cannot be cleaned",
-        )
+    if done := _processed(config, cohort.prior):
+        return _refuse(f"volumes after {done}", SCANNED)
+    if config.data.mask:
+        found = f"voxels outside of data.mask={config.data.mask} set to 0"
+        return _refuse(found, "whole volumes (--config.data.mask='')")
     if config.pad:
         return _refuse(f"pad {config.pad}", "volumes as scanned")
     scale = data.notes["scale"]
@@ -178,6 +178,14 @@ def pack_b(config: Any, cohort: Any, data: FoldData) -> dict[str, Any]:
     table = provenance.table(data.ledger.shared)
     table = [(row["step"], row["values"], row["labels"]) for row in table]
     return out | {"mean": scale.mean, "sd": scale.sd, "seen": {"0": np.array(json.dumps(table))}}
+
+
+def _processed(config: Any, prior: Sequence[Prior]) -> str:
+    """Returns what was done to volumes or runs before they were read; "" if nothing."""
+    asked = sources.cleaned_by(config.data).items()
+    keys = [f"data.{key}={value}" for key, value in asked if key != "scrub_fd_mm"]
+    others = [str(step) for step in prior if not (keys and str(step) == "cleaning")]
+    return ", ".join((*others, *keys))
 
 
 def _refuse(found: str, expected: str) -> dict[str, Any]:

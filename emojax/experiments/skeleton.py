@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 
 from emojax import decoder, sources, stops
 from emojax.data import identity, noise
-from emojax.data.cohort import check_classes
+from emojax.data.belonging import check_classes
 from emojax.data.store import Store
 from emojax.errors import InputError
 from emojax.experiments import audits, fits, plans, settings

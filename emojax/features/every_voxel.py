@@ -1,11 +1,12 @@
 """Every voxel of the training units' common mask, for classical classifiers that take so many."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from emojax.features import kernels
 from emojax.features.across_subjects import Settings, centres
 from emojax.provenance import Ledger
 from emojax.splits import Fold
@@ -65,3 +66,37 @@ def every_voxel(
         return lambda rows: (centred(read, rows) - mean) / sd
 
     return EveryVoxel(reader(granted), reader(scored), len(columns))
+
+
+def inputs(
+    every: EveryVoxel,
+    fold: Fold,
+    rows: Int[np.ndarray, " k"],
+    wanted: Collection[str],
+    squared_norm: float,
+) -> dict[str, tuple[Float[np.ndarray, "k m"], Float[np.ndarray, "t m"]]]:
+    """Returns what classical classifiers see of training rows and of the test rows.
+
+    Those that only look at distances and angles have coordinates in the span of the training rows,
+    where these are fewer than the voxels; they say the same (see `kernels`).
+
+    Args:
+      every: of the fold.
+      fold: the fold.
+      rows: training rows; a row may occur several times.
+      wanted: needs of classifiers, see `baselines.Baseline`.
+      squared_norm: mean over the training rows' coordinates: of so many standardised voxels, for
+        which the classifiers' settings are meant.
+
+    Returns:
+      Needs -> (training rows, test rows).
+    """
+    x, x_test = every.read(fold.train), every.read_test(fold.test)
+    found = dict.fromkeys(wanted, (x, x_test))
+    if "features" in wanted and len(x) < every.size:
+        norms = np.einsum("ij,ij->i", x_test, x_test, dtype=np.float64)
+        gram, cross = kernels.products(x, x), kernels.products(x_test, x)
+        found["features"] = kernels.isometry(gram, cross, norms, squared_norm)
+    place = dict(zip(fold.train.tolist(), range(len(x)), strict=True))
+    again = [place[row] for row in rows.tolist()]
+    return {needs: (train[again], test) for needs, (train, test) in found.items()}

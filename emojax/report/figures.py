@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from emojax.data.cohort import Cohort
 from emojax.records import ArmResult
-from emojax.report import outcomes, plots, tables, texts
+from emojax.report import brain, outcomes, plots, tables, texts
 from emojax.report.outcomes import NETWORK
 
 Drawn = dict[str, tuple[Figure, str]]  # file name -> figure, caption
@@ -29,7 +29,8 @@ def draw(
       metrics: content of metrics.json.
       cohort: the labelled volumes that rows refer to.
       results: the arms; the first is the headline.
-      extras: "mean": mean volume [X, Y, Z] under the map of chosen voxels, where there is one.
+      extras: "mean": mean volume [X, Y, Z] under the map of chosen voxels, where there is one;
+        "affine": its voxel -> mm [4, 4], or None.
     """
     if metrics["chosen_arm"]:
         return {"sweep": _sweep(metrics)}
@@ -42,8 +43,7 @@ def draw(
         out["curves"] = _curves(cohort, results)
     counts = chosen_voxels(head, extras)
     if counts is not None:
-        caption = "Number of folds that chose each voxel, on the mean volume."
-        out["voxels"] = plots.voxels(counts, extras["mean"], len(head.folds)), caption
+        out["voxels"] = _voxels(counts, extras, len(head.folds))
     pairs = [fold.notes["isc"] for fold in head.folds if "isc" in fold.notes]
     if pairs and np.isfinite(pairs).all():
         out["correlation"] = (
@@ -72,6 +72,17 @@ def maps(head: ArmResult, extras: Mapping[str, Any]) -> dict[str, tuple[np.ndarr
         return {}
     affine = extras.get("affine")
     return {"chosen_voxels": (counts.astype(np.int16), np.eye(4) if affine is None else affine)}
+
+
+def _voxels(counts, extras, num_folds: int) -> tuple[Figure, str]:
+    affine = extras.get("affine")
+    caption = "Number of folds that chose each voxel, on the mean volume. "
+    caption += (
+        "Array axes: the data do not say which side is left."
+        if affine is None
+        else "Above, the planes through a voxel that most folds chose. Coordinates in mm."
+    )
+    return brain.voxels(counts, extras["mean"], num_folds, affine), caption
 
 
 def _accuracies(metrics) -> tuple[Figure, str]:

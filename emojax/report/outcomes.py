@@ -12,6 +12,7 @@ from emojax.errors import InputError
 from emojax.records import Arm, ArmResult, FoldResult
 
 CURVES = ("train_loss", "train_accuracy", "loss", "accuracy", "rate")
+SAME = 1e-6  # probabilities that differ by less than this are equal
 NETWORK = "network"  # the classifier of a row that is no classical one
 
 
@@ -56,6 +57,24 @@ def pooled(result: ArmResult) -> tuple[Int[np.ndarray, " t"], Float[np.ndarray, 
     found = [first_predictions(result.arm, fold) for fold in result.folds]
     rows = [f.rows for f in found for _ in f.networks]
     return np.concatenate(rows), np.concatenate([p for f in found for p in f.networks])
+
+
+def learned_nothing(cohort: Cohort, result: ArmResult) -> str | None:
+    """Returns in what way an arm's networks are constant, in every fold; None if they are not."""
+    scored = [fold for fold in result.folds if fold.outcomes]
+    labels = [cohort.labels[fold.fold.test] for fold in scored]
+    if not scored or len(np.unique(np.concatenate(labels))) < 2:
+        return None
+    for pick, when in dict({result.arm.pick: "", "last": " at the last epoch"}).items():
+        found = [np.asarray(outcome[pick]) for fold in scored for outcome in fold.outcomes]
+        if not all(np.isfinite(values).all() for values in found):
+            continue
+        if all(np.ptp(values, axis=0).max() < SAME for values in found):
+            return f"constant output{when} (the same probabilities for all volumes of a fold)"
+        called = np.unique(np.concatenate([values.argmax(1) for values in found]))
+        if len(called) == 1:
+            return f"constant output{when} (class {cohort.classes[called[0]]} for every volume)"
+    return None
 
 
 def groups(cohort: Cohort, arm: Arm) -> Shaped[np.ndarray, " n"]:

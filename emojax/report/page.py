@@ -6,7 +6,7 @@ import io
 import json
 import pathlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -22,6 +22,8 @@ from emojax.report import plots, tables, template, texts
 from emojax.report.plain import plain
 from emojax.report.tables import Table
 
+BEFORE = ("counts.csv", "events.csv", "metrics.jsonl", "config.json", "run.json")
+MANY = 24  # rows; a longer table is folded
 ENVIRONMENT = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
 ENVIRONMENT.tests["leak"] = lambda cell: str(cell).startswith("LEAK")
 ENVIRONMENT.tests["number_like"] = tables.number_like
@@ -58,9 +60,12 @@ def write(
         with atomic_write(folder / f"{name}.nii.gz") as partial:
             partial.write_bytes(gzip.compress(image, mtime=0))  # equal maps are equal files
     files.write_csv(folder / "predictions.csv", predictions)
+    there = [name for name in BEFORE if (folder / name).exists()]
+    links = ["metrics.json", "predictions.csv", *there, "curves.json"]
+    links += [f"{name}.nii.gz" for name in maps] + [f"figures/{name}.png" for name in images]
     for name, text in (
         ("curves.json", json.dumps(plain(curves), allow_nan=False)),
-        ("report.html", render(metrics, images, captions)),
+        ("report.html", render(metrics, images, captions, links)),
         ("metrics.json", json.dumps(metrics, indent=1, allow_nan=False)),
     ):
         with atomic_write(folder / name) as partial:
@@ -76,7 +81,10 @@ def _png(figure: Figure) -> bytes:
 
 
 def render(
-    metrics: Mapping[str, Any], images: Mapping[str, bytes], captions: Mapping[str, str]
+    metrics: Mapping[str, Any],
+    images: Mapping[str, bytes],
+    captions: Mapping[str, str],
+    links: Sequence[str] = (),
 ) -> str:
     """Returns the report as one self-contained page.
 
@@ -84,6 +92,7 @@ def render(
       metrics: content of metrics.json.
       images: name -> PNG file.
       captions: the same names -> text below the figure.
+      links: files beside the page.
     """
     spent = [f"{stage} {seconds:.1f} s" for stage, seconds in metrics["seconds"].items()]
     versions = [f"{name} {version}" for name, version in metrics["versions"].items()]
@@ -91,6 +100,9 @@ def render(
         title=texts.title(metrics),
         headline=texts.headline(metrics),
         data=texts.data(metrics),
+        notes=metrics.get("notes") or [],
+        links=links,
+        many=MANY,
         tables=tables.make(metrics),
         unconverged=texts.unconverged(metrics),
         audit=texts.audit(metrics),

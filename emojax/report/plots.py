@@ -250,37 +250,6 @@ def ladder(rows: Sequence[tuple[str, float, Interval]], chance: float) -> Figure
     return figure
 
 
-def voxels(counts: np.ndarray, mean: np.ndarray, num_folds: int, slices: int = 12) -> Figure:
-    """Draws the number of folds that chose each voxel, on slices along the last axis.
-
-    The picture's x and y are the array's first and second axis, from low to high index.
-
-    Args:
-      counts: [X, Y, Z] int.
-      mean: [X, Y, Z] mean volume.
-      num_folds: the largest possible count.
-      slices: largest number of slices, spread over those with chosen voxels.
-    """
-    used = np.flatnonzero(counts.any((0, 1)))
-    used = used[np.linspace(0, len(used) - 1, min(slices, len(used))).round().astype(int)]
-    columns = min(6, len(used))
-    lines = -(-len(used) // columns)
-    figure = _figure(1.7 * columns + 1.2, 1.9 * lines + 0.4)
-    grid = figure.subplots(lines, columns, squeeze=False)
-    top = 1.3 * np.nanpercentile(mean, 99.5)  # grey, not white: white swallows yellow
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, z in zip(grid.flat, used, strict=False):
-        axes.imshow(mean[:, :, z].T, origin="lower", cmap="gray", vmin=0, vmax=top)
-        shown = np.ma.masked_equal(counts[:, :, z].T, 0)
-        image = axes.imshow(shown, origin="lower", cmap="autumn", vmin=1, vmax=num_folds)
-        axes.set_title(f"slice {z}", fontsize=9)
-    label = f"chosen in how many\nof {num_folds} folds"
-    whole = MaxNLocator(integer=True, min_n_ticks=1)
-    figure.colorbar(image, ax=grid, label=label, shrink=0.8, ticks=whole)
-    return figure
-
-
 def correlation(before: Sequence[float], after: Sequence[float]) -> Figure:
     """Draws the correlation between training subjects before and after alignment, by fold."""
     figure = _figure(3.4, 3.6)

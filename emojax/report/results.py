@@ -8,7 +8,7 @@ import numpy as np
 from emojax import splits
 from emojax.data.cohort import Cohort
 from emojax.records import Arm, ArmResult, FoldResult
-from emojax.report import console, figures, legacy, outcomes, predictions, summary
+from emojax.report import console, figures, groups, legacy, outcomes, predictions, summary
 from emojax.report.outcomes import NETWORK
 from emojax.report.plain import plain
 from emojax.report.schema import Result
@@ -45,6 +45,7 @@ def summarise(
       seconds: seconds of each stage.
     """
     chosen = choose(results)
+    head = next((r for r in results if not chosen or r.arm.name == chosen), None)
     arms = [_arm(cohort, r, withheld=bool(chosen) and r.arm.name != chosen) for r in results]
     metrics = {
         "schema": SCHEMA,
@@ -63,7 +64,11 @@ def summarise(
             "runs": len(cohort.runs),
             "volumes": len(cohort.labels),
             "hashes": cohort.hashes,
+            "counts": cohort.counts(),
         },
+        "notes": list(cohort.notes),
+        "events": [plain(loss._asdict()) for loss in cohort.lost],
+        "groups": groups.summarise(cohort, head) if head else {},
         "arms": arms,
         "chosen_arm": chosen or None,
         "audit": plain(audit or {"measured": False}),
@@ -138,6 +143,7 @@ def _arm(cohort, result: ArmResult, withheld: bool) -> dict[str, Any]:
         "folds": folds,
         "summary": summary.summarise(cohort, result, folds),
         "p_chance": None,
+        "learned_nothing": None if withheld else outcomes.learned_nothing(cohort, result),
         "seen": outcomes.seen(cohort, result),
     }
 

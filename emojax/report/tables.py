@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emojax.data.losses import HEADERS
 from emojax.report import texts
 from emojax.report.outcomes import NETWORK
 
@@ -74,13 +75,13 @@ def row_name(metrics: Mapping[str, Any], arm: Mapping[str, Any], classifier: str
 
 def make(metrics: Mapping[str, Any]) -> list[Table]:
     """Returns all tables; the first is the result."""
-    details = [seen(metrics), audit(metrics)]
+    details = [seen(metrics), audit(metrics), events(metrics), counts(metrics)]
     if metrics["chosen_arm"]:
         first = sweep(metrics)
     else:
         first = main(metrics)
         details = [folds(metrics), trainings(metrics), classes(metrics), *details]
-    return [first, *(table for table in details if table.rows)]
+    return [first, *(table for table in [groups(metrics), *details] if table.rows)]
 
 
 def main(metrics: Mapping[str, Any]) -> Table:
@@ -115,6 +116,27 @@ def _peak(row: Row) -> str:
         return ""
     peaks = [fold["baselines"][row.classifier]["peak_bytes"] for fold in row.arm["folds"]]
     return "" if None in peaks else f"{max(peaks) / 1e9:.2f}"
+
+
+def groups(metrics: Mapping[str, Any]) -> Table:
+    """Returns the headline's scores in each group of people."""
+    name = metrics["chosen_arm"] or (metrics["arms"] or [{"name": ""}])[0]["name"]
+    lines = []
+    for group, entry in (metrics.get("groups") or {}).items():
+        tested = f"{entry['tested']} of {entry['subjects']}"
+        rows = {name: entry["network"]} if entry["network"] else {}
+        for row, found in (rows | entry["baselines"] or {name: None}).items():
+            if found is None:
+                lines.append([row, group or "no group", tested, "", "", ""])
+                continue
+            score, accuracy = found["balanced_accuracy"], found["accuracy"]
+            cells = [f"{score['mean']:.3f}", texts.interval(score, " - ")]
+            lines.append([row, group or "no group", tested, *cells, f"{accuracy['mean']:.3f}"])
+    header = ["", "group", "people tested", "balanced accuracy", "95 % interval", "accuracy"]
+    note = "One network for all groups; intervals over the tested units of each group."
+    order = list(dict.fromkeys(line[0] for line in lines))
+    lines.sort(key=lambda line: order.index(line[0]))
+    return Table(f"By group: {name}", header, lines, note)
 
 
 def folds(metrics: Mapping[str, Any]) -> Table:
@@ -231,6 +253,28 @@ def audit(metrics: Mapping[str, Any]) -> Table:
     header = ["arm", "protocol", "folds", "perturbed", "moved", "had to move"]
     note = "Moved: steps whose fit or rows were no longer the same, as what they read allows."
     return Table("Audit", header, lines, note)
+
+
+def counts(metrics: Mapping[str, Any]) -> Table:
+    """Returns the volumes of each class in each run, and the totals."""
+    rows = metrics["data"].get("counts") or []
+    lines = [[str(value) for value in row.values()] for row in rows]
+    if lines:
+        sums = [str(sum(row[name] for row in rows)) for name in list(rows[0])[2:]]
+        lines.append(["all", f"{len(rows)} run{'' if len(rows) == 1 else 's'}", *sums])
+    return Table("Volumes", list(rows[0]) if rows else [], lines)
+
+
+def events(metrics: Mapping[str, Any]) -> Table:
+    """Returns what became of the events: a row per value of the label column, over all runs."""
+    found: dict[tuple[str, str], np.ndarray] = {}
+    for row in metrics.get("events") or []:
+        numbers = np.array([row[name] for name in HEADERS])
+        key = row["value"], row["name"]
+        found[key] = found.get(key, 0) + numbers
+    lines = [[*key, *map(str, numbers.tolist())] for key, numbers in found.items()]
+    note = "All runs. Events that label no volume are too short, or in volumes of another class."
+    return Table("Events", ["value", "class", *HEADERS.values()], lines, note)
 
 
 def sweep(metrics: Mapping[str, Any]) -> Table:

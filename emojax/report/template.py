@@ -6,10 +6,13 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto
 table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem }
 th, td { padding: .25rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child, .text { text-align: left }
+td:not(.text) { white-space: nowrap }
 caption { caption-side: top; text-align: left; font-weight: 600; padding-bottom: .3rem }
 img { max-width: 100% } figure { margin: 1.5rem 0 } figcaption { color: #555; font-size: .9rem }
 .wide { overflow-x: auto } dt { font-weight: 600 } .note { color: #555; font-size: .9rem }
 .headline { font-size: 1.4rem; line-height: 1.35 } .leak { color: #b02a00; font-weight: 600 }
+.files { columns: 3; font-size: .9rem } details { margin: 1rem 0 }
+summary { font-weight: 600; font-size: .9rem; cursor: pointer }
 pre { background: #f5f5f5; padding: .3rem; white-space: pre-wrap; word-break: break-word }
 """
 
@@ -43,6 +46,9 @@ PAGE = (
 <h1>{{ title }}</h1>
 <p class="headline">{{ headline }}</p>
 {% if data %}<p>{{ data }}</p>{% endif %}
+{% if notes %}<ul>
+{%- for note in notes %}<li>{{ note }}</li>{% endfor -%}
+</ul>{% endif %}
 {{ table(tables[0]) }}
 {% if unconverged %}<p>{{ unconverged }}</p>{% endif %}
 <p>{{ audit }}</p>
@@ -55,8 +61,16 @@ PAGE = (
 <figcaption>{{ captions[name] }}</figcaption></figure>
 {% endfor %}
 <h2>Details</h2>
-{% for t in tables[1:] %}{{ table(t) }}
+{% for t in tables[1:] -%}
+{% if t.rows | length > many -%}
+<details><summary>{{ t.title }}: {{ t.rows | length }} rows</summary>{{ table(t) }}</details>
+{% else %}{{ table(t) }}
+{% endif -%}
 {% endfor %}
+{% if links %}<h2>Files</h2>
+<ul class="files">
+{%- for name in links %}<li><a href="{{ name | urlencode }}">{{ name }}</a></li>{% endfor -%}
+</ul>{% endif %}
 <h2>How it was made</h2>
 <pre>{{ command }}</pre>
 <p>{{ device }}. {{ versions }}.</p><p>Time: {{ spent }}.</p>

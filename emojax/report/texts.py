@@ -81,8 +81,26 @@ def headline(metrics: Mapping[str, Any]) -> str:
     if not metrics["arms"]:
         return "No arm was run."
     if metrics["chosen_arm"]:
-        return _sweep(metrics)
-    return _splits(metrics) if metrics["arms"][0]["split"] else _left_out(metrics)
+        said = _sweep(metrics)
+    else:
+        said = _splits(metrics) if metrics["arms"][0]["split"] else _left_out(metrics)
+    return " ".join(filter(None, [learned_nothing(metrics), said]))
+
+
+def learned_nothing(metrics: Mapping[str, Any]) -> str:
+    """Returns a sentence if the network of the headline is constant, or ""."""
+    head = next(a for a in metrics["arms"] if a["name"] == (metrics["chosen_arm"] or a["name"]))
+    if not head.get("learned_nothing"):
+        return ""
+    train = metrics["config"].get("train") or {}
+    keys = ("penalty_factor", "lr")
+    values = [f" (now {train[key]:g})" if key in train else "" for key in keys]
+    ways = " or ".join(f"train.{key}{value}" for key, value in zip(keys, values, strict=True))
+    text = f"{head['name']}: the network learned nothing: {head['learned_nothing']}; lower {ways}."
+    others = [arm["name"] for arm in real(metrics) if arm.get("learned_nothing")]
+    if len(others) > 1:
+        text += f" The same in {_listed([name for name in others if name != head['name']])}."
+    return text
 
 
 def first(arm: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -1,13 +1,33 @@
 """Data sources: each reads the config's `data` and returns a `Cohort`."""
 
+from typing import Any
+
 from emojax import registry
 from emojax.data.cohort import Cohort
 from emojax.errors import InputError
 
 SOURCES = registry.Registry(
     "data.source",
-    {name: f"emojax.sources.{name}:load" for name in ("bids", "spm", "lab", "arrays", "synthetic")},
+    {
+        name: f"emojax.sources.{name}:load"
+        for name in ("bids", "spm", "lab", "arrays", "maps", "synthetic")
+    },
 )
+CLEANING = (  # keys of `config.data` that change values, or leave volumes out, run by run
+    "smooth_mm",
+    "scrub_fd_mm",
+    "high_pass_hz",
+    "confounds",
+    "detrend",
+    "centre",
+    "zscore",
+    "motion",
+)
+
+
+def cleaned_by(data) -> dict[str, Any]:
+    """Returns the cleaning that `config.data` asks for: key -> value."""
+    return {key: value for key in CLEANING if (value := getattr(data, key))}
 
 
 def load(config) -> Cohort:
@@ -29,9 +49,26 @@ def load(config) -> Cohort:
     if not isinstance(cohort, Cohort):
         found = f"{data.source!r}, which returned {type(cohort).__name__}"
         raise InputError("data.source", found, "a function that returns an emojax Cohort")
-    if not (data.detrend or data.centre or data.zscore or data.motion):
+    asked = cleaned_by(data)
+    if not (asked or data.mask):
         return cohort
-    from emojax.data import cleaning, store  # imported here: they bring in jax (130 MB)
+    return _prepared(cohort, data, asked)
 
-    options = {name: getattr(data, name) for name in ("detrend", "centre", "zscore", "motion")}
-    return cleaning.apply(cohort, store.Store(store.default(data)), **options)
+
+def _prepared(cohort: Cohort, data, asked: dict[str, Any]) -> Cohort:
+    """Smooths, cleans and masks; what that needs is imported here, some of it large."""
+    from emojax.data.store import Store, default
+
+    if fwhm := asked.pop("smooth_mm", 0):
+        from emojax.data import smoothing
+
+        cohort = smoothing.apply(cohort, Store(default(data)), fwhm)
+    if asked:
+        from emojax.data import cleaning
+
+        cohort = cleaning.apply(cohort, Store(default(data)), **asked)
+    if data.mask:
+        from emojax.data import roi
+
+        cohort = roi.apply(cohort, data.mask, data.root)
+    return cohort

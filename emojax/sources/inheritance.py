@@ -2,80 +2,116 @@
 
 import json
 import pathlib
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Mapping, Set
+from typing import Any, NamedTuple
 
-import bids2table
-
-from emojax.data.paths import require_file
+from emojax.data.paths import require_file, visible
 from emojax.errors import InputError
 from emojax.files import cause
+from emojax.sources.bids_names import ACQUISITION, File, parse
 
-ABOUT_THE_FILE = ("ext", "datatype")
-ABOUT_THE_IMAGE = (*ABOUT_THE_FILE, "space", "res", "den", "desc", "part", "cohort", "suffix")
-
-
-def entities(path: pathlib.Path, ignored: Collection[str] = ABOUT_THE_IMAGE) -> dict[str, str]:
-    """Returns the entities in a file's name, but for some."""
-    found = bids2table.parse_bids_entities(path)
-    return {name: value for name, value in found.items() if name not in ignored}
+PAUSES = {"VolumeTiming", "DelayTime", "AcquisitionDuration"}  # none: volumes fill their TR
+Levels = list[
+    list[pathlib.Path]
+]  # from the root to the nearest folder; in each the best match last
 
 
 class Inherited:
     """Files of one kind below a folder, by what their names share with a run."""
 
-    def __init__(self, root: pathlib.Path, pattern: str, ignored: Collection[str]):
-        """Args: where inheritance ends, names of the files, and entities that do not count."""
-        self.root, self._pattern, self._ignored = root, pattern, ignored
-        self._listed: dict[pathlib.Path, list[tuple[int, pathlib.Path, dict[str, str]]]] = {}
-
-    def of(self, run: pathlib.Path, folder: pathlib.Path) -> list[pathlib.Path]:
-        """Returns the files of a run, from the root to the nearest.
+    def __init__(self, root: pathlib.Path, suffix: str, ext: str, of_acquisition: bool = False):
+        """Makes a reader of one kind of file.
 
         Args:
-          run: its file.
-          folder: where inheritance begins, relative to the root.
+          root: where inheritance ends.
+          suffix, ext: of the files, such as "events" and ".tsv".
+          of_acquisition: whether they belong to every version of an acquisition: an echo or a
+            space in either name does not count then.
         """
-        own = entities(run, self._ignored).items()
-        return [
-            file
-            for parent in reversed((folder, *folder.parents))
-            for _, file, shared in self._list(self.root / parent)
-            if shared.items() <= own
-        ]
+        self.root, self._suffix, self._ext = root, suffix, ext
+        self._only = ACQUISITION if of_acquisition else None
+        self._listed: dict[pathlib.Path, list[File]] = {}
 
-    def _list(self, folder: pathlib.Path):
-        """The files of one folder; those with more entities come last."""
+    def of(self, run: File, folder: pathlib.Path) -> Levels:
+        """Returns the files of a run.
+
+        Args:
+          run: its scan.
+          folder: where inheritance begins, relative to the root.
+
+        Raises:
+          InputError: two files of one folder fit as well, and differ.
+        """
+        levels: Levels = []
+        for parent in reversed((folder, *folder.parents)):
+            if fitting := [f for f in self._list(self.root / parent) if self._fits(f, run)]:
+                shared = {file.path: file.same.items() & run.same.items() for file in fitting}
+                _refuse_twins(shared)
+                levels.append(sorted(shared, key=lambda path: len(shared[path])))
+        return levels
+
+    def _fits(self, file: File, run: File) -> bool:
+        own = file.same.items()
+        return all(
+            run.same.get(entity) == value
+            for entity, value in own
+            if self._only is None or entity in self._only
+        )
+
+    def _list(self, folder: pathlib.Path) -> list[File]:
+        """Returns the files of one folder, by name."""
         if folder not in self._listed:
-            found = [(file, entities(file, self._ignored)) for file in folder.glob(self._pattern)]
-            self._listed[folder] = sorted((len(e), file, e) for file, e in found)
+            found = map(parse, visible(folder.glob(f"*{self._suffix}{self._ext}")))
+            self._listed[folder] = [file for file in found if file.suffix == self._suffix]
         return self._listed[folder]
+
+
+class Facts(NamedTuple):
+    """The statements of a run's sidecars, and the sidecar that each is from."""
+
+    values: dict[str, Any]
+    origin: dict[str, pathlib.Path]
+    files: list[pathlib.Path]  # from the root to the nearest
+
+    def refuse(self, key: str, found: str, expected: str) -> InputError:
+        """Returns the error of a fact that cannot be used; it names the sidecar."""
+        return InputError(self.origin[key], found, expected)
 
 
 class Sidecars:
     """The JSON files of a data set, each read once."""
 
-    def __init__(self, root: pathlib.Path):
-        """Args: root of the data set."""
-        self._inherited = Inherited(root, "*_bold.json", ABOUT_THE_FILE)
+    def __init__(self, root: pathlib.Path, raw: pathlib.Path | None = None):
+        """Args: root of the data set, and of the raw data that it was derived from."""
+        roots = dict.fromkeys((root, raw or root))  # a derivative may leave facts of timing out
+        self._own, *self._raw = [Inherited(place, "bold", ".json") for place in roots]
         self._read: dict[pathlib.Path, dict[str, Any]] = {}
 
-    def of(self, run: pathlib.Path) -> dict[str, Any]:
-        """Returns what the sidecars of a run say; the nearest wins.
+    def of(self, run: File) -> Facts:
+        """Returns what the sidecars of a run say; the nearest wins, and null says nothing.
 
         Raises:
           InputError: one is no JSON.
         """
-        found: dict[str, Any] = {}
-        for path in self.files(run):
-            if path not in self._read:
-                self._read[path] = read_json(path)
-            found |= self._read[path]
+        folder = run.path.parent.relative_to(self._own.root)
+        found = self._merged(self._own.of(run, folder))
+        for raw in self._raw if not PAUSES & found.values.keys() else ():
+            more = self._merged(raw.of(run, folder))
+            kept = {key: value for key, value in more.values.items() if key in PAUSES}
+            found.values.update(kept)
+            found.origin.update({key: more.origin[key] for key in kept})
+            found.files.extend(dict.fromkeys(more.origin[key] for key in kept))
         return found
 
-    def files(self, run: pathlib.Path) -> list[pathlib.Path]:
-        """Returns the sidecars of a run, from the root to the nearest."""
-        return self._inherited.of(run, run.parent.relative_to(self._inherited.root))
+    def _merged(self, levels: Levels) -> Facts:
+        found = Facts({}, {}, [path for level in levels for path in level])
+        for path in found.files:
+            if path not in self._read:
+                self._read[path] = read_json(path)
+            said = {key: value for key, value in self._read[path].items() if value is not None}
+            found.values.update(said)
+            found.origin.update(dict.fromkeys(said, path))
+        return found
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -107,3 +143,21 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse(constant: str):
     raise ValueError(f"{constant}, which JSON does not know")
+
+
+def _refuse_twins(shared: Mapping[pathlib.Path, Set]) -> None:
+    """Refuses files of one folder whose names say the same of a run, such as run-1 and run-01."""
+    first_of: dict[frozenset, pathlib.Path] = {}
+    for path, entities in shared.items():
+        first = first_of.setdefault(frozenset(entities), path)
+        if first is not path and _content(first) != _content(path):
+            found = f"other content than {first.name}, which is of the same run"
+            raise InputError(path, found, "one of the two: remove the other")
+
+
+def _content(path: pathlib.Path) -> bytes:
+    require_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(path, f"no readable file ({cause(error)})", "text") from None

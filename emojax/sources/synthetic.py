@@ -41,9 +41,11 @@ import numpy as np
 import rich.progress
 from jaxtyping import Int
 
-from emojax.data import cohort
+from emojax.data import cohort, windows
 from emojax.data import events as tables
 from emojax.data.cohort import Cohort
+from emojax.data.label_map import Labelling
+from emojax.data.labels import assign
 from emojax.data.run import Run
 from emojax.data.store import Store, default
 from emojax.files import split_list
@@ -112,14 +114,14 @@ def simulate(
 def labels(settings: Settings, scan: Scan, timing: tables.Timing = PAPER) -> Int[np.ndarray, " t"]:
     """The class of each volume of a run, -1 where it has none."""
     classes = design.CLASSES[settings.design]
-    labelling = tables.Labelling(
+    labelling = Labelling(
         classes,
         {kind: classes.index(kind) for kind in design.KINDS},
         baseline=classes.index("rest") if "rest" in classes else -1,
     )
     place, blocks = pathlib.Path(_place(scan)), design.blocks(settings, scan)
     events = tables.from_columns(place, *zip(*blocks, strict=True))
-    return tables.assign(events, labelling, timing, scan.volumes, simulation.TR)
+    return assign(events, labelling, timing, windows.regular(scan.volumes, simulation.TR)).labels
 
 
 def events(data, subject: str, run: str) -> list[Event]:

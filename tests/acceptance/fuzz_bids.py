@@ -142,6 +142,7 @@ def _label_maps():
 
 def _derivatives():
     argv = SOURCES["bids"][0]
+    moved = data_argv("bids", LABEL_MAP, "--config.data.motion=True")  # unread without
     zeros = "\t".join("0" * 6) + "\n"
     for name, text in (
         ("short", MOTION + zeros),
@@ -151,7 +152,7 @@ def _derivatives():
         ("nan", MOTION + ("nan" + zeros[1:]) * 40),
     ):
         step = put(f"{STEM}_desc-confounds_timeseries.tsv", text)
-        yield Case("bids:derivatives", f"confounds {name}", step, argv)
+        yield Case("bids:derivatives", f"confounds {name}", step, moved)
     mask = f"{STEM}_desc-brain_mask.nii.gz"
     for name, x in (
         ("of another grid", np.ones((8, 8, 6), "u1")),

@@ -1,0 +1,38 @@
+r"""Real emotion data: nine beta maps of each of 30 people, anger, disgust and fear.
+
+    python launch.py --config=configs/emotion_maps.py --workdir=runs/emotion_maps \
+        --config.data.root=../shared/data/emotion-maps
+
+Pictures that elicit an emotion, each shown after a congruent, incongruent or neutral word: 3 x 3
+maps a person. The classical classifiers see all 28,029 voxels of the mask, the network the 300 that
+differ most between the emotions of the training people. Maps are not points in time, so that
+nothing can be aligned by time, and with nine of them nothing is aligned at all.
+
+Each person's maps are centred by their own mean, that of the scored ones included: the report calls
+the protocol transductive. Without it (`uncentred`), differences between people hide the emotions.
+Leaving a person out does not leave a priming out: `Cohort.factors` holds it, and a classifier may
+know a cell of emotion and priming by its stimuli, not the emotion. See `splits.crossed`.
+
+Variants: `uncentred` (strict: the maps as they are), `null` (the same design on noise).
+"""
+
+from configs import common, finger7t
+
+
+def get_config(variant: str = ""):
+    """The study, or a variant that the module describes."""
+    config = common.get_config()
+    config.data.source = "maps"
+    config.data.root = "../shared/data/emotion-maps"
+    config.data.table = "maps.tsv"
+    config.data.label_column = "emotion"
+    config.data.mask = "mask.nii.gz"
+    config.data.centre = variant != "uncentred"
+    config.voxels.classical = "all"
+    config.align.regimes = "none"
+    config.align.match = "class"
+    config.protocols = "nested,last"  # the published procedure aligns subjects
+    config.baselines = "SVM-linear,SVM-linear hard,SVM-RBF,LDA-shrinkage,1-NN,RF,logistic"
+    config.balance = 3  # maps of each emotion and person
+    finger7t.short(config)
+    return common.null_or_none(config, "" if variant == "uncentred" else variant)

@@ -1,0 +1,48 @@
+"""Scrubbing: volumes during which the head moved get no label."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool
+
+from emojax.data.cohort import Cohort
+from emojax.errors import InputError
+
+Kept = Bool[np.ndarray, " t"] | None  # of one run; None is all
+
+
+def drop(cohort: Cohort, kept: Sequence[Kept], fd_mm: float) -> Cohort:
+    """Takes the labels of volumes that are not kept, and notes how many there are.
+
+    Args:
+      cohort: the cohort.
+      kept: for each run, which volumes are kept.
+      fd_mm: the framewise displacement above which volumes are not; 0 where they are left out for
+        another reason only: the scanner was not yet in its steady state.
+
+    Raises:
+      InputError: nothing is left of a class or a subject.
+    """
+    used = np.ones(len(cohort.labels), bool)
+    for i, own in enumerate(kept):
+        if own is not None:
+            here = cohort.run_index == i
+            used[here] = own[cohort.frame[here]]
+    out = sum(int((~own).sum()) for own in kept if own is not None)
+    if not out:
+        return cohort
+    key, why = "data.confounds", "in no steady state"
+    if fd_mm:
+        key, why = f"data.scrub_fd_mm={fd_mm:g}", f"framewise displacement above {fd_mm:g} mm"
+    named = {"class": np.array(cohort.classes)[cohort.labels], "subject": cohort.subject}
+    for noun, names in named.items():
+        if lost := sorted(set(names.tolist()) - set(names[used].tolist())):
+            expected = f"a larger one, or a study without the {noun}"
+            raise InputError(key, f"no volume left of {noun} {lost[0]!r}", expected)
+    volumes = sum(len(run.frames) for run in cohort.runs)
+    note = (
+        f"{out} of {volumes} volumes scrubbed ({why}), {int((~used).sum())} of {len(used)} "
+        "labelled ones among them"
+    )
+    return dataclasses.replace(cohort.select(used), notes=(*cohort.notes, note))

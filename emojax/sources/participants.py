@@ -1,0 +1,69 @@
+"""Groups of subjects, from the participants.tsv of a data set."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from emojax.data import events
+from emojax.data.names import tidy
+from emojax.errors import InputError
+from emojax.sources.bids_names import comparable, number
+
+KEY = "data.group"
+NAME = "participants.tsv"
+COLUMN = "participant_id"
+
+
+def read(roots: Sequence[pathlib.Path], column: str, subjects: Sequence[str]) -> dict[str, str]:
+    """Returns the group of each subject.
+
+    Args:
+      roots: data sets that may hold participants.tsv; the first one that has the column counts.
+      column: of the table, such as "diagnosis".
+      subjects: labels, with or without "sub-".
+
+    Raises:
+      InputError: there is no such table or column, or a subject is not in it, has no value there,
+        or two.
+    """
+    paths = [root / NAME for root in dict.fromkeys(roots) if os.path.lexists(root / NAME)]
+    if not paths:
+        where = f"{NAME} in {' or '.join(map(str, dict.fromkeys(roots)))}"
+        raise InputError(KEY, f"{column!r}, but no {NAME}", f"{where} (or {KEY}='')")
+    tables = {path: events.read_table(path, "\t", (COLUMN,)) for path in paths}
+    fitting = [path for path, rows in tables.items() if rows and column in rows[0]]
+    if not fitting or column == COLUMN:
+        rows = next(iter(tables.values()))
+        have = [name for name in (rows[0] if rows else ()) if name and name != COLUMN]
+        example = f", such as --config.{KEY}={have[0]}" if have else ""
+        expected = f"a column of it: {', '.join(have) or 'there is none'}{example}"
+        raise InputError(paths[0], f"no column {column!r}", expected)
+    path = fitting[0]
+    groups: dict[str, set[str]] = {}
+    for row in tables[path]:
+        groups.setdefault(_label(row[COLUMN]), set()).add(tidy(row[column]))
+    found = {subject: _group(path, column, subject, groups) for subject in subjects}
+    missing = [subject for subject, value in found.items() if not value]
+    if missing:
+        listed = ", ".join(missing[:5]) + (" and more" if len(missing) > 5 else "")
+        what = f"no {column} of {len(missing)} subjects: {listed}"
+        expected = "a value other than n/a for each (or other subjects by --config.data.subjects)"
+        raise InputError(path, what, expected)
+    return found
+
+
+def _group(path, column: str, subject: str, groups: dict[str, set[str]]) -> str:
+    """Returns the value of one subject; "" where there is none."""
+    own = _label(subject)
+    alike = [label for label in groups if number(label) == number(own)]
+    if own not in groups and len(alike) != 1:
+        return ""
+    values = groups[own if own in groups else alike[0]]
+    if len(values) > 1:
+        found = f"{column} {', '.join(sorted(values))} of subject {subject}"
+        raise InputError(path, found, "one value of each subject")
+    return next(iter(values))
+
+
+def _label(text: str) -> str:
+    return comparable("sub", text.strip().removeprefix("sub-"))

@@ -1,0 +1,107 @@
+"""Tables of events: of a data set itself, or of the raw data that it was derived from."""
+
+import os
+import pathlib
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from emojax.data.paths import require_folder
+from emojax.errors import InputError
+from emojax.sources.bids_names import File
+from emojax.sources.inheritance import Inherited, read_json
+
+DESCRIPTION = "dataset_description.json"
+LEVELS = 4  # folders above a derivative in which its raw data are looked for
+NAMES = ("", "raw", "rawdata", "sourcedata", "sourcedata/raw", "bids")  # of raw data, in these
+TYPE = "--config.data.events_root=/path/to/raw"
+
+
+class EventTables(NamedTuple):
+    """The events.tsv of each run, where they are, and a sentence if that was found out."""
+
+    paths: list[pathlib.Path]
+    root: pathlib.Path
+    notes: list[str]
+
+
+def event_tables(
+    scans: Sequence[File], root: pathlib.Path, events_root: str | os.PathLike
+) -> EventTables:
+    """Returns the events.tsv of each scan.
+
+    A table is of the nearest folder upwards, and shares most entities with its scan.
+
+    Args:
+      scans: of the runs.
+      root: of their data set.
+      events_root: of the data set that holds their events; "" is `root`, and where a scan has none
+        there, the raw data that it was derived from: as dataset_description.json says, or a folder
+        above.
+
+    Raises:
+      InputError: a scan has no events.
+    """
+    first = root
+    if events_root:
+        first = require_folder(events_root, "the root of a BIDS data set (data.events_root)")
+    found = _tables(scans, root, first)
+    missing = [scan for scan in scans if scan.path not in found]
+    tried = [first]
+    for candidate in candidates(root) if missing and not events_root else ():
+        tried.append(candidate)
+        more = _tables(missing, root, candidate)
+        if len(more) == len(missing):
+            said = f"events are those of the raw data in {candidate} (runs: {len(missing)})"
+            found |= more
+            return EventTables([found[scan.path] for scan in scans], candidate, [said])
+    if missing:
+        folder = first / missing[0].path.parent.relative_to(root)
+        more = f" (nor in {', '.join(map(str, tried[1:]))})" if tried[1:] else ""
+        expected = f"*_events.tsv in {folder} or above{more}, or where they are: {TYPE}"
+        raise InputError(missing[0].path, "no events", f"{expected} (data.events_root)")
+    return EventTables([found[scan.path] for scan in scans], first, [])
+
+
+def candidates(root: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yields folders that may hold the raw data of a derivative, the likeliest first."""
+    seen = {os.path.realpath(root)}
+    above = list(root.absolute().parents[:LEVELS])
+    for path in (*_linked(root), *(parent / name for parent in above for name in NAMES)):
+        real = os.path.realpath(path)
+        if real not in seen and any(path.glob("sub-*")):
+            seen.add(real)
+            yield pathlib.Path(os.path.normpath(path))
+
+
+def _linked(root: pathlib.Path) -> list[pathlib.Path]:
+    """Returns the local folders that a data set names as its sources."""
+    description = root / DESCRIPTION
+    try:
+        found = read_json(description)
+    except InputError:
+        return []
+    links, sources = found.get("DatasetLinks"), found.get("SourceDatasets")
+    named = list(links.values()) if isinstance(links, dict) else []
+    if isinstance(sources, list):
+        named += [source.get("URL") for source in sources if isinstance(source, dict)]
+    local = []
+    for text in named:
+        if not isinstance(text, str) or not text or "\0" in text:
+            continue
+        parts = urllib.parse.urlsplit(text)
+        if parts.scheme == "file":
+            host = parts.netloc.removeprefix("localhost")
+            local.append(root / urllib.parse.unquote(host + parts.path))
+        elif not parts.scheme:
+            local.append(root / text)
+    return local
+
+
+def _tables(scans: Sequence[File], root: pathlib.Path, events_root: pathlib.Path):
+    """Returns scan -> its table, for those that have one."""
+    inherited, found = Inherited(events_root, "events", ".tsv", of_acquisition=True), {}
+    for scan in scans:
+        if levels := inherited.of(scan, scan.path.parent.relative_to(root)):
+            found[scan.path] = levels[-1][-1]
+    return found

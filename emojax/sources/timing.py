@@ -1,0 +1,232 @@
+"""Facts of timing in headers and sidecars: when each volume of a run was acquired.
+
+    RepetitionTime         volumes follow each other every TR
+    VolumeTiming           when each volume began, where they do not
+    DelayTime              the pause behind each volume, as in sparse sequences
+    AcquisitionDuration    the length of each volume, which says the same from the other side
+    StartTime              where SliceTimingCorrected: the moment within the TR that all slices show
+
+Each of them is used, or refused with the file that holds it.
+"""
+
+import math
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from emojax.data.windows import Windows, regular
+from emojax.errors import InputError
+from emojax.sources.inheritance import Facts
+
+ROUNDING = 1e-3  # s, to which two facts must agree
+MIDDLE = 0.05  # of the TR; a reference so near the middle of a volume is its middle
+LEAST, MOST = 0.1, 30.0  # s, of a TR that anybody measures with
+TYPE = "--config.data.tr=2.0"
+
+
+class Acquired(NamedTuple):
+    """The times of the volumes of a run."""
+
+    tr: float | None  # s; None where volumes are not a TR apart
+    windows: Windows
+    starts: Float[np.ndarray, " t"] | None  # s, where there is no TR
+
+
+def read(
+    image: pathlib.Path,
+    header: float | None,
+    facts: Facts,
+    num_volumes: int,
+    tr: float | None = None,
+) -> Acquired:
+    """Returns when the volumes of a run were acquired.
+
+    Args:
+      image: the scan, for messages.
+      header: TR of its header, s; None where it has none.
+      facts: what its sidecars say.
+      num_volumes: t.
+      tr: s, overrules RepetitionTime, VolumeTiming and header.
+
+    Raises:
+      InputError: there is no TR, it is not in 0.1 to 30 s, or a fact of timing is of the wrong kind
+        or contradicts another.
+    """
+    starts = None
+    if tr is None and "VolumeTiming" in facts.values:
+        starts = _volume_timing(facts, num_volumes)
+        steps = np.diff(starts)
+        step = float(steps.min())
+        if _is_regular(starts):
+            tr = step = _agreed(image, header, facts, round(float(steps.mean()), 6))
+        elif "RepetitionTime" in facts.values:
+            found = "VolumeTiming with several steps, and RepetitionTime"
+            raise facts.refuse("VolumeTiming", found, f"one of the two (or {TYPE})")
+        else:
+            _check_range(facts.origin["VolumeTiming"], "a step of VolumeTiming", step)
+    else:
+        tr = step = tr or _agreed(image, header, facts, None)
+    long = _duration(facts, step, starts)
+    length = step if long is None else long
+    shift = _shift(facts, step, length)
+    if tr is None and starts is not None:
+        return Acquired(None, Windows(starts + shift, starts + shift + length), starts)
+    first = 0.0 if starts is None else float(starts[0])
+    return Acquired(tr, regular(num_volumes, step if tr is None else tr, long, first + shift), None)
+
+
+def _agreed(image: pathlib.Path, header: float | None, facts: Facts, steps: float | None) -> float:
+    """Returns the TR on which RepetitionTime, VolumeTiming and header agree.
+
+    Args:
+      steps: of VolumeTiming, s, where it is regular.
+    """
+    written = _number(facts, "RepetitionTime", f"seconds > 0 (or {TYPE})")
+    if written == 0:
+        raise facts.refuse("RepetitionTime", "RepetitionTime 0", f"seconds > 0 (or {TYPE})")
+    said = {"VolumeTiming": steps, "JSON": written, "header": header}
+    said = {place: seconds for place, seconds in said.items() if seconds is not None}
+    if not said:
+        expected = f"RepetitionTime in s (or data.tr), such as {TYPE}"
+        raise InputError(image, "no TR in header or JSON", expected)
+    best = next(iter(said.values()))
+    for place, seconds in said.items():
+        if abs(seconds - best) > ROUNDING:
+            first = next(iter(said))
+            found = f"TR {seconds:g} s in the {place} and {best:g} s in the {first}"
+            raise InputError(image, found, f"the same (or the right one as data.tr: {TYPE})")
+    origin = facts.origin.get("RepetitionTime", image)
+    _check_range(image if "header" in said else origin, "a TR", best)
+    return best
+
+
+def _check_range(where: pathlib.Path, what: str, seconds: float) -> None:
+    if not LEAST <= seconds <= MOST:
+        expected = f"{LEAST:g} to {MOST:g} s; if it is right or you know a better one, {TYPE}"
+        raise InputError(where, f"{what} of {seconds:g} s", expected)
+
+
+def _volume_timing(facts: Facts, num_volumes: int) -> Float[np.ndarray, " t"]:
+    starts = _numbers(facts, "VolumeTiming")
+    if len(starts) != num_volumes:
+        found = f"VolumeTiming of {len(starts)} volumes"
+        expected = f"one time for each of {num_volumes} volumes (or {TYPE})"
+        raise facts.refuse("VolumeTiming", found, expected)
+    wrong = np.flatnonzero(np.diff(starts) <= 0)
+    if wrong.size:
+        i = int(wrong[0])
+        found = f"VolumeTiming {starts[i]:g}, {starts[i + 1]:g} of volumes {i} and {i + 1}"
+        raise facts.refuse("VolumeTiming", found, f"increasing times in s (or {TYPE})")
+    return starts
+
+
+def _is_regular(starts: Float[np.ndarray, " t"]) -> bool:
+    """Returns whether no volume is off the grid of the mean step."""
+    steady = np.linspace(starts[0], starts[-1], len(starts))
+    return bool(np.abs(starts - steady).max() <= ROUNDING)
+
+
+def _duration(facts: Facts, step: float, starts: Float[np.ndarray, " t"] | None) -> float | None:
+    """Returns how long each volume takes, s; None where it takes the whole TR.
+
+    Args:
+      step: the least time from one volume to the next.
+      starts: of VolumeTiming, where that is used.
+    """
+    length = _number(facts, "AcquisitionDuration", "seconds > 0")
+    pause = _number(facts, "DelayTime", "seconds >= 0")
+    irregular = starts is not None and not _is_regular(starts)
+    if length is not None and not 0 < length <= step + ROUNDING:
+        found = f"AcquisitionDuration {length:g}, and a volume every {step:g} s"
+        expected = "seconds of one volume (take it out if it is of the whole run)"
+        raise facts.refuse("AcquisitionDuration", found, expected)
+    if pause is not None and irregular:
+        found = "DelayTime, and VolumeTiming with several steps"
+        raise facts.refuse("DelayTime", found, "AcquisitionDuration in its place")
+    if pause is not None and pause >= step:
+        found = f"DelayTime {pause:g}, and a volume every {step:g} s"
+        raise facts.refuse("DelayTime", found, "seconds of the pause within a TR")
+    if pause is not None:
+        rest = step - pause
+        if length is not None and abs(rest - length) > ROUNDING:
+            found = f"DelayTime {pause:g} and AcquisitionDuration {length:g} of a TR of {step:g} s"
+            raise facts.refuse("DelayTime", found, "two that make the TR together, or one of them")
+        return rest if pause else None
+    if length is not None:
+        return min(length, step)
+    if starts is None:
+        return None
+    length = _of_slices(facts, step)
+    if length is None and irregular:
+        found = "VolumeTiming with several steps, and no AcquisitionDuration"
+        expected = "AcquisitionDuration (seconds of one volume) or SliceTiming beside it"
+        raise facts.refuse("VolumeTiming", found, expected)
+    return length
+
+
+def _of_slices(facts: Facts, step: float) -> float | None:
+    """Returns the duration of a volume from the times of its slices; None where none says it."""
+    if "SliceTiming" not in facts.values:
+        return None
+    times = np.unique(_numbers(facts, "SliceTiming").round(4))
+    if len(times) < 2:
+        return None
+    length = float(times[-1] + np.median(np.diff(times)))
+    if times[-1] > step + ROUNDING:
+        found = f"SliceTiming up to {times[-1]:g}, and a volume every {step:g} s"
+        raise facts.refuse("SliceTiming", found, "seconds within a volume")
+    return min(length, step)
+
+
+def _shift(facts: Facts, step: float, length: float) -> float:
+    """Returns how far slice timing moved the volumes from when they were acquired, s.
+
+    Args:
+      step: the least time from one volume to the next.
+      length: of a volume, s.
+    """
+    moved = facts.values.get("SliceTimingCorrected", False)
+    reference = _number(facts, "StartTime", "seconds >= 0")
+    if not isinstance(moved, bool):
+        raise facts.refuse(
+            "SliceTimingCorrected", f"SliceTimingCorrected {moved!r}", "true or false"
+        )
+    if reference is None or not moved:
+        return 0.0
+    if reference > step + ROUNDING:
+        found = f"StartTime {reference:g}, and a volume every {step:g} s"
+        raise facts.refuse("StartTime", found, "seconds within a TR")
+    off = reference - length / 2
+    return 0.0 if abs(off) <= MIDDLE * step else off
+
+
+def _number(facts: Facts, key: str, expected: str) -> float | None:
+    """Returns a number of seconds; None where there is none."""
+    if key not in facts.values:
+        return None
+    value = facts.values[key]
+    if not _is_seconds(value):
+        raise facts.refuse(key, f"{key} {value!r}", expected)
+    return float(value)
+
+
+def _numbers(facts: Facts, key: str) -> Float[np.ndarray, " n"]:
+    values = facts.values[key]
+    if not isinstance(values, list) or not values:
+        raise facts.refuse(key, f"{key} {values!r}", "a list of seconds")
+    for value in values:
+        if not _is_seconds(value):
+            raise facts.refuse(key, f"{value!r} in {key}", "seconds >= 0")
+    return np.array(values, float)
+
+
+def _is_seconds(value: Any) -> bool:
+    """Returns whether a value of JSON is a finite number of seconds >= 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond floats
+        return False
