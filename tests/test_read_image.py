@@ -69,10 +69,10 @@ def test_headers_that_promise_something_else(tmp_path, suffix, fields, said):
 
 
 def test_what_is_no_image(tmp_path):
-    refused(tmp_path, "a folder; expected an image")
+    refused(tmp_path, "something that is no file; expected an image")
     refused(tmp_path / "none.nii", "no such file; expected an image")
     os.mkfifo(tmp_path / "pipe.nii")
-    refused(tmp_path / "pipe.nii", "no such file")
+    refused(tmp_path / "pipe.nii", "something that is no file")
     for content in (b"", b"hello", bytes(400)):
         (tmp_path / "a.nii").write_bytes(content)
         refused(tmp_path / "a.nii", "no readable image")
@@ -81,7 +81,7 @@ def test_what_is_no_image(tmp_path):
 def test_an_error_without_words(tmp_path, monkeypatch):
     path = write(tmp_path / "a.nii")
     monkeypatch.setattr(nib, "load", lambda path: (_ for _ in ()).throw(MemoryError()))
-    refused(path, "no readable image (MemoryError)")
+    refused(path, "no readable image (MemoryError")
 
 
 def test_infinite_values_are_left_to_the_check_of_volumes(tmp_path):

@@ -61,6 +61,7 @@ def test_a_tr_of_header_or_json_or_both():
         ({"RepetitionTime": 2, "SliceTimingCorrected": True, "StartTime": 2}, 2, [1, 3, 5, 7], 2),
         ({"RepetitionTime": 2, "SliceTimingCorrected": False, "StartTime": 0}, 2, [0, 2, 4, 6], 2),
         ({"RepetitionTime": 2, "StartTime": 0}, 2, [0, 2, 4, 6], 2),
+        ({"RepetitionTime": 2, "StartTime": 2}, 2, [1, 3, 5, 7], 2),
         (
             {
                 "RepetitionTime": 10,

@@ -10,16 +10,21 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+from jaxtyping import Float
 
 from emojax.data import hashes
+from emojax.data.paths import require_file
 from emojax.data.run import Run
 from emojax.errors import InputError
+from emojax.files import cause
 
 HEADER = 540  # bytes of the longest header
 TRAILING = 1 << 16  # bytes that may follow the last voxel: some tools pad files to whole blocks
+INFLATION = 1040  # bytes that one byte of a gzip file can become
 OTHER = {".img": ".hdr", ".hdr": ".img"}  # half of a pair
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}  # NIfTI's units of time
 
+Path = str | os.PathLike
 nib.imageglobals.logger.disabled = True  # it prints what it raises, too, and what it repairs
 
 
@@ -33,18 +38,61 @@ class Scan(NamedTuple):
     tr: float | None  # s; None where the header has none
 
 
-def load(path: pathlib.Path) -> nib.spatialimages.SpatialImage:
+def load(path: Path, expected: str = "NIfTI-1/2 or Analyze") -> nib.spatialimages.SpatialImage:
     """Opens any image that nibabel reads; its values stay on disk.
+
+    Args:
+      path: the image.
+      expected: for messages.
 
     Raises:
       InputError: it is no regular file, its other half is missing, or it is no image.
     """
-    for part in parts(path):
-        hashes.stamp(part)
+    for part in parts(pathlib.Path(path)):
+        require_file(part, expected)
     try:
         return nib.load(path)
     except Exception as error:  # nibabel raises many types on damaged headers
-        raise InputError(path, f"no readable image ({error})", "NIfTI-1/2 or Analyze") from None
+        raise InputError(path, f"no readable image ({cause(error)})", expected) from None
+
+
+def read(path: Path, expected: str) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "4 4"]]:
+    """Reads the values of an image as float32, time last, and its affine.
+
+    Args:
+      path: .nii, .nii.gz or .img.
+      expected: for messages.
+
+    Raises:
+      InputError: as `load`, or it is no whole image of real numbers.
+    """
+    image = load(path, expected)
+    try:
+        _check_header(image)
+        with np.errstate(all="ignore"):  # values that are not finite are for others to judge
+            return np.asarray(image.dataobj, np.float32), image.affine
+    except Exception as error:  # nibabel raises many types on damaged files
+        raise InputError(path, f"no readable image ({cause(error)})", expected) from None
+
+
+def _check_header(image: nib.spatialimages.SpatialImage) -> None:
+    """Checks what a header promises, before memory is taken for it.
+
+    Raises:
+      ValueError: values that are no real numbers, more of them than the file can hold, or an affine
+        that is not finite.
+    """
+    proxy, file = image.dataobj, image.file_map["image"].filename
+    if proxy.dtype.kind not in "iuf":
+        raise ValueError(f"values of type {proxy.dtype}")
+    if not proxy.shape or min(proxy.shape) < 1:
+        raise ValueError(f"shape {proxy.shape}")
+    size = math.prod(map(int, proxy.shape)) * proxy.dtype.itemsize
+    zipped = not str(file).endswith((".nii", ".img", ".hdr"))
+    if size > os.path.getsize(file) * (INFLATION if zipped else 1):
+        raise ValueError(f"{size} bytes by its header, more than the file can hold")
+    if not np.isfinite(image.affine).all():
+        raise ValueError("an affine that is not finite")
 
 
 def open_mapped(mapped: pathlib.Path, path: pathlib.Path) -> Scan:
@@ -182,7 +230,7 @@ def _load_decoded(mapped: pathlib.Path, path: pathlib.Path) -> nib.Nifti1Image:
     try:
         return kind.from_file_map(kind.make_file_map({"image": os.fspath(mapped)}))
     except Exception as error:  # nibabel raises many types on damaged headers
-        raise InputError(path, f"no readable image ({error})", "NIfTI-1/2") from None
+        raise InputError(path, f"no readable image ({cause(error)})", "NIfTI-1/2") from None
 
 
 def _kind(path: pathlib.Path, start: bytes) -> type[nib.Nifti1Image]:

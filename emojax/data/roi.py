@@ -13,7 +13,6 @@ from emojax.data import grid, hashes, nifti
 from emojax.data.cohort import Cohort
 from emojax.data.run import Rows, Run
 from emojax.errors import InputError
-from emojax.files import cause
 
 KEY = "data.mask"
 WANTED = "an image as --config.data.mask=ROI.nii.gz, or labels of one as ATLAS.nii.gz:17|18"
@@ -103,15 +102,10 @@ def read(
     Raises:
       InputError: it is no such image, has no voxel or no whole numbers, or lacks a label.
     """
-    image = nifti.load(path)
-    shape = image.shape
-    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,)):
-        raise InputError(path, f"an image of shape {shape}", "one volume [X, Y, Z]")
-    try:
-        values = np.asarray(image.dataobj).reshape(shape[:3])
-        whole = np.nan_to_num(values, posinf=0, neginf=0).astype(np.float64)
-    except Exception as error:  # nibabel raises many types on damaged files
-        raise InputError(path, f"no readable image ({cause(error)})", WANTED) from None
+    values, affine = nifti.read(path, WANTED)
+    if values.ndim not in (3, 4) or values.shape[3:] not in ((), (1,)):
+        raise InputError(path, f"an image of shape {values.shape}", "one volume [X, Y, Z]")
+    whole = np.nan_to_num(values.reshape(values.shape[:3]), posinf=0, neginf=0)
     inside = whole != 0
     if labels:
         there = np.unique(whole[inside])
@@ -124,7 +118,7 @@ def read(
         inside = np.isin(whole, labels)
     if not inside.any():
         raise InputError(path, "no voxel that is not 0", WANTED)
-    return inside, image.affine
+    return inside, affine
 
 
 def _parse(mask: str, root: str | os.PathLike) -> tuple[pathlib.Path, tuple[int, ...]]:

@@ -1,21 +1,16 @@
 """Single volumes and image files: checked against the training volumes, then decoded."""
 
-import logging
-import math
 import os
 
 import jax
-import nibabel as nib
 import numpy as np
 from jaxtyping import Float
 
 from emojax import fusion, models
-from emojax.data import grid
+from emojax.data import grid, nifti
 from emojax.decoder.build import Decoder
 from emojax.errors import InputError
 
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # it logs what it mends in headers
-INFLATION = 1040  # bytes that one byte of a gzip file can become
 FACTOR = 3.0  # largest ratio of mean and sd inside the mask to those of the training volumes
 
 
@@ -139,34 +134,4 @@ def read_image(
     Raises:
       InputError: no such file, or no readable or whole image of real numbers.
     """
-    if not os.path.isfile(path):
-        found = "a folder" if os.path.isdir(path) else "no such file"
-        raise InputError(path, found, "an image")
-    try:
-        image = nib.load(path)
-        _check_header(image)
-        with np.errstate(all="ignore"):  # values that are not finite are found by `verify`
-            return np.asarray(image.dataobj, np.float32), image.affine
-    except Exception as error:  # nibabel raises many types on damaged files
-        said = str(error) or type(error).__name__
-        raise InputError(path, f"no readable image ({said})", "a whole NIfTI file") from None
-
-
-def _check_header(image) -> None:
-    """Checks what a header promises, before memory is taken for it.
-
-    Raises:
-      ValueError: values that are no real numbers, more of them than the file can hold, or an affine
-        that is not finite.
-    """
-    proxy, file = image.dataobj, image.file_map["image"].filename
-    if proxy.dtype.kind not in "iuf":
-        raise ValueError(f"values of type {proxy.dtype}")
-    if not proxy.shape or min(proxy.shape) < 1:
-        raise ValueError(f"shape {proxy.shape}")
-    size = math.prod(map(int, proxy.shape)) * proxy.dtype.itemsize
-    zipped = not str(file).endswith((".nii", ".img", ".hdr"))
-    if size > os.path.getsize(file) * (INFLATION if zipped else 1):
-        raise ValueError(f"{size} bytes by its header, more than the file can hold")
-    if not np.isfinite(image.affine).all():
-        raise ValueError("an affine that is not finite")
+    return nifti.read(path, "an image")

@@ -4,15 +4,12 @@ import collections
 import pathlib
 from collections.abc import Iterable, Sequence
 
-import nibabel as nib
 import numpy as np
 from jaxtyping import Bool
 
-from emojax.data import grid
-from emojax.data.paths import require_file
+from emojax.data import grid, nifti
 from emojax.data.run import Run
 from emojax.errors import InputError
-from emojax.files import cause
 from emojax.sources.bids_names import IMAGES, File
 
 Mask = Bool[np.ndarray, "X Y Z"]
@@ -99,17 +96,12 @@ def _turned(path: pathlib.Path, mask: Mask, affine, run: Run) -> Mask:
 
 
 def _read(path: pathlib.Path) -> tuple[Mask, np.ndarray]:
-    """Returns a brain mask and its affine; its header is checked before its values are read."""
-    require_file(path, "a brain mask")
-    try:
-        image = nib.load(path)
-        kind, shape = image.get_data_dtype().kind, image.shape
-        mask = np.asarray(image.dataobj) > 0 if len(shape) == 3 and kind in "biuf" else None
-    except Exception as error:  # nibabel raises many types on damaged files
-        raise InputError(path, f"no readable image ({cause(error)})", "a brain mask") from None
-    if mask is None:
-        found = f"a mask of {shape}, {image.get_data_dtype()}"
-        raise InputError(path, found, "real numbers, [X, Y, Z] as its run")
+    """Returns a brain mask and its affine."""
+    values, affine = nifti.read(path, "a brain mask")
+    if values.ndim != 3:
+        found = f"a mask of shape {values.shape}"
+        raise InputError(path, found, "one [X, Y, Z] as its run")
+    mask = values > 0
     if not mask.any():
         raise InputError(path, "a mask without voxels", "a brain mask")
-    return mask, image.affine
+    return mask, affine

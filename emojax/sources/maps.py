@@ -4,7 +4,8 @@
     sub-01/anger.nii.gz  01       anger    congruent
 
 The columns of file, subject, label and run have keys; the label and all others are factors of the
-design, which the cohort keeps. Maps are not points in time: runs have no TR, and rows keep the table's order.
+design, which the cohort keeps. Maps are not points in time: runs have no TR, and rows keep the
+table's order.
 """
 
 import os

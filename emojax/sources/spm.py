@@ -21,18 +21,16 @@ import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import nibabel as nib
-
 from emojax.data import events, motion, nifti, tables
 from emojax.data.cohort import Cohort, build
 from emojax.data.hashes import sha256
 from emojax.data.label_map import EVERY_VALUE
 from emojax.data.names import tidy
-from emojax.data.paths import require_file, require_folder
+from emojax.data.paths import require_folder
 from emojax.data.run import Run
 from emojax.data.store import Store, default
 from emojax.errors import InputError
-from emojax.files import cause, split_list
+from emojax.files import split_list
 from emojax.sources import spm_labels
 
 PAPER = events.Timing()
@@ -214,12 +212,7 @@ def _runs(folder: pathlib.Path, pattern: str) -> list[list[pathlib.Path]]:
 
 def _is_4d(path: pathlib.Path) -> bool:
     """Tells from the header whether an image has more than one volume."""
-    for part in nifti.parts(path):
-        require_file(part, "NIfTI or Analyze")
-    try:
-        shape = nib.load(path).shape
-    except Exception as error:  # nibabel raises many types on damaged headers
-        raise InputError(path, f"no readable image ({cause(error)})", "NIfTI or Analyze") from None
+    shape = nifti.load(path).shape
     return len(shape) > 3 and shape[3] > 1
 
 

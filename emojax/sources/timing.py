@@ -4,7 +4,7 @@
     VolumeTiming           when each volume began, where they do not
     DelayTime              the pause behind each volume, as in sparse sequences
     AcquisitionDuration    the length of each volume, which says the same from the other side
-    StartTime              where SliceTimingCorrected: the moment within the TR that all slices show
+    StartTime              after slice timing: the moment within the TR that all slices show
 
 Each of them is used, or refused with the file that holds it.
 """
@@ -187,14 +187,17 @@ def _shift(facts: Facts, step: float, length: float) -> float:
       step: the least time from one volume to the next.
       length: of a volume, s.
     """
-    moved = facts.values.get("SliceTimingCorrected", False)
     reference = _number(facts, "StartTime", "seconds >= 0")
+    moved = facts.values.get("SliceTimingCorrected", bool(reference))
     if not isinstance(moved, bool):
         raise facts.refuse(
             "SliceTimingCorrected", f"SliceTimingCorrected {moved!r}", "true or false"
         )
-    if reference is None or not moved:
+    if reference is None or not (moved or reference):
         return 0.0
+    if not moved:
+        found = f"StartTime {reference:g}, and SliceTimingCorrected false"
+        raise facts.refuse("StartTime", found, "one without the other")
     if reference > step + ROUNDING:
         found = f"StartTime {reference:g}, and a volume every {step:g} s"
         raise facts.refuse("StartTime", found, "seconds within a TR")
