@@ -15,7 +15,7 @@ def get_config(experiment: str = "A") -> ConfigDict:
 
 
 def null_or_none(config: ConfigDict, variant: str) -> ConfigDict:
-    """The config of a study, or with variant "null" the same design on noise.
+    """Returns the config of a study, or with variant "null" the same design on noise.
 
     Raises:
       ValueError: another variant.
@@ -110,6 +110,13 @@ def _common(config: ConfigDict) -> None:
     config.noise = ConfigDict()
     config.noise.phi = 0.4  # correlation of neighbouring volumes; fMRI noise at a TR of 2 s
     config.noise.width = 0.85  # voxels, sd of the smoothing in space; 2 voxels at half maximum
+    # Questions beside the headline's score; each takes its time.
+    config.permutations = 0  # of labels, through the whole pipeline: 99 give a p of .01 or more
+    config.permute = "logistic"  # the classifier that they fit, of the baselines, or "network"
+    config.within_subject = False  # what the test subject's other runs alone decode, where used
+    config.crossed = ""  # columns of the design: new subjects AND new levels; "all", or names
+    config.design = False  # whether the design gives the labels away
+    config.temperature = True  # probabilities with a temperature beside those of the network
     config.audit = True  # perturb what is scored, fit again, and compare; False: "not measured"
 
 
@@ -153,9 +160,7 @@ def _data() -> ConfigDict:
     data.task = ""  # one task; "" where the study has only one
     data.space = ""  # space of derivatives, e.g. MNI152NLin2009cAsym; "" where there is only one
     data.entities = ""  # bids: which version of a run enters: "echo=2,rec=norm|raw,res=none"
-    data.group = (
-        ""  # bids, maps: column of participants.tsv: scores by group, folds with all groups
-    )
+    data.group = ""  # bids, maps: a column of people's groups: scores by group
     # Voxels: where they are, and which of them.
     data.mask = ""  # an image whose voxels enter: a ROI.nii.gz, or ATLAS.nii.gz:17|18 for labels
     data.grid = "mm"  # voxels correspond between subjects by "mm", or by their place in the "array"
@@ -173,7 +178,7 @@ def _data() -> ConfigDict:
     data.event_duration_s = 0.0  # s, of events whose duration is 0 or n/a; 0: as the table has it
     data.conflicts = "error"  # a volume in events of two classes: "error" or "drop"
     data.drop_first = 0  # volumes at the start of each run that are never used
-    data.tr = 0.0  # s, where neither header nor JSON has one; 0 is none
+    data.tr = 0.0  # s; overrules RepetitionTime, VolumeTiming and header; 0 is none
     data.images = "ra*"  # spm: names of the images, e.g. swra* where they were also normalised
     data.labels = ""  # spm: the CSV or onset table, relative to root; or a .mat file of each run
     data.onset_unit = "s"  # spm: of onsets and durations, "s" or "scans" (volumes from 0)

@@ -18,7 +18,7 @@ from configs import common, study
 
 
 def get_config(variant: str = ""):
-    """The study, or `null`: the same design on noise."""
+    """Returns the study, or `null`: the same design on noise."""
     config = study.get_config()
     config.data.root = "ds000108"
     config.data.label_map = "rest=;neutral=Look_Neutral_Stim;negative=Look_Neg_Stim"

@@ -20,7 +20,7 @@ from configs import common, finger7t
 
 
 def get_config(variant: str = ""):
-    """The study, or a variant that the module describes."""
+    """Returns the study, or a variant that the module describes."""
     config = common.get_config()
     config.data.source = "maps"
     config.data.root = "../shared/data/emotion-maps"

@@ -34,7 +34,7 @@ from configs import common
 
 
 def get_config(variant: str = ""):
-    """Experiment A with settings that train, or `B`, or either of them on noise with `null`."""
+    """Returns Experiment A with settings that train, or `B`; with `null` either one on noise."""
     if variant not in ("", "null", "B", "B_null"):
         raise ValueError(f"unknown variant {variant!r}; want B, null, B_null or none")
     config = common.get_config("B" if variant.startswith("B") else "A")
@@ -45,7 +45,7 @@ def get_config(variant: str = ""):
 
 
 def experiment_a(config):
-    """A penalty and a rate with which the network trains; rows that correspond by condition."""
+    """Sets a penalty and a rate with which the network trains, and rows that match by condition."""
     config.protocols = "nested,last"  # paper, the published procedure, costs as much again
     config.align.match = "class"
     config.align.regimes = "group,none"
@@ -58,7 +58,7 @@ def experiment_a(config):
 
 
 def experiment_b(config):
-    """A smaller network, whose moving statistics follow a short training."""
+    """Sets a smaller network, whose moving statistics follow a short training."""
     config.splits = "by_subject,by_run"
     config.model.depth = 18
     config.model.norm_momentum = 0.9

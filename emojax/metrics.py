@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Bool, Float, Int32, Integer
 
-from emojax._numerics import ranking, scored
-from emojax._numerics.checks import Array
+from emojax._numerics import calibration, ranking, scored
+from emojax._numerics.checks import Array, as_float, known
+
+ECE_BINS = 15  # of equal width, from 0 to 1
 
 
 class ClassScores(NamedTuple):
@@ -42,6 +43,14 @@ class RocAuc(NamedTuple):
     per_class: Float[Array, "*stack classes"]  # NaN for a class that is absent, or alone
     micro: Float[Array, "*stack"]  # of all (sample, class) pairs pooled
     macro: Float[Array, "*stack"]  # plain mean of `per_class`; NaN if one of them is
+
+
+class Reliability(NamedTuple):
+    """Samples by the probability of their top class, in bins of equal width from 0 to 1."""
+
+    count: Int32[Array, "*stack bins"]  # pyright: ignore[reportIncompatibleMethodOverride]
+    confidence: Float[Array, "*stack bins"]  # mean top probability; NaN in an empty bin
+    accuracy: Float[Array, "*stack bins"]  # fraction predicted right; NaN in an empty bin
 
 
 def accuracy(
@@ -201,7 +210,7 @@ def brier(
     References:
       Brier, Verification of forecasts expressed in terms of probability, 1950.
     """
-    return _brier(*scored.probabilities(labels, probabilities))
+    return calibration.brier(*scored.probabilities(labels, probabilities))
 
 
 def expected_calibration_error(
@@ -231,7 +240,90 @@ def expected_calibration_error(
     """
     if num_bins < 1:
         raise ValueError(f"want num_bins >= 1; got {num_bins}")
-    return _calibration(*scored.probabilities(labels, probabilities), num_bins)
+    return calibration.gap(*scored.probabilities(labels, probabilities), num_bins)
+
+
+def nll(
+    labels: Integer[Array, " samples"], probabilities: Float[Array, "samples classes"]
+) -> Float[Array, ""]:
+    """Returns the negative log-likelihood: mean over samples of -log p of the label, in nats.
+
+    A probability below 1e-38 counts as 1e-38, so that a certain and wrong sample costs 87 nats.
+    Args, returns, raises: as `brier`.
+    """
+    return calibration.nll(*scored.probabilities(labels, probabilities))
+
+
+def ece(
+    labels: Integer[Array, " samples"], probabilities: Float[Array, "samples classes"]
+) -> Float[Array, ""]:
+    """Returns the `expected_calibration_error` in 15 bins, as reports have it."""
+    return expected_calibration_error(labels, probabilities, ECE_BINS)
+
+
+def reliability(
+    labels: Integer[Array, " samples"],
+    probabilities: Float[Array, "samples classes"],
+    num_bins: int = ECE_BINS,
+) -> Reliability:
+    """Returns what a reliability curve shows: accuracy by confidence.
+
+    The bins are those of `expected_calibration_error`, which is the mean over samples of
+    |accuracy - confidence| of their bin. Args, raises: as there.
+    """
+    if num_bins < 1:
+        raise ValueError(f"want num_bins >= 1; got {num_bins}")
+    found = calibration.bins(*scored.probabilities(labels, probabilities), num_bins)
+    return Reliability(*found)
+
+
+def temperature_fit(
+    logits: Float[Array, "samples classes"],
+    labels: Integer[Array, " samples"],
+    weights: Float[Array, " samples"] | None = None,
+) -> Float[Array, ""]:
+    """Fits the temperature T of softmax(logits / T) to labels, by the least weighted NLL.
+
+    The NLL is convex in 1 / T. T is kept in [0.05, 100]: it has no minimum where every sample is
+    right (low end) or where the logits say nothing (high end). Fit it to samples that have trained
+    nothing; labels of what is scored must not enter.
+
+    Args:
+      logits: [samples, classes] float, finite, classes >= 2; log-probabilities are logits, too.
+      labels: [samples] int in [0, classes), the truth.
+      weights: [samples] float >= 0, with a sum > 0; None: 1 each.
+
+    Returns:
+      [] in the dtype of `logits` (at least float32); 1 where no logit differs from another of its
+      sample. It can be differentiated by logits and weights.
+
+    Raises:
+      ValueError: shapes disagree, no samples, labels out of range or no integers, logits not
+        finite, or weights that are negative or all 0.
+
+    References:
+      Guo et al., On calibration of modern neural networks, 2017.
+    """
+    labels, logits = scored.by_class("logits", labels, logits)
+    weights = jnp.ones(len(labels), logits.dtype) if weights is None else weights
+    return calibration.temperature(labels, logits, scored.weights(labels, weights, logits.dtype))
+
+
+def apply_temperature(
+    logits: Float[Array, "samples classes"], temperature: Float[Array, ""] | float
+) -> Float[Array, "samples classes"]:
+    """Returns the probabilities softmax(logits / temperature); the order of classes stays.
+
+    Args:
+      logits: [samples, classes] float, or log-probabilities.
+      temperature: [] > 0, as of `temperature_fit`; above 1 makes less certain.
+
+    Raises:
+      ValueError: a temperature that is not positive.
+    """
+    if known(lambda t: t > 0, temperature := jnp.asarray(temperature)) is False:
+        raise ValueError(f"want a temperature > 0; got {temperature:g}")
+    return jax.nn.softmax(as_float(logits) / temperature)
 
 
 @jax.jit
@@ -260,19 +352,3 @@ def _precision_recall_f1(labels, predicted, num_classes):
     precision, recall = (ranking.ratio(right, jnp.maximum(n, 1)) for n in (found, support))
     f1 = ranking.ratio(2 * right, jnp.maximum(found + support, 1))
     return ClassScores(precision, recall, f1, support)
-
-
-@jax.jit
-def _brier(labels, probabilities):
-    truth = labels[:, None] == jnp.arange(probabilities.shape[1])
-    return jnp.square(probabilities - truth).sum(1).mean()
-
-
-@partial(jax.jit, static_argnames="num_bins")
-def _calibration(labels, probabilities, num_bins):
-    confidence = probabilities.max(1)
-    right = (probabilities.argmax(1) == labels).astype(confidence.dtype)
-    edges = jnp.asarray(np.arange(num_bins) / num_bins, confidence.dtype)
-    bins = jnp.maximum(jnp.searchsorted(edges, confidence, side="left") - 1, 0)
-    gap = jnp.zeros(num_bins, confidence.dtype).at[bins].add(right - confidence)
-    return jnp.abs(gap).sum() / labels.size

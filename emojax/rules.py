@@ -92,8 +92,8 @@ def _inside(interval: str) -> Callable[[Any], bool]:
 
 
 def _has_no_repeats(value: Any) -> bool:
-    found = split_list(value) if isinstance(value, str) else ()
-    return isinstance(value, str) and len(set(found)) == len(found)
+    found = split_list(value) if text.holds(value) else ()
+    return text.holds(value) and len(set(found)) == len(found)
 
 
 flag = Rule("True or False", lambda value: isinstance(value, bool))

@@ -185,6 +185,27 @@ def crossed(subject: Shaped[np.ndarray, " n"], condition: Shaped[np.ndarray, " n
     return folds
 
 
+def leave_run_out(fold: Fold, run: Shaped[np.ndarray, " n"]) -> list[Fold]:
+    """Tests one run of a fold at a time, and trains on others: new subjects AND a new run.
+
+    Args:
+      fold: training and test rows of different subjects.
+      run: [n] name of each row's run; equal names correspond between subjects.
+
+    Returns:
+      One fold per tested run, named "<fold> x <run>".
+    """
+    return [
+        Fold(
+            f"{fold.name} x {name}",
+            fold.train[run[fold.train] != name],
+            fold.monitor[run[fold.monitor] != name],
+            fold.test[run[fold.test] == name],
+        )
+        for name in np.unique(run[fold.test]).tolist()
+    ]
+
+
 def resample(
     key: jax.Array,
     rows: Rows,

@@ -13,7 +13,14 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32, Integer, Key, Shaped
 
 from emojax._numerics import draws
-from emojax._numerics.checks import Array, as_float, check_finite, check_key, check_labels
+from emojax._numerics.checks import (
+    Array,
+    as_float,
+    check_finite,
+    check_key,
+    check_labels,
+    is_concrete,
+)
 from emojax._numerics.intervals import check_level, half_width, jackknife
 from emojax.metrics import accuracy
 
@@ -288,6 +295,39 @@ def paired_test(
     check_finite("b", b)
     draws.check_count("num_permutations", num_permutations)
     return PairedTest(*draws.sign_flips(key, a, b, count=num_permutations))
+
+
+def holm(p: Float[Array, " tests"]) -> Float[Array, " tests"]:
+    """Returns p values of one family of tests, corrected by Holm's method.
+
+    The k-th smallest of m, from k = 0, becomes the largest of (m - i) p_i over i <= k, at most 1.
+    Rejecting where this is below a level keeps the chance of any false rejection below that level,
+    whatever the dependence between the tests.
+
+    Args:
+      p: [tests] float in [0, 1]; none is fine.
+
+    Returns:
+      Corrected values in the order of p, none smaller than its p. NumPy values are worked on in
+      float64, those of jax in their own dtype.
+
+    Raises:
+      ValueError: no vector, or values outside [0, 1].
+
+    References:
+      Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statistics 6, 1979.
+    """
+    xp = jnp if isinstance(p, jax.Array) else np
+    p = as_float(p) if xp is jnp else np.asarray(p, np.float64)
+    if p.ndim != 1:
+        raise ValueError(f"want p [tests]; got shape {p.shape}")
+    if not p.size:
+        return p
+    if is_concrete(p) and not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"want p in [0, 1]; got {p.min()} to {p.max()}")
+    order = xp.argsort(p)
+    steps = xp.minimum(p[order] * xp.arange(p.size, 0, -1), 1)
+    return xp.maximum.accumulate(steps)[xp.argsort(order)]
 
 
 def _check_lengths(labels, predicted, **ids):

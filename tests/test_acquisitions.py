@@ -2,7 +2,7 @@
 
 import pytest
 
-from emojax.data.acquisitions import canonical, natural
+from emojax.data.acquisitions import canonical, natural, number
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,15 @@ def test_zeros_in_front_do_not_count(one, other):
 def test_what_is_no_number_stays():
     assert canonical("ses-pre_acq-b0x") == "ses-pre_acq-b0x" and canonical("run-0") == "run-0"
     assert canonical("run-1") != canonical("run-10")
+    assert canonical("1" * 5000) == "1" * 5000 and canonical("\u0661") == "\u0661"
+
+
+@pytest.mark.parametrize(
+    ("text", "want"), [("007", "7"), ("0", "0"), ("00", "0"), ("a01", "a01"), ("", ""), ("²", "²")]
+)
+def test_zeros_before_a_number(text, want):
+    assert number(text) == want
+    assert number("9" * 5000) == "9" * 5000 == canonical("9" * 5000)
 
 
 def test_numbers_sort_as_numbers():

@@ -276,10 +276,10 @@ def test_refuses_a_folder_in_the_place_of_a_scan(load, tmp_path):
     ("values", "match"),
     [
         (np.ones((5, 4, 2), np.uint8), r"another grid, \(5, 4, 2\); expected .* \(5, 4, 3\)"),
-        (np.ones((5, 4, 3, 2), np.uint8), r"a mask of shape \(5, 4, 3, 2\)"),
+        (np.ones((5, 4, 3, 2), np.uint8), r"an image of shape \(5, 4, 3, 2\); expected one vol"),
         (np.zeros((5, 4, 3), np.uint8), "a mask without voxels"),
         (np.full((5, 4, 3), np.nan, np.float32), "a mask without voxels"),
-        (np.ones((5, 4, 3), np.complex64), "values of type complex64\); expected a brain mask"),
+        (np.ones((5, 4, 3), np.complex64), r"values of type complex64\); expected a brain mask"),
     ],
 )
 def test_refuses_masks(load, tmp_path, values, match):

@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from emojax.data.hashes import sha256
 from emojax.data.store import Store
 from emojax.errors import InputError
 from emojax.sources import bids, participants
@@ -232,12 +233,95 @@ def test_run_1_of_a_derivative_has_the_events_of_run_01(read, tmp_path):
 
 
 def test_raw_data_that_lack_events_of_a_run_are_not_enough(read, tmp_path):
-    one(tmp_path / "study/raw")
-    for run in (1, 2):
-        path = one(tmp_path / "study/out", f"sub-01_task-emo_run-{run}", seed=run)
-        path.with_name(f"sub-01_task-emo_run-{run}_events.tsv").unlink()
-    with pytest.raises(InputError, match=r"no events; .*nor in .*study/raw.*data.events_root"):
+    (tmp_path / "study/bids/sub-09").mkdir(parents=True)  # raw data of others
+    for who in ("01", "02"):
+        one(tmp_path / "study/raw", f"sub-{who}_task-emo_run-1")
+        for run in (1, 2):
+            name = f"sub-{who}_task-emo_run-{run}"
+            path = one(tmp_path / "study/out", name, seed=int(who) + 2 * run)
+            path.with_name(f"{name}_events.tsv").unlink()
+    one(tmp_path / "study/raw", "sub-02_task-emo_run-2")
+    with pytest.raises(InputError) as error:
         read(tmp_path / "study/out")
+    folder = tmp_path / "study"
+    assert str(error.value) == (
+        f"{folder}/out/sub-01/func/sub-01_task-emo_run-2_bold.nii.gz: found no events of sub-01 "
+        f"task-emo run-2 (1 of 4 runs have none in {folder}/raw); expected *_events.tsv in {folder}"
+        "/raw/sub-01/func or above, runs that have some: --config.data.subjects=02, or where they "
+        "are: --config.data.events_root=/path/to/raw"
+    )
+    assert len(read(tmp_path / "study/out", subjects=["02"]).runs) == 2
+    shutil.rmtree(folder / "raw")
+    with pytest.raises(InputError, match=r"no events; .*nor in .*study/bids\).*data.events_root"):
+        read(tmp_path / "study/out")
+
+
+@pytest.mark.parametrize("parts", [("echo-1", "echo-2", "echo-3"), ("part-mag", "part-phase")])
+def test_a_derivative_has_the_pause_of_raw_echoes_and_parts(read, tmp_path, parts):
+    rows = [(20.0 * i, 8.0, ("neutral", "negative")[i % 2]) for i in range(12)]
+    meta = {"RepetitionTime": 10.0, "DelayTime": 8.0}
+    path = one(tmp_path / "raw", rows=rows, t=26, tr=10.0, meta=meta)
+    want = labels(read(tmp_path / "raw"))
+    (tmp_path / "raw/task-emo_bold.json").unlink()
+    (tmp_path / "out/sub-01/func").mkdir(parents=True)
+    path.rename(tmp_path / "out/sub-01/func" / path.name.replace("_bold", "_desc-preproc_bold"))
+    (tmp_path / "out/task-emo_bold.json").write_text('{"RepetitionTime": 10.0, "EchoTime": 0.03}')
+    sidecars = [path.with_name(f"sub-01_task-emo_run-1_{part}_bold.json") for part in parts]
+    for i, sidecar in enumerate(sidecars):
+        sidecar.write_text(json.dumps(meta | {"EchoTime": i, "DelayTime": 8 + 1e-5 * i}))
+    cohort = read(tmp_path / "out")
+    assert labels(cohort) == want and str(sidecars[-1]) in cohort.hashes
+    sidecars[1].write_text(json.dumps(meta | {"DelayTime": 6.0}))
+    with pytest.raises(
+        InputError, match=rf"^{sidecars[1]}: found another DelayTime than .*{parts[0]}"
+    ):
+        read(tmp_path / "out")
+    (tmp_path / "out/task-emo_bold.json").write_text(json.dumps(meta))  # as it says
+    assert labels(read(tmp_path / "out")) == want
+
+
+def test_a_duration_of_the_whole_run_is_noted_once(read, tmp_path):
+    meta = {"RepetitionTime": 2.0, "AcquisitionDuration": 110.0}
+    for i, name in enumerate(("sub-01_task-emo_run-1", "sub-02_task-emo_run-1")):
+        one(tmp_path / "b", name, meta=meta, seed=i)
+    cohort = read()
+    assert cohort.notes == (
+        "AcquisitionDuration is that of a whole run in 2 of 2 runs, and not used (first: "
+        f"{tmp_path / 'b/task-emo_bold.json'})",
+    )
+    assert labels(cohort) == truth(blocks(), 52).tolist()
+
+
+def test_the_table_of_groups_is_among_the_hashes_but_not_first(read, tmp_path):
+    for i, who in enumerate(("01", "02")):
+        one(tmp_path / "b", f"sub-{who}_task-emo_run-1", seed=i)
+    path = people(tmp_path / "b") / "participants.tsv"
+    for run in read(group="diagnosis").runs:
+        assert run.place.endswith("_bold.nii.gz") and run.hashes[str(path)] == sha256(path)
+    assert str(path) not in read().hashes
+
+
+def test_confounds_come_along_as_a_path(read, tmp_path):
+    path = one(tmp_path / "b", "sub-01_task-emo_run-1_space-MNI_res-2_desc-preproc")
+    stem = "sub-01_task-emo_run-1_desc-confounds"
+    assert read().runs[0].confounds is None
+    for other in ("run-2", "run-10"):
+        table(path.with_name(f"{stem.replace('run-1', other)}_timeseries.tsv"), [[1]], ["csf"])
+    for name in (f"{stem}_regressors.tsv", f"{stem.replace('run-1', 'run-01')}_timeseries.tsv"):
+        table(path.with_name(name), [[0.1] * 6] * 52, MOTION)
+        assert read().runs[0].confounds == path.with_name(name)
+    table(path.with_name(f"{stem}_timeseries.tsv"), [[0.2] * 6] * 52, MOTION)
+    said = r"timeseries.tsv: found confounds of sub-01 .*, as .*timeseries.tsv; expected one of the"
+    with pytest.raises(InputError, match=f"{said} two files: remove the other"):
+        read()
+
+
+def test_a_mask_may_be_an_image_of_one_volume(read, tmp_path):
+    path = one(tmp_path / "b")
+    mask = np.zeros((*GRID, 1), np.uint8)
+    mask[1:4] = 1
+    save(path.with_name("sub-01_task-emo_run-1_desc-brain_mask.nii.gz"), mask)
+    np.testing.assert_array_equal(read().masks["01"], mask[..., 0] > 0)
 
 
 @pytest.mark.parametrize(
@@ -346,11 +430,12 @@ def test_groups_are_a_column_of_participants(read, tmp_path):
 def test_participants(tmp_path):
     one_, two = people(tmp_path / "a", columns=("participant_id", "x", "y")), people(tmp_path / "b")
     found = participants.read([one_, two], "diagnosis", ["sub-03", "1"])
-    assert found == {"sub-03": "control", "1": "patient"}
+    assert found.of == {"sub-03": "control", "1": "patient"}
+    assert found.hashes == {str(two / "participants.tsv"): sha256(two / "participants.tsv")}
     with pytest.raises(InputError, match="no diagnosis of 1 subjects: 04"):
         participants.read([two], "diagnosis", ["01", "04"])
     people(two, [*PEOPLE, ("01", "control", "z")])
     with pytest.raises(InputError, match="diagnosis control, patient of subject 01; expected one"):
         participants.read([two], "diagnosis", ["01"])
     people(two, [*PEOPLE, ("01", "patient", "z")])
-    assert participants.read([two], "diagnosis", ["01"]) == {"01": "patient"}
+    assert participants.read([two], "diagnosis", ["01"]).of == {"01": "patient"}

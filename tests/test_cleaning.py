@@ -205,7 +205,9 @@ def test_scrubbing_may_not_take_a_class_or_a_subject(tmp_path):
     apply = functools.partial(cleaning.apply, store=Store(tmp_path), scrub_fd_mm=0.5)
     odd = still(*range(0, T))  # moves all the time
     with pytest.raises(
-        InputError, match=r"data.scrub_fd_mm=0.5: found no volume left of class 'b'"
+        InputError,
+        match=r"data.scrub_fd_mm=0.5: found no volume left of class 'b'; expected a larger one, "
+        "such as --config.data.scrub_fd_mm=1, or a --config.data.label_map without the class",
     ):
         apply(make_cohort(motion=still(*range(1, T, 2))))
     runs = [
@@ -223,7 +225,10 @@ def test_scrubbing_may_not_take_a_class_or_a_subject(tmp_path):
     moving = two.runs[1].motion
     moving[0] = -9  # the first volume has no displacement
     two = two.select(two.frame > 0)
-    with pytest.raises(InputError, match="found no volume left of subject '02'; expected a larger"):
+    with pytest.raises(
+        InputError,
+        match=r"no volume left of subject '02'; expected a larger one, .*data.subjects=01$",
+    ):
         apply(two)
     with pytest.raises(InputError, match=r"no realignment parameters.*framewise_displacement"):
         apply(make_cohort(motion=None))

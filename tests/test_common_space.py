@@ -69,9 +69,9 @@ def test_rows_matched_by_class_are_means_of_each_run_and_class():
     np.testing.assert_allclose(rows[0][1], want, rtol=1e-5)
 
 
-def test_a_run_finds_its_rows_in_the_template_by_run_class_and_order():
-    keys = np.array([[0, -1], [0, -1], [1, -1], [1, -1]])
-    own = np.array([[1, -1], [0, -1], [1, -1], [1, -1], [2, -1]])
+def test_a_run_finds_its_rows_in_the_template_by_run_and_place():
+    keys = np.array([[0, 4], [0, 5], [1, 4], [1, 6]])
+    own = np.array([[1, 4], [0, 4], [1, 6], [1, 5], [2, 4]])
     assert common_space._places(own, keys).tolist() == [2, 0, 3, -1, -1]
 
 

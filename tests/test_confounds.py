@@ -53,7 +53,8 @@ def write(folder, table=None, name=NAME, scan=SCAN):
     facts = {f"a_comp_cor_{i:02}": {"Mask": "combined", "Method": "aCompCor"} for i in range(7)}
     (folder / name.replace(".tsv", ".json")).write_text(json.dumps(facts))
     frames = np.zeros((T, 2, 2, 2), np.int16)
-    return Run("01", "run-1", frames, 2.0, np.eye(4), hashes={str(folder / scan): "x"})
+    found = {"hashes": {str(folder / scan): "x"}, "confounds": folder / name}
+    return Run("01", "run-1", frames, 2.0, np.eye(4), **found)
 
 
 @pytest.mark.parametrize(
@@ -86,41 +87,17 @@ def test_volumes_before_the_steady_state_are_told(tmp_path):
     assert np.flatnonzero(~got.steady).tolist() == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("name", "scan"),
-    [
-        (NAME, SCAN),
-        (NAME.replace("timeseries", "regressors"), SCAN),
-        (NAME.replace("run-1", "run-01"), SCAN),
-        (NAME, SCAN.removesuffix(".gz")),
-        ("sub-01_task-emo_desc-confounds_timeseries.tsv", SCAN),
-    ],
-)
-def test_are_found_by_the_entities_of_the_scan(tmp_path, name, scan):
-    run = write(tmp_path, name=name, scan=scan)
-    for other in (NAME.replace("run-1", "run-2"), NAME.replace("task-emo", "task-rest")):
-        write(tmp_path, make_table(9), other)
-    assert confounds.find(run).name == name
-    assert [path.suffix for path in confounds.files(confounds.find(run))] == [".tsv", ".json"]
-    assert confounds.read(confounds.find(run), ("motion6",), T).values.shape == (T, 6)
-
-
-def test_the_nearest_name_wins_and_a_tie_is_refused(tmp_path):
-    run = write(tmp_path)
-    write(tmp_path, make_table(9), "sub-01_task-emo_desc-confounds_timeseries.tsv")
-    assert confounds.find(run).name == NAME
-    write(tmp_path, make_table(9), NAME.replace("run-1", "run-01"))
-    with pytest.raises(
-        InputError, match=r"found confounds .*run-01.* and .*run-1_.*; expected one"
-    ):
-        confounds.find(run)
-
-
-def test_none_beside_the_scan(tmp_path):
+def test_a_run_without_confounds(tmp_path):
     run = Run("01", "1", np.zeros((T, 9)), hashes={str(tmp_path / "a.npz"): "x"})
-    assert confounds.find(run) is None and confounds.find(Run("01", "1", np.zeros((T, 9)))) is None
     with pytest.raises(InputError, match=r"a.npz: found no confounds; expected fMRIPrep's .*bids"):
         confounds.require(run)
+
+
+def test_the_description_belongs_to_the_table(tmp_path):
+    run = write(tmp_path)
+    assert [path.name for path in confounds.files(run.confounds)] == [NAME, NAME[:-3] + "json"]
+    (tmp_path / NAME.replace(".tsv", ".json")).unlink()
+    assert confounds.files(run.confounds) == [tmp_path / NAME]
 
 
 @pytest.mark.parametrize(
@@ -175,23 +152,23 @@ def test_compcor_needs_its_description(tmp_path):
 def test_displacement_is_fmripreps_or_of_the_parameters(tmp_path):
     table = make_table()
     run = write(tmp_path, table)
-    got = confounds.displacement(run, confounds.find(run))
+    got = confounds.displacement(run, run.confounds)
     np.testing.assert_allclose(got, table["framewise_displacement"].fillna(0), rtol=1e-9)
     moved = np.zeros((T, 6))
     moved[10:, 0], moved[20:, 4] = 0.3, 0.01
     write(tmp_path, table.drop(columns="framewise_displacement"))
     still = Run("01", "run-1", run.frames, 2.0, motion=moved, hashes=run.hashes)
-    for path in (None, confounds.find(run)):
+    for path in (None, run.confounds):
         got = confounds.displacement(still, path)
         want = np.zeros(T)
         want[10], want[20] = 0.3, 0.5  # a turn of .01 rad is half a mm at 50 mm
         np.testing.assert_allclose(got, want, atol=1e-12)
-    got = confounds.displacement(run, confounds.find(run))  # the table has the parameters
+    got = confounds.displacement(run, run.confounds)  # the table has the parameters
     change = table[[*motion.COLUMNS]].diff().abs().fillna(0).to_numpy()
     np.testing.assert_allclose(got, change @ [1, 1, 1, 50, 50, 50], rtol=1e-9)
     write(tmp_path, table[["csf"]])
     with pytest.raises(InputError, match=f"{NAME}: found columns csf; expected a column 'trans_x'"):
-        confounds.displacement(run, confounds.find(run))
+        confounds.displacement(run, run.confounds)
     with pytest.raises(InputError, match=r"no realignment parameters.*framewise_displacement"):
         confounds.displacement(run, None)
 
@@ -206,4 +183,4 @@ def test_displacement_is_fmripreps_or_of_the_parameters(tmp_path):
 def test_displacements_that_are_not_whole(tmp_path, change, message):
     run = write(tmp_path, change(make_table()))
     with pytest.raises(InputError, match=message):
-        confounds.displacement(run, confounds.find(run))
+        confounds.displacement(run, run.confounds)

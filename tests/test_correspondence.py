@@ -1,5 +1,7 @@
 """Rows that are said to correspond between subjects do: runs by name, volumes by time."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_studies import CLASSES, read
@@ -64,7 +66,7 @@ def test_runs_are_matched_by_name_not_by_rank(config):
 def test_subjects_that_each_lack_another_run(config):
     names = ["run-1", "run-2", "run-3"]
     lacks = dict(zip("abcd", (names[1:], names[:1] + names[2:], names[:2], names), strict=True))
-    with pytest.raises(InputError, match=r"subject a: found runs without run-1; shared .*: none"):
+    with pytest.raises(InputError, match=r"runs of a: found runs without run-1; shared .*: none"):
         accuracies(config, study(lacks))
 
 
@@ -74,9 +76,7 @@ def counterbalanced(subject, number):
 
 def test_other_orders_are_refused_with_the_way_out(config):
     cohort = study(["run-1", "run-2"], counterbalanced)
-    line = (
-        r"subject c: found other labels in 100% .* subject a in time; .* --config.align.match=cla"
-    )
+    line = r"labels of c: found other labels in 100% .* of a in time; .* --config.align.match=cla"
     with pytest.raises(InputError, match=line):
         accuracies(config, cohort)
     config.align.match = "class"
@@ -90,7 +90,7 @@ def test_events_at_other_times_are_refused(config):
         return y if subject in "ab" else np.roll(y, LENGTH // 2)
 
     with pytest.raises(
-        InputError, match=r"subject c: found 0% of its labelled volumes at times of"
+        InputError, match=r"labels of c: found 0% of its labelled volumes at times of"
     ):
         accuracies(config, study(["run-1", "run-2"], late))
 
@@ -111,10 +111,30 @@ def test_a_few_late_labels_are_fine_and_said(config):
     cohort = study(["run-1", "run-2"], once)
     assert min(accuracies(config, cohort)[0]) > 0.9
     assert correspondence.check(read(cohort)) == [
-        "rows matched by run and time: 97.9% or more carry the same label"
+        "rows matched by run and time: 96.0% of a class or more have it in all subjects"
     ]
 
 
 def test_another_tr_is_refused(config):
-    with pytest.raises(InputError, match=r"subject b: found volumes 23 s away .* one TR for all"):
+    with pytest.raises(InputError, match=r"volumes of b: found volumes 23 s away .* one TR"):
         accuracies(config, study(["run-1", "run-2"], tr={"a": 2.0, "b": 3.0, "c": 2.0, "d": 2.0}))
+
+
+def test_another_order_is_seen_where_rest_prevails(config):
+    def mostly_rest(subject, number):
+        y = np.zeros(LENGTH, int)
+        y[[3, 9]] = (1, 2) if subject in "ab" else (2, 1)
+        return y
+
+    with pytest.raises(InputError, match="labels of c: found other labels in 67% of a class's vol"):
+        accuracies(config, study(["run-1", "run-2"], mostly_rest))
+
+
+def test_times_of_volumes_that_are_not_a_tr_apart_are_compared(config):
+    cohort = study(["run-1", "run-2"])
+    runs = [
+        dataclasses.replace(run, starts=np.arange(LENGTH) * (2.0 if run.subject in "ab" else 5.0))
+        for run in cohort.runs
+    ]
+    with pytest.raises(InputError, match=r"volumes of c: found volumes 69 s away"):
+        accuracies(config, dataclasses.replace(cohort, runs=tuple(runs)))

@@ -348,7 +348,9 @@ def test_commands_never_write_into_the_workdir_of_a_run(saved, image, tmp_path, 
 def test_a_calibration_run_on_another_grid(made, saved, image, tmp_path):
     off = nib.Nifti1Image(nib.load(image).get_fdata(dtype=np.float32), AFFINE + np.eye(4))
     nib.save(off, tmp_path / "off.nii")
-    with pytest.raises(InputError, match="volume 0 of the calibration run: found another affine"):
+    with pytest.raises(
+        InputError, match=r"off.nii: found volumes of .* another affine .*resample the run"
+    ):
         commands.calibrate(str(saved), str(tmp_path / "off.nii"), str(tmp_path / "cal"), "s9", "")
     assert not (tmp_path / "cal").exists()
 
@@ -447,3 +449,24 @@ def test_a_calibration_has_the_options_of_the_fit(made, tmp_path):
     first = [decoder.calibrate(d, volumes[1], "s9", 1).weights["layers"][0][0] for d in decoders]
     np.testing.assert_array_equal(first[0], first[1])
     assert np.abs(first[0] - first[2]).max() > 1e-6
+
+
+def with_tr(values, affine, path, tr):
+    """A run whose header has a TR."""
+    saved = nib.Nifti1Image(values, affine)
+    saved.header.set_xyzt_units("mm", "sec")
+    saved.header["pixdim"][4] = tr
+    nib.save(saved, path)
+    return str(path)
+
+
+def test_a_calibration_run_of_another_tr(made, image, tmp_path):
+    timed = made[0].replace(facts=made[0].facts._replace(tr=2.0))
+    folder = str(decoder.save(timed, tmp_path / "timed") or tmp_path / "timed")
+    values = nib.load(image).get_fdata(dtype=np.float32)
+    good = with_tr(values, AFFINE, tmp_path / "two.nii", 2.0)
+    commands.calibrate(folder, good, str(tmp_path / "cal2"), "s9", "")
+    other = with_tr(values, AFFINE, tmp_path / "three.nii", 3.0)
+    with pytest.raises(InputError, match=r"three.nii: found TR 3 s; expected 2 s as in training"):
+        commands.calibrate(folder, other, str(tmp_path / "cal3"), "s9", "")
+    assert not (tmp_path / "cal3").exists()

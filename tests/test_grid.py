@@ -66,3 +66,10 @@ def test_other_shapes_and_missing_or_broken_affines():
         assert grid.turn(broken, SHAPE, AFFINE, SHAPE) is None
         assert grid.turn(AFFINE, SHAPE, broken, SHAPE) is None
         assert not grid.same(AFFINE, broken, SHAPE)
+
+
+def test_a_grid_in_words():
+    said = grid.describe(np.diag([2.0, 2, 2.00049, 1]), (4, 3, 2))
+    assert said.startswith("shape (4, 3, 2), affine [[2.0, 0.0, 0.0, 0.0]")
+    assert "2.00049" not in said
+    assert grid.describe(None, (9,)) == "shape (9,), no affine"

@@ -110,3 +110,49 @@ def test_reads_unicode_and_a_byte_order_mark(tmp_path):
     assert inheritance.read_json(path) == {"Ort": "Zürich 中", "a": 1}
     with pytest.raises(InputError, match="found something that is no file"):
         inheritance.read_json(tmp_path)
+
+
+def pauses(root, scan):
+    return Sidecars(root / "out", root / "raw").of(parse(root / "out" / scan))
+
+
+def test_pauses_of_a_derivative_are_those_of_its_raw_data(tmp_path):
+    stem = str(RUN).removesuffix("_bold.nii.gz")
+    write(tmp_path, **{"out/bold.json": '{"RepetitionTime": 3, "DelayTime": null}'})
+    raw = {f"raw/{stem}_echo-{echo}_bold.json": {"EchoTime": echo} for echo in (1, 2, 3)}
+    for i, told in enumerate(raw.values()):
+        told |= {"DelayTime": 1.2 + i * 1e-4, "RepetitionTime": 9, "VolumeTiming": None}
+    raw |= {"raw/task-emo_bold.json": {"DelayTime": 5}}  # farther away
+    raw |= {f"raw/{stem.replace('run-01', 'run-02')}_bold.json": {"AcquisitionDuration": 1}}
+    write(tmp_path, **{name: json.dumps(said) for name, said in raw.items()})
+    combined = pathlib.Path(f"{stem.replace('run-01', 'run-1')}_space-T1w_desc-preproc_bold.nii.gz")
+    facts = pauses(tmp_path, combined)
+    assert facts.values == {"RepetitionTime": 3, "DelayTime": pytest.approx(1.2, abs=1e-3)}
+    assert facts.files == [tmp_path / "out/bold.json", facts.origin["DelayTime"]]
+    raw[f"raw/{stem}_echo-3_bold.json"]["DelayTime"] = 1.5
+    write(tmp_path, **{name: json.dumps(said) for name, said in raw.items()})
+    with pytest.raises(
+        InputError, match=r"echo-3_bold.json: found another DelayTime than .*echo-2"
+    ):
+        pauses(tmp_path, combined)
+    own = pathlib.Path(f"{stem}_echo-3_desc-preproc_bold.nii.gz")  # its own echo says it
+    assert pauses(tmp_path, own).values["DelayTime"] == 1.5
+    write(tmp_path, **{"out/bold.json": '{"RepetitionTime": 3, "DelayTime": 1}'})
+    assert pauses(tmp_path, combined).values == {"RepetitionTime": 3, "DelayTime": 1}
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "differ"),
+    [
+        ([0, 2, 5], [0, 2.0004, 5], False),
+        ([0, 2, 5], [0, 2.1, 5], True),
+        ([0, 2, 5], [0, 2], True),
+        ("a", "a", False),
+        ("a", 2, True),
+        ({}, {}, False),
+        ([[1], 2], [[1], 2], False),
+        (10**400, 1, True),
+    ],
+)
+def test_facts_differ_by_more_than_rounding(one, other, differ):
+    assert inheritance._differ(one, other) is differ

@@ -6,6 +6,7 @@ import pytest
 
 from emojax import sources
 from emojax.data.cohort import Prior
+from emojax.data.hashes import sha256
 from emojax.errors import InputError
 from emojax.sources import participants
 
@@ -68,9 +69,12 @@ def test_rows_keep_the_order_of_the_table(load, root):
     assert {*cohort.factors} == {"emotion", "word", "session", "group"} and cohort.groups == {}
     np.testing.assert_array_equal(cohort.volumes[5], values_of(root, "02_anger_other.nii.gz"))
     np.testing.assert_array_equal(cohort.affine("02"), AFFINE)
-    assert len(cohort.hashes) == 12 and isinstance(cohort.runs[0].frames, np.memmap)
+    assert len(cohort.hashes) == 13 and isinstance(cohort.runs[0].frames, np.memmap)
     for mask in cohort.masks.values():
         np.testing.assert_array_equal(mask, BRAIN)
+    for run in cohort.runs:
+        assert run.place.endswith(f"{run.subject}_anger_same.nii.gz")
+        assert run.hashes[str(root / "maps.tsv")] == sha256(root / "maps.tsv")
 
 
 def test_a_second_load_decodes_nothing(load, monkeypatch):
@@ -151,8 +155,11 @@ def test_voxels_that_are_not_finite_or_always_zero_are_no_brain(load, root):
 
 def test_groups_of_participants(load, monkeypatch):
     found = {"01": "x", "02": "y", "03": "x"}
-    monkeypatch.setattr(participants, "read", lambda roots, column, subjects: found)
-    assert load(group="diagnosis").groups == found
+    groups = participants.Groups(found, {"participants.tsv": "sha"})
+    monkeypatch.setattr(participants, "read", lambda roots, column, subjects: groups)
+    cohort = load(group="diagnosis")
+    assert cohort.groups == found
+    assert [[*run.hashes][-1] for run in cohort.runs] == ["participants.tsv"] * 3
 
 
 def test_smoothing_centring_and_a_region_go_with_maps(load, root):
@@ -223,7 +230,7 @@ def test_images_that_cannot_be_used_are_one_line(load, root):
         return str(error.value)
 
     save(path, np.ones((*SHAPE, 2)))
-    assert f"{path} (line 6 of maps.tsv): found an image of shape (7, 5, 4, 2)" in said()
+    assert f"{path}: found an image of shape (7, 5, 4, 2) (line 6 of maps.tsv)" in said()
     save(path, np.ones((8, 5, 4)))
     for part in (str(path), "01_anger_same.nii.gz", "(8, 5, 4)", "(7, 5, 4)", "resample_to_img"):
         assert part in said()
@@ -251,6 +258,46 @@ def test_a_copy_under_another_person_is_refused(load, root):
     edit(root, "maps/03_fear_same.nii.gz", "maps/again.nii")
     with pytest.raises(InputError, match="the same values as"):
         load()
+
+
+@pytest.mark.parametrize("where", ["everywhere", "in a region"])
+@pytest.mark.parametrize("how", ["unzipped", "int16", "uint8", "float64", "scaled", "flipped"])
+def test_a_map_that_a_person_has_twice_is_refused(load, root, how, where):
+    if where == "in a region":  # away from the middle
+        region = np.zeros(SHAPE, bool)
+        region[:4, 0, :2] = True
+        for path in (root / "maps").iterdir():
+            values = np.random.default_rng(len(path.name)).normal(size=SHAPE)
+            values = values + values_of(root, path.name)
+            save(path, np.where(region, values, 0))
+    values, affine = values_of(root, "02_anger_same.nii.gz"), AFFINE
+    image = nib.Nifti1Image(values, affine)
+    if how in ("int16", "uint8", "float64"):
+        image.set_data_dtype(how)
+    elif how == "scaled":
+        image = nib.Nifti1Image((values - np.float32(3)) / np.float32(0.1), affine)
+        image.header.set_slope_inter(0.1, 3)
+    elif how == "flipped":
+        affine = AFFINE @ np.diag([-1, 1, 1, 1])
+        affine[:3, 3] = AFFINE[:3, 3] + AFFINE[:3, 0] * (SHAPE[0] - 1)
+        image = nib.Nifti1Image(values[::-1], affine)
+    nib.save(image, root / "maps/again.nii")
+    load()
+    edit(root, "maps/02_fear_same.nii.gz", "maps/again.nii")
+    said = (
+        r"maps.tsv: found again.nii in line 8, the same values as 02_anger_same.nii.gz in line 6;"
+    )
+    for settings in ({}, {"run_column": "word"}, {"subjects": "02"}):
+        with pytest.raises(InputError, match=f"{said} expected each map once"):
+            load(**settings)
+
+
+def test_whole_numbers_are_no_copies_of_each_other(load, root):
+    for i, path in enumerate(sorted((root / "maps").iterdir())):
+        image = nib.Nifti1Image(values_of(root, path.name), AFFINE)
+        image.set_data_dtype("uint8" if i % 2 else "int16")
+        nib.save(image, path)
+    assert len(load().labels) == 12
 
 
 def test_real_maps(config, shared):

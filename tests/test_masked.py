@@ -138,3 +138,20 @@ def test_rows_are_taken_unit_by_unit_in_any_order():
     assert np.shares_memory(view, blocks["b"])  # consecutive rows of a unit are not copied
     with pytest.raises(ValueError, match="read-only"):
         view[0] = 1
+
+
+def test_subjects_of_other_shapes_have_columns_of_their_own():
+    """Native images: no common mask, but voxels and maps of one's own (voxels.own)."""
+    rng, runs, masks = np.random.default_rng(0), [], {}
+    for i, (subject, shape) in enumerate((("a", (4, 5, 6)), ("b", (5, 5, 4)))):
+        frames = rng.normal(100, 1, (12, *shape)).astype(np.float32)
+        runs.append(Run(subject, "run-1", frames, 2.0, np.eye(4)))
+        masks[subject] = np.zeros(shape, bool)
+        masks[subject][: 2 + i] = True
+    cohort = build(runs, ("x", "y"), [np.arange(12) % 2] * 2, masks)
+    view = masked.read(cohort, {}, "subject")
+    assert view.union is None and view.mean is None
+    for run in runs:
+        own = view.volumes[view.rows(run.subject)]
+        np.testing.assert_array_equal(own, run.frames[:, masks[run.subject]])
+        assert view.inside[run.subject].all() and view.inside[run.subject].size == own.shape[1]

@@ -76,13 +76,23 @@ def test_refuses_fmriprep(tmp_path):
 
 def test_motion_that_nobody_asked_for_is_left_out_unless_it_is_whole(tmp_path):
     path = write_confounds(tmp_path / "a.tsv")
-    np.testing.assert_array_equal(motion.read_if_whole(path, 5), VALUES)
-    assert motion.read_if_whole(path, 4) is None
+    np.testing.assert_array_equal(motion.read_if_needed(path, 5, False), VALUES)
+    assert motion.read_if_needed(path, 4, False) is None
+    assert motion.read_if_needed(None, 4, True) is None
+    with pytest.raises(InputError, match="5 rows of 6 numbers"):
+        motion.read_if_needed(path, 4, True)
     bad = VALUES.astype(object)
     bad[0, 3] = "n/a"
-    assert motion.read_if_whole(write_confounds(path, bad), 5) is None
+    assert motion.read_if_needed(write_confounds(path, bad), 5, False) is None
     path.write_text("global_signal\n" + "1.0\n" * 5)
-    assert motion.read_if_whole(path, 5) is None
+    assert motion.read_if_needed(path, 5, False) is None
     path.unlink()
     path.symlink_to(".git/annex/objects/none.tsv")
-    assert motion.read_if_whole(path, 5) is None
+    assert motion.read_if_needed(path, 5, False) is None
+
+
+def test_a_sentence_about_parameters_that_are_not_whole(tmp_path):
+    path = write_confounds(tmp_path / "a.tsv")
+    assert motion.notes([None, None], [None, None]) == [] == motion.notes([path], [VALUES])
+    (said,) = motion.notes([path, path, None], [VALUES, None, None])
+    assert said.startswith("no six whole columns of realignment parameters for 2 of 3 runs")

@@ -138,6 +138,22 @@ def test_headers_that_nibabel_repairs_are_repaired_in_silence(tmp_path, store, c
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 4, 1)])
+def test_an_image_of_one_volume(tmp_path, shape):
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    path = save(tmp_path / "a.nii", values)
+    got, affine = nifti.read_volume(path, "a mask")
+    np.testing.assert_array_equal(got, values.reshape(6, 5, 4))
+    np.testing.assert_array_equal(affine, nib.load(path).affine)
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4, 2), (6, 5), (6, 5, 4, 1, 1)])
+def test_what_is_not_one_volume_is_refused(tmp_path, shape):
+    path = save(tmp_path / "a.nii", np.ones(shape))
+    with pytest.raises(InputError, match=r"a.nii: found an image of shape .*; expected one volume"):
+        nifti.read_volume(path, "a mask")
+
+
 def test_load_opens_regular_files_only(tmp_path):
     path = save(tmp_path / "a.nii", normal())
     assert nifti.load(path).shape == SHAPE

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from emojax import sources
+from emojax.data import cleaning
+from emojax.data.cleaning_settings import Settings
 from emojax.data.cohort import Cohort, Prior
 from emojax.errors import InputError
 
@@ -94,6 +96,20 @@ def test_takes_a_config_or_its_data(config, shared):
     whole, part = sources.load(config), sources.load(config.data)
     np.testing.assert_array_equal(whole.labels, part.labels)
     assert whole.hashes == part.hashes and len(whole.subjects) == 7
+
+
+def test_a_source_without_groups_refuses_a_column_of_them(module, config):
+    config.data.source, config.data.group = f"{module}:load", "diagnosis"
+    said = rf"^data.group: found 'diagnosis', and data.source={module}:load, which has no groups"
+    with pytest.raises(InputError, match=rf"{said}; expected bids or maps \(or --config.data.gr"):
+        sources.load(config)
+
+
+def test_keys_of_cleaning_are_its_settings(config):
+    assert {*sources.CLEANING} == {"smooth_mm", *Settings._fields}
+    assert all(not config.data[key] for key in sources.CLEANING)  # off by default
+    assert Settings is cleaning.Settings
+    assert Settings(zscore=True, detrend=2).in_use == "data.detrend=2, data.zscore=True"
 
 
 def test_sources_load_without_jax():

@@ -131,7 +131,35 @@ def test_motion_goes_to_its_run(root, store):
         spm.read(root, store, labels=labels)
     np.savetxt(root / "S1" / "r1" / "rp_af.txt", parameters[:7])
     with pytest.raises(InputError, match=r"rp_af.txt: found 7 rows of 6 numbers; .* 8 volumes"):
+        spm.read(root, store, labels=labels, motion=True)
+    cohort = spm.read(root, store, labels=labels)  # nobody needs them
+    assert cohort.runs[0].motion is None and "rp_af" not in " ".join(cohort.hashes)
+    (said,) = cohort.notes
+    assert said.startswith("no six whole columns of realignment parameters for 4 of 4 runs")
+
+
+@pytest.mark.parametrize("settings", [{"motion": True}, {"scrub_fd_mm": 0.5}])
+def test_motion_that_is_asked_for_must_be_whole(root, tmp_path, settings):
+    labels = table(root, alternating(small_study(root)))
+    np.savetxt(root / "S1" / "r1" / "rp_af.txt", np.zeros((7, 6)))
+    config = common.get_config("A")
+    config.data.update({"source": "spm", "root": str(root), "store": str(tmp_path / "store")})
+    config.data.labels = labels
+    assert len(sources.load(config).runs) == 4
+    config.data.update(settings)
+    with pytest.raises(InputError, match=r"rp_af.txt: found 7 rows"):
+        sources.load(config)
+
+
+@pytest.mark.parametrize("tr", [0.002, 2000.0])
+def test_a_tr_that_nobody_measures_with(root, store, tr):
+    for subject in ("S1", "S2"):
+        write(root / subject / "r1" / "raf.nii", small(int(subject[1])), tr=tr)
+    labels = table(root, alternating([("S1", "r1"), ("S2", "r1")]))
+    said = rf"raf.nii: found a TR of {tr:g} s; expected 0.1 to 30 s; .*--config.data.tr=2.0"
+    with pytest.raises(InputError, match=said):
         spm.read(root, store, labels=labels)
+    assert spm.read(root, store, labels=labels, tr=2.0).tr == 2
 
 
 def test_motion_of_several_runs_in_one_folder(root, store):

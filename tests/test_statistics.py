@@ -414,6 +414,56 @@ def test_paired_p_is_uniform_under_the_null(folds):
         assert abs(rejected(p, level) - level) < error
 
 
+# holm
+
+
+def holm_by_hand(p):
+    """Step by step: the smallest p against all tests, the next against one fewer, never lower."""
+    out, worst = np.zeros(len(p)), 0.0
+    for k, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
+        worst = max(worst, min(1.0, (len(p) - k) * p[i]))
+        out[i] = worst
+    return out
+
+
+@laws
+@given(st.lists(st.floats(0, 1), max_size=9))
+def test_holm_by_hand(p):
+    found = statistics.holm(np.array(p))
+    np.testing.assert_allclose(found, holm_by_hand(p))
+    assert found.dtype == np.float64 and (found >= p).all() and (found <= 1).all()
+    assert (statistics.holm(np.array(p[::-1])) == found[::-1]).all()  # equal p, equal result
+
+
+def test_holm_of_a_textbook_family():
+    found = statistics.holm(np.array([0.01, 0.04, 0.03, 0.005]))
+    np.testing.assert_allclose(found, [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(statistics.holm(np.array([0.2])), [0.2])
+
+
+def test_holm_keeps_the_error_of_the_family():
+    p = np.random.default_rng(0).uniform(size=(2000, 5))
+    p[:, 4] /= 1e6  # one effect is real
+    wrong = [(statistics.holm(row)[:4] <= 0.05).any() for row in p]
+    assert np.mean(wrong) < 0.065  # sd .005
+    assert np.mean((p[:, :4] <= 0.05).any(1)) > 0.15  # without it
+
+
+def test_holm_under_jit_and_vmap():
+    p = np.random.default_rng(0).uniform(size=(6, 5)).astype(np.float32) / 3
+    want = np.stack([statistics.holm(row) for row in p])
+    np.testing.assert_allclose(jax.jit(jax.vmap(statistics.holm))(jnp.asarray(p)), want, rtol=1e-6)
+
+
+def test_holm_says_what_is_wrong():
+    with pytest.raises(ValueError, match=r"want p in \[0, 1\]; got -0.1 to 0.5"):
+        statistics.holm(np.array([0.5, -0.1]))
+    with pytest.raises(ValueError, match=r"got nan to nan"):
+        statistics.holm(np.array([0.5, np.nan]))
+    with pytest.raises(ValueError, match=r"want p \[tests\]; got shape \(\)"):
+        statistics.holm(np.array(0.5))
+
+
 # keys, transforms, messages
 
 

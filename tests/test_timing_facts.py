@@ -142,7 +142,10 @@ def test_data_tr_overrules_the_steps_but_not_the_pause():
         ({"VolumeTiming": SPARSE, "SliceTiming": [0, 500]}, "SliceTiming up to 500"),
         ({"VolumeTiming": SPARSE, "AcquisitionDuration": 11}, "AcquisitionDuration 11, and a vol"),
         ({"VolumeTiming": SPARSE, "DelayTime": 8}, "DelayTime, and VolumeTiming with several"),
-        ({"RepetitionTime": 2, "AcquisitionDuration": 300}, "AcquisitionDuration 300, .*whole run"),
+        (
+            {"RepetitionTime": 2, "AcquisitionDuration": 300},
+            'AcquisitionDuration 300, and .*type "AcquisitionDuration": 2',
+        ),
         ({"RepetitionTime": 2, "AcquisitionDuration": 0}, "AcquisitionDuration 0, and"),
         ({"RepetitionTime": 2, "DelayTime": 2}, "DelayTime 2, and a volume every 2 s"),
         (
@@ -162,6 +165,26 @@ def test_data_tr_overrules_the_steps_but_not_the_pause():
 def test_facts_are_refused(facts, said):
     with pytest.raises(InputError, match=said):
         read(**facts)
+
+
+@pytest.mark.parametrize(
+    ("facts", "length", "width"),
+    [
+        ({"RepetitionTime": 2}, 8.0, 2),
+        ({"RepetitionTime": 2}, 7.3, 2),
+        ({"RepetitionTime": 2, "DelayTime": 0.5}, 8.7, 1.5),
+        ({"VolumeTiming": [0, 10, 20, 30]}, 40.0, 10),
+        ({"VolumeTiming": SPARSE, "SliceTiming": [0, 0.5, 1, 1.5]}, 45.0, 2),
+        ({"RepetitionTime": 3, "tr": 2.0}, 8.0, 2),
+    ],
+)
+def test_a_duration_of_the_whole_run_says_nothing(facts, length, width):
+    got = read(**facts, AcquisitionDuration=length)
+    assert got.unused == JSON
+    np.testing.assert_allclose(got.windows.stop - got.windows.start, width)
+    assert read(**facts).unused is None
+    with pytest.raises(InputError, match=r"AcquisitionDuration .*of one volume.*data.tr overrules"):
+        read(**facts, AcquisitionDuration=1.3 * length)
 
 
 @pytest.mark.parametrize("value", ["2", True, -1, [2], {}, float("nan"), float("inf"), 10**400])

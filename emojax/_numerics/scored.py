@@ -83,6 +83,22 @@ def _are_probabilities(p):
     return ((p >= 0) & (p <= 1 + _ROUNDING)).all() & (jnp.abs(p.sum(1) - 1) <= _ROUNDING).all()
 
 
+def weights(labels: jax.Array, w: Array, dtype: jnp.dtype) -> jax.Array:
+    """Returns one weight >= 0 per label, not all of them 0, or raises ValueError."""
+    w = jnp.asarray(w, dtype)
+    if w.shape != labels.shape:
+        raise ValueError(f"want weights of the shape of labels, {labels.shape}; got {w.shape}")
+    check_finite("weights", w)
+    if known(_are_weights, w) is False:
+        raise ValueError(f"want weights >= 0 with a sum > 0; got {w.min():g} to {w.max():g}")
+    return w
+
+
+@jax.jit
+def _are_weights(w):
+    return (w >= 0).all() & (w.sum() > 0)
+
+
 def check_size(scores: jax.Array) -> None:
     """Raises ValueError if there are more scores than exact sums can hold."""
     if scores.size > MAX_SCORES:

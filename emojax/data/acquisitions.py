@@ -2,15 +2,22 @@
 
 import re
 
-DIGITS = re.compile(r"(\d+)")
+DIGITS = re.compile(r"([0-9]+)")
 
 
 def natural(name: str) -> tuple:
     """Returns a key that sorts by the numbers in a name: run-2 before run-10."""
     parts = DIGITS.split(name)
-    return tuple((int(part), "") if i % 2 else (-1, part) for i, part in enumerate(parts))
+    numbers = [number(part) for part in parts[1::2]]  # the longer is the larger
+    parts[1::2] = numbers
+    return tuple((len(part), part) if i % 2 else (-1, part) for i, part in enumerate(parts))
+
+
+def number(text: str) -> str:
+    """Returns a number without leading zeros, and any other text as it is."""
+    return (text.lstrip("0") or "0") if text.isascii() and text.isdecimal() else text
 
 
 def canonical(name: str) -> str:
     """Returns the name without leading zeros, equal for the same acquisition of all subjects."""
-    return DIGITS.sub(lambda number: str(int(number[0])), name)
+    return DIGITS.sub(lambda digits: number(digits[0]), name)

@@ -8,42 +8,65 @@ import numpy as np
 
 from emojax.data import grid
 from emojax.data.acquisitions import canonical, natural
+from emojax.data.losses import Loss
 from emojax.data.run import Run
 from emojax.errors import InputError
 
 if TYPE_CHECKING:
     from emojax.data.cohort import Cohort
 
+OWN = (  # what to do with images in native space
+    "images in a standard space (--config.data.space), or each subject its own voxels, in "
+    "Experiment A: --config.voxels.own=True --config.align.regimes=independent_runs,none"
+)
 
-def turned(
+
+def turn_runs(
     runs: Sequence[Run], masks: Mapping[str, np.ndarray]
 ) -> tuple[list[Run], dict[str, np.ndarray], list[str]]:
-    """Turns images whose axes are in another order or direction than those of the first."""
+    """Turns images whose axes are in another order or direction than those of the first.
+
+    Where a subject's grid is its own, its runs are turned to the first of them.
+
+    Args:
+      runs: any order.
+      masks: subject -> its brain mask, on the grid of the first of its runs that is given.
+
+    Returns:
+      Runs, masks, and a sentence where some were turned.
+    """
     out, masks, turned = [], dict(masks), []
-    first = min(runs, key=lambda run: (run.subject, natural(run.name)))
-    seen: set[str] = set()
+    target = min(runs, key=lambda run: (run.subject, natural(run.name)))
+    own: dict[str, Run] = {}  # subject -> the first of its runs that is given
     for run in runs:
-        shape = run.frames.shape[1:]
-        by = grid.turn(run.affine, shape, first.affine, first.frames.shape[1:])
-        begins = run.subject not in seen
-        seen.add(run.subject)
-        if by is None or by.is_identity or len(shape) != 3:
+        begins = own.setdefault(run.subject, run) is run
+        by = next(filter(None, (_turn(run, to) for to in (target, own[run.subject]))), None)
+        if by is None or by.is_identity:
             out.append(run)
             continue
-        recipe = f"turned {by.axes} {by.flipped}"
+        shape = run.frames.shape[1:]
         out.append(
             dataclasses.replace(
                 run,
                 frames=by.apply(run.frames, 1),
                 affine=grid.turned(run.affine, shape, by),
-                changes=(*run.changes, recipe),
+                changes=(*run.changes, f"turned {by.axes} {by.flipped}"),
             )
         )
         turned.append(run.place)
         if begins and run.subject in masks:
             masks[run.subject] = by.apply(masks[run.subject])
-    said = f"turned to the axes of {first.place}, without loss: {len(turned)} scans"
+    said = f"axes turned, without loss, to those of {target.place} or of the subject's first scan: "
+    said += f"{len(turned)} scans"
     return out, masks, [f"{said} (first: {turned[0]})"] if turned else []
+
+
+def _turn(run: Run, to: Run) -> grid.Turn | None:
+    """Returns the turn of a run onto the grid of another; None where there is none."""
+    shape, wanted = run.frames.shape[1:], to.frames.shape[1:]
+    if len(shape) != 3 or len(wanted) != 3:
+        return None
+    return grid.turn(run.affine, shape, to.affine, wanted)
 
 
 def check_same(a: Run, b: Run) -> None:
@@ -52,7 +75,7 @@ def check_same(a: Run, b: Run) -> None:
         raise InputError(
             b.place,
             f"subject {b.subject!r} run {b.name!r} a second time (first: {a.place})",
-            "each run once",
+            "each run once (--config.data.sessions and --config.data.runs choose)",
         )
     shape = b.frames.shape[1:]
     if a.frames.shape[1:] != shape:
@@ -73,19 +96,28 @@ def check_classes(cohort: "Cohort") -> None:
     """
     counts = np.bincount(cohort.labels, minlength=len(cohort.classes))
     missing = [name for name, count in zip(cohort.classes, counts, strict=True) if not count]
-    if not missing:
-        return
-    found = f"no volume of class {', '.join(map(repr, missing))} in {len(cohort.runs)} runs"
-    events = sum(loss.events for loss in cohort.lost if loss.name in missing)
+    if missing:
+        raise without_volumes(missing, len(cohort.runs), cohort.lost)
+
+
+def without_volumes(missing: Sequence[str], num_runs: int, lost: Sequence[Loss]) -> InputError:
+    """Returns the error of classes that have no volume."""
+    found = f"no volume of class {', '.join(map(repr, missing))} in {num_runs} runs"
+    own = [loss for loss in lost if loss.name in missing]
+    events, behind = sum(loss.events for loss in own), sum(loss.behind for loss in own)
     expected = "volumes of every class (data.label_map says which there are)"
     if events:
         found += f", but {events} events"
+    if events and events == behind:
+        found += ", all of them after the end of their scan"
+        expected = "scans that hold events of every class (--config.data.subjects, or other events)"
+    elif events:
         expected = (
             "events inside the scan that cover enough of a volume: "
             "--config.data.min_overlap=0.25 asks for less of it, "
             "--config.data.event_duration_s=4.0 gives those of duration 0 or n/a a length"
         )
-    raise InputError("cohort", found, expected)
+    return InputError("cohort", found, expected)
 
 
 def check_grids(cohort: "Cohort", by: str = "mm") -> None:
@@ -102,16 +134,19 @@ def check_grids(cohort: "Cohort", by: str = "mm") -> None:
     runs = [cohort.runs[i] for i in np.unique(cohort.run_index)]
     first = runs[0]
     shape = first.frames.shape[1:]
-    if by == "array" or len(shape) != 3:
+    if len(shape) != 3:
         return
     for run in runs:
-        if run.frames.shape[1:] == shape and not grid.same(run.affine, first.affine, shape):
-            expected = (
-                "voxels at the same mm in all subjects: images in a standard space "
-                "(--config.data.space), --config.voxels.own=True (Experiment A), or "
-                "--config.data.grid=array to compare them by their place in the array"
-            )
+        own = run.frames.shape[1:]
+        if own != shape:
+            expected = f"{shape} as {first.place}: {OWN}"
+            raise InputError(run.place, f"volumes of shape {own}", expected)
+        if by == "mm" and not grid.same(run.affine, first.affine, shape):
             found = f"another affine than {first.place}{_apart(first, run)}"
+            expected = (
+                f"voxels at the same mm in all subjects: {OWN}, or --config.data.grid=array to "
+                "compare voxels by their place in the array"
+            )
             raise InputError(run.place, found, expected)
 
 

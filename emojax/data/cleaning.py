@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from emojax.data import confounds as tables
 from emojax.data import mapped, scrubbing
+from emojax.data.cleaning_settings import Settings
 from emojax.data.cohort import Cohort, Prior
 from emojax.data.run import Run
 from emojax.data.store import Store
@@ -124,24 +125,6 @@ def clean(
     return jnp.where(alive, rest / jnp.where(alive, sd, 1), 0)
 
 
-class Settings(NamedTuple):
-    """What is done to each run; keys of `config.data`."""
-
-    detrend: int = 0  # degree of the polynomial, 0 for none
-    centre: bool = False  # voxels are centred within the run
-    zscore: bool = False  # they are z-scored within the run
-    motion: bool = False  # the realignment parameters are regressed out
-    high_pass_hz: float = 0.0  # and slower cosines than this; 0 for none
-    confounds: str = ""  # and fMRIPrep's confounds, names of `confounds.STRATEGIES`
-    scrub_fd_mm: float = 0.0  # volumes with a larger framewise displacement do not count; 0: all do
-
-    @property
-    def in_use(self) -> str:
-        """The keys that ask for something, as they are typed."""
-        given = self._asdict().items()
-        return ", ".join(f"data.{name}={value}" for name, value in given if value)
-
-
 class _Done(NamedTuple):
     run: Run
     kept: Bool[np.ndarray, " t"] | None  # None is all
@@ -170,7 +153,7 @@ def apply(cohort: Cohort, store: Store, **settings: Any) -> Cohort:
         return cohort
     if chosen.confounds:
         tables.options(split_list(chosen.confounds))  # refused before anything is read
-    done = [_cleaned(run, store, chosen) for run in cohort.runs]
+    done = [_clean_run(run, store, chosen) for run in cohort.runs]
     cohort = dataclasses.replace(cohort, runs=tuple(one.run for one in done))
     cohort = scrubbing.drop(cohort, [one.kept for one in done], chosen.scrub_fd_mm)
     if not any(chosen._replace(scrub_fd_mm=0.0)):
@@ -182,11 +165,11 @@ def apply(cohort: Cohort, store: Store, **settings: Any) -> Cohort:
     return dataclasses.replace(cohort, prior=(*cohort.prior, Prior("cleaning")), notes=notes)
 
 
-def _cleaned(run: Run, store: Store, settings: Settings) -> _Done:
+def _clean_run(run: Run, store: Store, settings: Settings) -> _Done:
     names, count = split_list(settings.confounds), len(run.frames)
     others, kept, path = [np.zeros((count, 0))], np.ones(count, bool), None
     if names or settings.scrub_fd_mm:
-        path = tables.require(run) if names else tables.find(run)
+        path = tables.require(run) if names else run.confounds
     if path is not None:
         read = {str(part): store.hash(part) for part in tables.files(path)}
         run = dataclasses.replace(run, hashes={**run.hashes, **read})

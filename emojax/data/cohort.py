@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from emojax.data import belonging, copies
+from emojax.data import belonging, copies, grid
 from emojax.data.acquisitions import natural
 from emojax.data.losses import Loss
 from emojax.data.run import Rows, Run
@@ -103,10 +103,9 @@ class Cohort:
         runs = [self.runs[i] for i in np.unique(self.run_index)]
         shapes = {run.frames.shape[1:]: run for run in runs}
         if len(shapes) > 1:
-            found = ", ".join(f"{s} ({run.subject} {run.name})" for s, run in shapes.items())
-            raise InputError(
-                "volumes of the cohort", f"shapes {found}", "one shape for all subjects"
-            )
+            found = ", ".join(f"{s} ({run.place})" for s, run in shapes.items())
+            expected = f"one shape for all subjects: {belonging.OWN}"
+            raise InputError("volumes of the cohort", f"shapes {found}", expected)
         return next(iter(shapes))
 
     @property
@@ -145,6 +144,11 @@ class Cohort:
     def hashes(self) -> dict[str, str]:
         """Source file -> sha256 of its content."""
         return {path: digest for run in self.runs for path, digest in run.hashes.items()}
+
+    @property
+    def common_affine(self) -> Float[np.ndarray, "4 4"] | None:
+        """Voxel -> mm where all subjects share it, else None."""
+        return None if _grids_differ(self.runs) else self.runs[0].affine
 
     def affine(self, subject: str) -> Float[np.ndarray, "4 4"] | None:
         """Voxel -> mm of a subject (all its runs share it), or None."""
@@ -274,7 +278,7 @@ def build(
         for name in (run.subject, run.name, *classes):
             if any(unicodedata.category(letter) in NO_TEXT for letter in name):
                 raise InputError(run.place, f"the name {name!r}", "text in one line")
-    runs, masks, said = belonging.turned(runs, masks or {})
+    runs, masks, said = belonging.turn_runs(runs, masks or {})
     order = sorted(range(len(runs)), key=lambda i: (runs[i].subject, natural(runs[i].name)))
     runs, labels = tuple(runs[i] for i in order), [labels[i] for i in order]
     for previous, run in itertools.pairwise(runs):
@@ -293,13 +297,13 @@ def build(
     labels = np.concatenate(labels)
     used = labels >= 0
     if not used.any():
-        raise InputError(
-            "cohort", f"no labelled volume in {len(runs)} runs", f"volumes of {tuple(classes)}"
-        )
+        raise belonging.without_volumes(classes, len(runs), lost)
     columns = {
         name: np.concatenate([values[i] for i in order])[used]
         for name, values in (factors or {}).items()
     }
+    if len({run.subject for run in runs}) > 1 and _grids_differ(runs):
+        said = [*said, "subjects have grids of their own: their voxels do not correspond in mm"]
     vectors = (x[used].astype(np.int32) for x in (labels, run_index, frame))
     return Cohort(
         runs,
@@ -310,4 +314,12 @@ def build(
         groups=dict(groups or {}),
         lost=tuple(lost),
         notes=(*notes, *said),
+    )
+
+
+def _grids_differ(runs: Sequence[Run]) -> bool:
+    """Returns whether images are not all on one grid; vectors have none."""
+    first, shape = runs[0].affine, runs[0].frames.shape[1:]
+    return len(shape) == 3 and not all(
+        run.frames.shape[1:] == shape and grid.same(run.affine, first, shape) for run in runs
     )

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from emojax.data import motion
-from emojax.data.acquisitions import canonical
 from emojax.data.run import Run
 from emojax.errors import InputError
 from emojax.files import cause
@@ -33,13 +32,13 @@ STRATEGIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # of nilearn, with 
     "high_pass": ("high_pass", {}),
     "ica_aroma": ("ica_aroma", {"ica_aroma": "basic"}),  # of the scan before AROMA's own cleaning
 }
-ENDINGS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
+ENDING = "_desc-confounds_timeseries.tsv"
 DISPLACEMENT = "framewise_displacement"
 HEAD = 50.0  # mm, radius of a head, on which a turn becomes a way (Power et al. 2012)
 
 
 class Confounds(NamedTuple):
-    """What is removed from a run."""
+    """Courses that are removed from a run."""
 
     values: Float[np.ndarray, "t k"]
     steady: Bool[np.ndarray, " t"]  # False where the scanner was not yet in its steady state
@@ -73,41 +72,20 @@ def options(names: Sequence[str]) -> dict[str, Any]:
     return {"strategy": [strategy for strategy, _ in chosen], **merged}
 
 
-def find(run: Run) -> pathlib.Path | None:
-    """Returns the confounds that fMRIPrep wrote beside a run, or None.
-
-    The entities of their name are those of the scan; numbers count as numbers.
-
-    Raises:
-      InputError: several files fit as well.
-    """
-    scan = pathlib.Path(next(iter(run.hashes), ""))
-    own, fitting = _entities(scan.name), {}
-    for path in sorted(scan.parent.glob("*_desc-confounds_*.tsv")) if run.hashes else ():
-        theirs = _entities(path.name) - {"desc-confounds"}
-        if path.name.endswith(ENDINGS) and theirs <= own:
-            fitting.setdefault(len(theirs), []).append(path)
-    best = fitting[max(fitting)] if fitting else []
-    if len(best) > 1:
-        listed = " and ".join(path.name for path in best)
-        raise InputError(scan, f"confounds {listed}", "one file of confounds for each run")
-    return best[0] if best else None
-
-
 def require(run: Run) -> pathlib.Path:
-    """Returns the confounds of a run, as `find`.
+    """Returns the confounds of a run.
 
     Raises:
       InputError: there are none.
     """
-    if (path := find(run)) is None:
+    if run.confounds is None:
         folder = pathlib.Path(run.place).parent if run.hashes else "beside it"
         expected = (
-            f"fMRIPrep's *{ENDINGS[0]} in {folder} (data.source=bids with its output as data.root, "
+            f"fMRIPrep's *{ENDING} in {folder} (data.source=bids with its output as data.root, "
             "or --config.data.confounds='')"
         )
         raise InputError(run.place, "no confounds", expected)
-    return path
+    return run.confounds
 
 
 def files(path: pathlib.Path) -> list[pathlib.Path]:
@@ -224,8 +202,3 @@ def _text(path: pathlib.Path) -> str:
             cell, name = table.iloc[row, column], table.columns[column]
             return f"{str(cell)!r} in line {row + 2}, column {name!r}"
     return ""
-
-
-def _entities(name: str) -> set[str]:
-    """Returns the entities of a file's name, numbers as numbers: {"sub-1", "run-2"}."""
-    return {canonical(part) for part in name.split("_") if "-" in part}

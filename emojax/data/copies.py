@@ -1,6 +1,7 @@
 """Equal content: the same volumes under two names would stand on both sides of a strict split."""
 
 import collections
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -10,9 +11,17 @@ from emojax.data import mapped
 from emojax.data.run import Run
 from emojax.errors import InputError
 
-CLOSE = 4e-6  # of the largest value: what another scale or type of the file may round differently
+ROUNDING = 4e-6  # relative; of float32, and of scales that are applied in another precision
 SMALL = 64  # values; so few may be equal by chance
 SUMS = 4  # weighted sums of a volume's sample, by which it is compared with all others
+BESIDE = 1e-3  # relative; sizes so near the border of two groups belong to both
+SPREAD = 6 / 12**0.5  # six standard deviations of what rounding to a step of 1 changes
+ROW = np.dtype(
+    [
+        *(("run", int), ("frame", int), ("form", int)),
+        *(("size", float), ("step", float), ("sums", float, SUMS), ("near", float, SUMS)),
+    ]
+)
 
 
 def check(runs: Sequence[Run]) -> None:
@@ -31,45 +40,120 @@ def check(runs: Sequence[Run]) -> None:
         few, shared = np.prod(shape) < SMALL, collections.Counter()
         for (i, at), (j, other) in _pairs(alike):
             a, b = alike[i], alike[j]
-            if not few and not _equal(a.read([at])[0], b.read([other])[0]):
+            step = 0.0 if _form(a) == _form(b) else _step(a) + _step(b)
+            if not few and not equal(a.read([at])[0], b.read([other])[0], step):
                 continue
             shared[i, j, at - other] += 1
             half = (min(len(a.frames), len(b.frames)) + 1) // 2
             if not few or shared[i, j, at - other] >= half:
+                of = a.place if a.place != b.place else f"another of its runs, {a.name}"
                 raise InputError(
                     b.place,
-                    f"the same values as {a.place} (volume {other} is its volume {at})",
+                    f"the same values as {of} (volume {other} of {b.name} is its volume {at})",
                     "each scan once: remove one, or leave it out "
                     "(--config.data.runs, --config.data.subjects or --config.data.entities)",
                 )
 
 
+def equal(
+    a: Float[np.ndarray, "*shape"], b: Float[np.ndarray, "*shape"], step: float = 0.0
+) -> bool:
+    """Returns whether two volumes are equal up to rounding, and not of one value only.
+
+    Args:
+      a, b: the volumes.
+      step: between whole numbers of their files, in units of the values; 0 for floats.
+    """
+    known = np.isfinite(a) & np.isfinite(b)  # the background of one may be 0, of the other NaN
+    if not known.any():
+        return False
+    a, b = a[known], b[known]
+    allowed = ROUNDING * (np.abs(a) + np.abs(a).mean()) + 0.51 * step
+    return bool(a.max() - a.min() > 2 * step and (np.abs(a - b) <= allowed).all())
+
+
+def _step(run: Run) -> float:
+    """Returns the step between values of a file of whole numbers; 0 for floats."""
+    return abs(run.slope) if run.frames.dtype.kind in "iu" else 0.0
+
+
+def _form(run: Run) -> tuple:
+    """Returns how values are stored; equal values of one form are stored equally."""
+    return (run.slope, run.intercept) if _step(run) else ()
+
+
 def _pairs(runs: Sequence[Run]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yields ((run, volume), (later run, volume)) that look equal: by sums of some values."""
-    sums, size, weights, reference = [], 0.0, None, 0.0
-    for i, run in enumerate(runs):
-        sample = _sample(run).astype(np.float64)
-        if weights is None:
-            weights = np.random.default_rng(0).normal(size=(sample.shape[1], SUMS))
-            reference = sample[:1]
-        size = max(size, float(np.abs(sample).max(initial=0)))
-        frame = np.flatnonzero(sample.max(1) > sample.min(1))
-        own = (sample[frame] - reference) @ weights
-        sums.append(np.column_stack([np.full(len(frame), i), frame, own]))
-    if weights is None:
-        return
-    table = np.concatenate(sums)
-    table = table[np.argsort(table[:, 2], kind="stable")]
-    near = CLOSE * size * np.abs(weights).sum(0)
-    for step in range(1, len(table)):
-        close = np.flatnonzero(table[step:, 2] - table[:-step, 2] <= near[0])
-        if not close.size:
+    """Yields ((run, volume), (later run, volume)) that look equal, by sums of some values."""
+    for table, weights in _tables(runs):
+        length = float(np.sqrt((weights**2).sum(0)).max())
+        coarse = SPREAD * table["step"] * length  # what rounding may change of a sum
+        table["step"][coarse > table["sums"].std()] = 0  # too coarse to tell volumes apart
+        sizes = np.log2(table["size"])
+        low, high = (np.floor(sizes + side * BESIDE) for side in (-1, 1))
+        for group in np.unique(low):  # volumes of like size
+            yield from _near(table[(low == group) | (high == group)], SPREAD * length)
+
+
+def _near(table: np.ndarray, unit: float) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    """Yields pairs of volumes of different runs whose sums agree.
+
+    Args:
+      table: rows of volumes.
+      unit: change of a sum when values are rounded to steps of 1.
+    """
+    table = table[np.argsort(table["sums"][:, 0], kind="stable")]
+    sums, near, step, form = (table[name] for name in ("sums", "near", "step", "form"))
+    widest = 2 * near[:, 0].max(initial=0)
+    if len(np.unique(form)) > 1:
+        widest += 2 * unit * step.max()
+    for shift in range(1, len(table)):
+        first = np.flatnonzero(sums[shift:, 0] - sums[:-shift, 0] <= widest)
+        if not first.size:
             return
-        apart = np.abs(table[close + step, 2:] - table[close, 2:]) <= near
-        equal = close[apart.all(1) & (table[close, 0] != table[close + step, 0])]
-        for first in equal.tolist():
-            pair = sorted(tuple(map(int, table[k, :2])) for k in (first, first + step))
-            yield pair[0], pair[1]
+        first = first[table["run"][first] != table["run"][first + shift]]
+        second = first + shift
+        coarse = np.where(form[first] == form[second], 0, np.hypot(step[first], step[second]))
+        allowed = near[first] + near[second] + unit * coarse[:, None]
+        agree = (np.abs(sums[second] - sums[first]) <= allowed).all(1)
+        for pair in np.stack([first, second], 1)[agree].tolist():
+            found = sorted((int(table["run"][k]), int(table["frame"][k])) for k in pair)
+            yield found[0], found[1]
+
+
+def _tables(runs: Sequence[Run]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields rows and weights of samples, then of whole volumes.
+
+    Whole volumes are read where the sample is of one value, as in maps of a region.
+    """
+    forms = {form: i for i, form in enumerate(dict.fromkeys(map(_form, runs)))}
+    sampled, whole = [], []
+    for i, run in enumerate(runs):
+        sample, own = _sample(run), (i, forms[_form(run)], _step(run))
+        varies = sample.max(1) > sample.min(1)
+        sampled.append(_rows(own, np.flatnonzero(varies), sample[varies]))
+        for frame in np.flatnonzero(~varies).tolist():
+            volume = np.nan_to_num(run.read([frame]), posinf=0, neginf=0).reshape(1, -1)
+            if volume.max() > volume.min():
+                whole.append(_rows(own, np.array([frame]), volume))
+    for rows, size in ((sampled, sample.shape[1]), (whole, np.prod(runs[0].frames.shape[1:]))):
+        if sum(map(len, rows)):
+            yield np.concatenate(rows), _weights(int(size))
+
+
+@functools.lru_cache(maxsize=4)
+def _weights(size: int) -> Float[np.ndarray, "n s"]:
+    return np.random.default_rng(0).normal(size=(size, SUMS))
+
+
+def _rows(own: tuple[int, int, float], frames, values: Float[np.ndarray, "k n"]) -> np.ndarray:
+    """Returns the rows of volumes, for the run, form and step that they have."""
+    table, weights = np.zeros(len(frames), ROW), _weights(values.shape[1])
+    table["run"], table["form"], table["step"] = own
+    values = values.astype(np.float64)
+    table["frame"], table["sums"] = frames, values @ weights
+    parts = np.abs(values) @ np.abs(weights)
+    table["size"], table["near"] = np.abs(values).mean(1), ROUNDING * parts
+    return table
 
 
 def _sample(run: Run) -> Float[np.ndarray, "t k"]:
@@ -84,12 +168,3 @@ def _sample(run: Run) -> Float[np.ndarray, "t k"]:
         values = np.concatenate(lines, axis=1)
     mapped.let_go(run.frames)
     return np.nan_to_num(values, posinf=0, neginf=0)
-
-
-def _equal(a: np.ndarray, b: np.ndarray) -> bool:
-    """Returns whether two volumes are equal up to rounding, and not of one value only."""
-    known = np.isfinite(a)
-    if not np.array_equal(known, np.isfinite(b)) or not known.any():
-        return False
-    a, b = a[known], b[known]
-    return bool(a.max() > a.min() and np.abs(a - b).max() <= CLOSE * np.abs(a).max())

@@ -65,7 +65,12 @@ def read(path: pathlib.Path, column: str) -> Events:
       InputError: a column is missing, a cell is no number, or there is no event.
     """
     column = tidy(column)
-    rows = read_table(path, "\t", ("onset", "duration", column))
+    rows = read_table(path, "\t", ("onset", "duration"))
+    if rows and column not in rows[0]:
+        others = [name for name in rows[0] if name not in ("onset", "duration")]
+        example = f" (--config.data.label_column={others[0]})" if others else ""
+        listed = ", ".join(others) or "none beside onset and duration"
+        raise InputError(path, f"columns {listed}", f"a column {column!r}, or another one{example}")
     return from_columns(
         path,
         [number(path, i, "onset", row["onset"]) for i, row in enumerate(rows, 2)],

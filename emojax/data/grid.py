@@ -58,6 +58,12 @@ def same(affine, other, shape: tuple[int, ...]) -> bool:
     return offset(affine, other, shape) <= TOLERANCE
 
 
+def describe(affine: Float[np.ndarray, "4 4"] | None, shape: tuple[int, ...]) -> str:
+    """Returns a grid in words, for messages."""
+    rows = "no affine" if affine is None else f"affine {np.round(affine[:3], 3).tolist()}"
+    return f"shape {tuple(shape)}, {rows}"
+
+
 def turn(affine, shape: tuple[int, ...], other, other_shape: tuple[int, ...]) -> Turn | None:
     """Returns the turn that brings an image onto another's grid.
 

@@ -1,4 +1,4 @@
-"""What became of a run's events: how many there were of each value, and which label no volume."""
+"""Events that a run had of each value, and those of them that label no volume."""
 
 import collections
 import itertools

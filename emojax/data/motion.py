@@ -1,6 +1,7 @@
 """Realignment parameters: how the head moved, six numbers for each volume of a run."""
 
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -39,12 +40,43 @@ def read(path: str | pathlib.Path, num_volumes: int) -> Float[np.ndarray, "t 6"]
     return parameters
 
 
-def read_if_whole(path: str | pathlib.Path, num_volumes: int) -> Float[np.ndarray, "t 6"] | None:
-    """Returns the parameters as `read` does, or None where it would refuse the file."""
+def read_if_needed(
+    path: str | pathlib.Path | None, num_volumes: int, needed: bool
+) -> Float[np.ndarray, "t 6"] | None:
+    """Returns the parameters as `read` does; what nobody needs stops nothing.
+
+    Args:
+      path: of the file, or None.
+      num_volumes: t.
+      needed: whether they must be whole.
+
+    Returns:
+      [t, 6]; None without a file, or where `read` would refuse one that is not needed.
+    """
+    if path is None:
+        return None
     try:
         return read(path, num_volumes)
     except InputError:
+        if needed:
+            raise
         return None
+
+
+def notes(
+    files: Sequence[pathlib.Path | None], found: Sequence[Float[np.ndarray, "t 6"] | None]
+) -> list[str]:
+    """Returns a sentence if a study has files of parameters, but not whole ones for every run.
+
+    Args:
+      files: of each run, or None.
+      found: what `read_if_needed` returned for each run.
+    """
+    without = sum(parameters is None for parameters in found)
+    if not (any(files) and without):
+        return []
+    what = f"no six whole columns of realignment parameters for {without} of {len(found)} runs"
+    return [f"{what}, which only data.motion (and data.scrub_fd_mm) would need"]
 
 
 def _numbers(path: pathlib.Path, cells: list[list[str]]) -> Float[np.ndarray, "t 6"]:

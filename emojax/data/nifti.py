@@ -75,6 +75,30 @@ def read(path: Path, expected: str) -> tuple[Float[np.ndarray, "..."], Float[np.
         raise InputError(path, f"no readable image ({cause(error)})", expected) from None
 
 
+def read_volume(
+    path: Path, expected: str
+) -> tuple[Float[np.ndarray, "X Y Z"], Float[np.ndarray, "4 4"]]:
+    """Reads an image of one volume as `read` does.
+
+    Raises:
+      InputError: as `read`, or it is not one volume.
+    """
+    values, affine = read(path, expected)
+    return values.reshape(shape_of_volume(path, values.shape)), affine
+
+
+def shape_of_volume(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Returns (X, Y, Z) of an image [X, Y, Z] or [X, Y, Z, 1].
+
+    Raises:
+      InputError: it is neither.
+    """
+    if len(shape) not in (3, 4) or shape[3:] not in ((), (1,)):
+        raise InputError(path, f"an image of shape {shape}", "one volume [X, Y, Z]")
+    x, y, z = shape[:3]
+    return x, y, z
+
+
 def _check_header(image: nib.spatialimages.SpatialImage) -> None:
     """Checks what a header promises, before memory is taken for it.
 
@@ -127,7 +151,7 @@ def open_mapped(mapped: pathlib.Path, path: pathlib.Path) -> Scan:
 
 
 def repetition_time(header: nib.spatialimages.SpatialHeader) -> float | None:
-    """TR in s from a header; None where it has none, or does not say in which unit.
+    """Returns the TR in a header, s; None where it has none, or does not say in which unit.
 
     A step of 1 in unknown units is what many tools write when they do not know the TR.
     """

@@ -102,10 +102,8 @@ def read(
     Raises:
       InputError: it is no such image, has no voxel or no whole numbers, or lacks a label.
     """
-    values, affine = nifti.read(path, WANTED)
-    if values.ndim not in (3, 4) or values.shape[3:] not in ((), (1,)):
-        raise InputError(path, f"an image of shape {values.shape}", "one volume [X, Y, Z]")
-    whole = np.nan_to_num(values.reshape(values.shape[:3]), posinf=0, neginf=0)
+    values, affine = nifti.read_volume(path, WANTED)
+    whole = np.nan_to_num(values, posinf=0, neginf=0)
     inside = whole != 0
     if labels:
         there = np.unique(whole[inside])
@@ -143,12 +141,7 @@ def _turn(inside, affine, path: pathlib.Path, run: Run) -> grid.Turn:
         )
     turn = grid.turn(affine, inside.shape, run.affine, shape)
     if turn is None:
-        there, wanted = _said(affine, inside.shape), _said(run.affine, shape)
+        there, wanted = grid.describe(affine, inside.shape), grid.describe(run.affine, shape)
         expected = f"{wanted}, as {run.place} (nilearn.image.resample_to_img resamples it)"
         raise InputError(path, f"a region of {there}", expected)
     return turn
-
-
-def _said(affine, shape: tuple[int, ...]) -> str:
-    rows = "no affine" if affine is None else f"affine {np.round(affine[:3], 3).tolist()}"
-    return f"shape {shape}, {rows}"

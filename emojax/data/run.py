@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import pathlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,6 +28,7 @@ class Run:
     hashes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # source file -> sha256
     starts: Float[np.ndarray, " t"] | None = None  # s, of volumes that are not TR apart
     changes: tuple[str, ...] = ()  # recipes of values that are no longer those of the files
+    confounds: pathlib.Path | None = None  # table of fMRIPrep; read only when asked for
 
     @property
     def content(self) -> str:

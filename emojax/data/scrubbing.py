@@ -37,12 +37,25 @@ def drop(cohort: Cohort, kept: Sequence[Kept], fd_mm: float) -> Cohort:
         key, why = f"data.scrub_fd_mm={fd_mm:g}", f"framewise displacement above {fd_mm:g} mm"
     named = {"class": np.array(cohort.classes)[cohort.labels], "subject": cohort.subject}
     for noun, names in named.items():
-        if lost := sorted(set(names.tolist()) - set(names[used].tolist())):
-            expected = f"a larger one, or a study without the {noun}"
-            raise InputError(key, f"no volume left of {noun} {lost[0]!r}", expected)
+        left = sorted(set(names[used].tolist()))
+        if lost := sorted(set(names.tolist()) - {*left}):
+            found = f"no volume left of {noun} {lost[0]!r}"
+            raise InputError(key, found, _ways_out(noun, left, fd_mm))
     volumes = sum(len(run.frames) for run in cohort.runs)
     note = (
         f"{out} of {volumes} volumes scrubbed ({why}), {int((~used).sum())} of {len(used)} "
         "labelled ones among them"
     )
     return dataclasses.replace(cohort.select(used), notes=(*cohort.notes, note))
+
+
+def _ways_out(noun: str, left: Sequence[str], fd_mm: float) -> str:
+    """Returns what to type where nothing is left of a class or a subject, but of others."""
+    ways = [f"a larger one, such as --config.data.scrub_fd_mm={2 * fd_mm:g}"] if fd_mm else []
+    if not left:
+        ways += [] if fd_mm else ["--config.data.confounds=''"]
+    elif noun == "subject":
+        ways.append(f"the others: --config.data.subjects={','.join(left)}")
+    else:
+        ways.append("a --config.data.label_map without the class")
+    return ", or ".join(ways)

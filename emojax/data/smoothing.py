@@ -31,7 +31,7 @@ def apply(cohort: Cohort, store: Store, fwhm: float) -> Cohort:
     """
     if not fwhm:
         return cohort
-    runs = tuple(_smoothed(run, store, fwhm) for run in cohort.runs)
+    runs = tuple(_smooth_run(run, store, fwhm) for run in cohort.runs)
     return dataclasses.replace(cohort, runs=runs)
 
 
@@ -56,7 +56,7 @@ def _gaussian(volume: np.ndarray, sd) -> np.ndarray:
     return ndimage.gaussian_filter(volume, sd, mode="constant")
 
 
-def _smoothed(run: Run, store: Store, fwhm: float) -> Run:
+def _smooth_run(run: Run, store: Store, fwhm: float) -> Run:
     off = "volumes [X, Y, Z] with an affine (or --config.data.smooth_mm=0)"
     if run.frames.ndim != 4:
         raise InputError(run.place, f"rows of {run.frames.shape[1]} values without a place", off)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float, Int, Num
 
+from emojax.data.acquisitions import number
 from emojax.data.events import Events
 from emojax.data.label_map import EVERY_VALUE, labelling
 from emojax.data.names import tidy
@@ -104,24 +105,33 @@ def choose(
 def comparer(*lists: Sequence[Pair]) -> Callable[[Pair], Pair]:
     """Returns a function that spells a subject and a run alike wherever the same ones are meant.
 
-    "sub-01", "01" and "1" are one subject, unless one of the lists tells them apart; so are runs.
+    "sub-01", "01" and "1" are one subject, unless one of the lists tells them apart; so are runs,
+    unless they are two runs of one subject.
 
     Args:
       lists: the pairs of a folder or a table each.
     """
-    spellers = []
-    for column, prefix in enumerate(("sub", "run")):
-        plain = functools.partial(_plain, prefix)
-        columns = [{tidy(pair[column]) for pair in pairs} for pairs in lists]
-        distinct = all(len({plain(name) for name in names}) == len(names) for names in columns)
-        spellers.append(plain if distinct else tidy)
-    return lambda pair: (spellers[0](pair[0]), spellers[1](pair[1]))
+    subject = _speller("sub", [{(tidy(pair[0]),) for pair in pairs} for pairs in lists])
+    own = [{(subject(pair[0]), tidy(pair[1])) for pair in pairs} for pairs in lists]
+    run = _speller("run", own)
+    return lambda pair: (subject(pair[0]), run(pair[1]))
+
+
+def _speller(prefix: str, lists: Sequence[set[tuple[str, ...]]]) -> Callable[[str], str]:
+    """Returns how a name is spelled: plainly where that leaves apart what is apart.
+
+    Args:
+      prefix: of the entity.
+      lists: names with what they are of before them; the last is spelled.
+    """
+    plain = functools.partial(_plain, prefix)
+    apart = all(len({(*of, plain(name)) for *of, name in names}) == len(names) for names in lists)
+    return plain if apart else tidy
 
 
 def _plain(prefix: str, name: str) -> str:
     """Returns a name without the prefix of its entity, a number without zeros in front."""
-    name = re.sub(rf"^{prefix}(-|-?(?=\d))", "", tidy(name))
-    return name.lstrip("0") or "0" if name.isdecimal() else name
+    return number(re.sub(rf"^{prefix}(-|-?(?=\d))", "", tidy(name)))
 
 
 def classify(

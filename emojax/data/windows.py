@@ -1,4 +1,4 @@
-"""When the volumes of a run were acquired, on the clock of its events."""
+"""Windows of time in which the volumes of a run were acquired, on the clock of its events."""
 
 from typing import NamedTuple
 

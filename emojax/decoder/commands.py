@@ -12,14 +12,17 @@ from typing import Any
 import numpy as np
 
 from emojax import files
+from emojax.data import grid, nifti
 from emojax.data.acquisitions import canonical
 from emojax.data.hashes import sha256
 from emojax.decoder import bundle as bundles
 from emojax.decoder import calibration
+from emojax.decoder.build import Decoder
 from emojax.decoder.decode import decode_file, read_image
 from emojax.errors import InputError
 
 SUBJECT = re.compile(r"(?:^|[/\\_])sub-([A-Za-z0-9]+)")
+SAME_TR = 1e-3  # s
 RUN_FILES = ("config.json", "metrics.json")  # a workdir with one of them holds a run
 
 
@@ -78,6 +81,7 @@ def calibrate(bundle: str, path: str, workdir: str, subject: str, run: int | str
     if values.ndim != 4:
         raise InputError(path, f"{values.ndim} axes", "a whole run [X, Y, Z, t]")
     run = 0 if run == "" else run
+    _check_scan(path, values.shape[:3], affine, loaded)
     made = calibration.calibrate(loaded, np.moveaxis(values, -1, 0), subject, run, affine)
     more = {"subject": subject, "run": run}
     _claim(folder, "calibrate.json", "decoder", bundle, path, **more)
@@ -98,6 +102,20 @@ def _check_subject(path: str, subject: str) -> None:
             "another subject; --any_subject decodes all the same)"
         )
         raise InputError(path, f"an image of subject {found[-1]}", expected)
+
+
+def _check_scan(path: str, shape: tuple[int, ...], affine, decoder: Decoder) -> None:
+    """Refuses a calibration run of another grid or TR than the training runs."""
+    facts, tr = decoder.facts, nifti.repetition_time(nifti.load(path).header)
+    if (
+        grid.turn(affine, shape, decoder.affine, tuple(facts.grid)) is None
+        and decoder.affine is not None
+    ):
+        expected = f"{tuple(facts.grid)}, the grid of the training volumes (resample the run to it)"
+        raise InputError(path, f"volumes of {tuple(shape)} with another affine or shape", expected)
+    if tr is not None and facts.tr is not None and abs(tr - facts.tr) > SAME_TR:
+        expected = f"{facts.tr:g} s as in training: volumes correspond by their number"
+        raise InputError(path, f"TR {tr:g} s", expected)
 
 
 def _folder(workdir: str) -> pathlib.Path:

@@ -53,6 +53,11 @@ def check(config: Any) -> None:
     if "group" in split_list(config.align.regimes) and config.align.alpha < 1:
         expected = "1 where align.regimes has group: one rotation for all"
         raise InputError("align.alpha", config.align.alpha, expected)
+    if config.voxels.own:
+        shared = [n for n in split_list(config.align.regimes) if REGIMES[n].needs_template]
+        if lost := [name for name in shared if not REGIMES[name].own_map]:
+            expected = "--config.align.regimes=independent_runs,none where voxels.own=True"
+            raise InputError("align.regimes", f"{lost[0]!r}, one map for all subjects", expected)
     for name in split_list(config.baselines):
         baselines.find(name)
     programs.check_train(config)
@@ -181,8 +186,9 @@ def folds(config: Any, data: MaskedCohort, arm: Arm) -> list[Fold]:
 
 def notes(config: Any, data: MaskedCohort) -> list[str]:
     """Returns what a reader must know of rows that are matched by time."""
-    matched = [REGIMES[name].needs_template for name in split_list(config.align.regimes)]
-    return correspondence.check(data) if any(matched) and config.align.match == "time" else []
+    regimes = {arm.settings.settings.regime for arm in arms(config, data.cohort)}
+    matched = any(REGIMES[name].needs_template for name in regimes)
+    return correspondence.check(data) if matched and config.align.match == "time" else []
 
 
 def _check_units(config: Any, data: MaskedCohort, settings: Settings) -> None:

@@ -80,7 +80,6 @@ def _arm(kind: str, name: str, **options) -> Arm:
 
 
 def _check_volumes(config: Any, cohort) -> None:
-    check_grids(cohort, config.data.grid)
     shape = cohort.shape
     if len(shape) != 3:
         raise InputError("volumes", f"rows of {shape[0]} values", "volumes [X, Y, Z]")
@@ -94,6 +93,7 @@ def _check_volumes(config: Any, cohort) -> None:
     if len(present) < len(cohort.classes) or len(present) < 2:
         found = f"volumes of {', '.join(cohort.classes[k] for k in present)}"
         raise InputError("classes", found, f"of each of {', '.join(cohort.classes)}, two or more")
+    check_grids(cohort, config.data.grid)
 
 
 def view(config: Any, cohort, like=None):

@@ -194,7 +194,7 @@ def _refuse(found: str, expected: str) -> dict[str, Any]:
 
 def _facts(config, cohort, subject: str, level: float, spread: float) -> dict[str, Any]:
     data = config.data
-    affine = cohort.affine(subject) if subject else cohort.runs[0].affine
+    affine = cohort.affine(subject) if subject else cohort.common_affine
     out = {
         "classes": np.array(cohort.classes),
         "grid": np.array(cohort.shape),

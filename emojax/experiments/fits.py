@@ -47,7 +47,8 @@ def fit_networks(
 ) -> dict[int, tuple[dict[str, np.ndarray], ...]]:
     """Trains the networks of an arm's folds, or takes them from the store, and predicts.
 
-    Test rows are read only after the training, in float32: as a decoder will see them.
+    Test rows are read only after the training, in float32: as a decoder will see them. The
+    monitored rows are then predicted in the same way, so that a temperature can be fitted to them.
 
     Args:
       plan: see `Plan`.
@@ -61,7 +62,8 @@ def fit_networks(
 
     Returns:
       Fold -> per instance: "last", "best" [t, classes] probabilities of the test rows, "epoch" []
-      of the best, "done" [] epochs, and `trial.CURVES`, [epochs] each.
+      of the best, "done" [] epochs, `trial.CURVES`, [epochs] each; of the fold's monitored rows,
+      each once, "monitored_rows" [u], "monitored_last" and "monitored_best" [u, classes].
     """
     found: dict[tuple[int, int], dict[str, np.ndarray]] = {}
     for part in [folds] if plan.side_by_side else [[fold] for fold in folds]:
@@ -128,13 +130,17 @@ def _feed(plan: Plan, data: FoldData) -> Resident | Streamed:
 
 
 def _predict(plan: Plan, data: FoldData, trained: loop.Trained) -> dict[str, np.ndarray]:
-    rows = data.fold.test
-    feed = Streamed(data.read_test, data.labels, rows, np.float32, plan.program.mesh)
+    monitored = np.unique(data.fold.monitor)
     networks = {"last": trained.last, "best": trained.best}
-    out = {
-        name: loop.predict(plan.program, feed, rows, network.params, network.batch_stats)
-        for name, network in networks.items()
-    }
+    out = {"monitored_rows": monitored}
+    for prefix, read, rows in (
+        ("", data.read_test, data.fold.test),
+        ("monitored_", data.read, monitored),
+    ):
+        feed = Streamed(read, data.labels, rows, np.float32, plan.program.mesh)
+        for name, network in networks.items():
+            found = loop.predict(plan.program, feed, rows, network.params, network.batch_stats)
+            out[prefix + name] = found
     ends = {"epoch": np.asarray(trained.best.epoch), "done": np.int32(trained.done)}
     return out | ends | trained.curves
 

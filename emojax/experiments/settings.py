@@ -117,6 +117,12 @@ SHARED = {
     "null": flag,
     "null_floor": flag,
     "audit": flag,
+    "permutations": whole("[0, 100000]"),
+    "permute": text,  # in baselines.BASELINES, or "network"
+    "within_subject": flag,
+    "crossed": names,
+    "design": flag,
+    "temperature": flag,
     "noise.phi": number("(-1, 1)"),
     "noise.width": number("[0, 100]"),
     "baselines": names,  # in baselines.BASELINES, or paths

@@ -20,7 +20,7 @@ from emojax.data import identity, noise
 from emojax.data.belonging import check_classes
 from emojax.data.store import Store
 from emojax.errors import InputError
-from emojax.experiments import audits, fits, plans, settings
+from emojax.experiments import analyses, audits, fits, plans, settings
 from emojax.experiments.base import Experiment, check_arms
 from emojax.files import split_list
 from emojax.provenance import PROTOCOLS, LeakageError, Ledger, classify
@@ -120,10 +120,15 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     if until == "plan":
         return None
 
+    headline = arms[0]
+    ask = (experiment, config, views[False][1], headline, made[headline.name])
+    analyses.check(*ask)
     with _stage(seconds, "training"):
         outcomes = _train(experiment, config, work, console, plan, views, trained, made)
     with _stage(seconds, "baselines"):
         classical = _classify(experiment, config, console, trained, made)
+    with _stage(seconds, "analyses"):
+        answers = analyses.run(*ask, lambda name, total: _bar(console, name, total, config))
     work.check_inputs()
     found = _results(cohort, arms, made, records, outcomes, classical)
     metrics = results.summarise(
@@ -136,6 +141,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
         command=command,
         seconds=seconds,
     )
+    metrics |= answers
     metrics["notes"] = notes
     metrics["streamed"] = bool(plan and plan.streamed)
     names = dict.fromkeys(name for arm in arms for name in arm.baselines)
@@ -155,6 +161,11 @@ def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
     with consoles.timed(seconds, name):
         yield
     stops.check()
+
+
+def _bar(console, title: str, total: int, config: Any):
+    """Returns the progress bar of a stage."""
+    return consoles.bar(console, title, total, config.data.progress)
 
 
 def _own_copy(config: Any, workdir: str | os.PathLike) -> Any:
@@ -339,4 +350,4 @@ def _results(cohort, arms, made, records, outcomes, classical) -> list[ArmResult
 def _extras(view: Any) -> dict[str, Any]:
     """Returns what the map of chosen voxels is drawn on: mean volume and affine."""
     mean = getattr(view, "mean", None)
-    return {} if mean is None else {"mean": mean, "affine": view.cohort.runs[0].affine}
+    return {} if mean is None else {"mean": mean, "affine": view.cohort.common_affine}

@@ -52,7 +52,7 @@ class Features(NamedTuple):
     voxels: Int[np.ndarray, " m"] | None  # columns; None where each unit has its own
     isc: tuple[float, float]  # correlation between training units before and after alignment
     scaler: tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]  # mean and sd
-    space: tuple[hyperalignment.Hyperalignment, np.ndarray] | None  # and (run, class) of its rows
+    space: tuple[hyperalignment.Hyperalignment, np.ndarray] | None  # and keys of its rows
     mask: Bool[np.ndarray, " v"] | None  # of all training units; None where each has its own voxels
 
 
@@ -74,7 +74,7 @@ def fold_features(
     everybody = tuple(dict.fromkeys((*team.train, team.monitor, team.test)))
     allowed = None if settings.own_voxels else _common_mask(ledger, team.train)
     fitted = everybody if leaks.voxels else team.train
-    choose = _chooser(ledger, team, fitted, settings, allowed)
+    choose = chooser(ledger, team, fitted, settings, allowed)
     template = everybody if leaks.alignment else team.train
     aligned_regime = leaks.alignment or alignment.REGIMES[settings.regime].needs_template
     step = "alignment" if aligned_regime else "scaler"
@@ -130,7 +130,7 @@ def _fit_scaler(features: Ledger, fold: Fold, by_column: bool):
 Choose = Callable[[Ledger, str, int | None], np.ndarray]
 
 
-def _chooser(
+def chooser(
     ledger: Ledger, team: Team, fitted: Sequence[str], settings: Settings, allowed
 ) -> Choose:
     """Returns choose(ledger, unit, run that must not be seen) -> columns."""

@@ -43,7 +43,7 @@ def team_of(ledger: Ledger, fold: Fold) -> Team:
 
 
 def shared_rows(team: Team, names: Sequence[str], rows=None) -> list[np.ndarray | slice]:
-    """Returns, of each unit, the places of its rows that all units have, by run and time."""
+    """Returns the places of those rows of each unit that all units have, by run and time."""
     rows = rows or team.rows
     keys = [_times(team, rows[name]) for name in names]
     if all(np.array_equal(own, keys[0]) for own in keys):
@@ -80,7 +80,8 @@ def fit(
         rows, keys = _match(ledger, team, chosen, settings)
         stacked = jnp.stack(rows)
     except ValueError as error:
-        raise InputError("alignment", str(error), "rows that correspond in all units") from None
+        expected = "runs of one name in all subjects (or --config.align.regimes=none)"
+        raise InputError("alignment", str(error), expected) from None
     if not len(keys):
         expected = "runs that they share (or --config.align.match=class)"
         raise InputError("alignment", "no volume that all training subjects have", expected)
@@ -185,12 +186,9 @@ def _match(ledger: Ledger, team: Team, chosen, settings, rows=None):
 
 
 def _places(own, keys) -> np.ndarray:
-    """Returns [r] the template's row of each row, by run, class and order; -1 where it has none."""
-    place: dict[tuple, list[int]] = {}
-    for i, key in enumerate(map(tuple, keys.tolist())):
-        place.setdefault(key, []).append(i)
-    taken = {key: iter(rows) for key, rows in place.items()}
-    return np.array([next(taken.get(key, iter(())), -1) for key in map(tuple, own.tolist())])
+    """Returns [r] the template's row of each row, by run and place or class; -1 for none."""
+    place = {key: i for i, key in enumerate(map(tuple, keys.tolist()))}
+    return np.array([place.get(key, -1) for key in map(tuple, own.tolist())])
 
 
 def transform(mapping, x: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k m"]:

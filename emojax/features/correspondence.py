@@ -5,10 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from emojax.data.run import Run
 from emojax.errors import InputError
 from emojax.features.masked import MaskedCohort
 
-AGREE = 0.9  # least share of the rows matched in time that carry one label; a few may be late
+AGREE = 0.8  # least share, averaged over classes, of a class's rows that it has in both; a few
+# may be late. Averaged, since where rest prevails most rows agree whatever the order.
 COVER = 0.5  # least share of the rows of a run that the other subject has, too
 WAY_OUT = "(or --config.align.match=class, which matches conditions instead)"
 
@@ -18,7 +20,7 @@ class Matched(NamedTuple):
 
     name: str
     reference: str
-    agree: float  # share with the same label
+    agree: float  # share of a class's rows that carry it in both, mean over classes
     cover: float  # share of the smaller number of rows of their shared runs
 
 
@@ -42,17 +44,19 @@ def check(data: MaskedCohort, least_runs: int = 1) -> list[str]:
     pairs = [_match(data, data.names[0], name, shared) for name in data.names[1:]]
     for pair in pairs:
         if pair.cover < COVER:
-            found = f"{pair.cover:.0%} of its labelled volumes at times of {pair.reference}'s"
+            found = (
+                f"{pair.cover:.0%} of its labelled volumes at times of those of {pair.reference}"
+            )
         elif pair.agree < AGREE:
             found = (
-                f"other labels in {1 - pair.agree:.0%} of the volumes that match those of subject "
+                f"other labels in {1 - pair.agree:.0%} of a class's volumes, which match those of "
                 f"{pair.reference} in time"
             )
         else:
             continue
-        raise InputError(f"subject {pair.name}", found, f"one order of events for all {WAY_OUT}")
+        raise InputError(f"labels of {pair.name}", found, f"one order of events for all {WAY_OUT}")
     agree = min((pair.agree for pair in pairs), default=1.0)
-    said = [f"rows matched by run and time: {agree:.1%} or more carry the same label"]
+    said = [f"rows matched by run and time: {agree:.1%} of a class or more have it in all subjects"]
     missing = [data.run_names[i] for i in sorted(set.union(*runs.values()) - set(shared))]
     if missing:
         used = ", ".join(data.run_names[i] for i in shared)
@@ -70,7 +74,7 @@ def _check_shared(
     lacks = ", ".join(data.run_names[i] for i in sorted(everything - runs[name])) or "none"
     has = ", ".join(data.run_names[i] for i in shared) or "none"
     raise InputError(
-        f"subject {name}",
+        f"runs of {name}",
         f"runs without {lacks}; shared by all subjects: {has}",
         f"{least} or more runs of the same name in all subjects "
         f"(--config.data.subjects leaves some out) {WAY_OUT}",
@@ -88,18 +92,27 @@ def _match(data: MaskedCohort, reference: str, name: str, shared: Sequence[int])
         return Matched(name, reference, 0.0, 0.0)
     ours, theirs = (own[list(at)] for own, at in zip(rows, zip(*both, strict=True), strict=True))
     _check_times(data, reference, name, ours, theirs)
-    agree = float((data.labels[ours] == data.labels[theirs]).mean())
-    return Matched(name, reference, agree, len(both) / min(map(len, rows)))
+    mine, other = data.labels[ours], data.labels[theirs]
+    shares = [
+        ((mine == k) & (other == k)).sum() / ((mine == k) | (other == k)).sum()
+        for k in np.union1d(mine, other)
+    ]
+    return Matched(name, reference, float(np.mean(shares)), len(both) / min(map(len, rows)))
+
+
+def _timed(cohort) -> list[Run]:
+    """Returns the runs whose rows are points in time."""
+    return [run for run in cohort.runs if run.tr is not None or run.starts is not None]
 
 
 def _check_times(data: MaskedCohort, reference: str, name: str, ours, theirs) -> None:
     cohort = data.cohort
-    steps = [run.tr for run in cohort.runs if run.tr]
+    steps = [np.diff(run.starts).min() if run.tr is None else run.tr for run in _timed(cohort)]
     time = cohort.time
     off = float(np.abs(time[ours] - time[theirs]).max())
     if steps and off > min(steps):
         raise InputError(
-            f"subject {name}",
-            f"volumes {off:.3g} s away from those of the same number of subject {reference}",
+            f"volumes of {name}",
+            f"volumes {off:.3g} s away from those of the same number of {reference}",
             f"one TR for all {WAY_OUT}",
         )

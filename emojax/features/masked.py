@@ -50,7 +50,7 @@ class MaskedCohort:
     run: Int[np.ndarray, " n"]  # index into `run_names`: equal ones correspond between units
     inside: Mapping[str, Bool[np.ndarray, " v"]]  # unit -> its own brain mask, where finite
     nuisance: Float[np.ndarray, "n q"]  # time in run and motion, where all runs have them
-    union: Bool[np.ndarray, "X Y Z"] | None  # columns of `volumes`; None for vectors
+    union: Bool[np.ndarray, "X Y Z"] | None  # columns of `volumes`; None where units have their own
     mean: Float[np.ndarray, "X Y Z"] | None
     run_names: tuple[str, ...]  # of all units; run-1 and run-01 are one
 
@@ -130,16 +130,20 @@ def read(
     names = np.unique(unit).tolist()
     rows = {name: np.flatnonzero(unit == name) for name in names}
     is_vector = cohort.runs[0].frames.ndim == 2
-    union, mean, masks = (None, None, {}) if is_vector else _masks(cohort, mask, rows)
+    masks, means = ({}, []) if is_vector else _masks(cohort, mask, rows)
+    union, mean = None, None
+    if len({volume.shape for volume in means}) == 1:  # else each subject has its own columns
+        union, mean = np.any(list(masks.values()), axis=0), np.mean(means, axis=0)
     if like is not None:
         union = like.union
     run, run_names = _numbered(cohort.run) if units == "subject" else (np.zeros(len(unit), int), ())
     blocks, inside, nuisance = {}, {}, []
     for name, own in rows.items():
         part = cohort.select(own)
-        values = part.features(union)
+        columns = masks.get(name) if union is None else union
+        values = part.features(columns)
         finite = np.isfinite(values).all(0)
-        inside[name] = finite if is_vector else finite & masks[name][union]
+        inside[name] = finite if columns is None else finite & masks[name][columns]
         blocks[name] = values if finite.all() else np.nan_to_num(values)
         nuisance.append(_nuisance(part))
     columns = min(block.shape[1] for block in nuisance)
@@ -158,7 +162,7 @@ def _numbered(names: Shaped[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], t
 
 
 def _masks(cohort: Cohort, options, rows):
-    """Returns union and mean volume of all, and each unit's mask: the source's, or of its mean."""
+    """Returns each unit's mask, the source's or of its mean volume, and the mean volumes."""
     masks, means = {}, []
     for name, own in rows.items():
         part = cohort.select(own)
@@ -172,14 +176,15 @@ def _masks(cohort: Cohort, options, rows):
         except ValueError as error:
             raise InputError(f"mask of {name}", str(error), "a brain in its mean volume") from None
         masks[name] = np.asarray(made)
-    return np.any(list(masks.values()), axis=0), np.mean(means, axis=0), masks
+    return masks, means
 
 
 def _nuisance(part: Cohort):
     """Returns time in run and motion: what may decode without any image."""
     runs = [part.runs[i] for i in part.run_index]
     columns = [np.zeros((len(runs), 0))]
-    if all(run.tr is not None for run in runs):  # rows of other kinds may be sorted by class
+    in_time = all(run.tr is not None or run.starts is not None for run in runs)
+    if in_time:  # other rows may be sorted by class
         columns.append(part.time)
     if all(run.motion is not None for run in runs):
         motion = [run.motion[frame] for run, frame in zip(runs, part.frame, strict=True)]

@@ -18,7 +18,7 @@ import emojax
 from emojax import files
 from emojax.data import losses
 from emojax.data.cohort import Cohort
-from emojax.report import layout, tables, texts
+from emojax.report import layout, permutations, probabilities, tables, texts
 from emojax.report.outcomes import CURVES
 from emojax.report.plain import plain
 from emojax.report.schema import Result
@@ -117,7 +117,9 @@ def print_table(result: Result, console: rich.console.Console) -> None:
     if by_group.rows:
         console.print(f"\n{layout.clean(by_group.title)}", **LITERAL)
         print_rows(console, by_group.header, by_group.rows)
-    said = (texts.headline(metrics), texts.unconverged(metrics), texts.audit(metrics))
+    said = (permutations.corrected(metrics), texts.headline(metrics))
+    said += (permutations.line(metrics), probabilities.line(metrics))
+    said += (texts.unconverged(metrics), texts.audit(metrics))
     for text in filter(None, said):
         console.print(layout.clean(text), **LITERAL)
 

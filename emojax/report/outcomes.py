@@ -1,6 +1,6 @@
 """Rows, probabilities and curves of an arm, as tables, figures and files need them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ from emojax import provenance, splits
 from emojax.data.cohort import Cohort
 from emojax.errors import InputError
 from emojax.records import Arm, ArmResult, FoldResult
+from emojax.scoring import scores
 
 CURVES = ("train_loss", "train_accuracy", "loss", "accuracy", "rate")
 SAME = 1e-6  # probabilities that differ by less than this are equal
@@ -57,6 +58,32 @@ def pooled(result: ArmResult) -> tuple[Int[np.ndarray, " t"], Float[np.ndarray, 
     found = [first_predictions(result.arm, fold) for fold in result.folds]
     rows = [f.rows for f in found for _ in f.networks]
     return np.concatenate(rows), np.concatenate([p for f in found for p in f.networks])
+
+
+def temperature(cohort: Cohort, arm: Arm, outcome: Mapping[str, Any]) -> float | None:
+    """Fits the temperature of a network to its monitored volumes, each of which counts once.
+
+    Returns:
+      The temperature; None for an arm that is leaky by name, whose monitored volumes may be those
+      that are scored, and for a network without finite predictions of them.
+    """
+    found = outcome.get(f"monitored_{arm.pick}")
+    if arm.leaks or found is None or not len(found) or not np.isfinite(found).all():
+        return None
+    labels = cohort.labels[outcome["monitored_rows"]]
+    return scores.fit_temperature(labels, np.asarray(found))
+
+
+def base_rates(cohort: Cohort, fold: FoldResult) -> Float[np.ndarray, " classes"]:
+    """Returns the share of each class in the training volumes of a fold, each counted once."""
+    labels = cohort.labels[np.unique(fold.fold.train)]
+    return np.bincount(labels, minlength=len(cohort.classes)) / len(labels)
+
+
+def blocks(cohort: Cohort) -> Int[np.ndarray, " n"]:
+    """Returns the block of each row, see `splits.blocks`; -1 where volumes have no time."""
+    timed = np.array([run.tr is not None or run.starts is not None for run in cohort.runs])
+    return np.where(timed[cohort.run_index], splits.blocks(cohort), -1)
 
 
 def learned_nothing(cohort: Cohort, result: ArmResult) -> str | None:

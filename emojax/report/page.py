@@ -1,4 +1,4 @@
-"""The files of a report: metrics.json, predictions.csv, figures, maps, and one page of HTML."""
+"""The files of a report: metrics.json, tables, figures, maps, and one page of HTML."""
 
 import base64
 import gzip
@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 
 from emojax import files
 from emojax.files import atomic_write
-from emojax.report import plots, tables, template, texts
+from emojax.report import designs, permutations, plots, tables, template, texts
+from emojax.report import probabilities as sections
 from emojax.report.plain import plain
 from emojax.report.tables import Table
 
@@ -33,6 +34,7 @@ def write(
     folder: pathlib.Path,
     metrics: Mapping[str, Any],
     predictions: Mapping[str, Shaped[np.ndarray, " n"]],
+    probabilities: Mapping[str, Shaped[np.ndarray, " m"]],
     *,
     figures: Mapping[str, Figure],
     captions: Mapping[str, str],
@@ -45,6 +47,7 @@ def write(
       folder: the workdir; it is made where it is missing.
       metrics: content of metrics.json.
       predictions: column of predictions.csv -> its values.
+      probabilities: the same of probabilities.csv.
       figures: file name -> figure.
       captions: the same names -> text below the figure.
       curves: arm -> curve -> a line per fold and instance.
@@ -60,8 +63,9 @@ def write(
         with atomic_write(folder / f"{name}.nii.gz") as partial:
             partial.write_bytes(gzip.compress(image, mtime=0))  # equal maps are equal files
     files.write_csv(folder / "predictions.csv", predictions)
+    files.write_csv(folder / "probabilities.csv", probabilities)
     there = [name for name in BEFORE if (folder / name).exists()]
-    links = ["metrics.json", "predictions.csv", *there, "curves.json"]
+    links = ["metrics.json", "predictions.csv", "probabilities.csv", *there, "curves.json"]
     links += [f"{name}.nii.gz" for name in maps] + [f"figures/{name}.png" for name in images]
     for name, text in (
         ("curves.json", json.dumps(plain(curves), allow_nan=False)),
@@ -107,6 +111,9 @@ def render(
         unconverged=texts.unconverged(metrics),
         audit=texts.audit(metrics),
         terms=texts.terms(metrics),
+        permutation=permutations.section(metrics),
+        design=designs.section(metrics),
+        probabilities=sections.section(metrics),
         images={name: base64.b64encode(image).decode() for name, image in images.items()},
         captions=captions,
         command=metrics["command"],

@@ -226,6 +226,29 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], title: str =
     return figure
 
 
+def reliability(curves: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Figure:
+    """Draws accuracy by confidence above, and the number of volumes of each bin below.
+
+    Args:
+      curves: name -> "count", "confidence" and "accuracy" of each bin; None in an empty one.
+    """
+    figure = _figure(5.2, 5.6)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    _bare(above).plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
+    for i, (name, bins) in enumerate(curves.items()):
+        count, x, y = (np.array(bins[key], float) for key in ("count", "confidence", "accuracy"))
+        there, width = count > 0, 1 / len(count)
+        colour = COLOURS[i % len(COLOURS)]
+        above.plot(x[there], y[there], "-", color=colour, lw=1.8, label=name)
+        above.scatter(x[there], y[there], s=10 + 90 * count[there] / count.max(), color=colour)
+        edges = np.arange(len(count) + 1) * width
+        _bare(below).stairs(count, edges, color=colour, lw=1.8)
+    above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
+    below.set(xlabel="highest probability of a volume", ylabel="volumes")
+    above.legend(fontsize=8, frameon=False)
+    return figure
+
+
 def ladder(rows: Sequence[tuple[str, float, Interval]], chance: float) -> Figure:
     """Draws accuracy as one leak after the other is closed, from the published procedure down."""
     figure = _figure(8.2, 0.9 + 0.5 * len(rows))

@@ -25,7 +25,8 @@ def table(cohort: Cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
     return _wide(cohort, results) if wide else _long(cohort, results)
 
 
-def _places(cohort, rows: np.ndarray) -> dict[str, np.ndarray]:
+def places(cohort: Cohort, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the columns that say which volumes the rows are, and their labels."""
     out = {name: getattr(cohort, name)[rows] for name in ("subject", "run", "frame", "time")}
     return out | {"label": np.array(cohort.classes)[cohort.labels[rows]]}
 
@@ -37,7 +38,7 @@ def _wide(cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
     classes, folds = np.array(cohort.classes), results[0].folds
     rows = np.concatenate([fold.fold.test for fold in folds])
     out = {"fold": np.repeat([f.fold.name for f in folds], [len(f.fold.test) for f in folds])}
-    out |= _places(cohort, rows)
+    out |= places(cohort, rows)
     _, probabilities = outcomes.pooled(results[0]._replace(arm=once(results[0].arm)))
     out["predicted"] = classes[probabilities.argmax(1)]
     shown: set[tuple[str, str]] = set()
@@ -75,7 +76,7 @@ def _long(cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
                     "fold": fold.fold.name,
                     "instance": number,
                 }
-                part |= _places(cohort, found.rows)
+                part |= places(cohort, found.rows)
                 part["predicted"] = classes[probabilities.argmax(1)]
                 for k, label in enumerate(cohort.classes):
                     part[f"p_{label}"] = probabilities[:, k]

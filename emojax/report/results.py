@@ -8,7 +8,17 @@ import numpy as np
 from emojax import splits
 from emojax.data.cohort import Cohort
 from emojax.records import Arm, ArmResult, FoldResult
-from emojax.report import console, figures, groups, legacy, outcomes, predictions, summary
+from emojax.report import (
+    console,
+    figures,
+    groups,
+    legacy,
+    outcomes,
+    permutations,
+    predictions,
+    probabilities,
+    summary,
+)
 from emojax.report.outcomes import NETWORK
 from emojax.report.plain import plain
 from emojax.report.schema import Result
@@ -46,7 +56,9 @@ def summarise(
     """
     chosen = choose(results)
     head = next((r for r in results if not chosen or r.arm.name == chosen), None)
-    arms = [_arm(cohort, r, withheld=bool(chosen) and r.arm.name != chosen) for r in results]
+    scale = bool(config.get("temperature", True))
+    arms = [_arm(cohort, r, bool(chosen) and r.arm.name != chosen, scale) for r in results]
+    permutations.correct_arms(arms)
     metrics = {
         "schema": SCHEMA,
         "experiment": experiment,
@@ -71,6 +83,7 @@ def summarise(
         "groups": groups.summarise(cohort, head) if head else {},
         "arms": arms,
         "chosen_arm": chosen or None,
+        "probabilities": probabilities.summarise(cohort, head, arms, scale) if head else None,
         "audit": plain(audit or {"measured": False}),
         # Measured by later steps; null is "not measured".
         "permutation": None,
@@ -112,10 +125,13 @@ def build(
     """
     chosen, extras = metrics["chosen_arm"], extras or {}
     scored = [r for r in results if not chosen or r.arm.name == chosen]
-    drawn = figures.draw(metrics, cohort, results, extras)
+    permutations.complete(metrics)
+    drawn = figures.draw(metrics, cohort, results, extras) | probabilities.draw(metrics)
+    drawn |= permutations.draw(metrics)
     return Result(
         metrics,
         predictions.table(cohort, scored),
+        probabilities.tidy(metrics, cohort, scored),
         figures={name: figure for name, (figure, _) in drawn.items()},
         captions={name: caption for name, (_, caption) in drawn.items()},
         curves={r.arm.name: outcomes.curves(r) for r in outcomes.trained(results)},
@@ -123,9 +139,9 @@ def build(
     )
 
 
-def _arm(cohort, result: ArmResult, withheld: bool) -> dict[str, Any]:
-    arm = result.arm
-    folds = [_fold(cohort, arm, fold, withheld) for fold in result.folds]
+def _arm(cohort, result: ArmResult, withheld: bool, scale: bool) -> dict[str, Any]:
+    arm, blocks = result.arm, outcomes.blocks(cohort)
+    folds = [_fold(cohort, arm, fold, blocks, withheld, scale) for fold in result.folds]
     return {
         "name": arm.name,
         "protocol": result.protocol,
@@ -148,10 +164,11 @@ def _arm(cohort, result: ArmResult, withheld: bool) -> dict[str, Any]:
     }
 
 
-def _fold(cohort, arm: Arm, fold: FoldResult, withheld: bool) -> dict[str, Any]:
-    instances = [] if withheld else _instances(cohort, arm, fold)
+def _fold(cohort, arm: Arm, fold: FoldResult, blocks, withheld, scale) -> dict[str, Any]:
+    instances = [] if withheld else _instances(cohort, arm, fold, blocks, scale)
     first = fold.outcomes[0] if fold.outcomes else None
-    labels = cohort.labels[fold.fold.test]
+    rows, rates = fold.fold.test, outcomes.base_rates(cohort, fold)
+    labels, beside = cohort.labels[rows], {"base_rates": rates, "blocks": blocks[rows]}
     out = {
         "test": fold.fold.name,
         "rows": len(fold.fold.test),
@@ -165,7 +182,7 @@ def _fold(cohort, arm: Arm, fold: FoldResult, withheld: bool) -> dict[str, Any]:
         if instances
         else None,
         "baselines": {
-            name: scores.scores(labels, fitted.probabilities)
+            name: scores.scores(labels, fitted.probabilities, **beside)
             | {"converged": bool(fitted.converged), "peak_bytes": fitted.peak_bytes}
             for name, fitted in fold.baselines.items()
         },
@@ -180,12 +197,14 @@ def _fold(cohort, arm: Arm, fold: FoldResult, withheld: bool) -> dict[str, Any]:
     return out
 
 
-def _instances(cohort, arm: Arm, fold: FoldResult) -> list[dict[str, Any]]:
-    """Scores each network of a fold."""
+def _instances(cohort, arm: Arm, fold: FoldResult, blocks, scale) -> list[dict[str, Any]]:
+    """Scores each network of a fold, and its probabilities with a temperature beside them."""
     found, out = outcomes.predictions(arm, fold), []
-    labels = cohort.labels[found.rows]
-    for probabilities, outcome in zip(found.networks, fold.outcomes, strict=True):
-        row = scores.scores(labels, probabilities)
+    labels, rates = cohort.labels[found.rows], outcomes.base_rates(cohort, fold)
+    for given, outcome in zip(found.networks, fold.outcomes, strict=True):
+        row = scores.scores(labels, given, base_rates=rates, blocks=blocks[found.rows])
+        fitted = outcomes.temperature(cohort, arm, outcome) if scale else None
+        row["calibrated"] = None if fitted is None else scores.calibrated(labels, given, fitted)
         row |= {"last": _last(cohort, fold, outcome), "epoch": _epoch(arm, outcome)}
         out.append(row | {"epochs": int(outcome["done"])})
     return out
@@ -213,8 +232,12 @@ def _mean(instances: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if len(instances) < 2:
         names = ("last", "epoch", "epochs")
         return {k: v for k, v in instances[0].items() if k not in names} if instances else None
-    out = {}
-    for name in instances[0]:
+    out: dict[str, Any] = {"calibrated": None}
+    for name in (name for name in instances[0] if name != "calibrated"):
         values = np.array([row[name] for row in instances], float)  # None becomes NaN
         out[name] = plain(values.sum(0) if name == "confusion" else values.mean(0))
+    scaled = [row["calibrated"] for row in instances]
+    if all(scaled):
+        means = {name: np.mean([row[name] for row in scaled]) for name in scaled[0]}
+        out["calibrated"] = plain(means)
     return {k: v for k, v in out.items() if k not in ("last", "epoch", "epochs")}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emojax.data.losses import HEADERS
-from emojax.report import texts
+from emojax.report import permutations, texts
 from emojax.report.outcomes import NETWORK
 
 NUMBER = re.compile(r"([-+]?[\d.]+( \([\d.]+\)| (-|/|of) [\d.]+)*)?")
@@ -86,19 +86,20 @@ def make(metrics: Mapping[str, Any]) -> list[Table]:
 
 def main(metrics: Mapping[str, Any]) -> Table:
     """Returns the result: a row per arm and classifier."""
-    header = ["", "balanced accuracy", "95 % interval", "network minus it", "p", "accuracy"]
-    header += ["AUC (macro)", "loss", "peak memory (GB)", "protocol"]
+    header = ["", "balanced accuracy", "95 % interval", "p (chance)", "network minus it", "p"]
+    header += ["p (Holm)", "accuracy", "AUC (macro)", "loss", "peak memory (GB)", "protocol"]
     lines = []
     for row in rows(metrics):
         score, test = row.summary["balanced_accuracy"], row.summary.get("network_minus_it")
         cells = [row.name, f"{score['mean']:.3f} ({score['sd']:.3f})", texts.interval(score, " - ")]
-        p = "" if test is None or test["p"] is None else f"{test['p']:.3f}"
-        cells += ["" if test is None else f"{test['difference']:+.3f}", p]
+        cells.append(_p(permutations.p_chance(metrics, row.arm, row.classifier)))
+        cells.append("" if test is None else f"{test['difference']:+.3f}")
+        cells += [_p(None if test is None else test.get(name)) for name in ("p", "p_holm")]
         for name in ("accuracy", "auc_macro", "loss"):
             cells.append(f"{row.summary[name]['mean']:.3f}" if name in row.summary else "")
         lines.append([*cells, _peak(row), row.arm["protocol"]])
     used = [i for i, _ in enumerate(header) if i < 3 or any(line[i] for line in lines)]
-    note = texts.limits(metrics)
+    note = " ".join(filter(None, [texts.limits(metrics), permutations.limits(metrics)]))
     if texts.with_classical(metrics):
         note += " Classical classifiers have the training volumes and features of their arm's"
         note += " network; a classifier of nuisance has time in run, global signal and motion only."
@@ -108,6 +109,10 @@ def main(metrics: Mapping[str, Any]) -> Table:
         [[line[i] for i in used] for line in lines],
         note,
     )
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else permutations.number(value)
 
 
 def _peak(row: Row) -> str:

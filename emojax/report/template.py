@@ -55,10 +55,30 @@ PAGE = (
 {% if terms %}<dl>
 {%- for name, text in terms.items() %}<dt>{{ name }}</dt><dd>{{ text }}</dd>{% endfor -%}
 </dl>{% endif %}
-<h2>Figures</h2>
-{% for name, image in images.items() %}
-<figure id="{{ name }}"><img alt="{{ captions[name] }}" src="data:image/png;base64,{{ image }}">
+{% macro figure(name) %}
+<figure id="{{ name }}">
+<img alt="{{ captions[name] }}" src="data:image/png;base64,{{ images[name] }}">
 <figcaption>{{ captions[name] }}</figcaption></figure>
+{% endmacro %}
+{% set placed = [permutation, probabilities] | select | map(attribute="figure") | list %}
+{% if permutation %}<h2>Against chance</h2>
+<p>{{ permutation.said }}</p>
+{% if permutation.figure in images %}{{ figure(permutation.figure) }}{% endif %}
+{% endif %}
+{% if design %}<h2>Design</h2>
+<ul>
+{%- for text in design.said %}<li>{{ text }}</li>{% endfor -%}
+</ul>
+{% for t in design.tables %}{{ table(t) }}{% endfor %}
+{% endif %}
+{% if probabilities %}<h2>Probabilities</h2>
+<p>{{ probabilities.said }}</p>
+{{ table(probabilities.table) }}
+{% if probabilities.figure in images %}{{ figure(probabilities.figure) }}{% endif %}
+{% endif %}
+<h2>Figures</h2>
+{% for name in images if name not in placed %}
+{{ figure(name) }}
 {% endfor %}
 <h2>Details</h2>
 {% for t in tables[1:] -%}

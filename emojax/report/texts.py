@@ -261,4 +261,4 @@ def limits(metrics: Mapping[str, Any]) -> str:
         )
         if folds > 1:
             text += f", which cannot be below {2.0 ** (1 - folds):.2g} with {folds} folds"
-    return f"{text}; not corrected for several tests. Chance: {metrics['chance']:.3f}."
+    return f"{text}. Chance: {metrics['chance']:.3f}."

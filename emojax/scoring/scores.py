@@ -11,62 +11,157 @@ from emojax import metrics, statistics
 
 SUMMARISED = ("accuracy", "balanced_accuracy", "auc_macro", "auc_micro", "f1_macro")
 SUMMARISED += ("loss", "nll", "brier", "ece")
+BESIDE = ("base_rate_nll", "block_accuracy")  # where base rates and blocks were given
+CALIBRATED = ("temperature", "nll", "brier", "ece")  # with a temperature
+TINY = float(np.finfo(np.float32).tiny)  # the least probability of a logarithm
 
 
 def scores(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
+    labels: Int[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "n classes"],
+    *,
+    base_rates: Float[np.ndarray, " classes"] | None = None,
+    blocks: Int[np.ndarray, " n"] | None = None,
 ) -> dict[str, Any]:
     """Returns every score that the report shows; the most probable class is the predicted one.
 
     Args:
       labels: [n] int, the truth.
       probabilities: [n, classes], rows sum to 1.
+      base_rates: [classes] share of each class in the training volumes, or None.
+      blocks: [n] int, see `block_accuracy`, or None.
 
     Returns:
       Plain data: "accuracy", "balanced_accuracy" (over the classes that occur), "auc_macro",
       "auc_micro", "auc" per class, "nll" and "loss" (both the mean cross-entropy, nats), "brier"
       and "ece" (see `metrics`), "confusion" (rows are the truth), "precision", "recall", "f1" per
-      class, "f1_macro". None where one is not defined.
+      class, "f1_macro"; with base rates "base_rate_nll", of quoting them for every volume; with
+      blocks "block_accuracy". None where one is not defined.
     """
     labels, classes = np.asarray(labels), probabilities.shape[1]
     predicted = probabilities.argmax(1).astype(labels.dtype)
     areas = metrics.roc_auc(labels, probabilities)
     per_class = metrics.precision_recall_f1(labels, predicted, classes)
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    nll = -np.log(np.maximum(chosen, np.finfo(np.float32).tiny)).mean()
+    probable = of_probabilities(labels, probabilities)
     found = {
         "accuracy": metrics.accuracy(labels, predicted),
         "balanced_accuracy": metrics.balanced_accuracy(labels, predicted, classes),
         "auc_macro": areas.macro,
         "auc_micro": areas.micro,
         "auc": areas.per_class,
-        "loss": nll,
-        "nll": nll,
-        "brier": metrics.brier(labels, probabilities),
-        "ece": metrics.expected_calibration_error(labels, probabilities),
+        "loss": probable["nll"],
+        **probable,
         "confusion": metrics.confusion_matrix(labels, predicted, classes),
         "precision": per_class.precision,
         "recall": per_class.recall,
         "f1": per_class.f1,
         "f1_macro": per_class.f1.mean(),
     }
+    if base_rates is not None:
+        found["base_rate_nll"] = _log_loss(np.asarray(base_rates)[labels])
+    if blocks is not None:
+        found["block_accuracy"] = block_accuracy(labels, probabilities, blocks)
     return {name: _plain(value) for name, value in found.items()}
 
 
+def calibrated(
+    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], temperature: float
+) -> dict[str, float]:
+    """Returns `CALIBRATED`: the temperature, and the scores of the probabilities with it."""
+    scaled = with_temperature(probabilities, temperature)
+    return {"temperature": temperature} | of_probabilities(labels, scaled)
+
+
+def of_probabilities(
+    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
+) -> dict[str, float]:
+    """Returns "nll", "brier" and "ece", see `metrics`."""
+    return {
+        "nll": _log_loss(probabilities[np.arange(len(labels)), labels]),
+        "brier": float(metrics.brier(labels, probabilities)),
+        "ece": float(metrics.ece(labels, probabilities)),
+    }
+
+
+def _log_loss(chosen: Float[np.ndarray, " n"]) -> float:
+    """Returns the mean negative logarithm of the probabilities of the labels, in float64."""
+    return float(-np.log(np.maximum(chosen.astype(np.float64), TINY)).mean())
+
+
+def fit_temperature(
+    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
+) -> float:
+    """Fits one temperature to volumes that have trained nothing.
+
+    As in Platt's scaling, each class gets one volume more, spread evenly over all of them, so that
+    a network that is right on all of few volumes is not taken for infallible.
+
+    Args:
+      labels: [n] int, the truth.
+      probabilities: [n, classes], rows sum to 1.
+
+    References:
+      Platt, Probabilistic outputs for support vector machines, 1999.
+    """
+    n, classes = probabilities.shape
+    logits = np.repeat(np.log(np.maximum(probabilities, TINY)), classes, axis=0)
+    weights = np.eye(classes)[labels] + 1 / n
+    found = metrics.temperature_fit(logits, np.tile(np.arange(classes), n), weights.ravel())
+    return float(found)
+
+
+def with_temperature(
+    probabilities: Float[np.ndarray, "n classes"], temperature: float
+) -> Float[np.ndarray, "n classes"]:
+    """Returns probabilities with a temperature; the predicted classes stay."""
+    logits = np.log(np.maximum(probabilities, TINY))
+    return np.asarray(metrics.apply_temperature(logits, temperature))
+
+
+def block_accuracy(
+    labels: Int[np.ndarray, " n"],
+    probabilities: Float[np.ndarray, "n classes"],
+    blocks: Int[np.ndarray, " n"],
+) -> float | None:
+    """Returns the share of blocks that are predicted right, by the sum of log-probabilities.
+
+    Args:
+      labels: [n] int, the truth; one class in a block.
+      probabilities: [n, classes], rows sum to 1.
+      blocks: [n] int, number of each volume's block; negative: of none, and left out. None is
+        returned where no volume has a block.
+    """
+    timed = blocks >= 0
+    if not timed.any():
+        return None
+    _, first, place = np.unique(blocks[timed], return_index=True, return_inverse=True)
+    sums = np.zeros((len(first), probabilities.shape[1]))
+    np.add.at(sums, place, np.log(np.maximum(probabilities[timed].astype(np.float64), TINY)))
+    return float((sums.argmax(1) == labels[timed][first]).mean())
+
+
 def summary(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Returns mean, sd (n - 1) and 95 % interval over folds of every score in `SUMMARISED`.
+    """Returns mean, sd (n - 1) and 95 % interval over folds of every score.
 
     The interval is Student's t, `statistics.mean_interval`. Folds where a score is None are left
     out of it; of a single fold there is no interval.
 
     Args:
-      folds: rows as `scores` returns them.
+      folds: rows as `scores` returns them, with "calibrated" where all have a temperature.
 
     Returns:
-      metric -> {"mean", "sd", "ci95": [low, high] or None}.
+      metric -> {"mean", "sd", "ci95": [low, high] or None}, and "calibrated": the same.
     """
+    out: dict[str, Any] = _summary(folds, (*SUMMARISED, *BESIDE))
+    scaled = [fold["calibrated"] for fold in folds if fold.get("calibrated")]
+    if scaled and len(scaled) == len(folds):
+        out["calibrated"] = _summary(scaled, CALIBRATED)
+    return out
+
+
+def _summary(folds, names) -> dict[str, dict[str, Any]]:
     out = {}
-    for name in SUMMARISED:
+    for name in names:
         values = np.array([f[name] for f in folds if f.get(name) is not None], np.float64)
         if values.size:
             interval = statistics.mean_interval(values)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from emojax import registry
+from emojax.data.cleaning_settings import Settings
 from emojax.data.cohort import Cohort
 from emojax.errors import InputError
 
@@ -13,16 +14,15 @@ SOURCES = registry.Registry(
         for name in ("bids", "spm", "lab", "arrays", "maps", "synthetic")
     },
 )
-CLEANING = (  # keys of `config.data` that change values, or leave volumes out, run by run
-    "smooth_mm",
-    "scrub_fd_mm",
-    "high_pass_hz",
-    "confounds",
-    "detrend",
-    "centre",
-    "zscore",
-    "motion",
-)
+# Keys of `config.data` that change values, or leave volumes out, run by run.
+CLEANING = ("smooth_mm", *Settings._fields)
+READ_BY = {  # keys that some sources do not know
+    **dict.fromkeys(("sessions", "task", "space", "entities", "events_root"), ("bids",)),
+    "labels": ("spm",),
+    "table": ("maps",),
+    "run_column": ("maps",),
+    "confounds": ("bids",),
+}
 
 
 def cleaned_by(data) -> dict[str, Any]:
@@ -39,23 +39,38 @@ def load(config) -> Cohort:
         `config.data` that returns a `Cohort`.
 
     Raises:
-      InputError: the source is unknown or returns no cohort, or what it reads cannot be used.
+      InputError: the source is unknown or returns no cohort, knows no groups where some are asked
+        for, or what it reads cannot be used.
     """
     data = getattr(config, "data", config)
     source = SOURCES[data.source]
     if not callable(source):
         raise InputError("data.source", repr(data.source), "the name of a function")
+    _refuse_unread(data)
     cohort = source(data)
     if not isinstance(cohort, Cohort):
         found = f"{data.source!r}, which returned {type(cohort).__name__}"
         raise InputError("data.source", found, "a function that returns an emojax Cohort")
+    if data.group and not cohort.groups:
+        found = f"{data.group!r}, and data.source={data.source}, which has no groups"
+        raise InputError("data.group", found, "bids or maps (or --config.data.group='')")
     asked = cleaned_by(data)
     if not (asked or data.mask):
         return cohort
-    return _prepared(cohort, data, asked)
+    return _prepare(cohort, data, asked)
 
 
-def _prepared(cohort: Cohort, data, asked: dict[str, Any]) -> Cohort:
+def _refuse_unread(data) -> None:
+    """Refuses keys that a source of ours would not look at."""
+    for key, sources in READ_BY.items():
+        value = getattr(data, key)
+        if value and data.source in SOURCES and data.source not in sources:
+            expected = f"data.source one of {', '.join(sources)}, or none (--config.data.{key}='')"
+            found = f"{value!r}, which source {data.source} does not read"
+            raise InputError(f"data.{key}", found, expected)
+
+
+def _prepare(cohort: Cohort, data, asked: dict[str, Any]) -> Cohort:
     """Smooths, cleans and masks; what that needs is imported here, some of it large."""
     from emojax.data.store import Store, default
 

@@ -35,7 +35,7 @@ KINDS = {  # key -> letters of its numpy types, in words
 
 
 def load(data) -> Cohort:
-    """The cohort of `config.data`; see `read` for what it needs and refuses."""
+    """Returns the cohort of `config.data`; see `read` for what it needs and refuses."""
     return read(
         data.root,
         subjects=split_list(data.subjects),
@@ -89,7 +89,7 @@ def read(
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of one file, checked by themselves."""
+    """Reads the arrays of one file, and checks them by themselves."""
     content = archives.read(path, KINDS, lambda headers: _check(path, headers))
     if content["x"].dtype.kind == "f":
         content["x"] = tables.as_float32(path, "x", content["x"])  # what runs are read as
@@ -129,7 +129,7 @@ def _check(path: pathlib.Path, headers: Mapping[str, Header]) -> None:
 
 
 def _classes(paths: Sequence[pathlib.Path], contents: Sequence[dict]) -> np.ndarray:
-    """[classes] str, the one list of class names of all files."""
+    """Returns [classes] str, the one list of class names of all files."""
     first = contents[0]
     for path, content in zip(paths, contents, strict=True):
         ours, theirs = (c["classes"].tolist() if "classes" in c else None for c in (content, first))

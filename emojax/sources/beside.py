@@ -25,11 +25,15 @@ class Beside:
             self._of[file.acquisition, file.same.get("desc")].append(file)
 
     def confounds(self, scan: File) -> pathlib.Path | None:
-        """Returns the table of confounds of a run; they are the same in all spaces."""
+        """Returns the table of confounds of a run; they are the same in all spaces.
+
+        Raises:
+          InputError: there are two of one name, such as run-1 and run-01.
+        """
         suffixes = ("regressors", "timeseries")  # the older name first: the last one counts
         tables = [f for f in self._fitting(scan, "confounds", suffixes) if f.ext == ".tsv"]
         tables.sort(key=lambda file: suffixes.index(file.suffix))
-        return tables[-1].path if tables else None
+        return _last(tables, "confounds", scan)
 
     def mask(self, scan: File) -> pathlib.Path | None:
         """Returns the brain mask of a run, in its own space and resolution.
@@ -43,16 +47,24 @@ class Beside:
             if file.ext in IMAGES
             and all(file.same.get(e) == scan.same.get(e) for e in ("space", "res"))
         ]
-        if len(masks) > 1 and masks[-1].same == masks[-2].same:
-            found = f"the same mask as {masks[-2].path.name}"
-            raise InputError(masks[-1].path, found, "one of the two: remove the other")
-        return masks[-1].path if masks else None
+        return _last(masks, "a mask", scan)
 
     def _fitting(self, scan: File, desc: str, suffixes: Sequence[str]) -> list[File]:
         """Returns the files whose entities are all in the scan's name, the best match last."""
         found = self._of[scan.acquisition, desc]
         fitting = [f for f in found if f.suffix in suffixes and f.fits(scan, ignored=("desc",))]
         return sorted(fitting, key=lambda file: len(file.same))
+
+
+def _last(files: Sequence[File], noun: str, scan: File) -> pathlib.Path | None:
+    """Returns the last of a scan's files, which fits best; None where there is none."""
+    if not files:
+        return None
+    *others, best = files
+    if others and (others[-1].same, others[-1].suffix) == (best.same, best.suffix):
+        found = f"{noun} of {scan.label}, as {others[-1].path}"
+        raise InputError(best.path, found, "one of the two files: remove the other")
+    return best.path
 
 
 def masks(runs: Sequence[Run], paths: Sequence[pathlib.Path | None]) -> dict[str, Mask]:
@@ -75,15 +87,15 @@ def masks(runs: Sequence[Run], paths: Sequence[pathlib.Path | None]) -> dict[str
         if path is None:
             continue
         mask, affine = _read(path)
-        _turned(path, mask, affine, run)
+        _turn_mask(path, mask, affine, run)
         if grid.turn(run.affine, run.frames.shape[1:], own.affine, own.frames.shape[1:]) is None:
             continue  # such runs cannot be of one subject, which the cohort says
-        found[run.subject] = found.get(run.subject, True) & _turned(path, mask, affine, own)
+        found[run.subject] = found.get(run.subject, True) & _turn_mask(path, mask, affine, own)
     return found
 
 
-def _turned(path: pathlib.Path, mask: Mask, affine, run: Run) -> Mask:
-    """Returns a mask on the grid of a run."""
+def _turn_mask(path: pathlib.Path, mask: Mask, affine, run: Run) -> Mask:
+    """Turns a mask onto the grid of a run."""
     shape = run.frames.shape[1:]
     by = grid.turn(affine, mask.shape, run.affine, shape)
     if by is None:
@@ -97,10 +109,7 @@ def _turned(path: pathlib.Path, mask: Mask, affine, run: Run) -> Mask:
 
 def _read(path: pathlib.Path) -> tuple[Mask, np.ndarray]:
     """Returns a brain mask and its affine."""
-    values, affine = nifti.read(path, "a brain mask")
-    if values.ndim != 3:
-        found = f"a mask of shape {values.shape}"
-        raise InputError(path, found, "one [X, Y, Z] as its run")
+    values, affine = nifti.read_volume(path, "a brain mask")
     mask = values > 0
     if not mask.any():
         raise InputError(path, "a mask without voxels", "a brain mask")

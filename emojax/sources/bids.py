@@ -1,20 +1,17 @@
 """BIDS data sets, raw or derivatives (fMRIPrep's names)."""
 
+import dataclasses
 import functools
 import pathlib
 import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from emojax.data import events
+from emojax.data import events, motion
 from emojax.data.cohort import Cohort, build
 from emojax.data.hashes import sha256
 from emojax.data.label_map import EVERY_VALUE, labelling
 from emojax.data.labels import assign
-from emojax.data.motion import read as read_motion
-from emojax.data.motion import read_if_whole
 from emojax.data.paths import require_file, require_folder
 from emojax.data.run import Run
 from emojax.data.store import Store, default
@@ -129,17 +126,19 @@ def read(
     scans = _scans(
         Sidecars(root, tables.root), there, chosen.files, tables.paths, store, tr, motion
     )
+    people = list(dict.fromkeys(run.subject for run in scans.runs))
+    groups = participants.read([root, tables.root], group, people) if group else None
     assigned = [
         assign(table, mapped, timing, times.windows, subject=run.subject, run=run.name)
         for table, times, run in zip(per_run, scans.times, scans.runs, strict=True)
     ]
-    people = list(dict.fromkeys(run.subject for run in scans.runs))
+    hashed = {} if groups is None else groups.hashes
     return build(
-        scans.runs,
+        [dataclasses.replace(run, hashes={**run.hashes, **hashed}) for run in scans.runs],
         mapped.classes,
         [found.labels for found in assigned],
         masks(scans.runs, scans.masks),
-        groups=participants.read([root, tables.root], group, people) if group else None,
+        groups=None if groups is None else groups.of,
         lost=[loss for found in assigned for loss in found.lost],
         notes=[*chosen.notes, *tables.notes, *scans.notes],
     )
@@ -152,7 +151,7 @@ def _scans(
     tables: Sequence[pathlib.Path],
     store: Store,
     tr: float | None,
-    motion: bool,
+    needed: bool,
 ) -> Scans:
     """Reads the runs with what stands beside them; sidecars first, since images take long."""
     beside, hashed, out = Beside(there), functools.cache(sha256), Scans([], [], [], [])
@@ -164,7 +163,8 @@ def _scans(
         chosen, images, facts, tables, out.masks, moved, strict=True
     ):
         times = read_times(image.path, image.tr, known, len(image.frames), tr)
-        parameters = _motion(paths[-1], len(image.frames), motion)
+        confounds = paths[-1]
+        parameters = motion.read_if_needed(confounds, len(image.frames), needed)
         if parameters is None:
             paths.pop()
         read_too = [*filter(None, paths), *known.files]
@@ -181,12 +181,13 @@ def _scans(
                 motion=parameters,
                 hashes=image.hashes | {str(path): hashed(path) for path in read_too},
                 starts=times.starts,
+                confounds=confounds,
             )
         )
-    without = sum(run.motion is None for run in out.runs)
-    if any(moved) and without:
-        what = f"no six whole columns of realignment parameters for {without} of {len(out.runs)}"
-        out.notes.append(f"{what} runs, which only data.motion would need")
+    out.notes.extend(motion.notes(moved, [run.motion for run in out.runs]))
+    if unused := [times.unused for times in out.times if times.unused]:
+        what = f"AcquisitionDuration is that of a whole run in {len(unused)} of {len(chosen)} runs"
+        out.notes.append(f"{what}, and not used (first: {unused[0]})")
     return out
 
 
@@ -201,13 +202,6 @@ def _facts(sidecars: Sidecars, scan: File, tr: float | None, notes: list[str]) -
         if said not in notes:
             notes.append(said)
         return Facts({}, {}, [])
-
-
-def _motion(path: pathlib.Path | None, num_volumes: int, needed: bool) -> np.ndarray | None:
-    """Returns the realignment parameters of a run; None where there are none, or not all."""
-    if path is None:
-        return None
-    return read_motion(path, num_volumes) if needed else read_if_whole(path, num_volumes)
 
 
 def _name(scan: File) -> str:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import bids2table
 
+from emojax.data.acquisitions import number
+
 ACQUISITION = ("sub", "ses", "task", "acq", "dir", "run")  # one stay in the scanner, one sequence
 NUMBERS = ("run", "echo", "flip", "inv", "split", "chunk", "res")  # run-1 is run-01
 NO_ENTITIES = ("datatype", "suffix", "ext")
@@ -54,15 +56,10 @@ def comparable(entity: str, value: str) -> str:
     return number(text) if entity in NUMBERS else text
 
 
-def number(text: str) -> str:
-    """Returns a number without leading zeros, and any other text as it is."""
-    return (text.lstrip("0") or "0") if text.isascii() and text.isdecimal() else text
-
-
 def files(root: pathlib.Path) -> list[File]:
-    """Returns the files below the subjects of a data set, in natural order; hidden ones are left.
+    """Returns the files below the subjects of a data set, sorted by path.
 
-    Derivatives inside a raw data set are not among them.
+    Hidden ones and derivatives inside a raw data set are not among them.
     """
     found = glob.glob(os.path.join("sub-*", "**", "sub-*.*"), root_dir=root, recursive=True)
     return [parse(root / path) for path in sorted(set(found))]

@@ -5,12 +5,16 @@ import pathlib
 from collections.abc import Mapping, Set
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from emojax.data.paths import require_file, visible
 from emojax.errors import InputError
 from emojax.files import cause
 from emojax.sources.bids_names import ACQUISITION, File, parse
 
-PAUSES = {"VolumeTiming", "DelayTime", "AcquisitionDuration"}  # none: volumes fill their TR
+PAUSES = ("VolumeTiming", "DelayTime", "AcquisitionDuration")  # none: volumes fill their TR
+ROUNDING = 1e-3  # s, to which two facts must agree
+Shared = Set[tuple[str, str]]  # entities that a file has in common with a run
 Levels = list[
     list[pathlib.Path]
 ]  # from the root to the nearest folder; in each the best match last
@@ -42,12 +46,18 @@ class Inherited:
         Raises:
           InputError: two files of one folder fit as well, and differ.
         """
-        levels: Levels = []
+        levels = self.matches(run, folder)
+        for level in levels:
+            _refuse_twins(level)
+        return [list(level) for level in levels]
+
+    def matches(self, run: File, folder: pathlib.Path) -> list[dict[pathlib.Path, Shared]]:
+        """Returns the files of a run as `of`, however many fit as well, and what they share."""
+        levels = []
         for parent in reversed((folder, *folder.parents)):
             if fitting := [f for f in self._list(self.root / parent) if self._fits(f, run)]:
-                shared = {file.path: file.same.items() & run.same.items() for file in fitting}
-                _refuse_twins(shared)
-                levels.append(sorted(shared, key=lambda path: len(shared[path])))
+                fitting.sort(key=lambda file: len(file.same.items() & run.same.items()))
+                levels.append({f.path: f.same.items() & run.same.items() for f in fitting})
         return levels
 
     def _fits(self, file: File, run: File) -> bool:
@@ -83,35 +93,51 @@ class Sidecars:
 
     def __init__(self, root: pathlib.Path, raw: pathlib.Path | None = None):
         """Args: root of the data set, and of the raw data that it was derived from."""
-        roots = dict.fromkeys((root, raw or root))  # a derivative may leave facts of timing out
-        self._own, *self._raw = [Inherited(place, "bold", ".json") for place in roots]
+        self._own = Inherited(root, "bold", ".json")
+        self._raw = None
+        if raw is not None and raw != root:
+            self._raw = Inherited(raw, "bold", ".json", of_acquisition=True)
         self._read: dict[pathlib.Path, dict[str, Any]] = {}
 
     def of(self, run: File) -> Facts:
         """Returns what the sidecars of a run say; the nearest wins, and null says nothing.
 
+        A derivative that leaves out the pauses between volumes has those of its raw data.
+
         Raises:
-          InputError: one is no JSON.
+          InputError: one is no JSON, or raw sidecars disagree on a pause.
         """
         folder = run.path.parent.relative_to(self._own.root)
-        found = self._merged(self._own.of(run, folder))
-        for raw in self._raw if not PAUSES & found.values.keys() else ():
-            more = self._merged(raw.of(run, folder))
-            kept = {key: value for key, value in more.values.items() if key in PAUSES}
-            found.values.update(kept)
-            found.origin.update({key: more.origin[key] for key in kept})
-            found.files.extend(dict.fromkeys(more.origin[key] for key in kept))
-        return found
-
-    def _merged(self, levels: Levels) -> Facts:
-        found = Facts({}, {}, [path for level in levels for path in level])
-        for path in found.files:
-            if path not in self._read:
-                self._read[path] = read_json(path)
-            said = {key: value for key, value in self._read[path].items() if value is not None}
+        files = [path for level in self._own.of(run, folder) for path in level]
+        found = Facts({}, {}, files)
+        for path in files:
+            said = self._said(path)
             found.values.update(said)
             found.origin.update(dict.fromkeys(said, path))
+        if self._raw is not None and not any(key in found.values for key in PAUSES):
+            for level in self._raw.matches(run, folder):
+                self._add_pauses(found, level, run)
+            found.files.extend(dict.fromkeys(found.origin[k] for k in PAUSES if k in found.origin))
         return found
+
+    def _add_pauses(self, found: Facts, level: Mapping[pathlib.Path, Shared], run: File) -> None:
+        """Adds the pauses in the sidecars of one folder, of whatever echo or part they are."""
+        shared_of: dict[str, Shared] = {}
+        for path, shared in level.items():
+            said = self._said(path)
+            for key in [key for key in PAUSES if key in said]:
+                if shared_of.get(key) == shared and _differ(found.values[key], said[key]):
+                    other = found.origin[key].name
+                    expected = f"one for {run.label}; or write {key} into the JSON of {run.path}"
+                    raise InputError(path, f"another {key} than {other}", expected)
+                shared_of[key] = shared
+                found.values[key], found.origin[key] = said[key], path
+
+    def _said(self, path: pathlib.Path) -> dict[str, Any]:
+        """Returns what one sidecar says."""
+        if path not in self._read:
+            self._read[path] = read_json(path)
+        return {key: value for key, value in self._read[path].items() if value is not None}
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -141,11 +167,20 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _differ(one: Any, other: Any) -> bool:
+    """Returns whether two values of a sidecar differ by more than rounding."""
+    try:
+        a, b = np.array(one, float), np.array(other, float)
+    except (TypeError, ValueError, OverflowError):
+        return one != other
+    return a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=ROUNDING)
+
+
 def _refuse(constant: str):
     raise ValueError(f"{constant}, which JSON does not know")
 
 
-def _refuse_twins(shared: Mapping[pathlib.Path, Set]) -> None:
+def _refuse_twins(shared: Mapping[pathlib.Path, Shared]) -> None:
     """Refuses files of one folder whose names say the same of a run, such as run-1 and run-01."""
     first_of: dict[frozenset, pathlib.Path] = {}
     for path, entities in shared.items():

@@ -45,7 +45,7 @@ VECTORS, CLASS_NUMBERS = "X_hyp_v2.csv", "Y_hyp_v2.csv"
 
 
 def load(data) -> Cohort:
-    """The cohort of `config.data`: vectors where the folder has them, else volumes."""
+    """Returns the cohort of `config.data`: vectors where the folder has them, else volumes."""
     root = require_folder(data.root, "a folder of the paper's files (data.root)")
     subjects, runs = split_list(data.subjects), split_list(data.runs)
     if (root / VECTORS).exists() or (root / CLASS_NUMBERS).exists():
@@ -146,13 +146,13 @@ def read_vectors(
 
 
 def _labels(path: pathlib.Path) -> list[Int[np.ndarray, " n"]]:
-    """`labels` and `labels_test` of a file."""
+    """Returns `labels` and `labels_test` of a file."""
     variables = matlab.read(path, ("labels", "labels_test"))
     return [_class_numbers(path, name, value) for name, value in variables.items()]
 
 
 def _class_numbers(path: pathlib.Path, name: str, value: np.ndarray) -> Int[np.ndarray, " n"]:
-    """A row or column of class numbers as int."""
+    """Returns a row or column of class numbers as int."""
     numeric = value.dtype.kind in "iufb"
     if not numeric or value.size != max(value.shape, default=0):
         found = f"{name} of type {value.dtype}, shape {value.shape}"
@@ -169,7 +169,7 @@ def _names(numbers: Int[np.ndarray, " n"]) -> list[str]:
 
 
 def _run(path: pathlib.Path, subject: str, name: str, counts: tuple[int, int], store: Store) -> Run:
-    """A run whose volumes are mapped from the store; the .mat file is read if they are not there.
+    """Returns a run mapped from the store; the .mat file is read if its volumes are not there.
 
     Args:
       counts: numbers of labels and of labels_test.
@@ -197,7 +197,7 @@ def _run(path: pathlib.Path, subject: str, name: str, counts: tuple[int, int], s
 
 
 def _volumes(path: pathlib.Path, counts: tuple[int, int]) -> list[np.ndarray]:
-    """The volumes of I and of I_test, checked."""
+    """Returns the volumes of I and of I_test, checked."""
     volumes = []
     variables = matlab.read(path, ("I", "I_test"))
     for (name, value), count in zip(variables.items(), counts, strict=True):
@@ -216,7 +216,7 @@ def _volumes(path: pathlib.Path, counts: tuple[int, int]) -> list[np.ndarray]:
 
 
 def _header(path: pathlib.Path) -> int:
-    """1 if the first line of a table holds names: no numbers, or 0, 1, 2, ...; else 0."""
+    """Returns 1 if the first line of a table holds names: no numbers, or 0, 1, 2, ...; else 0."""
     require_file(path, "a table of numbers")
     try:
         with open(path, encoding="utf-8-sig") as file:

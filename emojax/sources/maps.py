@@ -8,35 +8,24 @@ design, which the cohort keeps. Maps are not points in time: runs have no TR, an
 table's order.
 """
 
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
+from nibabel.arrayproxy import ArrayProxy
 
-from emojax.data import events, grid, hashes, losses, nifti, tables
+from emojax.data import copies, grid, hashes, losses, nifti, tables
 from emojax.data.cohort import Cohort, build
 from emojax.data.label_map import EVERY_VALUE
-from emojax.data.names import tidy
 from emojax.data.paths import require_folder
 from emojax.data.run import Run
 from emojax.data.store import Store, default
 from emojax.errors import InputError
-from emojax.files import cause, split_list
-
-ONLY_RUN = "maps"  # where the table has no column of runs
-
-
-class Map(NamedTuple):
-    """One row of the table."""
-
-    line: int
-    file: pathlib.Path
-    subject: str
-    run: str
-    cells: Mapping[str, str]  # of the other columns, by name
+from emojax.files import split_list
+from emojax.sources import map_table, participants
+from emojax.sources.map_table import Map
 
 
 class Scan(NamedTuple):
@@ -106,18 +95,21 @@ def read(
     """
     root = require_folder(root, "a folder of maps (data.root)")
     columns = {"file": file_column, "subject": subject_column, "run": run_column}
-    path = _path(root, table)
-    rows = _rows(path, columns, label_column)
+    path = map_table.find(root, table)
+    rows = map_table.read(path, columns, label_column)
     kept = tables.choose(path, [(row.subject, row.run) for row in rows], subjects, runs)
     rows = [rows[i] for i in kept]
     scans = _scans(path, rows, store, own_grids)
+    groups = _groups(root, path, rows, group) if group else participants.Groups({}, {})
+    listed = {str(path): store.hash(path), **groups.hashes}
     by_run: dict[tuple[str, str], list[int]] = {}
     for i, row in enumerate(rows):
         by_run.setdefault((row.subject, row.run), []).append(i)
     found = [
-        _run(subject, run, [rows[i] for i in own], [scans[i] for i in own], store)
+        _run(subject, run, [rows[i] for i in own], [scans[i] for i in own], store, listed)
         for (subject, run), own in by_run.items()
     ]
+    _refuse_copies(path, zip(found, by_run.values(), strict=True), rows, scans)
     cells = [[rows[i].cells for i in own] for own in by_run.values()]
     named = [[row[label_column] for row in own] for own in cells]
     classes, labels = tables.classify(path, named, label_map, column=label_column)
@@ -128,59 +120,9 @@ def read(
         labels,
         _masks(found, store),
         factors={name: [np.array([row[name] for row in own]) for own in cells] for name in design},
-        groups=_groups(root, path, rows, group) if group else None,
+        groups=groups.of,
         notes=losses.of_rows(named, labels, classes),
     )
-
-
-def _path(root: pathlib.Path, table: str) -> pathlib.Path:
-    path = root / table
-    if not table or not os.path.lexists(path):
-        there = sorted(
-            str(p.relative_to(root)) for end in ("tsv", "csv") for p in root.glob(f"*.{end}")
-        )
-        found = f"no table {table!r} in {root}" if table else "no table"
-        expected = f"its path below data.root, as --config.data.table={(there or ['maps.tsv'])[0]}"
-        raise InputError("data.table", found, expected)
-    return path
-
-
-def _rows(path: pathlib.Path, columns: Mapping[str, str], label_column: str) -> list[Map]:
-    """Returns the rows of the table, every image once."""
-    wanted = [name for name in (*columns.values(), label_column) if name]
-    out: list[Map] = []
-    lines: dict[pathlib.Path, int] = {}
-    delimiter = "," if path.suffix.lower() == ".csv" else "\t"
-    for line, row in enumerate(_table(path, delimiter, columns, label_column), 2):
-        cells = {tidy(name): tidy(cell) for name, cell in row.items()}
-        file, subject = row[columns["file"]], cells[columns["subject"]].removeprefix("sub-")
-        run = cells[columns["run"]] if columns["run"] else ONLY_RUN
-        for key, value in (("file", tidy(file)), ("subject", subject), ("run", run)):
-            if not value:
-                raise InputError(path, f"no {key} in line {line}", "one in every line")
-        image = path.parent / file
-        place = image.resolve()
-        if place in lines:
-            found = f"{file} in line {line}, as in line {lines[place]}"
-            raise InputError(path, found, "each image once")
-        lines[place] = line
-        others = {k: v for k, v in cells.items() if k and (k not in wanted or k == label_column)}
-        out.append(Map(line, image, subject, run, others))
-    if not out:
-        raise InputError(path, "no line below the header", "one line for each map")
-    return out
-
-
-def _table(path: pathlib.Path, delimiter: str, columns, label_column: str) -> list[dict[str, str]]:
-    """Returns the cells; a column that is missing is answered with its key."""
-    keys = {f"data.{key}_column": name for key, name in columns.items() if name}
-    keys["data.label_column"] = label_column
-    rows = events.read_table(path, delimiter, ())
-    for key, name in keys.items():
-        if rows and name not in rows[0]:
-            listed = ", ".join(rows[0])
-            raise InputError(path, f"columns {listed}, but no {name!r}", f"one of them as {key}")
-    return rows
 
 
 def _scans(path: pathlib.Path, rows: Sequence[Map], store: Store, own_grids: bool) -> list[Scan]:
@@ -192,68 +134,91 @@ def _scans(path: pathlib.Path, rows: Sequence[Map], store: Store, own_grids: boo
         try:
             files = {str(part): store.hash(part) for part in nifti.parts(row.file)}
             image = nifti.load(row.file)
+            shape = nifti.shape_of_volume(row.file, image.shape)
         except InputError as error:
             where, _, rest = str(error).partition(": found ")
             found, _, expected = rest.rpartition("; expected ")
             found = f"{found} (line {row.line} of {path.name})"
             raise InputError(where, found, expected) from None
-        shape = image.shape
-        if len(shape) not in (3, 4) or shape[3:] not in ((), (1,)):
-            where = f"{row.file} (line {row.line} of {path.name})"
-            raise InputError(where, f"an image of shape {shape}", "one map [X, Y, Z]")
         whole = hashes.joined(files.values())
         if whole in lines:
             found = f"{row.file.name} in line {row.line}, the same content as line {lines[whole]}"
             raise InputError(path, found, "each map once")
         lines[whole] = row.line
         wanted = first.setdefault(row.subject if own_grids else "", image)
-        turn = grid.turn(image.affine, shape[:3], wanted.affine, wanted.shape[:3])
+        turn = grid.turn(image.affine, shape, wanted.affine, wanted.shape[:3])
         if turn is None:
-            found = (
-                f"another grid than {wanted.get_filename()}: {_said(image)}, not {_said(wanted)}"
-            )
+            own, other = (grid.describe(i.affine, i.shape[:3]) for i in (image, wanted))
+            found = f"another grid than {wanted.get_filename()}: {own}, not {other}"
             expected = "maps on one grid (nilearn.image.resample_to_img resamples them)"
             raise InputError(row.file, found, expected)
         out.append(Scan(image, turn, files))
     return out
 
 
-def _said(image) -> str:
-    return f"shape {image.shape[:3]} and affine {np.round(image.affine[:3], 3).tolist()}"
-
-
-def _run(subject: str, name: str, rows: Sequence[Map], scans: Sequence[Scan], store: Store) -> Run:
-    """Joins the maps of a run, turned, float32."""
+def _run(
+    subject: str,
+    name: str,
+    rows: Sequence[Map],
+    scans: Sequence[Scan],
+    store: Store,
+    listed: Mapping[str, str],
+) -> Run:
+    """Joins the maps of a run, turned, float32; `listed` are hashes of the tables."""
     files = {file: digest for scan in scans for file, digest in scan.hashes.items()}
     turns = [(scan.turn.axes, scan.turn.flipped) for scan in scans]
     shape = scans[0].turn.apply(np.empty(scans[0].image.shape[:3], bool)).shape
 
     def fill(out):
         for target, row, scan in zip(out, rows, scans, strict=True):
-            target[...] = scan.turn.apply(_values(row.file, scan.image))
+            target[...] = scan.turn.apply(_values(row.file))
 
     key = f"maps 1 {turns} {' '.join(files.values())}"
     frames = store.derived(key, (len(rows), *shape), np.float32, fill)
     affine = grid.turned(scans[0].image.affine, scans[0].image.shape[:3], scans[0].turn)
     changes = () if all(scan.turn.is_identity for scan in scans) else (f"turned {turns}",)
-    return Run(subject, name, frames, affine=affine, hashes=files, changes=changes)
+    return Run(subject, name, frames, affine=affine, hashes={**files, **listed}, changes=changes)
 
 
-def _values(file: pathlib.Path, image) -> np.ndarray:
+def _refuse_copies(path: pathlib.Path, runs, rows: Sequence[Map], scans: Sequence[Scan]) -> None:
+    """Refuses a map that a person has twice, whatever type, scale or compression its files have.
+
+    Args:
+      path: of the table.
+      runs: each with the indices of its rows.
+      rows, scans: of all maps.
+    """
+    alone: dict[str, list[Run]] = {}
+    for run, own in runs:
+        for values, i in zip(run.frames, own, strict=True):
+            place = f"{rows[i].file.name} in line {rows[i].line}"
+            single = _stored(values, scans[i].image.dataobj)
+            alone.setdefault(run.subject, []).append(Run("", place, hashes={place: ""}, **single))
+    for maps in alone.values():
+        try:
+            copies.check(maps)
+        except InputError as error:
+            found = str(error).replace(": found ", ", ").partition(" (volume ")[0]
+            raise InputError(path, found, "each map once: remove one of the two lines") from None
+
+
+def _stored(values: Float[np.ndarray, "X Y Z"], proxy: Any) -> dict[str, Any]:
+    """Returns one map as its file stores it: whole numbers and their scale, or as it is."""
+    if type(proxy) is not ArrayProxy or proxy.dtype.kind == "f":
+        return {"frames": values[None]}
+    scale = {"slope": float(proxy.slope), "intercept": float(proxy.inter)}
+    whole = np.rint((values[None] - scale["intercept"]) / scale["slope"])
+    return {"frames": whole.astype(np.int32), **scale}
+
+
+def _values(file: pathlib.Path) -> Float[np.ndarray, "X Y Z"]:
     """Returns the values of a map."""
     expected = "a map of real numbers, NaN outside of the brain at most"
-    if image.get_data_dtype().kind not in "iuf":
-        raise InputError(file, f"values of type {image.get_data_dtype()}", expected)
-    try:
-        with np.errstate(all="ignore"):
-            values = np.asarray(image.dataobj).reshape(image.shape[:3])
-            out = values.astype(np.float32)
-    except Exception as error:  # nibabel raises many types on damaged files
-        raise InputError(file, f"no readable image ({cause(error)})", expected) from None
-    if np.isinf(out).any():
-        found = f"{int(np.isinf(out).sum())} values that are infinite or too large for float32"
+    values, _ = nifti.read_volume(file, expected)
+    if np.isinf(values).any():
+        found = f"{int(np.isinf(values).sum())} values that are infinite or too large for float32"
         raise InputError(file, found, expected)
-    return out
+    return values
 
 
 def _masks(runs: Sequence[Run], store: Store) -> dict[str, Bool[np.ndarray, "X Y Z"]]:
@@ -277,11 +242,11 @@ def _masks(runs: Sequence[Run], store: Store) -> dict[str, Bool[np.ndarray, "X Y
     return masks
 
 
-def _groups(root: pathlib.Path, path: pathlib.Path, rows: Sequence[Map], column: str):
+def _groups(
+    root: pathlib.Path, path: pathlib.Path, rows: Sequence[Map], column: str
+) -> participants.Groups:
     """Returns the group of each subject, from the table or from participants.tsv."""
     if column not in rows[0].cells:
-        from emojax.sources import participants
-
         return participants.read((root,), column, sorted({row.subject for row in rows}))
     groups: dict[str, str] = {}
     for row in rows:
@@ -290,4 +255,4 @@ def _groups(root: pathlib.Path, path: pathlib.Path, rows: Sequence[Map], column:
             found = f"{column} {value or 'n/a'!r} of subject {row.subject} in line {row.line}"
             expected = f"one group for each subject ({groups.get(row.subject)!r} before)"
             raise InputError(path, found, expected)
-    return groups
+    return participants.Groups(groups, {})

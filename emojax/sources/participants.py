@@ -2,20 +2,29 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from emojax.data import events
+from emojax.data.acquisitions import number
+from emojax.data.hashes import sha256
 from emojax.data.names import tidy
 from emojax.errors import InputError
-from emojax.sources.bids_names import comparable, number
 
 KEY = "data.group"
 NAME = "participants.tsv"
 COLUMN = "participant_id"
 
 
-def read(roots: Sequence[pathlib.Path], column: str, subjects: Sequence[str]) -> dict[str, str]:
-    """Returns the group of each subject.
+class Groups(NamedTuple):
+    """The group of each subject, and the table that says so."""
+
+    of: Mapping[str, str]
+    hashes: Mapping[str, str]  # of the table: path -> sha256
+
+
+def read(roots: Sequence[pathlib.Path], column: str, subjects: Sequence[str]) -> Groups:
+    """Reads the group of each subject.
 
     Args:
       roots: data sets that may hold participants.tsv; the first one that has the column counts.
@@ -49,7 +58,7 @@ def read(roots: Sequence[pathlib.Path], column: str, subjects: Sequence[str]) ->
         what = f"no {column} of {len(missing)} subjects: {listed}"
         expected = "a value other than n/a for each (or other subjects by --config.data.subjects)"
         raise InputError(path, what, expected)
-    return found
+    return Groups(found, {str(path): sha256(path)})
 
 
 def _group(path, column: str, subject: str, groups: dict[str, set[str]]) -> str:
@@ -66,4 +75,4 @@ def _group(path, column: str, subject: str, groups: dict[str, set[str]]) -> str:
 
 
 def _label(text: str) -> str:
-    return comparable("sub", text.strip().removeprefix("sub-"))
+    return tidy(text).removeprefix("sub-")

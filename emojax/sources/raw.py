@@ -42,25 +42,46 @@ def event_tables(
     Raises:
       InputError: a scan has no events.
     """
-    first = root
+    best = root
     if events_root:
-        first = require_folder(events_root, "the root of a BIDS data set (data.events_root)")
-    found = _tables(scans, root, first)
+        best = require_folder(events_root, "the root of a BIDS data set (data.events_root)")
+    found, more = _tables(scans, root, best), {}
     missing = [scan for scan in scans if scan.path not in found]
-    tried = [first]
+    tried = [best]
     for candidate in candidates(root) if missing and not events_root else ():
         tried.append(candidate)
-        more = _tables(missing, root, candidate)
+        there = _tables(missing, root, candidate)
+        if len(there) > len(more):  # the folder that has most
+            best, more = candidate, there
         if len(more) == len(missing):
-            said = f"events are those of the raw data in {candidate} (runs: {len(missing)})"
-            found |= more
-            return EventTables([found[scan.path] for scan in scans], candidate, [said])
-    if missing:
-        folder = first / missing[0].path.parent.relative_to(root)
-        more = f" (nor in {', '.join(map(str, tried[1:]))})" if tried[1:] else ""
-        expected = f"*_events.tsv in {folder} or above{more}, or where they are: {TYPE}"
-        raise InputError(missing[0].path, "no events", f"{expected} (data.events_root)")
-    return EventTables([found[scan.path] for scan in scans], first, [])
+            break
+    found |= more
+    if lost := [scan for scan in scans if scan.path not in found]:
+        raise _no_events(lost, scans, root, best, tried)
+    said = f"events are those of the raw data in {best} (runs: {len(missing)})"
+    return EventTables([found[scan.path] for scan in scans], best, [said] if missing else [])
+
+
+def _no_events(
+    lost: Sequence[File],
+    scans: Sequence[File],
+    root: pathlib.Path,
+    best: pathlib.Path,
+    tried: Sequence[pathlib.Path],
+) -> InputError:
+    """Returns the line about scans without events; `best` is the folder that has most tables."""
+    first, found, others = lost[0], "no events", [str(path) for path in tried if path != best]
+    ways = [f"*_events.tsv in {best / first.path.parent.relative_to(root)} or above"]
+    if len(lost) < len(scans):
+        found += f" of {first.label} ({len(lost)} of {len(scans)} runs have none in {best})"
+        without = {scan.written["sub"] for scan in lost}
+        whole = dict.fromkeys(s.written["sub"] for s in scans if s.written["sub"] not in without)
+        key = f"data.subjects={','.join(whole)}" if whole else "data.runs=..."
+        ways.append(f"runs that have some: --config.{key}")
+    elif others:
+        ways[0] += f" (nor in {', '.join(others)})"
+    ways.append(f"or where they are: {TYPE}")
+    return InputError(first.path, found, ", ".join(ways))
 
 
 def candidates(root: pathlib.Path) -> Iterator[pathlib.Path]:

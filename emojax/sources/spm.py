@@ -21,7 +21,9 @@ import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from emojax.data import events, motion, nifti, tables
+from emojax.data import events, nifti, tables
+from emojax.data import motion as parameters
+from emojax.data.acquisitions import natural
 from emojax.data.cohort import Cohort, build
 from emojax.data.hashes import sha256
 from emojax.data.label_map import EVERY_VALUE
@@ -32,6 +34,7 @@ from emojax.data.store import Store, default
 from emojax.errors import InputError
 from emojax.files import split_list
 from emojax.sources import spm_labels
+from emojax.sources import timing as times
 
 PAPER = events.Timing()
 REALIGNED = "ra*"
@@ -49,7 +52,7 @@ class Found(NamedTuple):
 
 
 def load(data) -> Cohort:
-    """The cohort of `config.data`; see `read` for what it needs and refuses."""
+    """Returns the cohort of `config.data`; see `read` for what it needs and refuses."""
     return read(
         data.root,
         Store(default(data), data.progress),
@@ -62,6 +65,7 @@ def load(data) -> Cohort:
         timing=events.timing(data),
         onset_unit=data.onset_unit,
         tr=data.tr or None,
+        motion=data.motion or data.scrub_fd_mm > 0,
     )
 
 
@@ -78,6 +82,7 @@ def read(
     timing: events.Timing = PAPER,
     onset_unit: str = "s",
     tr: float | None = None,
+    motion: bool = False,
 ) -> Cohort:
     """Reads folders of images as the module describes, and labels their volumes.
 
@@ -94,11 +99,13 @@ def read(
       timing: lag, overlap, conflicts, dropped volumes; of it a table of volumes heeds the last.
       onset_unit: of onsets and durations, "s" or "scans".
       tr: s; overrules the headers. 3-D files and Analyze headers have none.
+      motion: whether realignment parameters are needed; if not, those that are whole are taken.
 
     Raises:
       InputError: nothing is found, a filter names what does not exist, a folder mixes 3-D and 4-D
-        images, a run has no TR or no labels, labels no images, or anything that `Store.images`,
-        `motion`, `events`, `spm_labels` and `cohort.build` refuse.
+        images, a run has no TR, one outside of 0.1 to 30 s or no labels, labels no images, or
+        anything that `Store.images`, `data.motion`, `events`, `spm_labels` and `cohort.build`
+        refuse.
     """
     root = require_folder(root, "a folder of subjects (data.root)")
     if not pattern or "/" in pattern:
@@ -115,9 +122,12 @@ def read(
     out, numbers, lost = [], [], []
     for i, (run, image) in enumerate(zip(found, images, strict=True)):
         if (seconds := tr or image.tr) is None:
-            raise InputError(image.path, "no TR in its header", "data.tr in s")
+            raise InputError(image.path, "no TR in its header", f"data.tr in s: {times.TYPE}")
+        if tr is None:
+            times.check_range(image.path, "a TR", seconds)
         count = len(image.frames)
-        read_too = [onsets[i].path, *filter(None, (run.motion,))]
+        moved = parameters.read_if_needed(run.motion, count, motion)
+        read_too = [onsets[i].path, *([] if moved is None else [run.motion])]
         out.append(
             Run(
                 subject=run.subject,
@@ -127,18 +137,19 @@ def read(
                 affine=image.affine,
                 slope=image.slope,
                 intercept=image.intercept,
-                motion=None if run.motion is None else motion.read(run.motion, count),
+                motion=moved,
                 hashes=image.hashes | {str(path): sha256(path) for path in read_too},
             )
         )
         assigned = labeller.assign(i, count, seconds, subject=run.subject, run=run.name)
         numbers.append(assigned.labels)
         lost += assigned.lost
-    return build(out, labeller.classes, numbers, lost=lost, notes=labeller.notes)
+    notes = parameters.notes([run.motion for run in found], [run.motion for run in out])
+    return build(out, labeller.classes, numbers, lost=lost, notes=[*labeller.notes, *notes])
 
 
 def _find(root: pathlib.Path, pattern: str) -> list[Found]:
-    """All runs below root, in natural order of subjects and runs."""
+    """Returns all runs below root, in natural order of subjects and runs."""
     found = []
     for subject in _folders(root):
         direct = _runs(subject, pattern)
@@ -179,12 +190,11 @@ def _no_images(root: pathlib.Path, pattern: str) -> InputError:
 
 
 def _folders(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted((child for child in folder.iterdir() if child.is_dir()), key=_natural)
+    return sorted(filter(pathlib.Path.is_dir, folder.iterdir()), key=_order)
 
 
-def _natural(path: pathlib.Path) -> list:
-    """Sorts by the numbers in a name: ra2 before ra10."""
-    return [int(t) if i % 2 else t for i, t in enumerate(re.split(r"(\d+)", path.name))]
+def _order(path: pathlib.Path) -> tuple:
+    return natural(path.name)
 
 
 def _stem(path: pathlib.Path) -> str:
@@ -192,9 +202,9 @@ def _stem(path: pathlib.Path) -> str:
 
 
 def _runs(folder: pathlib.Path, pattern: str) -> list[list[pathlib.Path]]:
-    """The images of a folder by run: each 4-D file, or all 3-D files together."""
+    """Returns the images of a folder by run: each 4-D file, or all 3-D files together."""
     files: dict[str, pathlib.Path] = {}
-    for path in sorted(folder.glob(pattern), key=_natural):
+    for path in sorted(folder.glob(pattern), key=_order):
         if not path.name.endswith(IMAGES):
             continue
         other = files.get(_stem(path))
@@ -217,7 +227,7 @@ def _is_4d(path: pathlib.Path) -> bool:
 
 
 def _motion(files: Sequence[pathlib.Path], alone: bool) -> pathlib.Path | None:
-    """The rp_*.txt of a run: the only one beside its images, or the one that has their name.
+    """Returns the rp_*.txt of a run: the only one beside its images, or the one with their name.
 
     SPM names it after the image before it was realigned: rp_aX.txt belongs to raX and swraX.
     """

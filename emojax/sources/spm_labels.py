@@ -62,7 +62,7 @@ def read(
     subjects: Sequence[str] = (),
     runs: Sequence[str] = (),
 ) -> list[events.Events] | list[Volumes]:
-    """The labels of each run, in the order of `folders`: all of one form.
+    """Reads the labels of each run, in the order of `folders`: all of one form.
 
     Args:
       root: that a table is relative to.
@@ -95,7 +95,7 @@ def read(
 
 
 def _table(path: pathlib.Path, column: str) -> tuple[dict[Key, Rows], str]:
-    """The rows of each run in a table of volumes or of onsets, and the column of their labels."""
+    """Reads the rows of each run in a table, and the name of the column of their labels."""
     delimiter = "," if path.suffix == ".csv" else "\t"
     rows = events.read_table(path, delimiter, ("subject", "run"))
     if not rows:
@@ -135,7 +135,7 @@ def labeller(
     timing: events.Timing,
     unit: str = "s",
 ) -> Labeller:
-    """Classes of a study, and the function that labels one run.
+    """Returns the classes of a study, and the function that labels one run.
 
     Raises:
       InputError: as `label_map.labelling` and `tabular.classify`.

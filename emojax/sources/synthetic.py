@@ -58,7 +58,7 @@ VERSION = 1  # of the values: a change of the simulation counts it up
 
 
 def load(data) -> Cohort:
-    """The cohort of `config.data.synthetic`, in the store of `config.data`.
+    """Returns the cohort of `config.data.synthetic`, in the store of `config.data`.
 
     Args:
       data: the config's `data`.
@@ -77,7 +77,7 @@ def load(data) -> Cohort:
 
 
 def settings(data) -> Settings:
-    """The checked settings of `config.data.synthetic`."""
+    """Returns the checked settings of `config.data.synthetic`."""
     values = data.synthetic
     return design.check(Settings(**{name: values[name] for name in Settings._fields}))
 
@@ -112,7 +112,7 @@ def simulate(
 
 
 def labels(settings: Settings, scan: Scan, timing: tables.Timing = PAPER) -> Int[np.ndarray, " t"]:
-    """The class of each volume of a run, -1 where it has none."""
+    """Returns the class of each volume of a run, -1 where it has none."""
     classes = design.CLASSES[settings.design]
     labelling = Labelling(
         classes,
@@ -125,7 +125,7 @@ def labels(settings: Settings, scan: Scan, timing: tables.Timing = PAPER) -> Int
 
 
 def events(data, subject: str, run: str) -> list[Event]:
-    """The true blocks of a run of the cohort that `load` gives, in order; rest has no event.
+    """Returns the true blocks of a run of the cohort of `load`, in order; rest has no event.
 
     Args:
       data: the config's `data`, as for `load`.
@@ -147,14 +147,14 @@ def _place(scan: Scan) -> str:
 
 @functools.lru_cache(maxsize=1)  # the runs of a subject follow each other
 def _subject(seed: int, grid: tuple[int, int, int], number: int):
-    """The voxels near the brain [v], and what a subject has there."""
+    """Returns the voxels near the brain [v], and what a subject has there."""
     where, keys = simulation.near_brain(grid), design.keys(seed)
     key, size = jax.random.fold_in(keys["subjects"], number), np.divide(simulation.FIELD, grid)
     return where, simulation.subject(key, keys["maps"], simulation.places(grid)[where], size)
 
 
 def _run(settings: Settings, scan: Scan, store: Store) -> Run:
-    """One run, computed into the store unless it is there."""
+    """Returns one run, computed into the store unless it is there."""
     keys, grid = design.keys(settings.seed), settings.grid
     names = ("motion", "courses", "noise", "air")
     key_runs = jax.random.fold_in(keys["runs"], scan.subject)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key
 
+from emojax.data.acquisitions import number
 from emojax.errors import InputError
 from emojax.sources import synthetic_signals as simulation
 
@@ -58,7 +59,7 @@ class Scan(NamedTuple):
 
 
 def check(settings: Settings) -> Settings:
-    """The settings with a grid of ints.
+    """Returns the settings with a grid of ints.
 
     Raises:
       InputError: one is out of range.
@@ -90,7 +91,7 @@ def check(settings: Settings) -> Settings:
 
 
 def scans(settings: Settings) -> list[Scan]:
-    """All runs of the design."""
+    """Returns all runs of the design."""
     subjects = [runs for runs in RUNS if settings.design == "B" or len(runs) == 2]
     return [
         Scan(s, r, min(volumes, settings.volumes or volumes))
@@ -100,7 +101,7 @@ def scans(settings: Settings) -> list[Scan]:
 
 
 def chosen(scans: list[Scan], subjects, runs) -> list[Scan]:
-    """Those that the filters name; "1", "01" and "run-01" are the same run."""
+    """Returns those that the filters name; "1", "01" and "run-01" are the same run."""
     for place, wanted in (("subjects", subjects), ("runs", runs)):
         have = {_plain(scan.names[place == "runs"]): scan.names[place == "runs"] for scan in scans}
         for value in wanted:
@@ -116,18 +117,18 @@ def chosen(scans: list[Scan], subjects, runs) -> list[Scan]:
 
 
 def _plain(name: str) -> str:
-    return name.removeprefix("run-").lstrip("0")
+    return number(name.removeprefix("run-"))
 
 
 def keys(seed: int) -> dict[str, Key[Array, ""]]:
-    """One independent key for each part of the cohort."""
+    """Returns one independent key for each part of the cohort."""
     parts = ("order", "subjects", "runs", "maps", "classes", "pictures")
     keys = jax.random.split(jax.random.key(seed), len(parts))
     return dict(zip(parts, keys, strict=True))
 
 
 def blocks(settings: Settings, scan: Scan) -> list[Event]:
-    """Pairs of a neutral and a negative block in random order, as many as the run has time for."""
+    """Returns pairs of a neutral and a negative block in random order, as many as fit the run."""
     onsets = np.arange(START, scan.volumes * simulation.TR, CYCLE)
     key = jax.random.fold_in(keys(settings.seed)["order"], scan.run)
     if settings.order == "independent":
@@ -143,7 +144,7 @@ def blocks(settings: Settings, scan: Scan) -> list[Event]:
 
 
 def stimuli(blocks: list[Event], num_volumes: int) -> simulation.Stimuli:
-    """The blocks step by step."""
+    """Returns the blocks step by step."""
     time = np.arange(int(num_volumes * simulation.TR / simulation.FINE)) * simulation.FINE
     out = simulation.Stimuli(*(np.full(len(time), -1, np.int32) for _ in range(3)))
     seen = dict.fromkeys(KINDS, 0)

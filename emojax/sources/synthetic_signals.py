@@ -63,7 +63,7 @@ class Stimuli(NamedTuple):
 
 
 def affine(grid: tuple[int, int, int]) -> Float[np.ndarray, "4 4"]:
-    """Voxel -> mm; the middle of the box is the origin."""
+    """Returns voxel -> mm; the middle of the box is the origin."""
     size = np.divide(FIELD, grid)
     out = np.diag([*size, 1.0])
     out[:3, 3] = -size * (np.subtract(grid, 1)) / 2
@@ -71,23 +71,23 @@ def affine(grid: tuple[int, int, int]) -> Float[np.ndarray, "4 4"]:
 
 
 def places(grid: tuple[int, int, int]) -> Float[np.ndarray, "n 3"]:
-    """Centres of all voxels in mm, C order."""
+    """Returns the centres of all voxels in mm, C order."""
     index = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1).reshape(-1, 3)
     to_mm = affine(grid)
     return (index @ to_mm[:3, :3] + to_mm[:3, 3]).astype(np.float32)
 
 
 def near_brain(grid: tuple[int, int, int]) -> Int[np.ndarray, " v"]:
-    """Flat indices of voxels that can be brain in a subject: one number of voxels for all."""
+    """Returns flat indices of voxels that can be brain: the same ones for all subjects."""
     size = np.divide(FIELD, grid)
     reach = np.add(HEAD, 0.12 * np.array(HEAD) + size)
     return np.flatnonzero(((places(grid) / reach) ** 2).sum(1) <= 1)
 
 
 def hrf(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Canonical response to an impulse at 0 s, of area 1: gamma densities, peak less undershoot.
+    """Returns the canonical response to an impulse at 0 s, of area 1: peak less undershoot.
 
-    Shapes 6 and 16, ratio 6: the defaults of SPM (Friston et al. 1998).
+    Gamma densities of shapes 6 and 16, ratio 6: the defaults of SPM (Friston et al. 1998).
     """
     return (stats.gamma.pdf(t, 6.0) - stats.gamma.pdf(t, 16.0) / 6) / (1 - 1 / 6)
 
@@ -95,7 +95,7 @@ def hrf(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
 def fields(
     key: Key[Array, ""], places: Float[Array, "v 3"], widths: Float[Array, " count"]
 ) -> Float[Array, "count v"]:
-    """Smooth random fields, mean 0 and sd 1, with correlation exp(-d^2 / (2 width^2)) at d mm.
+    """Draws random fields, mean 0 and sd 1, with correlation exp(-d^2 / (2 width^2)) at d mm.
 
     Sums of cosines with random waves (Rahimi and Recht, NeurIPS 2007), so a field has a value at
     any place and does not depend on the grid.
@@ -112,14 +112,14 @@ def fields(
 
 
 def bumps(places: Float[Array, "v 3"], spots) -> Float[Array, " v"]:
-    """The highest of Gaussian spots (x, y, z, radius, height) and their mirror images."""
+    """Returns the highest of Gaussian spots (x, y, z, radius, height) and their mirror images."""
     x, y, z, radius, height = jnp.array(spots).T[..., None]
     distance = (jnp.abs(places[:, 0]) - x) ** 2 + (places[:, 1] - y) ** 2 + (places[:, 2] - z) ** 2
     return (height * jnp.exp(-distance / (2 * radius**2))).max(0)
 
 
 def mixing(key: Key[Array, ""], count: int, shared: float) -> Float[Array, "count count"]:
-    """A random orthogonal matrix: the nearest one to sqrt(shared) I + sqrt(1 - shared) Q."""
+    """Draws a random orthogonal matrix: the nearest one to sqrt(shared) I + sqrt(1 - shared) Q."""
     random = jax.random.orthogonal(key, count)
     u, _, vt = jnp.linalg.svd(jnp.sqrt(shared) * jnp.eye(count) + jnp.sqrt(1 - shared) * random)
     return u @ vt
@@ -132,7 +132,7 @@ def subject(
     places: Float[Array, "v 3"],
     size: Float[Array, " 3"],
 ) -> Subject:
-    """One subject's anatomy and functional topography.
+    """Draws one subject's anatomy and functional topography.
 
     Args:
       key: of the subject.
@@ -182,7 +182,7 @@ def subject(
 def responses(
     key: Key[Array, ""], key_run: Key[Array, ""], stimuli: Stimuli
 ) -> Float[Array, "m k"]:
-    """The shared latent activity of every step of FINE s, 0 at rest, before the haemodynamics.
+    """Returns the latent activity of every step of FINE s, 0 at rest, before the haemodynamics.
 
     A class has a mean response; a block and each of its pictures add their own. They belong to the
     pictures: in another order of blocks they move with them.
@@ -214,7 +214,7 @@ def responses(
 
 @partial(jax.jit, static_argnames="num_volumes")
 def haemodynamic(activity: Float[Array, "m k"], num_volumes: int) -> Float[Array, "t k"]:
-    """Activity in steps of FINE s, convolved with `hrf` and read at the middle of each volume."""
+    """Returns activity in steps of FINE s, convolved with `hrf`, at the middle of each volume."""
     volume = (jnp.arange(num_volumes) + 0.5) * TR
     step = (jnp.arange(len(activity)) + 0.5) * FINE
     return (hrf(volume[:, None] - step) * FINE) @ activity
@@ -222,14 +222,14 @@ def haemodynamic(activity: Float[Array, "m k"], num_volumes: int) -> Float[Array
 
 @partial(jax.jit, static_argnames="count")
 def coins(key: Key[Array, ""], count: int) -> Int[Array, " count"]:
-    """Zeros and ones; a longer row starts as a shorter one does."""
+    """Draws zeros and ones; a longer row starts as a shorter one does."""
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
     return jax.vmap(jax.random.bernoulli)(keys).astype(int)
 
 
 @partial(jax.jit, static_argnames="num_volumes")
 def motion(key: Key[Array, ""], num_volumes: int) -> Float[Array, "t 6"]:
-    """Realignment parameters, mm then rad: a slow walk, and in 1 % of volumes a jerk."""
+    """Draws realignment parameters, mm then rad: a slow walk, and in 1 % of volumes a jerk."""
     key_walk, key_when, key_jerk = jax.random.split(key, 3)
     unit = jnp.array([1, 1, 1, 0.02, 0.02, 0.02])
     walk = jnp.cumsum(0.015 * jax.random.normal(key_walk, (num_volumes, 6)), 0)
@@ -241,7 +241,7 @@ def motion(key: Key[Array, ""], num_volumes: int) -> Float[Array, "t 6"]:
 def autoregressive(
     key: Key[Array, ""], memory: Float[Array, " v"], num_volumes: int
 ) -> Float[Array, "t v"]:
-    """Stationary AR(1) noise of sd 1, one coefficient a voxel."""
+    """Draws stationary AR(1) noise of sd 1, one coefficient a voxel."""
     draws = jax.random.normal(key, (num_volumes, *memory.shape))
 
     def step(last, draw):
@@ -256,7 +256,7 @@ def autoregressive(
 def courses(
     key: Key[Array, ""], task: Float[Array, "t k"], moves: Float[Array, "t 6"]
 ) -> Float[Array, "t r"]:
-    """The time courses of a run, in the order of `Subject.maps`."""
+    """Returns the time courses of a run, in the order of `Subject.maps`."""
     key_noise, key_drift = jax.random.split(key)
     memory = jnp.array(DIMENSIONS * [0.5] + NETWORKS * [0.7] + [0.5])
     noise = autoregressive(key_noise, memory, len(task))
@@ -275,7 +275,7 @@ def courses(
 def series(
     key: Key[Array, ""], subject: Subject, courses: Float[Array, "t r"]
 ) -> Float[Array, "t v"]:
-    """One run of the voxels near the brain, in scanner units."""
+    """Returns one run of the voxels near the brain, in scanner units."""
     noise = subject.noise * autoregressive(key, subject.memory, len(courses))
     return subject.mean * (1 + courses @ subject.maps + noise)
 
@@ -284,7 +284,7 @@ def series(
 def volume(
     key: Key[Array, ""], t: int, inside: Float[Array, " v"], where: Int[Array, " v"], n: int
 ) -> Int[Array, " n"]:
-    """Volume t, of n voxels, with the air around the brain, int16, magnitudes as of a scanner.
+    """Returns volume t, of n voxels, with the air around the brain, as of a scanner, int16.
 
     Air is Rayleigh noise in 256 steps, so that one random word serves four voxels.
     """

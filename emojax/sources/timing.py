@@ -6,7 +6,8 @@
     AcquisitionDuration    the length of each volume, which says the same from the other side
     StartTime              after slice timing: the moment within the TR that all slices show
 
-Each of them is used, or refused with the file that holds it.
+Each of them is used, or refused with the file that holds it. An AcquisitionDuration that is that of
+the whole run, as some converters write it, says nothing and is left out, which is noted.
 """
 
 import math
@@ -18,11 +19,12 @@ from jaxtyping import Float
 
 from emojax.data.windows import Windows, regular
 from emojax.errors import InputError
-from emojax.sources.inheritance import Facts
+from emojax.sources.inheritance import ROUNDING, Facts
 
-ROUNDING = 1e-3  # s, to which two facts must agree
 MIDDLE = 0.05  # of the TR; a reference so near the middle of a volume is its middle
 LEAST, MOST = 0.1, 30.0  # s, of a TR that anybody measures with
+WHOLE = 0.1  # of the length of the run; a duration so near to it is that of the run
+DURATION = "AcquisitionDuration"
 TYPE = "--config.data.tr=2.0"
 
 
@@ -32,6 +34,7 @@ class Acquired(NamedTuple):
     tr: float | None  # s; None where volumes are not a TR apart
     windows: Windows
     starts: Float[np.ndarray, " t"] | None  # s, where there is no TR
+    unused: pathlib.Path | None = None  # file whose AcquisitionDuration is that of the whole run
 
 
 def read(
@@ -65,16 +68,22 @@ def read(
             found = "VolumeTiming with several steps, and RepetitionTime"
             raise facts.refuse("VolumeTiming", found, f"one of the two (or {TYPE})")
         else:
-            _check_range(facts.origin["VolumeTiming"], "a step of VolumeTiming", step)
+            check_range(facts.origin["VolumeTiming"], "a step of VolumeTiming", step)
     else:
         tr = step = tr or _agreed(image, header, facts, None)
+    unused = None
+    if _is_of_run(facts, step, num_volumes, starts):
+        unused = facts.origin[DURATION]
+        facts = facts._replace(values={k: v for k, v in facts.values.items() if k != DURATION})
     long = _duration(facts, step, starts)
     length = step if long is None else long
     shift = _shift(facts, step, length)
     if tr is None and starts is not None:
-        return Acquired(None, Windows(starts + shift, starts + shift + length), starts)
+        windows = Windows(starts + shift, starts + shift + length)
+        return Acquired(None, windows, starts, unused)
     first = 0.0 if starts is None else float(starts[0])
-    return Acquired(tr, regular(num_volumes, step if tr is None else tr, long, first + shift), None)
+    windows = regular(num_volumes, step if tr is None else tr, long, first + shift)
+    return Acquired(tr, windows, None, unused)
 
 
 def _agreed(image: pathlib.Path, header: float | None, facts: Facts, steps: float | None) -> float:
@@ -98,11 +107,21 @@ def _agreed(image: pathlib.Path, header: float | None, facts: Facts, steps: floa
             found = f"TR {seconds:g} s in the {place} and {best:g} s in the {first}"
             raise InputError(image, found, f"the same (or the right one as data.tr: {TYPE})")
     origin = facts.origin.get("RepetitionTime", image)
-    _check_range(image if "header" in said else origin, "a TR", best)
+    check_range(image if "header" in said else origin, "a TR", best)
     return best
 
 
-def _check_range(where: pathlib.Path, what: str, seconds: float) -> None:
+def check_range(where: pathlib.Path, what: str, seconds: float) -> None:
+    """Refuses a time from one volume to the next that nobody measures with.
+
+    Args:
+      where: the file that says so.
+      what: the fact, in words.
+      seconds: its value.
+
+    Raises:
+      InputError: it is not in 0.1 to 30 s.
+    """
     if not LEAST <= seconds <= MOST:
         expected = f"{LEAST:g} to {MOST:g} s; if it is right or you know a better one, {TYPE}"
         raise InputError(where, f"{what} of {seconds:g} s", expected)
@@ -128,6 +147,17 @@ def _is_regular(starts: Float[np.ndarray, " t"]) -> bool:
     return bool(np.abs(starts - steady).max() <= ROUNDING)
 
 
+def _is_of_run(
+    facts: Facts, step: float, num_volumes: int, starts: Float[np.ndarray, " t"] | None
+) -> bool:
+    """Returns whether the duration that is given is that of the whole run, not of a volume."""
+    length = _number(facts, DURATION, "seconds > 0")
+    if length is None or length <= step + ROUNDING:
+        return False
+    run = num_volumes * step if starts is None else float(np.ptp(starts)) + step
+    return abs(length - run) <= WHOLE * run
+
+
 def _duration(facts: Facts, step: float, starts: Float[np.ndarray, " t"] | None) -> float | None:
     """Returns how long each volume takes, s; None where it takes the whole TR.
 
@@ -135,19 +165,23 @@ def _duration(facts: Facts, step: float, starts: Float[np.ndarray, " t"] | None)
       step: the least time from one volume to the next.
       starts: of VolumeTiming, where that is used.
     """
-    length = _number(facts, "AcquisitionDuration", "seconds > 0")
+    length = _number(facts, DURATION, "seconds > 0")
     pause = _number(facts, "DelayTime", "seconds >= 0")
     irregular = starts is not None and not _is_regular(starts)
     if length is not None and not 0 < length <= step + ROUNDING:
         found = f"AcquisitionDuration {length:g}, and a volume every {step:g} s"
-        expected = "seconds of one volume (take it out if it is of the whole run)"
-        raise facts.refuse("AcquisitionDuration", found, expected)
+        expected = (
+            f'seconds of one volume: type "AcquisitionDuration": {step:g} there, or take it out '
+            "(data.tr overrules only RepetitionTime, VolumeTiming and header)"
+        )
+        raise facts.refuse(DURATION, found, expected)
     if pause is not None and irregular:
         found = "DelayTime, and VolumeTiming with several steps"
         raise facts.refuse("DelayTime", found, "AcquisitionDuration in its place")
     if pause is not None and pause >= step:
         found = f"DelayTime {pause:g}, and a volume every {step:g} s"
-        raise facts.refuse("DelayTime", found, "seconds of the pause within a TR")
+        expected = 'seconds of the pause within a TR (none: type "DelayTime": 0 there)'
+        raise facts.refuse("DelayTime", found, expected)
     if pause is not None:
         rest = step - pause
         if length is not None and abs(rest - length) > ROUNDING:

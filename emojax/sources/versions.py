@@ -11,10 +11,10 @@ import pathlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from emojax.data.acquisitions import natural
+from emojax.data.acquisitions import natural, number
 from emojax.errors import InputError
 from emojax.files import split_list
-from emojax.sources.bids_names import ACQUISITION, IMAGES, File, comparable, known, number
+from emojax.sources.bids_names import ACQUISITION, IMAGES, File, comparable, known
 
 KEY = "data.entities"
 TYPE = f"--config.{KEY}="

@@ -88,7 +88,7 @@ def _events_of(data) -> Callable[[str, str], Blocks]:
 
 
 def _check(run: Run) -> None:
-    """A run must have what a BIDS data set needs."""
+    """Refuses a run that lacks what a BIDS data set needs."""
     entities = [entity.partition("-") for entity in run.name.split("_")]
     keys = [key for key, _, _ in entities]
     named = all(value.isalnum() for _, _, value in entities) and keys in (["run"], ["ses", "run"])
@@ -119,7 +119,7 @@ def _sidecar(task: str, tr: float) -> dict:
 
 
 def _write_run(root: pathlib.Path, run: Run, blocks: Blocks, task: str, sidecar: bool) -> None:
-    """The image of a run and its events; its TR, where not all runs share one."""
+    """Writes the image of a run and its events; its TR, where not all runs share one."""
     session = [entity for entity in run.name.split("_") if entity.startswith("ses-")]
     folder = root.joinpath(f"sub-{run.subject}", *session, "func")
     folder.mkdir(parents=True, exist_ok=True)

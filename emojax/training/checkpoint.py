@@ -42,7 +42,15 @@ OWN = (
     "metrics.jsonl",
     "curves.json",
 )
-OWN += ("predictions.csv", "report.html", "chosen_voxels.nii.gz", "figures", "decoder", *SUFFIX)
+OWN += (
+    "predictions.csv",
+    "probabilities.csv",
+    "report.html",
+    "chosen_voxels.nii.gz",
+    "figures",
+    "decoder",
+    *SUFFIX,
+)
 
 
 def is_first() -> bool:

@@ -109,10 +109,16 @@ HIDDEN_FEED = (  # a feed that knows test rows, too
     return kind(read, labels, rows, jnp.dtype(dtype), plan.program.mesh)""",
 )
 TRANSFORM = "x[here] = transform(mapping, part.scored(here, columns))"
-X_TRAIN = "x, y = data.read(rows), data.labels[rows]\n    test_x = data.read_test(data.fold.test)"
+X_TRAIN = (
+    "inputs = dict.fromkeys(wanted.values(), (data.read(rows), data.read_test(data.fold.test)))"
+)
+X_BOTH = (
+    "own, test_x = data.read(rows), data.read_test(data.fold.test)"
+    "\n        inputs = dict.fromkeys(wanted.values(), (np.concatenate([own, test_x]), test_x))"
+)
 TEST_Y = "data.ledger._cohort.labels[data.fold.test]"
 LEAVE = "return splits.leave_one_out(data.units, monitor_test=arm.settings.on_test)"
-MADE = "made = splits.make(key, cohort, arm.split, config.fractions, config.folds)"
+MADE = "made = splits.make(key, cohort, arm.split, config.fractions, config.folds, strata=strata)"
 READ_TEST_B = "lambda rows: scaling.apply_scale(scale, pad(read_test(rows))),\n        labels,"
 SCALE_B = 'lambda rows: pad(ledger.values("scaler", rows)), fold.train, config.scale'
 KEYS_A = "key = jax.random.fold_in(jax.random.key(config.seed), number)\n    scaled"
@@ -405,8 +411,8 @@ TEN = [
         (
             A,
             X_TRAIN,
-            X_TRAIN + "\n    x = np.concatenate([x, test_x])"
-            '\n    y = np.concatenate([y, data.ledger.labels("baselines", data.fold.test)])',
+            X_BOTH
+            + '\n        y = np.concatenate([y, data.ledger.labels("baselines", data.fold.test)])',
         ),
     ),
     leak(
@@ -418,8 +424,7 @@ TEN = [
         (
             A,
             X_TRAIN,
-            X_TRAIN + "\n    x = np.concatenate([x, test_x])"
-            f"\n    y = np.concatenate([y, {TEST_Y}])",
+            X_BOTH + f"\n        y = np.concatenate([y, {TEST_Y}])",
         ),
     ),
     leak(

@@ -1,0 +1,63 @@
+"""Questions that are asked of the headline beside its score: each has a key that turns it on."""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+from emojax import stops
+from emojax.experiments import crossed, permutation
+from emojax.experiments.base import Experiment
+from emojax.records import Arm, FoldData
+
+ANALYSES: Mapping[str, tuple[str, str]] = {  # key of metrics.json -> module, key of the config
+    "design": ("emojax.experiments.design", "design"),
+    "within_subject": ("emojax.experiments.within_subject", "within_subject"),
+    "crossed": ("emojax.experiments.crossed", "crossed"),
+    "permutation": ("emojax.experiments.permutation", "permutations"),
+}
+
+
+def check(
+    experiment: Experiment, config: Any, view: Any, arm: Arm, made: Sequence[FoldData]
+) -> None:
+    """Refuses before the training what cannot be answered after it.
+
+    Raises:
+      InputError: fewer arrangements of the labels than are asked for, or no such column.
+    """
+    if config.get("crossed"):
+        crossed.check(config, getattr(view, "cohort", view))
+    if permutation.applies(experiment, config, arm):
+        found = permutation.design(config, view, arm)
+        permutation.arrangements(config, view, arm, found, [data.fold for data in made])
+
+
+def run(
+    experiment: Experiment,
+    config: Any,
+    view: Any,
+    arm: Arm,
+    made: Sequence[FoldData],
+    bar: Callable[[str, int], AbstractContextManager],
+) -> dict[str, Any]:
+    """Returns what every analysis that is asked for has found: name -> plain data.
+
+    Args:
+      experiment: see `base.Experiment`.
+      config: its configuration.
+      view: what ledgers read.
+      arm: the headline.
+      made: its folds.
+      bar: (name of an analysis, number of its steps) -> a context that yields tick(number done).
+    """
+    found = {}
+    for name, (module, key) in ANALYSES.items():
+        if not (asked := config.get(key)):
+            continue
+        steps = asked if name == "permutation" else len(made)
+        with bar(name, steps) as tick:
+            analyse = importlib.import_module(module).analyse
+            found[name] = analyse(experiment, config, view, arm, made, tick)
+        stops.check()
+    return {name: value for name, value in found.items() if value is not None}

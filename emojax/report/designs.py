@@ -1,0 +1,157 @@
+"""The section on the design: what it gives away, new levels, and the test subject's own runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from emojax.report import texts
+from emojax.report.tables import Table
+
+SURE = 0.05  # p at most so large is outside of the null
+LEAST_DRAWS = 19  # with fewer p cannot be as small
+NAMES = ("lookup", "nuisance", "subject_and_run_out")  # of `design`, beside its columns
+
+
+def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns what the page shows: "said", sentences, and "tables"; None for nothing."""
+    found = {"said": sentences(metrics), "tables": tables(metrics)}
+    return found if any(found.values()) else None
+
+
+def sentences(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns what a reader must know of the design, in sentences."""
+    return [*_design(metrics), *_crossed(metrics), *_within(metrics)]
+
+
+def tables(metrics: Mapping[str, Any]) -> list[Table]:
+    """Returns the tables of this section that have rows."""
+    made = [_columns_table(metrics), _crossed_table(metrics), _rivals_table(metrics)]
+    return [table for table in made if table.rows]
+
+
+def _design(metrics: Mapping[str, Any]) -> list[str]:
+    found, out = metrics.get("design") or {}, []
+    if lookup := found.get("lookup"):
+        text = (
+            "Label looked up among the other subjects by run and place in the run: accuracy "
+            f"{lookup['accuracy']:.3f} (commonest label {lookup['chance']:.3f}; "
+            f"{lookup['matched']:.0%} of the volumes have such others)."
+        )
+        if lookup["accuracy"] > 0.99:
+            text += " The order of events is the same for all: position in the run tells the label."
+        out.append(text)
+    if nuisance := found.get("nuisance"):
+        parts = [f"{name} {_score(entry)}" for name, entry in nuisance.items() if name != "columns"]
+        columns = ", ".join(nuisance["columns"])
+        out.append(
+            f"Without any image, from {columns} alone, new subjects: {'; '.join(parts)}; chance "
+            f"{metrics['chance']:.3f}."
+        )
+    if both := found.get("subject_and_run_out"):
+        gain = both["minus_subject_out"]
+        out.append(
+            f"New subject and new run (logistic): {_score(both)}; new subject alone "
+            f"{_score(both['subject_out'])}; difference {gain['difference']:+.3f}"
+            f"{_between(gain)}. Voxels and alignment are those of the fold, which saw other "
+            "subjects' volumes of the run."
+        )
+    return out
+
+
+def _crossed(metrics: Mapping[str, Any]) -> list[str]:
+    out = []
+    for factor, found in (metrics.get("crossed") or {}).items():
+        if reason := found.get("left out"):
+            out.append(f"{factor} was not crossed: {reason}.")
+            continue
+        for classifier, entry in found.items():
+            known = entry["leaving_subjects_out"]["mean"]
+            text = f"{classifier}: {_score(entry)} on new subjects and new levels of {factor}"
+            text += f", {known:.3f} on new subjects and known levels"
+            null, p = entry["null"], entry["p"]
+            if null is None:
+                out.append(f"{text}; there is no null (permutations=0) to compare it with.")
+                continue
+            text += f"; null {null['mean']:.3f} (sd {null['sd']:.3f}), p {p:.3f}"
+            if null["draws"] < LEAST_DRAWS:
+                out.append(f"{text}: {null['draws']} arrangements are too few to tell.")
+            elif p > SURE:
+                out.append(f"{text}: it does not generalise to new levels of {factor}.")
+            else:
+                out.append(f"{text}: it generalises to new levels of {factor}.")
+    return out
+
+
+def _within(metrics: Mapping[str, Any]) -> list[str]:
+    out = []
+    for classifier, entry in (metrics.get("within_subject") or {}).items():
+        text = f"Trained on the test subject's other runs alone ({classifier}): {_score(entry)}"
+        if gain := entry["minus_cross_subject"]:
+            text += f", {gain['difference']:+.3f}{_between(gain)} against logistic regression of "
+            text += "the other subjects"
+        out.append(f"{text}.")
+    return out
+
+
+def _columns_table(metrics: Mapping[str, Any]) -> Table:
+    lines = []
+    for name, entry in (metrics.get("design") or {}).items():
+        if name in NAMES:
+            continue
+        cells = [name, str(entry["levels"])]
+        for key in ("decodes_label", "decoded_by_data"):
+            score = {"mean": entry[key], "ci95": entry[f"{key}_ci95"]}
+            cells += ["", ""] if score["mean"] is None else _cells(score)
+        lines.append([*cells, f"{entry['chance']:.3f}"])
+    header = ["column", "levels", "decodes the label", "95 % interval", "decoded by the data"]
+    note = (
+        "Balanced accuracy over new subjects. Decodes the label: the best guess from the column "
+        f"alone, chance {metrics['chance']:.3f}. Decoded by the data: linear SVM, C = 1."
+    )
+    return Table("Columns of the design", [*header, "95 % interval", "chance"], lines, note)
+
+
+def _crossed_table(metrics: Mapping[str, Any]) -> Table:
+    lines = []
+    for factor, found in (metrics.get("crossed") or {}).items():
+        for classifier, entry in found.items() if "left out" not in found else ():
+            null = entry["null"]
+            cells = [factor, classifier, *_cells(entry)]
+            cells += [f"{null['mean']:.3f} ({null['sd']:.3f})" if null else ""]
+            cells += ["" if entry["p"] is None else f"{entry['p']:.3f}"]
+            lines.append([*cells, *_cells(entry["leaving_subjects_out"])])
+    header = ["new levels of", "classifier", "balanced accuracy", "95 % interval", "null (sd)", "p"]
+    header += ["known levels", "95 % interval"]
+    note = (
+        "Training rows share neither the subject nor the level with the test rows. Intervals: "
+        "Student's t over subjects. Null: labels exchanged within subject and level."
+    )
+    return Table("New subjects and new levels", header, lines, note)
+
+
+def _rivals_table(metrics: Mapping[str, Any]) -> Table:
+    lines = []
+    for classifier, entry in (metrics.get("within_subject") or {}).items():
+        gain = entry["minus_cross_subject"]
+        cells = [classifier, *_cells(entry)]
+        if gain:
+            p = "" if gain["p"] is None else f"{gain['p']:.3f}"
+            cells += [f"{gain['difference']:+.3f}", texts.interval(gain, " - "), p]
+        else:
+            cells += ["", "", ""]
+        lines.append(cells)
+    header = ["trained on own other runs", "balanced accuracy", "95 % interval"]
+    header += ["minus cross-subject logistic", "95 % interval", "p"]
+    note = "Run by run left out, with the voxels and the map that the headline gives the subject."
+    return Table("The test subject's own runs", header, lines, note)
+
+
+def _score(entry: Mapping[str, Any]) -> str:
+    return f"{entry['mean']:.3f}{_between(entry)}"
+
+
+def _between(entry: Mapping[str, Any]) -> str:
+    return f" ({texts.interval(entry)})" if entry["ci95"] else ""
+
+
+def _cells(entry: Mapping[str, Any]) -> list[str]:
+    return [f"{entry['mean']:.3f}", texts.interval(entry, " - ") if entry["ci95"] else ""]
