@@ -91,7 +91,8 @@ def _behind(events: Events, end: float) -> Bool[np.ndarray, " e"]:
     behind = events.onset >= end
     if behind.mean() > MOST_BEHIND:
         expected = f"onsets before the end of the run, {end:g} s"
-        expected += f" ({behind.sum()} of {behind.size} are behind it: are they in ms?)"
+        expected += f" ({behind.sum()} of {behind.size} are behind it: are they in ms? If the scan "
+        expected += "stopped early, --config.data.subjects or --config.data.runs leaves it out)"
         raise InputError(events.path, f"an onset at {events.onset[-1]:g} s", expected)
     return behind
 
