@@ -38,6 +38,7 @@ def small(config):
     config.update({"protocols": "nested", "baselines": "logistic", "permutations": 39})
     config.update({"null_floor": False, "balance": 3})
     config.voxels.update({"keep": 20, "classical": "all"})
+    config.crossed = "all"
     config.align.update({"regimes": "none", "match": "class"})
     config.data.label_column = "label"
     config.model.update({"filters": (8,), "window": 3, "dense": (8,)})
@@ -144,7 +145,7 @@ def test_real_emotion_maps(shared, tmp_path):
     config = emotion_maps.get_config()
     config.data.root = str(shared("data/emotion-maps"))
     config.data.store = str(tmp_path / "store")
-    config.permutations = 0
+    config.permutations, config.crossed = 0, "all"
     cohort = sources.load(config.data)
     view = experiment_a.view(config, cohort)
     arm = experiment_a.arms(config, cohort)[0]

@@ -25,7 +25,7 @@ def own_orders(seed=0):
 def small(config):
     """Settings for these vectors."""
     config.update({"protocols": "nested", "baselines": "logistic", "null_floor": False})
-    config.voxels.keep, config.balance = 20, 8
+    config.voxels.keep, config.balance, config.design = 20, 8, True
     config.align.regimes = "independent_runs"
     config.data.label_column = "label"
     config.model.update({"filters": (8,), "window": 3, "dense": (8,)})

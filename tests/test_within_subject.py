@@ -18,7 +18,7 @@ COHORT = make_cohort(VALUES, Y, tr=2.0)
 def small(config):
     """Settings for these vectors, with a map of each run."""
     config.update({"protocols": "nested", "baselines": "logistic", "null_floor": False})
-    config.voxels.keep, config.balance = 20, 8
+    config.voxels.keep, config.balance, config.within_subject = 20, 8, True
     config.align.regimes = "independent_runs"
     config.model.update({"filters": (8,), "window": 3, "dense": (8,)})
     return config

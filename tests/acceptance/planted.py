@@ -1051,10 +1051,10 @@ OTHERS = [
         "audit",
         (
             ACROSS,
-            "choose = _chooser(ledger, team, fitted, settings, allowed)",
+            "choose = chooser(ledger, team, fitted, settings, allowed)",
             "key = settings.regime, settings.match\n"
             "    if key not in _KEPT:\n"
-            "        _KEPT[key] = _chooser(ledger, team, fitted, settings, allowed)\n"
+            "        _KEPT[key] = chooser(ledger, team, fitted, settings, allowed)\n"
             "    choose = _KEPT[key]",
         ),
         (ACROSS, "STRICT = Leaks()\n", "STRICT = Leaks()\n_KEPT: dict = {}\n"),
