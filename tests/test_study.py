@@ -134,6 +134,7 @@ def readme_commands():
     return [shlex.split(line) for line in block.replace("\\\n", " ").splitlines()]
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_reach_a_trained_report(tree, tmp_path, quick_compile, capsys):
     """As they are typed there, but for the paths, and with a training of seconds."""
     counting, training = readme_commands()
@@ -172,6 +173,7 @@ def row_count():
     return 6 * 7
 
 
+@pytest.mark.slow
 def test_a_penalty_that_empties_the_network_makes_the_headline(tree, tmp_path, quick_compile):
     config = study.get_config()
     tiny = TINY | {"train.lr": 4.5e-3, "train.penalty_factor": 5.0, "protocols": "last"}
