@@ -46,7 +46,8 @@ def make_study(root):
         folder = root / f"sub-{subject:02}" / "func"
         folder.mkdir(parents=True)
         for run in (1, 2):
-            values = head + np.roll(noise, 17 * subject + 5 * run, axis=3) * (head > 100)
+            shift = 17 * subject + 5 * run, 3 * subject + run  # in time, and in space: no copies
+            values = head + np.roll(noise, shift, axis=(3, 0)) * (head > 100)
             image = nib.Nifti1Image(values.astype(np.int16), np.diag([3.0, 3, 3, 1]))
             image.header.set_zooms((3, 3, 3, TR))
             image.header.set_xyzt_units("mm", "sec")
