@@ -128,7 +128,7 @@ def test_events_and_json_are_inherited_and_the_nearest_wins(load, tmp_path):
 def test_another_column_names_the_classes(load, tmp_path):
     study(tmp_path / "study")
     assert load(label_column="valence", label_map="bad=bad;good=good").classes == ("bad", "good")
-    with pytest.raises(InputError, match=r"columns trial_type, valence; .* 'stim_type', .*=trial_type"):
+    with pytest.raises(InputError, match=r"trial_type, valence; .* 'stim_type', .*=trial_type"):
         load(label_column="stim_type")
 
 

@@ -138,6 +138,7 @@ def test_balanced_accuracy_of_each_subject():
     np.testing.assert_allclose(got, [[0.75, 1.0], [1 / 3, 0.0]])
 
 
+@pytest.mark.slow
 def test_real_emotion_maps(shared, tmp_path):
     from configs import emotion_maps
     from emojax import sources

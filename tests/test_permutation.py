@@ -93,6 +93,7 @@ def test_every_permutation_goes_through_the_whole_pipeline(monkeypatch):
     assert found["p"] == (1 + reached) / 20 and found["least_p"] == 0.05
 
 
+@pytest.mark.slow
 def test_signal_is_found_and_noise_is_not():
     _, view, arm, made = study()
     assert analyse(config_of(permutations=9), view, arm, made)["p"] == 0.1
@@ -113,6 +114,7 @@ def test_maps_are_permuted_within_subject_and_run():
     assert permutation.design(matched, view, arm).scheme == "rows within runs"
 
 
+@pytest.mark.slow
 def test_processes_change_no_number(monkeypatch):
     _, view, arm, made = study(signal=False)
     config = config_of(permutations=6)
@@ -206,6 +208,7 @@ def test_inputs_that_read_no_label_are_made_once(monkeypatch):
     assert (labels != cohort.labels).any() and labels.dtype == np.int32
 
 
+@pytest.mark.slow
 def test_networks_are_trained_anew():
     config, view, arm, made = study()
     config = config_of(permutations=2, permute="network")

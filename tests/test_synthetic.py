@@ -238,6 +238,7 @@ def accuracies(cohort, voxels=100):
     return [np.mean([(g == k)[truth == k].mean() for k in range(3)]) for g in guess]
 
 
+@pytest.mark.slow
 def test_alignment_helps_and_null_is_chance(make):
     none, aligned = accuracies(make(DEMO))
     assert aligned > 0.6 and aligned > none + 0.1

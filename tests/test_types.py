@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PRELUDE = """
 import jax
 import jax.numpy as jnp
@@ -159,6 +161,7 @@ def run(code):
     assert done.returncode == 0, done.stderr[-4000:]
 
 
+@pytest.mark.slow
 def test_shapes_in_signatures_are_true():
     run(GOOD_CALLS)
 
