@@ -18,16 +18,24 @@ ANALYSES: Mapping[str, tuple[str, str]] = {  # key of metrics.json -> module, ke
 }
 
 
+def check_columns(config: Any, cohort: Any) -> None:
+    """Refuses columns of the design that are not there.
+
+    Raises:
+      InputError: names the column.
+    """
+    if config.get("crossed"):
+        crossed.check(config, cohort)
+
+
 def check(
     experiment: Experiment, config: Any, view: Any, arm: Arm, made: Sequence[FoldData]
 ) -> None:
     """Refuses before the training what cannot be answered after it.
 
     Raises:
-      InputError: fewer arrangements of the labels than are asked for, or no such column.
+      InputError: fewer arrangements of the labels than are asked for.
     """
-    if config.get("crossed"):
-        crossed.check(config, getattr(view, "cohort", view))
     if permutation.applies(experiment, config, arm):
         found = permutation.design(config, view, arm)
         permutation.arrangements(config, view, arm, found, [data.fold for data in made])

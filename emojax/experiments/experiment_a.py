@@ -60,6 +60,8 @@ def check(config: Any) -> None:
             raise InputError("align.regimes", f"{lost[0]!r}, one map for all subjects", expected)
     for name in split_list(config.baselines):
         baselines.find(name)
+    if config.get("permute", "network") != "network":
+        baselines.find(config.permute)
     programs.check_train(config)
     network = models.find(config.model.name)
     if network.input != "vector":

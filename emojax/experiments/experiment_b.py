@@ -41,6 +41,8 @@ def check(config: Any) -> None:
         if baselines.find(name).needs == "nuisance":
             expected = "classifiers of volumes for Experiment B"
             raise InputError("baselines", repr(name), expected)
+    if config.get("permute", "network") != "network":
+        baselines.find(config.permute)
     programs.check_train(config)
     if models.find(config.model.name).input != "volume":
         expected = "a network of volumes for Experiment B"

@@ -94,6 +94,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
         if not work.is_finished:
             consoles.write_counts(work.folder, cohort)
     check_classes(cohort)
+    analyses.check_columns(config, cohort)
     if until == "data":
         return None
 

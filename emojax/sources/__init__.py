@@ -22,7 +22,11 @@ READ_BY = {  # keys that some sources do not know
     "table": ("maps",),
     "run_column": ("maps",),
     "confounds": ("bids",),
+    "images": ("spm",),
+    "file_column": ("maps",),
+    "subject_column": ("maps",),
 }
+UNSAID = {"images": "ra*", "file_column": "file", "subject_column": "subject"}  # their defaults
 
 
 def cleaned_by(data) -> dict[str, Any]:
@@ -64,8 +68,12 @@ def _refuse_unread(data) -> None:
     """Refuses keys that a source of ours would not look at."""
     for key, sources in READ_BY.items():
         value = getattr(data, key)
-        if value and data.source in SOURCES and data.source not in sources:
-            expected = f"data.source one of {', '.join(sources)}, or none (--config.data.{key}='')"
+        if (
+            value not in ("", UNSAID.get(key))
+            and data.source in SOURCES
+            and data.source not in sources
+        ):
+            expected = f"data.source one of {', '.join(sources)}, or {UNSAID.get(key, '')!r}"
             found = f"{value!r}, which source {data.source} does not read"
             raise InputError(f"data.{key}", found, expected)
 

@@ -249,7 +249,11 @@ def _arrays():
         return lambda folder: arrays(folder / "s1.npz", **change_)
 
     def every(**change_):
-        return lambda folder: [arrays(path, **change_) for path in folder.glob("*.npz")]
+        values = change_.pop("x", x)  # of each subject its own: copies are refused
+        return lambda folder: [
+            arrays(path, x=values + i, **change_)
+            for i, path in enumerate(sorted(folder.glob("*.npz")))
+        ]
 
     def compressed(folder):
         with np.load(folder / "s1.npz") as old:

@@ -65,7 +65,6 @@ def _tables():
     texts = (
         ("onset text", "s1,run1,neutral,x,10\n"),
         ("onset nan", "s1,run1,neutral,nan,10\n"),
-        ("onset behind the end", "s1,run1,neutral,4000,10\n"),
         ("duration negative", "s1,run1,neutral,4,-1\n"),
         ("duration inf", "s1,run1,neutral,4,inf\n"),
         ("one class", ""),
