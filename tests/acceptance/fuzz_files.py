@@ -45,8 +45,9 @@ def cases(rng):
     for source, (argv, files) in SOURCES.items():
         yield Case(source, "undamaged", nothing, argv, GOOD)
         for file in files:
+            unread = MAY if "rp_" in file else MUST  # without data.motion
             for kind in CERTAIN:
-                yield Case(source, f"{file} {kind}", damage(file, kind, rng), argv)
+                yield Case(source, f"{file} {kind}", damage(file, kind, rng), argv, unread)
             for kind in DAMAGE:
                 for _ in range(2 if "mat" in file or ".nii" in file or "npz" in file else 1):
                     yield Case(source, f"{file} {kind}", damage(file, kind, rng), argv, MAY)
