@@ -188,7 +188,7 @@ def jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterator[Job]:
     if "raw" in wanted.values():
         x = np.nan_to_num(kernels.rows_of(data.notes["raw"], train), copy=False)
         x_test = np.nan_to_num(kernels.rows_of(data.notes["raw test"], test), copy=False)
-        found = _span(x, x_test, None)
+        found = kernels.span(x, x_test, None)
         root = np.float32(math.sqrt(x.shape[1]))
         inputs["raw"] = found.train / root, found.test / root
         del x, x_test
@@ -196,19 +196,11 @@ def jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterator[Job]:
         x, x_test = kernels.rows_of(data.read, train), kernels.rows_of(data.read_test, test)
         inputs["voxels"] = x, x_test
         if "features" in wanted.values():
-            found = _span(x, x_test, config.kernel_norm)
+            found = kernels.span(x, x_test, config.kernel_norm)
             inputs["features"] = found.train, found.test
     for name, needs in wanted.items():
         own, own_test = inputs[needs]
         yield baselines.make_job(name, config.seed, own[again], y, own_test, classes)
-
-
-def _span(x, x_test, squared_norm):
-    """Returns coordinates in the span of the training rows."""
-    norms = np.einsum("ij,ij->i", x_test, x_test, dtype=np.float64)
-    return kernels.isometry(
-        kernels.products(x, x), kernels.products(x_test, x), norms, squared_norm
-    )
 
 
 def label(config: Any) -> str:

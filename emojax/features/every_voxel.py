@@ -94,9 +94,7 @@ def inputs(
     x, x_test = every.read(fold.train), every.read_test(fold.test)
     found = dict.fromkeys(wanted, (x, x_test))
     if "features" in wanted and len(x) < every.size:
-        norms = np.einsum("ij,ij->i", x_test, x_test, dtype=np.float64)
-        gram, cross = kernels.products(x, x), kernels.products(x_test, x)
-        found["features"] = kernels.isometry(gram, cross, norms, squared_norm)
+        found["features"] = kernels.span(x, x_test, squared_norm)
     place = dict(zip(fold.train.tolist(), range(len(x)), strict=True))
     again = [place[row] for row in rows.tolist()]
     return {needs: (train[again], test) for needs, (train, test) in found.items()}

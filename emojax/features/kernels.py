@@ -62,6 +62,21 @@ def isometry(
     return Isometry((unit * train).astype(np.float32), (unit * test).astype(np.float32))
 
 
+def span(
+    x: Float[np.ndarray, "n v"],
+    x_test: Float[np.ndarray, "t v"],
+    squared_norm: float | None = SQUARED_NORM,
+) -> Isometry:
+    """Returns coordinates of training and test rows in the span of the training rows.
+
+    Args:
+      x, x_test: the rows.
+      squared_norm: see `isometry`.
+    """
+    norms = np.einsum("ij,ij->i", x_test, x_test, dtype=np.float64)
+    return isometry(products(x, x), products(x_test, x), norms, squared_norm)
+
+
 def rows_of(
     read: Callable[[np.ndarray], Float[np.ndarray, "k X Y Z"]], rows: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "n p"]:
