@@ -23,7 +23,7 @@ from configs import common
 from emojax import statistics
 from emojax.data import cohort as cohorts
 from emojax.data.run import Run
-from emojax.experiments import experiment_a, fits, permutation
+from emojax.experiments import experiment_a, fits, permutation, refits
 from emojax.features import masked
 from emojax.provenance import Ledger
 
@@ -68,7 +68,7 @@ def measure(seed, permutations):
     numbered = [(arm, i, data) for i, data in enumerate(made)]
     fitted = fits.fit_classifiers(experiment, config, numbered, workers=1)
     scores = [
-        permutation.balanced(view, [data.fold], [fitted[arm.name, i]["logistic"].predicted])
+        refits.balanced(view, [data.fold], [fitted[arm.name, i]["logistic"].predicted])
         for i, data in enumerate(made)
     ]
     assert np.isclose(np.mean(scores), found["observed"])

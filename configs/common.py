@@ -70,9 +70,15 @@ def _experiment_a() -> ConfigDict:
     config.seed = 0
     config.data = _data()
     _common(config)
-    config.protocols = "nested,last,paper"  # how epochs are chosen; nested is the headline
+    # The decoder that is quoted and exported: "bag", logistic regressions that each hold back
+    # another subject; "network"; or "auto", what inner folds of the training subjects prefer.
+    config.headline = "bag"
+    config.inner = 3  # headline "auto": inner folds behind each choice; 0 is all
+    config.members = 10  # of a bag: at most so many subjects are held back in turn; 0 is all
+    config.protocols = "nested,last,paper"  # how epochs are chosen; nested is the strict one
     config.leaks = True  # break the gap between paper and nested down, one more training per leak
     config.baselines = "SVM-linear,SVM-RBF,RF,XGB,LDA,MLP,MLP-modern,logistic"
+    config.floor_baselines = "logistic"  # those that see the noise floor, too, beside the bag
     config.units = "subject"  # what a fold leaves out: "subject" or "run"
     config.mask = ConfigDict({"lower": 0.2, "upper": 0.85, "opening": 2})  # see masking.brain_mask
     config.voxels = ConfigDict()
@@ -90,6 +96,7 @@ def _experiment_a() -> ConfigDict:
     config.align.reflection = True
     config.align.weight = 0.5
     config.align.method = "svd"  # or "polar"
+    config.instances = 1  # networks of each fold (or member), from other initial weights
     config.balance = 200  # rows of each class and training subject, by bootstrap
     config.model = ConfigDict()
     config.model.name = "cnn1d"  # of models.NETWORKS, or a dotted path "mypkg.nets:MyNet"
@@ -98,33 +105,42 @@ def _experiment_a() -> ConfigDict:
     config.model.dense = (1024, 512, 256, 128, 64, 32, 16)  # hidden layers
     config.model.conv_activation = ""  # as a key of cnn1d.ACTIVATIONS; "" is none
     config.model.batch_norm = False
+    config.model.norm_layers = "all"  # that have batch norm: "all", or "dense" alone
+    config.model.norm_momentum = 0.99  # of its moving statistics; shorter trainings need less
     config.model.dropout = (0.25, 0.5)
     config.train = _train()
+    config.train.members = False  # a network for each subject held back; their mean is scored
     return config.lock()
 
 
 def _common(config: ConfigDict) -> None:
     """Sets the keys of every experiment."""
-    config.null = False  # replace all values by autocorrelated noise: the noise floor
-    config.null_floor = True  # train on such noise, too, and report it beside the result
+    # The noise floor: the same data with random phases, or rows exchanged where they have no time.
+    config.null = False  # a draw of it instead of every value
+    config.null_floor = True  # fit to such values, too, and report it beside the result
     config.noise = ConfigDict()
-    config.noise.phi = 0.4  # correlation of neighbouring volumes; fMRI noise at a TR of 2 s
-    config.noise.width = 0.85  # voxels, sd of the smoothing in space; 2 voxels at half maximum
+    config.noise.draws = 10  # that classical classifiers are fitted to; 0 is none
+    config.noise.network_draws = 1  # that networks are trained on, each anew; 0 is none
     # Questions beside the headline's score; each takes its time.
-    config.permutations = 0  # of labels, through the whole pipeline: 99 give a p of .01 or more
+    config.permutations = -1  # of labels, through the whole pipeline: 99, or all there are; 0: none
     config.permute = "logistic"  # the classifier that they fit, of the baselines, or "network"
-    config.within_subject = False  # what the test subject's other runs alone decode, where used
-    config.crossed = ""  # columns of the design: new subjects AND new levels; "all", or names
-    config.design = False  # whether the design gives the labels away
-    config.temperature = True  # probabilities with a temperature beside those of the network
+    config.within_subject = True  # what the test subject's other runs alone decode, where used
+    config.crossed = "all"  # columns of the design: new subjects AND new levels; names, or "": none
+    config.design = True  # whether the design gives the labels away
+    config.temperature = True  # probabilities of the network are with one, of what it monitors
     config.audit = True  # perturb what is scored, fit again, and compare; False: "not measured"
 
 
 def _train() -> ConfigDict:
     train = ConfigDict()
     train.epochs = 5000
+    train.least_steps = 0  # small data: as many more epochs as make so many steps
+    train.epoch_zero = False  # the network before its first step may be the best
+    train.best_by = "accuracy"  # what the kept epoch is best in: that, or class-balanced "nll"
+    train.draws = "rows"  # an epoch is every row once, or draws with equally likely "classes"
     train.batch_size = 64
     train.lr = 4.5e-3
+    train.warmup = 0  # epochs in which the rate rises from 0
     train.adam = "keras"  # where epsilon is added: "keras" or "optax"
     train.adam_b1, train.adam_b2, train.adam_eps = 0.9, 0.999, 1e-7
     train.penalty = "l2"  # "l2" of all kernels (paper) or "l1" of the dense layers (authors' code)
@@ -141,7 +157,7 @@ def _train() -> ConfigDict:
     train.feed_dtype = "float32"  # "bfloat16"; auto: by what rounding would do
     train.feed_rounding = 0.05  # auto: bfloat16 if its rounding is less than this part of an sd
     train.memory_share = 0.9  # auto: resident if this part of the device's memory holds it
-    train.keep_models = True  # networks of the headline's folds, for --mode=export
+    train.keep_models = True  # decoders of the headline's folds, for --mode=export
     train.strategy = "auto"  # "loop" (CPU) or "scan" (folds side by side, epochs on the device)
     train.checkpoint_epochs = 50  # epochs between checkpoints, and per dispatch of "scan"
     return train
@@ -205,4 +221,9 @@ def _synthetic() -> ConfigDict:
     synthetic.signal = 1.0  # strength of the response, in units of the default
     synthetic.order = "shared"  # the block order of subjects: "shared" or "independent"
     synthetic.null = False  # no response at all: the noise floor
+    # Part of the classes' difference, 0 to 1, that no linear decoder reads: opposed patterns.
+    synthetic.nonlinear = 0.0
+    # What negative evokes more than neutral in the same places of all subjects: 1 gives contrast
+    # maps that agree as people's do, mean cosine .18 (faces minus shapes, 100 people); 0 is none.
+    synthetic.shared = 1.0
     return synthetic

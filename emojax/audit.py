@@ -8,6 +8,7 @@ volumes are then made again. Whatever moves must be explained by the record: som
 which it depends, include what was perturbed.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -176,7 +177,8 @@ def _compare(before, make, change: Change, stand_in, fits) -> tuple[list[Move], 
         compare("features", "the number of fits", False)
     for step, record in _other_reads(seen, after.ledger.seen(after.fold.test, prior=False)):
         compare(step, "what it reads", False, record)
-    for step, what, same in _rows_of(before, after):
+    pairs = zip((before, *before.members), (after, *after.members), strict=True)
+    for step, what, same in itertools.chain.from_iterable(_rows_of(*pair) for pair in pairs):
         compare(step, what, same)
     blind = change.replaced[before.fold.test].any()
     for some in _chunks(before.fold.test):

@@ -72,7 +72,9 @@ def apply_to_inputs(
     found = models.find(network)
     if found.apply is None:
         raise ValueError(f"want a network that can be folded for inference; got {network!r}")
-    if found.input == "volume":
+    if found.input == "vector":
+        x = x - weights.get("centre", 0)
+    else:
         x = (x - weights["mean"]) / weights["sd"]  # sd is infinite where nothing varied
         x = jnp.where(jnp.isfinite(x), x, 0)
-    return jax.nn.softmax(found.apply(weights, x))
+    return jax.nn.softmax(found.apply(weights, x) / weights.get("temperature", 1))

@@ -26,12 +26,20 @@ class Arm:
     regime: str = ""  # name in `alignment.REGIMES`
     leaks: tuple[str, ...] = ()  # leaky by name: the steps at which the audit must catch it
     on_noise: bool = False  # fitted to noise without any response
+    draw: int = 0  # of the noise, where it is fitted to that
     shares: str = ""
     pick: str = "best"  # the scored network: "best" monitored epoch, or the "last" one
     oversampled: bool = False  # test rows are balanced as the training rows, as published
     factor: float | None = None  # of the penalty; None: the config's
     instances: int = 1  # networks of each fold
     baselines: tuple[str, ...] = ()  # names in `scoring.baselines.BASELINES`, or dotted paths
+    decoder: str = ""  # the classical classifier that it is about; "" is the network
+    members: bool = False  # a network for each subject that is monitored; their mean is scored
+
+    @property
+    def source(self) -> int | None:
+        """The draw of the noise that it is fitted to; None: measured values."""
+        return self.draw if self.on_noise else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +60,7 @@ class FoldData:
     notes: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # for report and export
     rounding: float = 0.0  # error of bfloat16, in units of a feature's sd
     unit: Shaped[np.ndarray, " n"] | None = None  # set by the skeleton, see `Experiment.units`
+    members: tuple["FoldData", ...] = ()  # of a bag: each monitors another subject, on one ledger
 
 
 class FoldResult(NamedTuple):

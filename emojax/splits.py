@@ -156,6 +156,27 @@ def leave_one_out(units: Shaped[np.ndarray, " n"], *, monitor_test: bool = False
     return folds
 
 
+def unmonitored(fold: Fold) -> Fold:
+    """Returns a fold whose monitored rows train with the others."""
+    train = np.sort(np.concatenate([fold.train, fold.monitor]))
+    return Fold(fold.name, train, fold.monitor[:0], fold.test)
+
+
+def each_monitored(fold: Fold, units: Shaped[np.ndarray, " n"]) -> list[Fold]:
+    """Returns the fold once for each unit that is not tested, which is monitored in it.
+
+    Args:
+      fold: whole units.
+      units: [n] name of the unit of each row.
+    """
+    rows = unmonitored(fold).train
+    own = units[rows]
+    return [
+        Fold(f"{fold.name} without {name}", rows[own != name], rows[own == name], fold.test)
+        for name in np.unique(own).tolist()
+    ]
+
+
 def crossed(subject: Shaped[np.ndarray, " n"], condition: Shaped[np.ndarray, " n"]) -> list[Fold]:
     """Tests on a new subject AND a new condition: training rows share neither with the test rows.
 

@@ -17,7 +17,7 @@ from sklearn.svm import SVC
 
 from emojax.errors import InputError
 from emojax.scoring import baselines, processes
-from emojax.scoring.baselines import BASELINES, NUISANCE, Baseline, Job, make_job
+from emojax.scoring.baselines import BAG, BASELINES, NUISANCE, Baseline, Job, make_job
 
 
 def make(classes=3, n=120, m=20):
@@ -33,7 +33,7 @@ def fit(name, x, y, test_x, classes, seed=0):
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("name", sorted(set(BASELINES) - {"SVM-RBF unscaled"}))
+@pytest.mark.parametrize("name", sorted(set(BASELINES) - {"SVM-RBF unscaled", BAG}))
 def test_learns_and_repeats(name, classes):
     x, y, test_x, test_y = make(classes, n=121)
     job = make_job(name, 0, x, y, test_x, classes)
@@ -86,7 +86,7 @@ def test_says_when_it_did_not_converge():
 
 def test_every_entry_says_what_it_needs():
     needs = {name: BASELINES[name].needs for name in BASELINES}
-    other = {"RF": "voxels", "XGB-voxels": "voxels", "SVM-RBF unscaled": "raw"}
+    other = {"RF": "voxels", "XGB-voxels": "voxels", "SVM-RBF unscaled": "raw", BAG: "members"}
     assert needs == dict.fromkeys(BASELINES, "features") | other | {NUISANCE: "nuisance"}
     assert all(baselines.find(name) is BASELINES[name] for name in BASELINES)
 

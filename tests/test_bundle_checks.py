@@ -60,6 +60,43 @@ def saved(tmp_path_factory):
     return folder
 
 
+def make_bag(members=2):
+    rng = np.random.default_rng(0)
+    mask = np.zeros(GRID, bool)
+    mask[1:5] = True
+    each = [
+        decoder.Member(
+            voxels=np.arange(M) + 5 * i,
+            mean=np.full(M, 800, F),
+            sd=np.full(M, 20, F),
+            coef=rng.normal(size=(M, 3)),
+            intercept=rng.normal(size=3),
+            temperature=2.0,
+            template=rng.normal(size=(N, M)).astype(F),
+            run=np.repeat([0, 1], N // 2),
+            frame=np.tile(np.arange(N // 2), 2),
+        )
+        for i in range(members)
+    ]
+    facts = decoder.Facts(("a", "b", "c"), GRID, 800.0, 20.0, runs=("r1", "r2"))
+    facts = facts._replace(members=(("01", 2.0, 1e-2), ("02", 2.0, 1e-2)))
+    return decoder.from_linear(facts, each, mask=mask)
+
+
+@pytest.fixture(scope="module")
+def saved_bag(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundles") / "bag"
+    decoder.save(make_bag(), folder)
+    decoder.load(folder)
+    return folder
+
+
+@pytest.fixture
+def bag(saved_bag, tmp_path):
+    """A copy that may be changed."""
+    return shutil.copytree(saved_bag, tmp_path / "bundle")
+
+
 @pytest.fixture
 def bundle(saved, tmp_path):
     """A copy that may be changed."""
@@ -135,6 +172,9 @@ def test_manifests_with_one_thing_wrong(bundle, change, said):
         *({"provenance": v} for v in ([1], [["a", 1]], [["a", -1, 0]], [[1, 1, 1]], {"a": 1})),
         *({"alignment": v} for v in (7, [["x", 1]], [["scaling", 1]], [["alpha", 2.0]], [[]])),
         *({"alignment": v} for v in ([["method", "qr"]], [["demean", True]] * 2, ["scaling"])),
+        *({name: v} for name in ("kind", "left_out") for v in (None, 3)),
+        *({"members": v} for v in (7, [["01", 1.0]], [["01", 0.0, 1.0]], [[1, 1.0, 1.0]])),
+        *({"temperature": v} for v in (0, -1.0, None, NAN)),
         {"unknown": 1},
     ],
     ids=repr,
@@ -192,7 +232,7 @@ def changed(folder, name, change):
         ({"voxels": np.full(M, 50, np.int32)}, "a position twice"),
         ({"voxels": np.zeros(M, F)}, "float32 of shape (20,)"),
         ({"voxels": np.zeros((M, 2), np.int32)}, "int32 of shape (20, 2)"),
-        ({"voxels": lambda v: v[: M // 2]}, "weights that do not fit"),
+        ({"voxels": lambda v: v[: M // 2]}, "centre: found float32 of shape (20,)"),
         ({"voxels": None}, "no voxels"),
         ({"voxels": np.array(["a"])}, "<U1 of shape (1,)"),
         ({"voxels": np.array([None], object)}, "of Python objects"),
@@ -255,6 +295,61 @@ def test_contexts_with_one_thing_wrong(bundle, change, said):
         decoder.load(bundle)
     first, *rest = said.split(" .* ")
     assert all(part in str(error.value) for part in (first, *rest)), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kernel": lambda k: k[:, :1]}, "want kernel [25, members, 3] and bias [members, 3]"),
+        ({"kernel": lambda k: k[..., 0]}, "want kernel"),
+        ({"kernel": None}, "want kernel and bias; got bias"),
+        ({"kernel": lambda k: k * NAN}, "kernel: values that are not finite"),
+        ({"bias": lambda b: b[:0], "kernel": lambda k: k[:, :0]}, "want kernel"),
+        ({"bias": lambda b: b[:, :2], "kernel": lambda k: k[..., :2]}, "want kernel"),
+        ({"centre": lambda c: c[:-1]}, "centre: found float32 of shape (24,)"),
+        ({"centre": lambda c: c.astype(int)}, "centre: found int64"),
+        ({"centre": lambda c: c * NAN}, "centre: values that are not finite"),
+        ({"temperature": np.zeros((), F)}, "temperature: found float32"),
+        ({"temperature": np.ones(2, F)}, "temperature: found float32 of shape (2,)"),
+    ],
+)
+def test_weights_of_a_bag_with_one_thing_wrong(bag, change, said):
+    changed(bag, "weights.npz", change)
+    first, *rest = said.split(": ", 1)
+    with pytest.raises(InputError) as error:
+        decoder.load(bag)
+    assert all(part in str(error.value) for part in (first, *rest)), str(error.value)
+
+
+MEMBERS = "calibration/members"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({f"{MEMBERS}/1/voxels": None}, "members/1: found no voxels"),
+        ({f"{MEMBERS}/1/voxels": lambda v: v + 60}, "members/1: voxels: found"),
+        ({f"{MEMBERS}/1/voxels": lambda v: v[:-1]}, "members/1: mean: found shape (20,)"),
+        ({f"{MEMBERS}/0/sd": lambda s: -s}, "members/0: sd: found negative"),
+        ({f"{MEMBERS}/0/run": None}, "members/0: found frame, mean, params"),
+        ({f"{MEMBERS}/0/run": lambda r: r + 1}, "members/0: run: found int64"),
+        ({f"{MEMBERS}/0/params/coef": lambda c: c * NAN}, "members/0: params/coef: found"),
+        ({"calibration/more": np.zeros(3)}, "calibration: found members, more"),
+        ({f"{MEMBERS}/x": np.zeros(3)}, "calibration: found members"),
+    ],
+)
+def test_members_with_one_thing_wrong(bag, change, said):
+    changed(bag, "context.npz", change)
+    refused(bag, said)
+
+
+@pytest.mark.parametrize("name", ["coef", "intercept"])
+def test_parameters_of_another_member(bag, name):
+    changed(bag, "context.npz", {f"{MEMBERS}/1/params/{name}": lambda c: c[:2]})
+    loaded, x = decoder.load(bag), volumes(np.random.default_rng(0), N)
+    decoder.decode(loaded, x[0])
+    with pytest.raises(InputError, match="found a network that cannot be folded again"):
+        decoder.calibrate(loaded, x, "new", "r1")
 
 
 @pytest.mark.parametrize("name", [*decoder.FILES, "manifest.json"])

@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import tiny_training as tiny
 from conftest import shared_path
 
 from emojax.models.cnn1d import CNN1D, composed, penalty
+from emojax.training import loop
 from emojax.training.optimizer import adam
 
 SMALL = {"filters": (5, 4, 3), "window": 4, "dense": (8, 6), "num_classes": 3}
@@ -195,6 +197,56 @@ def test_batch_norm_normalises_in_training_and_learns_its_statistics():
         composed(variables["params"])
 
 
+def test_batch_norm_of_dense_layers_leaves_the_convolutions_linear():
+    model, variables, x = small(batch_norm=True, norm_layers="dense", norm_momentum=0.8)
+    assert model.normed == ("dense1", "dense2") and set(variables["batch_stats"]) == {
+        "dense1_bn",
+        "dense2_bn",
+    }
+    params = variables["params"]
+    plain = {name: layer for name, layer in params.items() if not name.endswith("_bn")}
+    features = model.apply(variables, x, train=True, method="features")
+    np.testing.assert_array_equal(
+        features, CNN1D(**SMALL).apply({"params": plain}, x, method="features")
+    )
+    assert composed(params)[0].shape == (10, 1, 3)
+    _, updated = model.clone(dropout=(0.0, 0.0)).apply(
+        variables, x, train=True, mutable=["batch_stats"]
+    )
+    y = np.asarray(features) @ params["dense1"]["kernel"] + params["dense1"]["bias"]
+    stats = updated["batch_stats"]["dense1_bn"]
+    np.testing.assert_allclose(stats["mean"], 0.2 * y.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(stats["var"], 0.8 + 0.2 * y.var(0), rtol=1e-4)
+
+
+def test_folds_with_batch_norm_train_side_by_side_and_resume(quick_compile):
+    """Moving statistics are part of a fold's state: in a loop, side by side, and interrupted."""
+    sizes = {"filters": (3, 2), "window": 3, "dense": (6, 5), "dropout": (0.1, 0.1)}
+    norm = {"batch_norm": True, "norm_layers": "dense", "norm_momentum": 0.9}
+    program = tiny.program(model=CNN1D(2, **sizes, **norm), lr=2e-3)
+    tasks = [tiny.task(program, f"fold {i}", seed=i, of="vectors") for i in range(3)]
+
+    def run(strategy, **options):
+        options |= {"epochs": 4, "every": 2, "factor": 1e-3, "strategy": strategy}
+        found = loop.fit(program, tasks, **options)
+        return {task.name: tiny.outcome(program, task, trained) for task, trained in found}
+
+    want = run("loop")
+    names = {*want["fold 0"]} - {"epoch", "done"}
+    assert {f"weights/{which}/batch_stats/dense1_bn/mean" for which in ("best", "last")} <= names
+    assert np.abs(want["fold 0"]["weights/last/batch_stats/dense1_bn/mean"]).max() > 0.01
+    interrupted = {}
+    for first, second in (("loop", "scan"), ("scan", "loop")):
+        store = tiny.Memory()
+        with pytest.raises(KeyboardInterrupt):
+            run(first, store=store, log=tiny.stop_at("fold 0", 3))
+        interrupted[first] = run(second, store=store)
+        assert store.saved[0] == ("fold 0", 2 * tiny.STEPS)
+    for got in (run("scan"), *interrupted.values()):
+        for name in want:
+            tiny.same(got[name], want[name], rtol=1e-3, atol=1e-4, names=names)
+
+
 def test_dropout_is_inverted_and_given_by_its_key():
     model, variables, x = small(dropout=(0.5, 0.0))
     features = model.apply(variables, x, method="features")
@@ -296,8 +348,9 @@ def test_says_what_is_wrong():
         CNN1D().init(key, np.zeros((4, 300, 1)))
     with pytest.raises(ValueError, match=r"want conv_activation: one of '', .*; got 'swish'"):
         CNN1D(conv_activation="swish").init(key, np.zeros((4, 300)))
-    for field, value in (("filters", ()), ("window", -1), ("dense", (8, 0)), ("dropout", (0.1,))):
-        with pytest.raises(ValueError, match=f"want {field}: .*; got {re.escape(str(value))}"):
+    wrong = {"filters": (), "window": -1, "dense": (8, 0), "dropout": (0.1,)}
+    for field, value in (wrong | {"norm_layers": "conv", "norm_momentum": 1.0}).items():
+        with pytest.raises(ValueError, match=f"want {field}: .*; got {re.escape(repr(value))}"):
             CNN1D(**{field: value}).init(key, np.zeros((4, 300)))
     with pytest.raises(ValueError, match=r"want kind 'l1' or 'l2' and factor >= 0; got 'l3', 1\.0"):
         penalty({}, "l3", 1.0)

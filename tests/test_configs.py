@@ -12,7 +12,7 @@ import pytest
 from small_studies import nearest_mean
 
 from configs import common, ds000108, expA, expB, study
-from emojax import sources, splits
+from emojax import models, sources, splits
 from emojax.experiments import EXPERIMENTS, experiment_a, settings
 from emojax.features import across_subjects
 from emojax.provenance import Ledger, classify
@@ -105,10 +105,14 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
         "data.scrub_fd_mm": 0.0,
         "data.smooth_mm": 0.0,
         "data.subject_column": "subject",
+        "data.synthetic.nonlinear": 0.0,
+        "data.synthetic.shared": 0.0,
         "data.table": "",
         "model.dense": [1024, 512, 256, 128, 64, 32, 16],
         "model.filters": [128, 128, 128, 64, 64, 64],
         "model.name": "cnn1d",
+        "model.norm_layers": "all",
+        "model.norm_momentum": 0.99,
         "model.window": 10,
         "noise.phi": 0.4,
         "noise.width": 0.85,
@@ -139,8 +143,26 @@ def test_published_numbers():
     assert (config.train.penalty, config.train.penalty_factor) == ("l2", 5e-2)
     plateau = config.train.plateau
     assert (plateau.factor, plateau.patience, plateau.min_lr) == (0.2, 50, 1e-5)
-    authors = expA.get_config("authors").train
-    assert (authors.penalty, authors.penalty_factor) == ("l1", 5e-3)
+    noise = expA.get_config("null")
+    assert noise.null and not noise.null_floor and noise.model == config.model
+    network = models.find("cnn1d").make(config.model, 3)
+    assert network.normed == tuple(f"dense{i}" for i in range(1, 8))  # and the last gives logits
+    assert network.conv_activation is None and network.norm_momentum == 0.9
+
+
+def test_the_published_code_of_experiment_a():
+    paper, code = expA.get_config(), expA.get_config("authors")
+    assert (code.train.penalty, code.train.penalty_factor) == ("l1", 5e-3)
+    network = models.find("cnn1d").make(code.model, 3)
+    assert network.normed == () and network.conv_activation is None
+    params = {"conv1": {"kernel": np.ones(2), "bias": np.ones(1)}}
+    params |= {f"dense{i}": {"kernel": np.ones(10), "bias": np.ones(1)} for i in range(1, 9)}
+    penalty = models.find("cnn1d").penalty(params, "l1", 5e-3)
+    np.testing.assert_allclose(penalty, 5e-3 * 7 * 11)  # seven dense layers, not the last
+    assert "paper" in code.protocols.split(",")  # the epoch and the rate follow the test subject
+    same = ("lr", "epochs", "batch_size", "plateau", "adam", "adam_eps")
+    assert all(code.train[name] == paper.train[name] for name in same)
+    assert (code.balance, code.voxels.keep, code.voxels.centre) == (200, 300, False)
 
 
 def test_published_numbers_of_experiment_b():
@@ -149,8 +171,11 @@ def test_published_numbers_of_experiment_b():
     assert (train.epochs, train.batch_size, train.lr) == (1250, 32, 5e-4)
     assert (train.penalty, train.penalty_factor, config.model.depth) == ("l2", 2e-4, 50)
     assert (plateau.factor, plateau.patience, plateau.min_lr) == (0.3, 30, 5e-10)
-    authors = expB.get_config("authors").train
-    assert (authors.lr, authors.shortcut_l2) == (1e-3, 1e-4)
+    authors = expB.get_config("authors")
+    assert (authors.train.lr, authors.train.shortcut_l2) == (1e-3, 1e-4)
+    assert (authors.splits, authors.model.head_features) == ("random", 0)  # no layer of 1000
+    network = models.find("resnet3d").make(authors.model, 2)
+    assert (network.momentum, network.head_features) == (0.99, None)
     sweep = expB.get_config("l2_sweep")
     assert len(sweep.sweep) == 8 and (max(sweep.sweep), min(sweep.sweep)) == (0.0025, 0.0002)
     assert sweep.splits == "random"

@@ -1,5 +1,6 @@
 """The bundle: saved and loaded whole, without the package, and all that it refuses."""
 
+import hashlib
 import json
 import pathlib
 import subprocess
@@ -124,6 +125,26 @@ def test_runs_are_called_by_their_names(made, saved, tmp_path):
         decoder.calibrate(bundle, volumes[1], "s9", "run-01")
 
 
+def test_bundles_of_the_first_format_have_neither_centre_nor_temperature(made, saved):
+    """Their weights take values as scanned."""
+    layers, centre = made[0].weights["layers"], np.float64(made[0].weights["centre"])
+    (kernel, bias), *rest = layers
+    first = {"layers": [(kernel, np.float32(bias - centre @ np.float64(kernel))), *rest]}
+    first["voxels"] = made[0].weights["voxels"]
+    np.savez(saved / "weights.npz", **files.flatten(first))
+    path = saved / "manifest.json"
+    manifest = json.loads(path.read_text()) | {"format": 1}
+    for name in ("kind", "left_out", "members", "temperature"):
+        del manifest["facts"][name]
+    found = hashlib.sha256((saved / "weights.npz").read_bytes()).hexdigest()
+    manifest["sha256"]["weights.npz"] = found
+    path.write_text(json.dumps(manifest))
+    loaded = decoder.load(saved)
+    got = np.stack([decoder.decode(loaded, v, AFFINE) for v in made[1][1]])
+    np.testing.assert_allclose(got, made[2][36:], atol=1e-4)
+    decoder.calibrate(loaded, made[1][1], "s9", 1)
+
+
 def test_facts_and_context_come_back(made, saved):
     loaded = decoder.load(saved)
     assert loaded.facts == made[0].facts and loaded.network == "cnn1d"
@@ -243,7 +264,7 @@ def test_other_formats_and_half_a_manifest(saved, tmp_path):
     path = saved / "manifest.json"
     manifest = json.loads(path.read_text())
     path.write_text(json.dumps(manifest | {"format": 99}))
-    with pytest.raises(InputError, match="a decoder of format 99; expected format 1"):
+    with pytest.raises(InputError, match="a decoder of format 99; expected format 2"):
         decoder.load(saved)
     path.write_text(json.dumps(manifest | {"network": "alexnet"}))
     with pytest.raises(InputError, match=r"model.name: found 'alexnet'; expected one of cnn1d"):

@@ -10,7 +10,7 @@ from emojax.data.cohort import Prior
 from emojax.errors import InputError
 from emojax.experiments import experiment_a
 from emojax.experiments.base import check_arms
-from emojax.experiments.experiment_a import FLOOR
+from emojax.experiments.arms_a import FLOOR
 from emojax.features.across_subjects import STRICT, Leaks
 from emojax.provenance import Ledger
 from emojax.scoring.baselines import NUISANCE
@@ -38,17 +38,19 @@ def arms_of(config, cohort=COHORT):
 def test_arms_follow_protocols_and_regimes(config):
     arms = arms_of(config)
     assert [*arms] == [
-        *("nested", "last", "paper", "paper, test volumes once"),
+        *("bag", "logistic n-1", "nested", "last", "paper", "paper, test volumes once"),
         *("leaky voxels and alignment", "leaky voxels"),
         *("nested, group", "nested, transductive", "nested, none", FLOOR),
     ]
     assert [arm.regime for arm in arms.values()] == [
-        *("independent_runs", "independent_runs", "transductive", "transductive"),
+        *["independent_runs"] * 4,
+        *("transductive", "transductive"),
         *("transductive", "independent_runs", "group", "transductive", "none", "independent_runs"),
     ]
     trained = [name for name, arm in arms.items() if not arm.shares]
-    assert len(trained) == 8 and arms["last"].pick == "last" and arms["last"].shares == "nested"
+    assert len(trained) == 9 and arms["last"].pick == "last" and arms["last"].shares == "nested"
     config.protocols, config.align.regimes, config.null_floor = "nested", "none", False
+    config.headline = "network"
     (only,) = arms_of(config).values()
     setup = only.settings
     assert setup.settings.regime == "none" and setup.leaks == STRICT and not setup.on_test

@@ -1,6 +1,7 @@
 """Runs become decoders, and decoders give the runs' own predictions, file by file."""
 
 import csv
+import json
 import re
 import shutil
 
@@ -10,6 +11,7 @@ import pytest
 from test_launch import finished
 
 from configs import expA
+from emojax import decoder, experiments
 from emojax.decoder import commands
 from emojax.errors import InputError
 from emojax.experiments import export
@@ -20,6 +22,8 @@ COMMON = (
     "--config.data.source=bids",
     "--config.data.label_map=rest=;neutral=neutral;negative=negative",
     "--config.null_floor=False",
+    *("--config.permutations=0", "--config.within_subject=False", "--config.audit=False"),
+    *("--config.crossed=", "--config.design=False"),
     "--config.baselines=",
     "--config.train.epochs=2",
 )
@@ -30,6 +34,13 @@ A = (
     "--config.protocols=nested",
     "--config.leaks=False",
     "--config.align.regimes=independent_runs",
+)
+NETWORK = (
+    *A,
+    "--config.headline=network",
+    "--config.model.batch_norm=True",
+    "--config.model.norm_layers=dense",
+    "--config.model.norm_momentum=0.5",
 )
 B = (
     *COMMON,
@@ -54,6 +65,11 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run_a(study, tmp_path_factory):
     return trained(tmp_path_factory.mktemp("a") / "run", study, A, "expA.py:demo")
+
+
+@pytest.fixture(scope="module")
+def run_network(study, tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("n") / "run", study, NETWORK, "expA.py:demo")
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +104,7 @@ def probabilities(path, **wanted):
     with path.open() as file:
         rows = [r for r in csv.DictReader(file) if all(r[k] == v for k, v in wanted.items())]
     assert rows
-    chosen = [k for k in rows[0] if k.split(":")[-1].startswith("p_")]
+    chosen = [k for k in rows[0] if k.startswith("p_")]
     place = "frame" if "frame" in rows[0] else "volume"
     return {int(r[place]): [float(r[k]) for k in chosen] for r in rows}
 
@@ -99,16 +115,39 @@ def same(got, want, atol):
     np.testing.assert_allclose([got[f] for f in frames], [want[f] for f in frames], atol=atol)
 
 
-@pytest.mark.parametrize("subject", ["01", pytest.param("03", marks=pytest.mark.slow)])
-def test_replayed_run_has_the_predictions_of_the_report(run_a, study, tmp_path, subject):
-    flags = (f"--subject={subject}", "--run=run-01")
-    bundle = exported(run_a, "expA.py:demo", *flags, to=tmp_path / "decoder")
-    path = study / RUN.format(subject, "01")
+def replayed(run, study, tmp_path, subject, name="run-01"):
+    """Decodes a run by command, and compares with the report; returns the manifest."""
+    flags = (f"--subject={subject}", f"--run={name}")
+    bundle = exported(run, "expA.py:demo", *flags, to=tmp_path / "decoder")
+    path = study / RUN.format(subject, name.removeprefix("run-"))
     code, out, err = deployed("decode", bundle, path, tmp_path / "new")
     assert code == 0, err
     assert out == str(tmp_path / "new" / "predictions.csv")
-    want = probabilities(run_a[0] / "predictions.csv", subject=subject, run="run-01")
-    same(probabilities(tmp_path / "new" / "predictions.csv"), want, 2e-4)
+    want = probabilities(run[0] / "predictions.csv", subject=subject, run=name)
+    same(probabilities(tmp_path / "new" / "predictions.csv"), want, 1e-5)
+    return json.loads((bundle / "manifest.json").read_text())
+
+
+@pytest.mark.parametrize("subject", ["01", pytest.param("03", marks=pytest.mark.slow)])
+def test_replayed_run_has_the_predictions_of_the_report(run_a, study, tmp_path, subject):
+    """The headline is the bag: three members, each monitored by another subject."""
+    manifest = replayed(run_a, study, tmp_path, subject)
+    facts = manifest["facts"]
+    assert (manifest["network"], facts["kind"]) == ("linear", "bag of 3 logistic decoders")
+    assert facts["subject"] == facts["left_out"] == subject
+    assert [name for name, *_ in facts["members"]] == sorted({"01", "02", "03", "04"} - {subject})
+    assert all(0.05 <= t <= 20 and 1e-4 <= C <= 3e-2 for _, t, C in facts["members"])
+    seen = {step: (values, labels) for step, values, labels in facts["provenance"]}
+    assert seen["voxels"] == (360, 360)  # of the three others, two runs of 60 volumes each
+    assert seen["alignment"] == (420, 0)  # the other run of the test subject, too
+
+
+def test_replayed_run_of_a_network_with_batch_norm(run_network, study, tmp_path):
+    manifest = replayed(run_network, study, tmp_path, "01", "run-02")
+    facts = manifest["facts"]
+    assert (manifest["network"], facts["kind"], facts["members"]) == ("cnn1d", "CNN", [])
+    fold = json.loads((run_network[0] / "metrics.json").read_text())["arms"][0]["folds"][0]
+    assert facts["temperature"] == fold["network"]["uncalibrated"]["temperature"] != 1
 
 
 def test_calibration_by_command_is_the_fold_of_that_subject(run_a, study, tmp_path):
@@ -122,7 +161,7 @@ def test_calibration_by_command_is_the_fold_of_that_subject(run_a, study, tmp_pa
     assert code == 0, err
     code, _, err = deployed("decode", out, study / RUN.format("02", "02"), tmp_path / "new")
     assert code == 0, err
-    same(probabilities(tmp_path / "new" / "predictions.csv"), want, 2e-4)
+    same(probabilities(tmp_path / "new" / "predictions.csv"), want, 1e-5)
 
 
 def test_volumes_of_experiment_b(run_b, study, tmp_path):
@@ -133,7 +172,7 @@ def test_volumes_of_experiment_b(run_b, study, tmp_path):
     code, _, err = deployed("decode", bundle, path, tmp_path / "new")
     assert code == 0, err
     want = probabilities(run_b[0] / "predictions.csv", subject=subject, run=run)
-    same(probabilities(tmp_path / "new" / "predictions.csv"), want, 2e-4)
+    same(probabilities(tmp_path / "new" / "predictions.csv"), want, 1e-5)
 
 
 def test_another_decoder_is_not_replaced(run_a, tmp_path):
@@ -193,3 +232,59 @@ def test_what_cannot_be_exported_ends_in_one_line(run_a, tmp_path):
     ):
         code, out, err = finished(run_a[0], "--mode=export", *flags)
         assert (code, out, err.count("\n")) == (2, "", 1) and said in err, err
+
+
+@pytest.mark.parametrize("regime", ["independent_runs", "none"])
+def test_each_alignment_that_can_be_repeated(study, tmp_path, regime):
+    """The bag of runs whose network is as good as nothing, without commands."""
+    config = expA.get_config("demo")
+    config.update({"protocols": "nested", "null_floor": False, "baselines": "", "crossed": ""})
+    config.update({"permutations": 0, "within_subject": False, "design": False, "audit": False})
+    config.data.update({"progress": False, "source": "bids", "root": str(study)})
+    config.data.label_map = "rest=;neutral=neutral;negative=negative"
+    config.align.regimes, config.voxels.keep = regime, 50
+    config.model.update({"filters": (2,), "window": 3, "dense": (2,)})
+    config.train.epochs = 1
+    experiments.run(config, tmp_path / "run")
+    folder = export.export(config, tmp_path / "run", "04", "run-01", tmp_path / "decoder")
+    found = decoder.decode_file(decoder.load(folder), study / RUN.format("04", "01"))
+    want = probabilities(tmp_path / "run" / "predictions.csv", subject="04", run="run-01")
+    same(dict(enumerate(found.tolist())), want, 1e-5)
+    if regime == "none":
+        with pytest.raises(InputError, match="found no template"):
+            decoder.calibrate(decoder.load(folder), np.zeros((60, 16, 16, 12)), "new", "run-01")
+
+
+class Kept:
+    """A workdir in which every model is its name."""
+
+    def load_model(self, name):
+        return None if name.startswith("last") else {"fitted": name}
+
+
+def fold_of(temperature=None, **more):
+    scores = {} if temperature is None else {"uncalibrated": {"temperature": temperature}}
+    return {"network": scores, "instances": [], **more}
+
+
+@pytest.mark.parametrize(("number", "name", "temperature"), [(0, "bag 0", 1.0), (1, "nested 1", 3)])
+def test_the_decoder_that_each_fold_has_chosen(number, name, temperature):
+    chosen = [
+        {"network": None, "instances": [], "chosen": {"chosen": c}} for c in ("bag", "network")
+    ]
+    arms = [
+        {"name": "auto", "decoder": "auto", "folds": chosen},
+        {"name": "bag", "decoder": "bag", "folds": [fold_of(), fold_of()]},
+        {"name": "nested", "decoder": "", "folds": [fold_of(2.0), fold_of(3.0)]},
+    ]
+    found = export._load(expA.get_config("demo"), Kept(), arms, number)
+    assert (found["fitted"], found["temperature"]) == (name, temperature)
+
+
+def test_networks_of_several_members_and_models_that_were_not_kept():
+    config, arms = expA.get_config("demo"), [{"name": "last", "decoder": "", "folds": [fold_of()]}]
+    with pytest.raises(InputError, match=r"found nothing of its fits; .*keep_models=True"):
+        export._load(config, Kept(), arms, 0)
+    config.train.members = True
+    with pytest.raises(InputError, match=r"a network for each monitored subject; .*members=False"):
+        export._load(config, Kept(), arms, 0)

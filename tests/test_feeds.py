@@ -54,6 +54,14 @@ def test_batches_are_the_rows_that_were_asked_for(kind, devices):
 
 
 @KINDS
+def test_labels_of_given_rows(kind):
+    rows = np.array([30, 3, 3])
+    np.testing.assert_array_equal(make(kind).labels(rows), Y[rows])
+    with pytest.raises(ValueError, match=r"want rows that the feed was given; got \[4\] too"):
+        make(kind).labels(np.array([3, 4]))
+
+
+@KINDS
 @pytest.mark.parametrize("row", [4, 39, 0, 31, -1])
 def test_a_row_that_was_not_given_is_refused(kind, row):
     """Rows before, between and behind the given ones: no batch stands for them."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from emojax import fusion
+from emojax import decoder, fusion, models
 from emojax.models import cnn1d, resnet3d
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -45,6 +45,29 @@ def test_cnn_is_a_matrix_and_dense_layers(dtype):
     clear = np.diff(np.sort(np.asarray(want), axis=1))[:, -1] > 1e-4  # no ties up to rounding
     assert clear.mean() > 0.99
     np.testing.assert_array_equal(got.argmax(1)[clear], want.argmax(1)[clear])
+
+
+@pytest.mark.parametrize("layers", ["all", "dense"])
+def test_cnn_without_its_norms(dtype, layers):
+    """Batch norm is affine at inference, whatever its statistics; one scale is 0."""
+    rng = np.random.default_rng(0)
+    model = cnn1d.CNN1D(
+        3, **SMALL, batch_norm=True, norm_layers=layers, dtype=dtype, param_dtype=dtype
+    )
+    made = random_like(model.init(jax.random.key(0), jnp.zeros((1, 40), dtype)), dtype)
+    made["params"]["dense1_bn"]["scale"] = made["params"]["dense1_bn"]["scale"].at[0].set(0)
+    assert len(made["batch_stats"]) == {"all": 5, "dense": 2}[layers]
+    matrix, offset = rng.normal(size=(50, 40)) / 7, rng.normal(size=40)
+    weights = models.find("cnn1d").fold(made["params"], made["batch_stats"], matrix, offset)
+    assert [kernel.shape for kernel, _ in weights["layers"]] == [(50, 32), (32, 16), (16, 3)]
+    weights = fusion.fold_cnn1d(
+        made["params"], matrix, offset, dtype, batch_stats=made["batch_stats"]
+    )
+    x = rng.normal(size=(500, 50)).astype(dtype)
+    want = model.apply(made, (x.astype(np.float64) @ matrix + offset).astype(dtype))
+    got = jax.jit(fusion.apply_cnn1d)(weights, x)
+    tolerance = 1e-10 if dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
 @pytest.mark.slow
@@ -90,10 +113,43 @@ def test_resnet_without_its_norms(dtype, bottleneck, features):
     assert norms >= {"bn1", "bn2", "bn"} and left == 2  # of three blocks the first has none
 
 
+def test_a_decoder_with_batch_norm_keeps_its_statistics(tmp_path):
+    """Saved, loaded and calibrated, it gives what the network gives in inference mode."""
+    rng, grid = np.random.default_rng(0), (6, 5, 3)
+    model = cnn1d.CNN1D(3, **SMALL, batch_norm=True, norm_layers="dense")
+    made = random_like(model.init(jax.random.key(0), jnp.zeros((1, 40))), np.float32)
+    made["params"]["dense3"]["kernel"] *= 0.1  # probabilities far from 0 and 1
+    voxels, mean, sd = np.arange(5, 45), rng.normal(500, 1, 40), rng.uniform(5, 9, 40)
+    facts = decoder.Facts(("a", "b", "c"), grid, 500.0, 9.0, 2.0, "s1", (), runs=("1",))
+    bundle = decoder.from_cnn1d(
+        facts,
+        made["params"],
+        mask=np.ones(grid, bool),
+        voxels=voxels,
+        mean=mean,
+        sd=sd,
+        template=rng.normal(500, 7, (50, 40)).astype(np.float32),
+        run=np.zeros(50, int),
+        frame=np.arange(50),
+        batch_stats=made["batch_stats"],
+    )
+    decoder.save(bundle, tmp_path / "bundle")
+    loaded = decoder.load(tmp_path / "bundle")
+    volumes = rng.normal(500, 9, (50, *grid)).astype(np.float32)
+    x = (volumes.reshape(50, -1)[:, voxels] - mean) / sd
+    want = jax.nn.softmax(model.apply(made, x.astype(np.float32)))
+    got = np.stack([decoder.decode(loaded, volume) for volume in volumes[:5]])
+    np.testing.assert_allclose(got, want[:5], atol=1e-5)
+    again = [decoder.calibrate(one, volumes, "s2", "1") for one in (bundle, loaded)]
+    pair = [np.stack([decoder.decode(one, v) for v in volumes[:5]]) for one in again]
+    np.testing.assert_allclose(*pair, atol=1e-6)
+    assert np.abs(pair[0] - got).max() > 0.05
+
+
 def test_what_cannot_be_folded_is_refused():
     model = cnn1d.CNN1D(3, batch_norm=True, **SMALL)
     params = model.init(jax.random.key(0), jnp.zeros((1, 40)))["params"]
-    with pytest.raises(ValueError, match="without batch norm"):
+    with pytest.raises(ValueError, match="want batch_stats of every batch norm; got none of conv1"):
         fusion.fold_cnn1d(params, np.eye(40), np.zeros(40))
     _, params = network(40, np.float32, **SMALL)
     with pytest.raises(ValueError, match="want 168 features of the convolutions; got 174 of 41"):

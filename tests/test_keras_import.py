@@ -110,22 +110,25 @@ def test_batch_norm_goes_to_parameters_and_statistics(tmp_path):
     assert report[2].path == "batch_stats/stem/bn/mean"
 
 
-def test_a_network_with_batch_norm_is_matched_in_whole(tmp_path):
-    model = MODEL.clone(batch_norm=True)
+@pytest.mark.parametrize(
+    ("where", "normed"), [("all", ("conv1", "conv2", "dense1")), ("dense", ("dense1",))]
+)
+def test_a_network_with_batch_norm_is_matched_in_whole(tmp_path, where, normed):
+    model = MODEL.clone(batch_norm=True, norm_layers=where)
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, VOXELS)))
     rng, layers, bn = np.random.default_rng(0), {}, 0
     for name in ("conv1", "conv2", "dense1", "dense2"):
         layer = {k: rng.normal(size=v.shape) for k, v in shapes["params"][name].items()}
         layers[name.replace("conv", "conv1d_").replace("dense", "dense_")] = layer
-        if name != "dense2":
+        if name in normed:
             names = ("gamma", "beta", "moving_mean", "moving_variance")
             width = layer["bias"].shape
             bn += 1
             layers[f"batch_normalization_{bn}"] = {k: rng.normal(size=width) for k in names}
     weights_only(tmp_path / "bn.h5", layers)
     got, report = import_cnn1d(tmp_path / "bn.h5", model, VOXELS)
-    assert len(report) == 20
-    want = layers["batch_normalization_3"]["moving_mean"].astype(np.float32)
+    assert len(report) == 8 + 4 * len(normed)
+    want = layers[f"batch_normalization_{bn}"]["moving_mean"].astype(np.float32)
     np.testing.assert_array_equal(got["batch_stats"]["dense1_bn"]["mean"], want)
 
 

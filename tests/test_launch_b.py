@@ -25,6 +25,7 @@ SMALL = (
     "--config.model.width=4",
     "--config.baselines=1-NN,LDA-shrinkage,SVM-RBF unscaled,RF",
     "--config.floor_baselines=1-NN",
+    "--config.permutations=2",
 )
 DEMO = {"config": "expB.py:demo"}
 

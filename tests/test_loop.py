@@ -11,7 +11,7 @@ import tiny_training as tiny
 from tiny_training import MONITOR, TEST, TRAIN, Dropped, Memory, same, trained
 
 from emojax.models import resnet3d
-from emojax.training import feeds, loop
+from emojax.training import epoch, feeds, loop
 from emojax.training.trial import CURVES
 
 
@@ -93,6 +93,48 @@ def test_metrics_are_those_of_plain_evaluation():
     hits = (logits.argmax(1) == y[MONITOR]).mean()
     np.testing.assert_allclose(got.curves["accuracy"][0], hits)
     assert float(got.best.accuracy) == pytest.approx(hits)
+
+
+def test_the_network_before_its_first_step_may_be_the_best():
+    """With monitored labels turned round training only harms; classes weigh the same."""
+    x, y = tiny.data("vectors")
+    y = np.where(np.isin(np.arange(len(y)), MONITOR), 1 - y, y)
+    monitor = MONITOR[np.r_[np.flatnonzero(y[MONITOR] == 0)[:2], np.flatnonzero(y[MONITOR] == 1)]]
+    options = {"best_by": "nll", "draws": "classes", "warmup": 1}
+    found = {}
+    for zero in (True, False):
+        program = tiny.program(model=Dropped(), lr=0.5, epoch_zero=zero, **options)
+        feed = feeds.Resident(lambda rows: x[rows], y, np.arange(len(y)), np.float32, program.mesh)
+        task = loop.Task("a", jax.random.key(0), lambda feed=feed: feed, TRAIN, monitor)
+        for strategy in ("loop", "scan"):
+            ((_, got),) = loop.fit(program, [task], epochs=3, every=2, factor=0, strategy=strategy)
+            found[zero, strategy] = got
+            params = got.best.params
+            logits = program.model.apply({"params": params}, x[monitor], train=False)
+            nll = -np.asarray(jax.nn.log_softmax(logits))[np.arange(len(monitor)), y[monitor]]
+            want = np.mean([nll[y[monitor] == k].mean() for k in (0, 1)])
+            np.testing.assert_allclose(got.best.loss, want, rtol=1e-5)
+            assert (int(got.best.epoch) == 0) is zero
+    assert float(found[True, "loop"].best.loss) < float(found[False, "loop"].best.loss)
+    start = epoch.begin(program, jax.random.key(0), x[:1]).state.params
+    jax.tree.map(np.testing.assert_array_equal, found[True, "scan"].best.params, start)
+
+
+@pytest.mark.parametrize("strategy", ["loop", "scan"])
+def test_the_rate_rises_over_the_first_epochs(strategy):
+    """Where nothing moves far, the steps of an epoch add up as their rates do."""
+    moved = []
+    for warmup in (0, 1, 4):
+        program = tiny.program(model=Dropped(), lr=1e-5, warmup=warmup)
+        start = epoch.begin(program, jax.random.key(0), np.zeros((1, 12), np.float32)).state.params
+        got = trained(program, of="vectors", epochs=1, factor=0.0, strategy=strategy)
+        name = "weights/last/params/Dense_0/kernel"
+        moved.append(np.abs(got[name] - start["Dense_0"]["kernel"]).mean())
+    whole, *rising = moved
+    steps = np.arange(1, tiny.STEPS + 1)
+    np.testing.assert_allclose(
+        rising / whole, [(steps / (n * tiny.STEPS)).mean() for n in (1, 4)], rtol=0.2
+    )
 
 
 def test_rows_may_occur_several_times_and_be_few():

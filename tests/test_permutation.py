@@ -10,7 +10,7 @@ from small_studies import NAMES, VOXELS, make_cohort, make_values, read
 
 from configs import common
 from emojax.errors import InputError
-from emojax.experiments import exchange, experiment_a, experiment_b, fits, permutation
+from emojax.experiments import exchange, experiment_a, experiment_b, fits, permutation, refits
 from emojax.features import across_subjects
 from emojax.provenance import Ledger
 
@@ -76,6 +76,7 @@ def test_every_permutation_goes_through_the_whole_pipeline(monkeypatch):
         return chosen[-1]
 
     monkeypatch.setattr(across_subjects.anova, "select_top", spy)
+    monkeypatch.setattr(refits, "WORTH", np.inf)  # in this process
     ticks = []
     found = analyse(config, view, arm, made, tick=ticks.append)
     assert ticks == [1] * 19
@@ -119,8 +120,8 @@ def test_processes_change_no_number(monkeypatch):
     _, view, arm, made = study(signal=False)
     config = config_of(permutations=6)
     alone = analyse(config, view, arm, made)
-    monkeypatch.setattr(permutation, "WORTH", 0.0)
-    monkeypatch.setattr(permutation.joblib, "cpu_count", lambda: 2)
+    monkeypatch.setattr(refits, "WORTH", 0.0)
+    monkeypatch.setattr(refits.joblib, "cpu_count", lambda: 2)
     assert analyse(config, view, arm, made) == alone
 
 
@@ -158,6 +159,29 @@ def test_too_few_arrangements_are_one_line():
     config.permutations = 5
     found = analyse(config, view, arm, made)  # all of them
     assert len(found["null"]) == 5 and found["least_p"] == 1 / 6
+
+
+def test_where_no_number_is_asked_for_there_are_as_many_as_there_are():
+    view, config = blocked(), config_of(permutations=-1)
+    arm, made = made_of(config, view, cohort=view.cohort)
+    found = analyse(config, view, arm, made)
+    assert len(found["null"]) == 5 and found["all"] and found["least_p"] == 1 / 6
+    _, view, arm, made = study()
+    folds, design = [d.fold for d in made], permutation.design(config, view, arm)
+    draws = permutation.arrangements(config, view, arm, design, folds)
+    assert len(draws) == 99 == permutation.asked(config)
+    asked = permutation.arrangements(config_of(permutations=19), view, arm, design, folds)
+    assert np.array_equal(draws[:19], asked)
+
+
+def test_no_other_order_is_left_out_unless_it_was_asked_for():
+    labels = np.repeat([0, 1], 24)
+    view, config = read(make_cohort(VALUES, labels, tr=2.0)), config_of(permutations=-1)
+    arm = experiment_a.arms(config, view.cohort)[0]
+    found = analyse(config, view, arm, [])
+    assert found == {
+        "left out": f"{permutation.design(config, view, arm).scheme}: 2 blocks have no other order"
+    }
 
 
 def test_a_single_block_per_run_leaves_nothing():
@@ -199,7 +223,7 @@ def test_inputs_that_read_no_label_are_made_once(monkeypatch):
     arm, made = made_of(config, cohort, experiment)
     found = permutation.analyse(experiment, config, cohort, arm, made)
     assert found["scheme"].endswith("one order for all subjects") and found["blocks"] == 12
-    monkeypatch.setattr(permutation, "_keeps_values", lambda data: False)
+    monkeypatch.setattr(refits, "keeps_values", lambda data: False)
     whole = permutation.analyse(experiment, config, cohort, arm, made)
     assert whole == found
     folds = [data.fold for data in made]

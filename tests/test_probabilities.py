@@ -183,20 +183,13 @@ def test_scores_with_base_rates_blocks_and_temperature():
     assert got["block_accuracy"] == pytest.approx(np.mean(right)) and len(right) > 6
     assert scores.scores(labels, p, blocks=np.full(60, -1))["block_accuracy"] is None
     assert not {"base_rate_nll", "block_accuracy"} & scores.scores(labels, p).keys()
-    scaled = scores.calibrated(labels, p, 2.5)
+    scaled = scores.of_probabilities(labels, scores.with_temperature(p, 2.5))
     soft = special.softmax(logits / 2.5, axis=1)
     assert scaled["nll"] == pytest.approx(sklearn_metrics.log_loss(labels, soft), rel=1e-5)
     assert scaled["ece"] == pytest.approx(float(metrics.ece(labels, soft)), abs=1e-5)
-    assert tuple(scaled) == scores.CALIBRATED and scaled["temperature"] == 2.5
 
 
-def test_summary_of_what_is_calibrated():
-    folds = []
-    for seed in range(4):
-        labels, logits = make(seed=seed)
-        row = scores.scores(labels, special.softmax(logits, axis=1))
-        folds.append(row | {"calibrated": scores.calibrated(labels, np.full((120, 3), 1 / 3), 2.0)})
-    got = scores.summary(folds)["calibrated"]
-    assert got["nll"]["mean"] == pytest.approx(np.log(3)) and got["temperature"]["mean"] == 2
-    assert set(got) == set(scores.CALIBRATED) and len(got["nll"]["ci95"]) == 2
-    assert "calibrated" not in scores.summary([*folds, folds[0] | {"calibrated": None}])
+def test_summary_of_other_scores():
+    rows = [dict.fromkeys(scores.UNCALIBRATED, 2.0 + i) for i in range(3)]
+    got = scores.summary(rows, scores.UNCALIBRATED)
+    assert tuple(got) == scores.UNCALIBRATED and got["temperature"]["mean"] == 3

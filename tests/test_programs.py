@@ -60,6 +60,21 @@ def test_equal_settings_are_one_program_and_compile_once():
         same(got, want, rtol=2e-2, atol=1e-3, names=[n for n in want if n.startswith("weights")])
 
 
+def test_choices_of_the_training_reach_the_program():
+    assert programs.make_program(small_config(), 2)[-4:] == ("accuracy", "rows", 0, False)
+    config = small_config()
+    config.train.update(best_by="nll", draws="classes", warmup=1, epoch_zero=True)
+    assert programs.make_program(config, 2)[-4:] == ("nll", "classes", 1, True)
+
+
+@pytest.mark.parametrize(("rows", "epochs"), [(1600, 6), (1601, 6), (450, 19), (190, 50), (1, 150)])
+def test_few_rows_get_more_epochs(rows, epochs):
+    train = expA.get_config("modern").train
+    assert programs.epochs_of(train, rows) == epochs
+    train.least_steps = 0
+    assert programs.epochs_of(train, rows) == train.epochs == 6
+
+
 def compiled_functions():
     jitted = ("step", "_measure", "_close", "_order", "_predict", "run_scanned")
     return {name: getattr(epoch, name)._cache_size() for name in jitted}

@@ -53,8 +53,8 @@ def test_everything_is_written_whole(tmp_path):
     assert json.loads((tmp_path / "curves.json").read_text())["nested"]["loss"][0] == [1, 1, 1]
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
     assert len(rows) == 192 and rows[0]["subject"] == "01"
-    third = f"{result.predictions['nested:p_rest'][0]:.6g}"
-    assert rows[0]["nested:p_rest"] == third
+    third = f"{result.predictions['nested p_rest'][0]:.6g}"
+    assert rows[0]["nested p_rest"] == third
     assert (tmp_path / "figures" / "accuracy.png").stat().st_size > 1000
     assert nib.load(tmp_path / "chosen.nii.gz").shape == (2, 3, 4)
     assert not list(tmp_path.glob("**/*.partial*"))

@@ -10,9 +10,11 @@ import pytest
 import rich.console
 
 from emojax import statistics
+from emojax.records import ArmResult
 from emojax.report import console, page, permutations, results, tables
 
 FOUND = {
+    "arm": "nested",
     "classifier": "LDA",
     "p": 0.02,
     "observed": 0.71,
@@ -52,11 +54,11 @@ def test_the_page_has_a_section_and_its_figure_once(tmp_path):
     result = result_of()
     images = {name: b"png" for name in result.figures}
     text = page.render(result.metrics, images, result.captions)
-    assert "<h2>Against chance</h2>" in text and text.count('id="permutation"') == 1
-    assert text.index("Against chance") < text.index("<h2>Figures</h2>")
+    assert ">Against chance</h2>" in text and text.count('id="permutation"') == 1
+    assert text.index("Against chance") < text.index(">Figures</h2>")
     assert "balanced accuracy 0.710 against a mean of 0.325" in text
     untested, _, _ = hand_made.finished("left_out")
-    assert "Against chance" not in page.render(untested.metrics, {}, {})
+    assert ">Against chance</h2>" not in page.render(untested.metrics, {}, {})
     assert "permutation" not in untested.figures and permutations.line(untested.metrics) == ""
     assert "p (chance)" not in tables.main(untested.metrics).header
     result.save(tmp_path)
@@ -70,6 +72,53 @@ def test_a_sentence_says_what_p_cannot_say():
     locked = permutations.line(result_of(null=np.linspace(0.4, 0.5, 99).tolist()).metrics)
     assert "above chance (0.333)" in locked
     assert permutations.number(0.00012) == "0.0001" and permutations.number(0.25) == "0.250"
+
+
+def with_a_bag():
+    """Returns a result whose headline is a bag, with the logistic row that shares its features."""
+    cohort, found = hand_made.left_out(skills={"bag": 2.0, "logistic": 1.8})
+    network = found[0]._replace(folds=tuple(f._replace(baselines={}) for f in found[0].folds))
+    rows = []
+    for name, decoder, shares in (("bag", "bag", ""), ("logistic n-1", "logistic", "bag")):
+        arm = dataclasses.replace(found[0].arm, name=name, decoder=decoder, shares=shares)
+        folds = [
+            f._replace(outcomes=(), baselines={decoder: f.baselines[decoder]})
+            for f in found[0].folds
+        ]
+        rows.append(ArmResult(arm, found[0].protocol, tuple(folds)))
+    return cohort, [*rows, network]
+
+
+@pytest.mark.parametrize(
+    ("classifier", "row"), [("logistic", "logistic n-1"), ("bag", "bag"), ("RF", None)]
+)
+def test_p_stands_in_the_row_of_the_classifier_that_was_permuted(classifier, row):
+    cohort, found = with_a_bag()
+    metrics = results.summarise("A", hand_made.CONFIG, cohort, found)
+    metrics["permutation"] = FOUND | {"arm": "bag", "classifier": classifier}
+    result = results.build(metrics, cohort, found, extras=hand_made.EXTRAS)
+    have = {arm["name"]: arm["p_chance"] for arm in metrics["arms"]}
+    assert have == {"bag": None, "logistic n-1": None, "nested": None} | (
+        {row: 0.02} if row else {}
+    )
+    said = permutations.line(result.metrics)
+    assert said.startswith(f"Against chance, {row or 'bag: RF'}: p = 0.020")
+    assert ("has the features of bag" in said) == (row == "logistic n-1")
+    if row:
+        table = tables.main(result.metrics)
+        assert {line[0] for line in table.rows if line[table.header.index("p (chance)")]} == {row}
+
+
+def test_few_orders_and_none_are_said():
+    few = permutations.line(result_of(null=[0.3] * 5, all=True, least_p=1 / 6).metrics)
+    assert few.endswith("There are no more, so that no p below 0.167 is possible.")
+    result, cohort, found = hand_made.finished("left_out")
+    metrics = copy.deepcopy(result.metrics) | {"permutation": {"left out": "no other order"}}
+    metrics["notes"] = ["before"]
+    built = results.build(metrics, cohort, found, extras=hand_made.EXTRAS)
+    said = "The headline was not tested against chance: no other order."
+    assert built.metrics["notes"] == ["before", said] and built.metrics["permutation"] is None
+    assert said in page.render(built.metrics, {}, {})
 
 
 def test_the_console_says_both():

@@ -1,4 +1,4 @@
-"""Probabilities in metrics.json, report, terminal and probabilities.csv."""
+"""Probabilities in metrics.json, report, terminal and predictions.csv."""
 
 import csv
 import dataclasses
@@ -61,30 +61,37 @@ def test_a_temperature_is_fitted_to_monitored_rows_alone():
             rows = outcome["monitored_rows"]
             assert not np.isin(rows, fold.fold.test).any()
             want = scores.fit_temperature(cohort.labels[rows], outcome[f"monitored_{pick}"])
-            got = scored["network"]["calibrated"]
-            assert got == scores.calibrated(labels, outcome[pick], want)
-            alone = scores.scores(labels, outcome[pick])
-            assert {name: scored["network"][name] for name in alone} == alone
+            got, given = scored["network"], outcome[pick]
+            before = scores.of_probabilities(labels, given)
+            assert got["uncalibrated"] == before | {"temperature": want}
+            alone = scores.scores(labels, scores.with_temperature(given, want))
+            assert {k: got[k] for k in alone} == alone | {"loss": before["nll"]}
 
 
-def test_other_numbers_are_as_without_temperatures():
+def test_what_counts_classes_is_as_without_temperatures():
     result, cohort, found = made("left_out")
     other = summarised(cohort, found, temperature=False)
     for arm, plain in zip(result.metrics["arms"], other["arms"], strict=True):
-        assert not any(fold["network"]["calibrated"] for fold in plain["folds"])
-        assert "calibrated" not in plain["summary"]["network"]
-        rest = {k: v for k, v in arm["summary"]["network"].items() if k != "calibrated"}
-        assert rest == plain["summary"]["network"]
+        assert not any(fold["network"]["uncalibrated"] for fold in plain["folds"])
+        ours, theirs = (a["summary"]["network"] for a in (arm, plain))
+        assert "uncalibrated" not in theirs
+        for name in ("accuracy", "balanced_accuracy", "f1_macro", "block_accuracy", "loss"):
+            assert ours[name] == theirs[name], name
+        before = ours.get("uncalibrated", ours)
+        assert {n: before[n] for n in ("nll", "brier", "ece")} == {
+            n: theirs[n] for n in ("nll", "brier", "ece")
+        }
+        assert theirs["nll"] == theirs["loss"]
     assert "temperature=False" in other["probabilities"]["temperature"]
-    assert list(other["probabilities"]["reliability"]) == ["given"]
+    assert other["probabilities"]["uncalibrated"] is None
 
 
 def test_leaky_arms_have_no_temperature_and_the_report_says_why():
     metrics = made("left_out")[0].metrics
     for arm in metrics["arms"]:
-        has = [fold["network"]["calibrated"] is not None for fold in arm["folds"]]
+        has = [fold["network"]["uncalibrated"] is not None for fold in arm["folds"]]
         assert has == [arm["strict"]] * 4
-        assert ("calibrated" in arm["summary"]["network"]) == arm["strict"]
+        assert ("uncalibrated" in arm["summary"]["network"]) == arm["strict"]
     said = metrics["probabilities"]["temperature"]
     assert "(other subjects)" in said and "leaky by name" in said and "(paper; " in said
     _, cohort, found = made("left_out")
@@ -99,8 +106,9 @@ def test_missing_or_broken_predictions_of_monitored_rows_give_no_temperature():
     broken = fold._replace(outcomes=(fold.outcomes[0] | {"monitored_best": nans},))
     metrics = summarised(cohort, [found[0]._replace(folds=(broken, *found[0].folds[1:]))])
     arm = metrics["arms"][0]
-    assert arm["folds"][0]["network"]["calibrated"] is None and "calibrated" not in arm["summary"]
-    assert arm["folds"][1]["network"]["calibrated"] and "missing" in str(metrics["probabilities"])
+    assert arm["folds"][0]["network"]["uncalibrated"] is None
+    assert "uncalibrated" not in arm["summary"]["network"]
+    assert arm["folds"][1]["network"]["uncalibrated"] and "missing" in str(metrics["probabilities"])
     _, found = hand_made.left_out()
     assert "are missing" in summarised(cohort, found)["probabilities"]["temperature"]
 
@@ -145,64 +153,114 @@ def test_rows_without_time_have_no_blocks():
 def test_several_instances_have_a_temperature_each():
     result, _, _ = made("by_split")
     fold = arm_of(result.metrics, "by_run")["folds"][0]
-    own = [row["calibrated"]["nll"] for row in fold["instances"]]
-    assert len(own) == 2 and fold["network"]["calibrated"]["nll"] == pytest.approx(np.mean(own))
-    assert arm_of(result.metrics, "random")["folds"][0]["network"]["calibrated"] is None
-    assert "calibrated" in arm_of(result.metrics, "by_run on noise")["summary"]["network"]
+    own = [row["uncalibrated"]["nll"] for row in fold["instances"]]
+    mean = fold["network"]["uncalibrated"]["nll"]
+    assert own[0] != own[1] and mean == pytest.approx(np.mean(own))
+    assert arm_of(result.metrics, "random")["folds"][0]["network"]["uncalibrated"] is None
+    noise = arm_of(result.metrics, "by_run on noise")["summary"]["network"]["uncalibrated"]
+    assert noise.keys() == {"temperature", "nll", "brier", "ece"}
+    assert {"uncalibrated_nll", "uncalibrated_ece"} <= set(result.summary)
+
+
+def said(result, found, number=0, name="predicted"):
+    """Returns labels and probabilities of an arm, all folds one after the other, as by hand."""
+    arm, folds = result.metrics["arms"][number], found[number].folds
+    pairs = zip(probabilities.temperatures(arm), folds, strict=True)
+    return np.concatenate(
+        [scores.with_temperature(f.outcomes[0][found[number].arm.pick], t) for (t,), f in pairs]
+    )
 
 
 def test_reliability_of_all_scored_volumes():
     result, cohort, found = made("left_out")
-    bins = result.metrics["probabilities"]["reliability"]
-    p = np.concatenate([fold.outcomes[0]["best"] for fold in found[0].folds])
+    section = result.metrics["probabilities"]
+    given = np.concatenate([fold.outcomes[0]["best"] for fold in found[0].folds])
     labels = np.concatenate([cohort.labels[fold.fold.test] for fold in found[0].folds])
-    want = measures.reliability(labels, p)
-    assert bins["given"]["count"] == want.count.tolist() and sum(bins["given"]["count"]) == 192
-    got = np.array(bins["given"]["accuracy"], float)
-    np.testing.assert_array_equal(got, want.accuracy)
-    assert sum(bins["calibrated"]["count"]) == 192 and bins["calibrated"] != bins["given"]
-    pooled = result.metrics["probabilities"]["pooled"]
-    alone = scores.scores(labels, p)
-    assert pooled["given"] == {name: alone[name] for name in ("nll", "brier", "ece")}
-    assert pooled["calibrated"].keys() == pooled["given"].keys()
+    for p, got in ((said(result, found), section), (given, section["uncalibrated"])):
+        want = measures.reliability(labels, p)
+        assert got["reliability"]["count"] == want.count.tolist()
+        assert sum(got["reliability"]["count"]) == 192
+        np.testing.assert_array_equal(np.array(got["reliability"]["accuracy"], float), want[2])
+        assert got["pooled"] == scores.of_probabilities(labels, p)
 
 
 @pytest.mark.parametrize("kind", ["left_out", "by_split"])
-def test_a_row_per_scored_volume_and_method(kind, tmp_path):
+def test_the_error_of_a_summary_is_that_of_all_volumes(kind):
+    result, cohort, found = made(kind)
+    for arm, r in zip(result.metrics["arms"], found, strict=True):
+        labels = np.concatenate([cohort.labels[fold.fold.test] for fold in r.folds])
+        for name, entry in arm["summary"]["baselines"].items():
+            p = np.concatenate([fold.baselines[name].probabilities for fold in r.folds])
+            assert entry["ece"]["mean"] == float(measures.ece(labels, p))
+            assert entry["ece"]["ci95"] is None
+            values = [fold["baselines"][name]["ece"] for fold in arm["folds"]]
+            assert entry["ece"]["sd"] == pytest.approx(np.std(values, ddof=1))
+    head = result.metrics["arms"][0]["summary"]["network"]
+    pooled = result.metrics["probabilities"]
+    assert head["ece"]["mean"] == pooled["pooled"]["ece"]
+    assert head["uncalibrated"]["ece"]["mean"] == pooled["uncalibrated"]["pooled"]["ece"]
+
+
+def test_small_folds_do_not_make_probabilities_look_worse():
+    """Probabilities that are right have an error near 0 in all volumes, whatever the folds."""
+    rng = np.random.default_rng(0)
+    cohort, found = hand_made.left_out(hand_made.make_cohort(subjects=12))
+    (arm, _, folds), labels = found[0], cohort.labels.copy()
+    outcomes = [rng.dirichlet(np.ones(3), len(fold.fold.test)) for fold in folds]
+    for fold, p in zip(folds, outcomes, strict=True):
+        labels[fold.fold.test] = (p.cumsum(1) > rng.random((len(p), 1))).argmax(1)
+    cohort = cohort.with_labels(labels.astype(np.int32))
+    new = [
+        f._replace(outcomes=({**f.outcomes[0], "best": p.astype(np.float32)},), baselines={})
+        for f, p in zip(folds, outcomes, strict=True)
+    ]
+    scored = summarised(cohort, [found[0]._replace(folds=tuple(new))])["arms"][0]
+    error = scored["summary"]["network"]["ece"]["mean"]
+    of_folds = np.mean([fold["network"]["ece"] for fold in scored["folds"]])
+    assert error < 0.06 < 0.12 < of_folds and arm.name == "nested"
+
+
+@pytest.mark.parametrize("kind", ["left_out", "by_split"])
+def test_predictions_have_the_probabilities_of_every_row(kind, tmp_path):
     result, cohort, found = made(kind)
     result.save(tmp_path)
-    text = (tmp_path / "probabilities.csv").read_text()
-    rows = list(csv.DictReader(io.StringIO(text)))
-    first = ["subject", "run", "frame", "time", "method", "label", "predicted"]
-    assert list(rows[0])[:10] == [*first, "p_rest", "p_neutral", "p_negative"]
-    methods = {
-        "left_out": ["network", "network-calibrated", "LDA", "nuisance-only-logistic"],
-        "by_split": [
-            *("network-1", "network-calibrated-1", "network-2", "network-calibrated-2"),
-            *("1-NN", "RF"),
-        ],
-    }[kind]
-    scored = sum(len(fold.fold.test) for fold in found[0].folds)
-    assert [*dict.fromkeys(row["method"] for row in rows)] == methods
-    assert len(rows) == scored * len(methods) and "nan" not in text.lower()
-    table = result.probabilities
-    head = result.metrics["arms"][0]
-    for fold in head["folds"]:
-        mine = table[table["fold"] == fold["test"]]
-        for method, network in (
-            (methods[0], (fold["instances"] or [fold["network"]])[0]),
-            (methods[1], (fold["instances"] or [fold["network"]])[0]["calibrated"]),
-        ):
-            one = mine[mine["method"] == method]
-            p = one[["p_rest", "p_neutral", "p_negative"]].to_numpy()
-            labels = np.array([cohort.classes.index(name) for name in one["label"]])
-            assert float(measures.nll(labels, p)) == pytest.approx(network["nll"], rel=1e-5)
-            assert (np.array(cohort.classes)[p.argmax(1)] == one["predicted"]).all()
+    text = (tmp_path / "predictions.csv").read_text()
+    rows = pd.DataFrame(csv.DictReader(io.StringIO(text)))
+    assert not any({",", ":"} & set(name) for name in rows) and "nan" not in text.lower()
+    first = ["subject", "run", "frame", "time", "label", "predicted"]
+    start = list(rows).index("subject")
+    named = [f"p_{name}" for name in cohort.classes]
+    assert list(rows)[start : start + 9] == [*first, *named]
+    arm = result.metrics["arms"][0]
+    for i, fold in enumerate(arm["folds"]):
+        mine = rows[rows["fold"] == fold["test"]]
+        networks = fold["instances"] or [fold["network"]]
+        for number, network in enumerate(networks):
+            if kind == "by_split":
+                mine = rows[rows["fold"] == fold["test"]]
+                mine = mine[(mine["arm"] == arm["name"]) & (mine["instance"] == str(number))]
+            labels = np.array([cohort.classes.index(name) for name in mine["label"]])
+            p = mine[named].to_numpy(float)
+            for name in ("nll", "brier", "ece"):
+                got = float(getattr(measures, name)(labels, p.astype(np.float32)))
+                assert got == pytest.approx(network[name], rel=1e-3, abs=1e-4)
+            assert (np.array(cohort.classes)[p.argmax(1)] == mine["predicted"]).all()
+            for name, fitted in found[0].folds[i].baselines.items():
+                own = mine[[f"{name} {column}" for column in named]].to_numpy(float)
+                np.testing.assert_allclose(own, fitted.probabilities, rtol=1e-5)
+                want = np.array(cohort.classes)[fitted.predicted]
+                assert (mine[f"{name} predicted"] == want).all()
+    if kind == "left_out":
+        assert (rows["nested predicted"] == rows["predicted"]).all()
+        assert (rows["nested p_rest"] == rows["p_rest"]).all()
+        assert "nested-none p_rest" in rows and "noise floor predicted" not in rows
     again = Result.load(tmp_path)
-    pd.testing.assert_frame_equal(again.probabilities, table, check_dtype=False, rtol=1e-5)
-    before = (tmp_path / "probabilities.csv").read_bytes()
+    pd.testing.assert_frame_equal(
+        again.predictions, result.predictions, check_dtype=False, rtol=1e-5
+    )
+    before = (tmp_path / "predictions.csv").read_bytes()
     result.save(tmp_path)
-    assert (tmp_path / "probabilities.csv").read_bytes() == before
+    assert (tmp_path / "predictions.csv").read_bytes() == before
 
 
 def test_a_classifier_without_probabilities_has_empty_cells(tmp_path):
@@ -216,22 +274,26 @@ def test_a_classifier_without_probabilities_has_empty_cells(tmp_path):
     found = [found[0]._replace(folds=tuple(folds))]
     metrics = summarised(cohort, found)
     results.build(metrics, cohort, found, extras=hand_made.EXTRAS).save(tmp_path)
-    with (tmp_path / "probabilities.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["method"] != "network"]
-    assert {row["method"] for row in rows} == {"my.nets-one", "my.nets-one-2"}
-    assert {row["p_rest"] for row in rows} == {""} and {r["predicted"] for r in rows} == {"rest"}
-    loaded = Result.load(tmp_path).probabilities
-    assert loaded["p_rest"].isna().sum() == len(rows)
+    with (tmp_path / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name in ("my.nets-one", "my.nets-one-2"):
+        assert {row[f"{name} p_rest"] for row in rows} == {""}
+        assert {row[f"{name} predicted"] for row in rows} == {"rest"}
+    loaded = Result.load(tmp_path).predictions
+    assert loaded["my.nets-one p_rest"].isna().all() and loaded["nested p_rest"].notna().all()
 
 
 def test_names_of_classes_break_no_header(tmp_path):
-    names = ("a,b", "c:d", "e")
+    names = ("a,b", "a:b", "7")
     cohort, found = hand_made.left_out(hand_made.make_cohort(classes=names))
     metrics = summarised(cohort, found)
     result = results.build(metrics, cohort, found, extras=hand_made.EXTRAS)
-    assert list(result.probabilities)[7:10] == ["p_a-b", "p_c-d", "p_e"]
+    assert list(result.predictions)[7:10] == ["p_a-b", "p_a-b-2", "p_7"]
     result.save(tmp_path)
-    assert Result.load(tmp_path).probabilities["label"].tolist()[0] in names
+    loaded = Result.load(tmp_path).predictions
+    for name in ("label", "predicted", "LDA predicted"):
+        assert set(loaded[name]) <= set(names)
+    assert loaded["LDA p_7"].dtype == float
 
 
 def test_the_report_has_a_section():
@@ -239,18 +301,19 @@ def test_the_report_has_a_section():
     table = probabilities.table(result.metrics)
     lines = {row[0]: dict(zip(table.header, row, strict=True)) for row in table.rows}
     summary = result.metrics["arms"][0]["summary"]["network"]
-    low, high = summary["calibrated"]["nll"]["ci95"]
-    scaled = lines["nested, with temperature"]
-    assert scaled["NLL"] == f"{summary['calibrated']['nll']['mean']:.3f}"
-    assert scaled["95 % interval"] == f"{low:.3f} - {high:.3f}"
+    low, high = summary["nll"]["ci95"]
+    before = summary["uncalibrated"]
     assert lines["nested"]["NLL"] == f"{summary['nll']['mean']:.3f}" and "paper" in lines
+    assert lines["nested"]["95 % interval"] == f"{low:.3f} - {high:.3f}"
+    assert lines["nested"]["temperature"] == f"{before['temperature']['mean']:.2f}"
+    assert lines["nested, without temperature"]["NLL"] == f"{before['nll']['mean']:.3f}"
     assert lines["class base rates"]["NLL"] == f"{summary['base_rate_nll']['mean']:.3f}"
-    assert "paper, with temperature" not in lines and "noise floor" not in lines
+    assert "paper, without temperature" not in lines and "noise floor" not in lines
     assert lines["LDA"]["of blocks"] and "borders are taken from the labels" in table.note
     image = {"reliability": b"png", "accuracy": b"png"}
     text = page.render(result.metrics, image, result.captions)
-    assert text.count('id="reliability"') == 1 == text.count("<h2>Probabilities</h2>")
-    assert text.index('id="reliability"') < text.index("<h2>Figures</h2>")
+    assert text.count('id="reliability"') == 1 == text.count(">Probabilities</h2>")
+    assert text.index('id="reliability"') < text.index(">Figures</h2>")
     assert result.metrics["probabilities"]["temperature"] in text
     axes = result.figures["reliability"].axes
     assert [len(axes[0].lines), len(axes[1].patches)] == [3, 2]
@@ -263,16 +326,17 @@ def test_the_terminal_compares_with_base_rates_in_a_line():
     console.print_table(result, out)
     (line,) = [x for x in out.file.getvalue().splitlines() if x.startswith("Probabilities: NLL")]
     summary = result.metrics["arms"][0]["summary"]["network"]
-    assert f"({summary['nll']['mean']:.3f} without)" in line
-    assert line.endswith(f"class base rates: {summary['base_rate_nll']['mean']:.3f}.")
+    assert line.startswith(f"Probabilities: NLL {summary['nll']['mean']:.3f} with a temperature")
+    assert f"({summary['uncalibrated']['nll']['mean']:.3f} without)" in line
+    assert line.endswith(f"class base rates: NLL {summary['base_rate_nll']['mean']:.3f}.")
 
 
-def test_data_frames_have_scores_with_a_temperature():
+def test_data_frames_have_scores_without_temperatures():
     result, _, _ = made("left_out")
-    assert {"calibrated_nll", "base_rate_nll", "block_accuracy"} <= set(result.summary)
+    assert {"uncalibrated_nll", "base_rate_nll", "block_accuracy"} <= set(result.summary)
     mine = result.folds[(result.folds["arm"] == "nested") & (result.folds["fold"] == "02")]
-    fold = result.metrics["arms"][0]["folds"][1]["network"]["calibrated"]
-    assert mine["calibrated_temperature"].iloc[0] == fold["temperature"]
+    fold = result.metrics["arms"][0]["folds"][1]["network"]["uncalibrated"]
+    assert mine["uncalibrated_temperature"].iloc[0] == fold["temperature"]
 
 
 def test_without_a_network_or_in_a_sweep():
@@ -284,13 +348,13 @@ def test_without_a_network_or_in_a_sweep():
     arms = monitored(cohort, arms)
     metrics = summarised(cohort, arms)
     assert metrics["probabilities"]["arm"] == metrics["chosen_arm"]
-    assert metrics["test"]["calibrated"] is None  # no monitored rows
+    assert metrics["test"]["uncalibrated"] is None  # no monitored rows
     result = results.build(metrics, cohort, arms)
-    assert set(result.probabilities["method"]) == {"network"}
+    assert set(result.predictions["arm"]) == {metrics["chosen_arm"]}
 
 
 def test_an_older_result_has_no_section():
     old = dict(made("left_out")[0].metrics)
     del old["probabilities"]
     assert probabilities.section(old) is None and probabilities.line(old) == ""
-    assert "<h2>Probabilities</h2>" not in page.render(old, {}, {})
+    assert ">Probabilities</h2>" not in page.render(old, {}, {})

@@ -349,19 +349,20 @@ def test_predictions_have_a_row_per_scored_volume():
     rows = result.predictions
     assert len(rows) == len(cohort.labels)
     assert len(set(zip(rows["subject"], rows["run"], rows["frame"], strict=True))) == len(rows)
-    assert {"fold", "time", "label", "LDA", "nuisance only (logistic)"} <= set(rows)
-    assert (rows["predicted"] == rows["nested"]).all()
-    assert not {"noise floor", "paper, test volumes once"} & set(rows)
+    names = ("LDA", "nuisance only (logistic)", "paper", "paper-test volumes once", "nested-none")
+    assert {"fold", "time", "label", *(f"{name} predicted" for name in names)} <= set(rows)
+    assert (rows["predicted"] == rows["nested predicted"]).all()
+    assert "noise floor predicted" not in rows
     for fold in result.metrics["arms"][0]["folds"]:
         mine = rows[rows["fold"] == fold["test"]]
-        assert (mine["nested"] == mine["label"]).mean() == pytest.approx(
+        assert (mine["nested predicted"] == mine["label"]).mean() == pytest.approx(
             fold["network"]["accuracy"], abs=1e-6
         )
-    total = sum(rows[f"nested:p_{name}"] for name in cohort.classes)
+    total = sum(rows[f"nested p_{name}"] for name in cohort.classes)
     assert np.allclose(total, 1, atol=1e-5)
     paper = found[2].folds[1].outcomes[0]["best"].argmax(1)
     want = np.array(cohort.classes)[paper]
-    assert (rows[rows["fold"] == "02"]["paper"].to_numpy() == want).all()
+    assert (rows[rows["fold"] == "02"]["paper predicted"].to_numpy() == want).all()
 
 
 def test_predictions_of_splits_have_a_row_per_instance():
@@ -376,7 +377,7 @@ def test_predictions_of_splits_have_a_row_per_instance():
             by_fold = (mine["predicted"] == mine["label"]).groupby(mine["fold"]).mean()
             assert by_fold.tolist() == pytest.approx(hits, abs=1e-6)
     noise = rows[rows["values"] == "noise"]
-    assert set(noise["instance"]) == {0} and set(noise["RF"]) == {""}
+    assert set(noise["instance"]) == {0} and set(noise["RF predicted"]) == {""}
     assert {"subject", "run", "frame", "time", "p_rest"} <= set(rows)
 
 

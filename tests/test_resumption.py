@@ -60,13 +60,16 @@ def newest(folder):
 
 
 NETWORKS = {"vectors": Dropped(), "volumes": Small()}
+CHOSEN = {"best_by": "nll", "draws": "classes", "warmup": 2, "epoch_zero": True}
 
 
-@pytest.fixture(scope="module", params=["vectors", "volumes"])
+@pytest.fixture(scope="module", params=["vectors", "volumes", "vectors, balanced draws"])
 def folds(request, tmp_path_factory):
     """The program and tasks of three folds, and what they give without interruption."""
-    program = tiny.program(model=NETWORKS[request.param], lr=2e-3, patience=2)
-    tasks = three(program, request.param)
+    kind, _, balanced = request.param.partition(", ")
+    options = CHOSEN if balanced else {}
+    program = tiny.program(model=NETWORKS[kind], lr=2e-3, patience=2, **options)
+    tasks = three(program, kind)
     work = Workdir(tmp_path_factory.mktemp("whole"), {})
     return program, tasks, run(program, work, tasks, "loop")
 

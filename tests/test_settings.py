@@ -29,7 +29,7 @@ BAD = {
     tuple: ("abc", 5, None, ("a", "b", "c"), (math.nan,) * 3, (-1,) * 3, (1e30,) * 3),
 }
 ALLOWED = {  # in range, whatever it looks like
-    *(("train.plateau.min_delta", 1e308), ("data.subjects", ",,,")),
+    *(("train.plateau.min_delta", 1e308), ("data.subjects", ",,,"), ("permutations", -1)),
 }
 BIG = {  # more than a study can need, less than hangs or ends the process
     "balance": 10**5,

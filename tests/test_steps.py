@@ -35,6 +35,19 @@ def test_noise_depends_on_the_step_and_evaluation_has_none(state, batch):
     assert a["logits"].shape == (64, 2)
 
 
+def test_a_rising_rate(state, batch):
+    """The first of four steps is a quarter as long, and the fifth is whole."""
+    whole, rising = (jax.jit(make_train_step(MODEL, TX, None, n)) for n in (None, 4))
+    for number, share in ((0, 0.25), (2, 0.75), (3, 1), (4, 1), (9, 1)):
+        now = state.replace(step=jnp.int32(number))
+        moved = [
+            jax.tree.map(lambda a, b: a - b, step(now, batch)[0].params, state.params)
+            for step in (rising, whole)
+        ]
+        close = lambda a, b, s=share: np.testing.assert_allclose(a, s * b, rtol=1e-2, atol=1e-6)  # noqa: E731
+        jax.tree.map(close, *moved)
+
+
 def test_penalty_is_part_of_both_losses(state, batch):
     term = lambda params: penalty(params, "l2", 0.5)  # noqa: E731
     for make in (

@@ -27,6 +27,8 @@ TINY = {
     "voxels.keep": 60,
     "balance": 40,
     "null_floor": False,
+    "permutations": 0,
+    "design": False,
     "audit": False,
     "baselines": "logistic",
     "align.regimes": "group",

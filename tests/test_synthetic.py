@@ -1,17 +1,20 @@
 """The simulated cohort: design, determinism, and what its signal and noise are."""
 
+import hashlib
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 
 from configs import common
-from emojax import alignment, anova, hyperalignment, masking, procrustes, sources
+from emojax import masking, sources
 from emojax.data.store import Store
 from emojax.errors import InputError
 from emojax.sources import synthetic
 from emojax.sources import synthetic_design as design
+from emojax.sources import synthetic_responses as pictures
 from emojax.sources import synthetic_signals as simulation
 
 SMALL = synthetic.Settings(subjects=2, volumes=60, grid=(20, 20, 14))
@@ -30,6 +33,14 @@ def make(folder):
     return lambda settings=SMALL, **changed: synthetic.simulate(
         settings._replace(**changed), Store(folder)
     )
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """Responses without what blocks and pictures add to those of their class."""
+    monkeypatch.setattr(pictures, "BLOCKS", 0.0)
+    monkeypatch.setattr(pictures, "PICTURES", 0.0)
+    return pictures.responses.__wrapped__  # not compiled
 
 
 @pytest.fixture
@@ -106,7 +117,10 @@ def test_same_seed_same_values_and_a_second_start_computes_nothing(make, tmp_pat
     np.testing.assert_array_equal(make().runs[0].motion, first.runs[0].motion)
 
 
-@pytest.mark.parametrize("changed", [{"seed": 1}, {"signal": 0.5}, {"null": True}])
+@pytest.mark.parametrize(
+    "changed",
+    [{"seed": 1}, {"signal": 0.5}, {"null": True}, {"nonlinear": 0.5}, {"shared": 0.0}],
+)
 def test_what_changes_the_values(make, changed):
     a, b = make(), make(**changed)
     assert (a.runs[0].frames != b.runs[0].frames).any()
@@ -117,9 +131,18 @@ def test_a_subject_does_not_depend_on_how_many_there_are(make):
     np.testing.assert_array_equal(make(subjects=3).runs[0].frames, make().runs[0].frames)
 
 
+def test_keys_at_0_leave_the_name_of_a_run_as_it_was_without_them(make):
+    """So that a store, and the identity of a workdir, outlive them."""
+    settings = [0, "A", 0, 0, [20, 20, 14], 1.0, "shared", False]
+    name = json.dumps(["synthetic", 1, *settings, 1, 1, 60])
+    assert hashlib.sha256(name.encode()).hexdigest() in make(shared=0.0).hashes.values()
+    name = json.dumps(["synthetic", 1, *settings, 0.0, 1.0, 1, 1, 60])
+    assert hashlib.sha256(name.encode()).hexdigest() in make().hashes.values()
+
+
 def test_null_differs_by_the_response_alone(make):
     """Where no pictures evoke a response, and in the air, the same noise to the last digit."""
-    cohort, null = make(), make(null=True)
+    cohort, null = make(shared=0.0), make(null=True)
     a, b = (np.asarray(c.runs[0].frames, int) for c in (cohort, null))
     places = simulation.places((20, 20, 14))
     strength = np.asarray(simulation.bumps(places, simulation.REGIONS)).reshape(20, 20, 14)
@@ -153,7 +176,7 @@ def test_air_is_dark_and_no_voxel_constant(make):
 
 def test_hrf_has_area_one_and_peaks_at_five_seconds():
     t = jnp.arange(0, 40, 0.01)
-    response = simulation.hrf(t)
+    response = pictures.hrf(t)
     assert float(response.sum()) * 0.01 == pytest.approx(1, abs=1e-3)
     assert float(t[response.argmax()]) == pytest.approx(5, abs=0.1)
     assert response.min() < 0
@@ -198,51 +221,29 @@ def test_noise_of_a_run_is_that_of_a_3t_scanner(make):
 def test_responses_belong_to_pictures_not_to_places_in_the_run():
     kind, block = np.repeat([0, -1, 1], 8), np.repeat([0, -1, 0], 8)
     picture = np.tile(np.repeat([0, 1], 4), 3)
-    stimuli = simulation.Stimuli(kind, block, picture)
-    x = np.asarray(simulation.responses(KEY, KEY, stimuli))
+    stimuli = pictures.Stimuli(kind, block, picture)
+    x = np.asarray(pictures.responses(KEY, KEY, stimuli))
     order = np.r_[16:24, 8:16, 0:8]
-    y = simulation.responses(KEY, KEY, simulation.Stimuli(*(v[order] for v in stimuli)))
+    y = pictures.responses(KEY, KEY, pictures.Stimuli(*(v[order] for v in stimuli)))
     np.testing.assert_array_equal(y, x[order])
     assert (x[8:16] == 0).all() and (x[0] == x[3]).all() and (x[3] != x[4]).any()
 
 
-def zscored(cohort, features):
-    out = np.empty_like(features)
-    for run in range(len(cohort.runs)):
-        rows = cohort.run_index == run
-        x = features[rows]
-        out[rows] = (x - x.mean(0)) / x.std(0)
-    return out
-
-
-def accuracies(cohort, voxels=100):
-    """Balanced accuracy of the last subject, without and with alignment by its other run."""
-    mask = masking.brain_mask(np.mean([run.frames.mean(0) for run in cohort.runs], 0))
-    x, y = zscored(cohort, cohort.features(mask)), cohort.labels
-    train = cohort.subject != cohort.subjects[-1]
-    best = np.asarray(anova.select_top(anova.f_scores(x[train], y[train], 3), voxels))
-    subjects = np.stack([x[cohort.subject == s][:, best] for s in cohort.subjects])
-    known, test, truth = subjects[:-1], subjects[-1], y[~train]
-    model = hyperalignment.fit(known)
-    aligned = np.asarray(hyperalignment.transform(model.mappings, known))
-    guess = np.empty((2, len(test)), int)
-    fits = [
-        LogisticRegression(C=0.01, class_weight="balanced").fit(rows.reshape(-1, voxels), y[train])
-        for rows in (known, aligned)
-    ]
-    guess[0] = fits[0].predict(test)
-    runs = np.split(np.arange(len(test)), 2)
-    for scored, other in zip(runs, runs[::-1], strict=True):
-        mapping = alignment.independent_runs(model, test[other], other)
-        guess[1, scored] = fits[1].predict(procrustes.transform(mapping, test[scored]))
-    return [np.mean([(g == k)[truth == k].mean() for k in range(3)]) for g in guess]
-
-
-@pytest.mark.slow
-def test_alignment_helps_and_null_is_chance(make):
-    none, aligned = accuracies(make(DEMO))
-    assert aligned > 0.6 and aligned > none + 0.1
-    assert np.allclose(accuracies(make(DEMO, null=True)), 1 / 3, atol=0.1)
+@pytest.mark.parametrize("nonlinear", [0.0, 0.4, 1.0])
+def test_opposed_patterns_cancel_in_the_means_of_classes(bare, nonlinear):
+    kind = np.r_[np.zeros(6, int), np.ones(6, int), -1]
+    stimuli = pictures.Stimuli(kind, np.r_[0:6, 0:6, -1], np.zeros(13, int))
+    x = np.asarray(bare(KEY, KEY, stimuli, nonlinear))
+    means = x[kind == 0].mean(0), x[kind == 1].mean(0)
+    whole = np.asarray(bare(KEY, KEY, stimuli))
+    linear = whole[kind == 1].mean(0) - whole[kind == 0].mean(0)
+    np.testing.assert_allclose(means[1] - means[0], (1 - nonlinear) * linear, atol=1e-5)
+    for k in (0, 1):  # neighbours are opposed, every second block is the same
+        own = x[kind == k] - means[k]
+        np.testing.assert_allclose(own[1:], -own[:-1], atol=1e-5)
+        length = np.linalg.norm(own, axis=1)
+        np.testing.assert_allclose(length / nonlinear if nonlinear else length + 2, 2, rtol=0.4)
+    assert (x[-1] == 0).all()
 
 
 def test_load_reads_the_config(data, make):
@@ -280,6 +281,9 @@ def test_events_are_the_true_blocks(data):
         ("grid", (8, 64, 44)),
         ("signal", -0.5),
         ("order", "random"),
+        ("nonlinear", 1.5),
+        ("nonlinear", float("nan")),
+        ("shared", -1.0),
     ],
 )
 def test_settings_out_of_range(name, value, tmp_path):

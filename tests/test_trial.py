@@ -31,6 +31,22 @@ def test_an_epoch_visits_every_row_and_orders_differ(fresh):
     assert sorted(np.ravel(trial.shuffled(fresh, 48, 16))) == list(range(48))
 
 
+def test_draws_make_classes_equally_likely(fresh):
+    labels = jnp.array([2] * 5 + [0] * 60 + [7] * 15)
+    pick = jax.jit(trial.drawn, static_argnums=2)
+    found = np.asarray(pick(fresh, labels, 16))
+    assert found.shape == (5, 16) and found.min() >= 0 and found.max() < 80
+    np.testing.assert_array_equal(trial.drawn(fresh, labels, 16), found)
+    states = [fresh.replace(epoch=jnp.int32(i)) for i in range(100)]
+    places = np.stack([pick(state, labels, 16) for state in states])  # 8000 draws
+    assert (places[0] != places[1]).any()
+    share = np.array([(np.asarray(labels)[places] == k).mean() for k in (0, 2, 7)])
+    np.testing.assert_allclose(share, 1 / 3, atol=0.02)
+    rows = np.bincount(places.ravel(), minlength=80)
+    assert rows[:5].min() > 400 and rows[5:65].max() < 80  # 533 and 44 are expected
+    assert trial.drawn(fresh, jnp.array([1, 0, 1]), 16).shape == (1, 3)
+
+
 def close(state, scores):
     """Closes one epoch after another, each with weights that name it."""
     rows = []
@@ -62,6 +78,20 @@ def test_best_epoch_is_the_highest_accuracy_then_the_lowest_loss(fresh, scores, 
     assert all((leaf == epoch).all() for leaf in jax.tree.leaves(state.best.params))
     types = jax.tree.map(lambda leaf: (leaf.dtype, leaf.weak_type), fresh.best)
     assert jax.tree.map(lambda leaf: (leaf.dtype, leaf.weak_type), state.best) == types
+
+
+@pytest.mark.parametrize(
+    ("nll", "epoch"), [((0.9, 0.5, 0.6), 2), ((0.9, 1.0), 1), ((1.2, 1.1), 0), ((np.nan, 1.5), 0)]
+)
+def test_best_epoch_by_nll_may_be_the_one_before_the_first(fresh, nll, epoch):
+    scores = {"accuracy": jnp.float32(0.5), "loss": jnp.float32(9.0), "nll": jnp.float32(1.0)}
+    state = fresh.replace(best=trial.choose(fresh, scores, "nll"))
+    assert (int(state.best.epoch), float(state.best.loss)) == (0, 1.0)
+    for value in nll:
+        found = scores | {"nll": jnp.float32(value)}
+        state, _ = trial.close_epoch(state, found, scores, tiny.program().plateau, "nll")
+    assert int(state.best.epoch) == epoch
+    assert float(state.best.loss) == np.float32(nll[epoch - 1] if epoch else 1.0)
 
 
 def test_an_epoch_tells_its_curves_and_shows_its_loss_to_the_rule(fresh):

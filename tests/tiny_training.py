@@ -56,10 +56,11 @@ def quick_compile():
 
 
 @functools.cache  # the same object, the same compiled functions
-def program(devices=1, model=None, batch_size=8, lr=1e-2, patience=100):
+def program(devices=1, model=None, batch_size=8, lr=1e-2, patience=100, **options):
     mesh = feeds.data_mesh(jax.devices()[:devices])
     rule = plateau.reduce_on_plateau(0.5, patience, min_lr=lr / 2, base_lr=lr)
-    return loop.Program(model or Small(), optimizer.adam(lr), rule, penalty, batch_size, mesh)
+    parts = model or Small(), optimizer.adam(lr), rule, penalty, batch_size, mesh
+    return loop.Program(*parts, **options)
 
 
 @functools.cache

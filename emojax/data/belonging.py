@@ -44,21 +44,25 @@ def turn_runs(
         if by is None or by.is_identity:
             out.append(run)
             continue
-        shape = run.frames.shape[1:]
-        out.append(
-            dataclasses.replace(
-                run,
-                frames=by.apply(run.frames, 1),
-                affine=grid.turned(run.affine, shape, by),
-                changes=(*run.changes, f"turned {by.axes} {by.flipped}"),
-            )
-        )
+        out.append(_turned(run, by))
         turned.append(run.place)
         if begins and run.subject in masks:
             masks[run.subject] = by.apply(masks[run.subject])
     said = f"axes turned, without loss, to those of {target.place} or of the subject's first scan: "
     said += f"{len(turned)} scans"
     return out, masks, [f"{said} (first: {turned[0]})"] if turned else []
+
+
+def _turned(run: Run, by: grid.Turn) -> Run:
+    """Returns a run on another grid; cleaned ones remember what they were made of."""
+    before = run.uncleaned
+    return dataclasses.replace(
+        run,
+        frames=by.apply(run.frames, 1),
+        affine=grid.turned(run.affine, run.frames.shape[1:], by),
+        changes=(*run.changes, f"turned {by.axes} {by.flipped}"),
+        uncleaned=before and _turned(before, by),
+    )
 
 
 def _turn(run: Run, to: Run) -> grid.Turn | None:

@@ -199,12 +199,12 @@ def _clean_run(run: Run, store: Store, settings: Settings) -> _Done:
         raise InputError(
             run.place, str(error), f"a longer run, or less {settings.in_use}"
         ) from None
-    frames, recipe = _project(run, store, settings, basis, spikes)
-    return _Done(run.with_values(frames, recipe), spikes, basis.shape[1] - int((~kept).sum()))
+    cleaned = _project(run, store, settings=settings, basis=basis, kept=spikes)
+    return _Done(cleaned, spikes, basis.shape[1] - int((~kept).sum()))
 
 
-def _project(run: Run, store: Store, settings: Settings, basis, kept) -> tuple[np.ndarray, str]:
-    """Returns the cleaned values of a run, and their recipe."""
+def _project(run: Run, store: Store, *, settings: Settings, basis, kept) -> Run:
+    """Returns the run with cleaned values."""
     step = max(1, BLOCK // int(np.prod(run.frames.shape[1:-1])))
     few = basis.shape[1] < WIDTH  # the numbers of spikes and components differ from run to run
     wide = np.pad(basis, ((0, 0), (0, 0 if few else -basis.shape[1] % WIDTH)))
@@ -223,4 +223,6 @@ def _project(run: Run, store: Store, settings: Settings, basis, kept) -> tuple[n
     without = "" if kept is None else f" without {np.flatnonzero(~kept).tolist()}"
     recipe = f"cleaned 2 {centre} {zscore} {removed}{without}"
     key = f"{recipe} {run.subject} {run.name} {run.content}"
-    return store.derived(key, run.frames.shape, np.float32, fill), recipe
+    frames = store.derived(key, run.frames.shape, np.float32, fill)
+    step = functools.partial(_project, settings=settings, basis=basis, kept=kept)
+    return run.with_values(frames, recipe, step)

@@ -1,10 +1,12 @@
 """Regions of interest: the voxels of an image, or of some labels of an atlas, that enter."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
 import re
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -59,7 +61,7 @@ def cut(cohort: Cohort) -> Cohort:
 
     They are set when volumes are read; nothing is copied. Subjects without a mask stay as they are.
     """
-    runs = tuple(_cut(run, cohort.masks.get(run.subject)) for run in cohort.runs)
+    runs = tuple(_cut(run, mask=cohort.masks.get(run.subject)) for run in cohort.runs)
     return dataclasses.replace(cohort, runs=runs)
 
 
@@ -83,11 +85,11 @@ class _Inside:
         return self[:].tobytes()
 
 
-def _cut(run: Run, mask: Bool[np.ndarray, "X Y Z"] | None) -> Run:
+def _cut(run: Run, store: Any = None, *, mask: Bool[np.ndarray, "X Y Z"] | None) -> Run:
     if mask is None:
         return run
     recipe = f"0 outside of {hashlib.sha256(np.packbits(mask)).hexdigest()}"
-    return run.with_values(_Inside(run, mask), recipe)
+    return run.with_values(_Inside(run, mask), recipe, functools.partial(_cut, mask=mask))
 
 
 def read(

@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Num
 
 Rows = Sequence[int] | np.ndarray | slice
+Step = Callable[["Run", Any], "Run"]  # (run, store) -> the run that a step of cleaning makes of it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,6 +31,8 @@ class Run:
     starts: Float[np.ndarray, " t"] | None = None  # s, of volumes that are not TR apart
     changes: tuple[str, ...] = ()  # recipes of values that are no longer those of the files
     confounds: pathlib.Path | None = None  # table of fMRIPrep; read only when asked for
+    uncleaned: "Run | None" = None  # the run before its `steps`; None: it was not cleaned
+    steps: tuple[Step, ...] = ()  # of cleaning, in order; they can be done again to other values
 
     @property
     def content(self) -> str:
@@ -75,8 +79,24 @@ class Run:
         change = f"volume {frame} is {hashlib.sha256(values.tobytes()).hexdigest()}"
         return self.with_values(frames, change)
 
-    def with_values(self, frames: Float[np.ndarray, "t ..."], recipe: str) -> "Run":
-        """Returns the same run with values that were made from it, in the units of the scan."""
+    def with_values(
+        self, frames: Float[np.ndarray, "t ..."], recipe: str, step: Step | None = None
+    ) -> "Run":
+        """Returns the same run with values that were made from it, in the units of the scan.
+
+        Args:
+          frames: the values.
+          recipe: their making in words, for keys of what is derived from them.
+          step: makes them, and does so again of other values; without it, what was done to the run
+            before cannot be done again either.
+        """
+        before, steps = (None, ()) if step is None else (self.uncleaned or self, self.steps)
         return dataclasses.replace(
-            self, frames=frames, slope=1.0, intercept=0.0, changes=(*self.changes, recipe)
+            self,
+            frames=frames,
+            slope=1.0,
+            intercept=0.0,
+            changes=(*self.changes, recipe),
+            uncleaned=before,
+            steps=steps if step is None else (*steps, step),
         )

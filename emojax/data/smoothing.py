@@ -1,6 +1,7 @@
 """Smoothing in space, each volume by itself."""
 
 import dataclasses
+import functools
 
 import numpy as np
 from jaxtyping import Float
@@ -72,4 +73,5 @@ def _smooth_run(run: Run, store: Store, fwhm: float) -> Run:
 
     recipe = f"smoothed 1 {sd}"
     key = f"{recipe} {run.subject} {run.name} {run.content}"
-    return run.with_values(store.derived(key, run.frames.shape, np.float32, fill), recipe)
+    frames = store.derived(key, run.frames.shape, np.float32, fill)
+    return run.with_values(frames, recipe, functools.partial(_smooth_run, fwhm=fwhm))

@@ -33,7 +33,7 @@ import numpy as np
 from rich import progress
 
 from emojax import files
-from emojax.data import gunzip, hashes, image, kept, nifti, sealed, unfinished
+from emojax.data import gunzip, hashes, image, kept, nifti, scratch, sealed, unfinished
 from emojax.errors import InputError, say
 
 Path = str | os.PathLike
@@ -196,6 +196,10 @@ class Store:
         if len(run) == 1:
             return image.from_4d(run[0], scans[0], facts[0])
         return image.from_3d(run, scans, facts, self.derived)
+
+    def scratch(self) -> scratch.Scratch:
+        """Returns a store of arrays that nobody needs again."""
+        return scratch.Scratch(self._kept)
 
     @contextlib.contextmanager
     def _bar(self, stamps) -> Iterator[Callable[[int], None]]:

@@ -1,6 +1,6 @@
 """Decoders: from the scanner's volume to probabilities, checked, in a bundle that stands alone."""
 
-from emojax.decoder.build import Decoder, Facts, from_cnn1d, from_resnet3d
+from emojax.decoder.build import Decoder, Facts, Member, from_cnn1d, from_linear, from_resnet3d
 from emojax.decoder.bundle import FILES, FORMAT, load, save
 from emojax.decoder.calibration import calibrate
 from emojax.decoder.decode import FACTOR, decode, decode_file, read_image, verify
@@ -11,10 +11,12 @@ __all__ = [
     "FORMAT",
     "Decoder",
     "Facts",
+    "Member",
     "calibrate",
     "decode",
     "decode_file",
     "from_cnn1d",
+    "from_linear",
     "from_resnet3d",
     "load",
     "read_image",

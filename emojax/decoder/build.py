@@ -1,6 +1,6 @@
 """Decoders: the record that turns one volume into probabilities, and how it is built."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ from flax import struct
 from jaxtyping import Bool, Float, Int
 
 from emojax import hyperalignment, models, procrustes
+from emojax.models.residual import Path
 
 
 class Facts(NamedTuple):
@@ -25,6 +26,10 @@ class Facts(NamedTuple):
     provenance: tuple[tuple[str, int, int], ...] = ()  # step, volumes seen, labels seen
     runs: tuple[str, ...] = ()  # names of the template's runs, by number; () is unknown
     alignment: tuple[tuple[str, Any], ...] = ()  # options of its fit; () are the defaults
+    kind: str = ""  # in words, such as "bag of 9 logistic decoders"
+    left_out: str = ""  # the test subject of the fold that it comes from
+    members: tuple[tuple[str, float, float], ...] = ()  # of a bag: who monitored, temperature, C
+    temperature: float = 1.0  # that logits of a network are divided by
 
 
 @struct.dataclass
@@ -37,6 +42,55 @@ class Decoder:
     calibration: Mapping[str, Any] | None  # of vectors: what `calibrate` needs
     network: str = struct.field(pytree_node=False)  # as `model.name`, see `models.find`
     facts: Facts = struct.field(pytree_node=False)
+
+
+class Member(NamedTuple):
+    """One linear classifier of a decoder, and what was fitted in front of it."""
+
+    voxels: Int[np.ndarray, " m"]  # positions among the mask's, in C order
+    mean: Float[np.ndarray, " m"]  # of the scaler, which follows the alignment
+    sd: Float[np.ndarray, " m"]
+    coef: Float[np.ndarray, "m k"]
+    intercept: Float[np.ndarray, " k"]
+    temperature: float = 1.0  # logits are divided by it
+    mapping: procrustes.Mapping | None = None  # the alignment; None leaves voxels as they are
+    template: Float[np.ndarray, "n m"] | None = None  # rows of its common space, for `calibrate`
+    run: Int[np.ndarray, " n"] | None = None  # of each template row, from 0, as `facts.runs`
+    frame: Int[np.ndarray, " n"] | None = None  # volume of each template row in its run
+
+
+def from_linear(
+    facts: Facts,
+    members: Sequence[Member],
+    *,
+    mask: Bool[np.ndarray, "X Y Z"],
+    affine: Float[np.ndarray, "4 4"] | None = None,
+    options: hyperalignment.Options | None = None,
+) -> Decoder:
+    """Builds the decoder of a bag of linear classifiers: the mean of their probabilities.
+
+    Args:
+      facts: metadata.
+      members: one or more.
+      mask: the brain mask.
+      affine: voxel -> mm.
+      options: options of the templates' fits, `Hyperalignment.options`; None: the defaults.
+
+    Raises:
+      ValueError: shapes do not fit.
+    """
+    kept = []
+    for own in members:
+        params = {
+            "coef": np.asarray(own.coef),
+            "intercept": np.asarray(own.intercept),
+            "temperature": np.float64(own.temperature),
+        }
+        fitted = own._asdict()
+        parts = {name: fitted[name] for name in ("mean", "sd", "template", "run", "frame")}
+        kept.append(keep(facts, mask, own.voxels, params=params, **parts))
+    weights = fold("linear", kept, [own.mapping for own in members])
+    return Decoder(weights, mask, affine, {"members": kept}, "linear", _with(facts, options))
 
 
 def from_cnn1d(
@@ -55,13 +109,14 @@ def from_cnn1d(
     options: hyperalignment.Options | None = None,
     network: str = "cnn1d",
     batch_stats: Mapping[str, Any] | None = None,
+    path: Path | None = None,
 ) -> Decoder:
     """Builds the decoder of a network of vectors, such as that of Experiment A.
 
     Args:
       facts: metadata.
-      params: parameters of the network, e.g. of a `CNN1D` without activation or batch norm between
-        its convolutions.
+      params: parameters of the network, e.g. of a `CNN1D` without activation between its
+        convolutions.
       mask: the brain mask.
       voxels: [m] positions of the chosen voxels among the mask's, in C order.
       mean: [m] of the scaler, which follows the alignment.
@@ -74,64 +129,133 @@ def from_cnn1d(
       options: options of the template's fit, `Hyperalignment.options`; None: the defaults.
       network: name of the network, see `models.find`.
       batch_stats: moving statistics of a network that has some.
+      path: the linear path of a network that takes its logits, too, see `models.residual`.
 
     Raises:
       ValueError: shapes do not fit, or the network cannot be folded.
     """
-    m = len(voxels)
+    kept = keep(
+        facts,
+        mask,
+        voxels,
+        params=params,
+        mean=mean,
+        sd=sd,
+        batch_stats=batch_stats,
+        template=template,
+        run=run,
+        frame=frame,
+    )
+    if path is not None:
+        kept["path"] = tuple(path)
+    weights = fold(network, [kept], [mapping], facts.temperature)
+    del kept["voxels"]  # they are among the weights
+    return Decoder(weights, mask, affine, kept, network, _with(facts, options))
+
+
+def _with(facts: Facts, options: hyperalignment.Options | None) -> Facts:
+    return facts._replace(alignment=tuple(options._asdict().items())) if options else facts
+
+
+def keep(
+    facts: Facts,
+    mask: Bool[np.ndarray, "X Y Z"],
+    voxels: Int[np.ndarray, " m"],
+    *,
+    params: Mapping[str, Any],
+    mean: Float[np.ndarray, " m"],
+    sd: Float[np.ndarray, " m"],
+    batch_stats: Mapping[str, Any] | None = None,
+    template: Float[np.ndarray, "n m"] | None = None,
+    run: Int[np.ndarray, " n"] | None = None,
+    frame: Int[np.ndarray, " n"] | None = None,
+) -> dict[str, Any]:
+    """Returns what `fold` and `calibrate` need of one member, with voxels as places in a volume.
+
+    Arguments are those of `from_cnn1d`.
+
+    Raises:
+      ValueError: shapes do not fit.
+    """
+    m, inside = len(voxels), int(np.sum(mask))
     if mask.shape != tuple(facts.grid) or mean.shape != (m,) or sd.shape != (m,):
         raise ValueError(
             f"want a mask of {facts.grid}, mean and sd [{m}]; got {mask.shape}, {mean.shape}, "
             f"{sd.shape}"
         )
-    inside = int(np.sum(mask))
     if not ((np.asarray(voxels) >= 0) & (np.asarray(voxels) < inside)).all():
         raise ValueError(f"want voxels in [0, {inside}), the mask's; got others")
     kept = {"params": jax.tree.map(np.asarray, dict(params)), "mean": mean, "sd": sd}
+    kept["voxels"] = np.flatnonzero(mask)[voxels].astype(np.int32)
     if batch_stats:
         kept["batch_stats"] = jax.tree.map(np.asarray, dict(batch_stats))
-    if template is not None:
-        shapes = [np.shape(rows) for rows in (template, run, frame)]
-        n = len(template)
-        if shapes != [(n, m), (n,), (n,)]:
-            raise ValueError(f"want template [n, {m}], run and frame [n]; got {shapes}")
-        if facts.runs and np.max(run) >= len(facts.runs):
-            raise ValueError(f"want run < {len(facts.runs)}, as facts.runs; got {np.max(run)}")
-        kept |= {"template": np.asarray(template), "run": run, "frame": frame}
-    if options is not None:
-        facts = facts._replace(alignment=tuple(options._asdict().items()))
-    weights = fold_vectors(network, kept, mapping)
-    weights["voxels"] = np.flatnonzero(mask)[voxels].astype(np.int32)
-    return Decoder(weights, mask, affine, kept, network, facts)
+    if template is None:
+        return kept
+    shapes = [np.shape(rows) for rows in (template, run, frame)]
+    n = len(template)
+    if shapes != [(n, m), (n,), (n,)]:
+        raise ValueError(f"want template [n, {m}], run and frame [n]; got {shapes}")
+    if facts.runs and np.max(run) >= len(facts.runs):
+        raise ValueError(f"want run < {len(facts.runs)}, as facts.runs; got {np.max(run)}")
+    return kept | {"template": np.asarray(template), "run": run, "frame": frame}
 
 
-def fold_vectors(
-    network: str, kept: Mapping[str, Any], mapping: procrustes.Mapping | None
+def fold(
+    network: str,
+    members: Sequence[Mapping[str, Any]],
+    mappings: Sequence[procrustes.Mapping | None],
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Folds alignment, scaler and network of vectors into the weights for inference.
 
+    Scanner values are large beside their changes: "centre", their usual value as far as alignment
+    or scaler know it, is subtracted first, and float32 is exact enough for what is left.
+
     Args:
       network: name of the network.
-      kept: `Decoder.calibration`: "params", "mean", "sd" and, if any, "batch_stats".
-      mapping: the alignment; None leaves voxels as they are.
+      members: of a bag, or the one: "voxels", "params", "mean", "sd" and, if any, "batch_stats".
+      mappings: the alignment of each; None leaves voxels as they are.
+      temperature: see `Facts`.
+
+    Returns:
+      Weights for `fusion.apply`: those of the network, "voxels", "centre" and "temperature".
 
     Raises:
-      ValueError: the network cannot be folded.
+      ValueError: the network cannot be folded, or several of it.
     """
-    fold = models.find(network).fold
-    if fold is None:
+    found = models.find(network)
+    if found.fold is None:
         raise ValueError(f"want a network that can be folded for inference; got {network!r}")
-    m = len(kept["mean"])
+    parts = []
+    for own, mapping in zip(members, mappings, strict=True):
+        sd = np.where(own["sd"] > 0, own["sd"], 1).astype(np.float64)
+        centre, matrix, target = affine_parts(mapping, own["mean"])
+        matrix, offset = matrix / sd, (target - own["mean"]) / sd
+        if "path" in own:
+            matrix, offset = Path(*own["path"]).compose(matrix, offset)
+        part = found.fold(own["params"], own.get("batch_stats", {}), matrix, offset)
+        parts.append(part | {"voxels": own["voxels"], "centre": centre})
+    return found.join(parts) | {"temperature": np.float32(temperature)}
+
+
+def affine_parts(
+    mapping: procrustes.Mapping | None, mean: Float[np.ndarray, " m"]
+) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m m"], Float[np.ndarray, " m"]]:
+    """Returns (centre, matrix, target): the map x -> (x - centre) @ matrix + target, in float64.
+
+    Args:
+      mapping: an alignment; None leaves voxels as they are.
+      mean: of the scaler, the centre where nothing is aligned.
+    """
+    if mapping is None:
+        centre = np.asarray(mean, np.float32)
+        return centre, np.eye(len(centre)), centre.astype(np.float64)
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), mapping)
-        zero, eye = jnp.zeros((1, m)), jnp.eye(m)
-        if mapping is not None:
-            zero = procrustes.transform(exact, zero)
-            eye = procrustes.transform(exact, eye) - zero
-        offset, matrix = np.asarray(zero)[0], np.asarray(eye)
-    sd = np.where(kept["sd"] > 0, kept["sd"], 1).astype(np.float64)
-    statistics = kept.get("batch_stats", {})
-    return fold(kept["params"], statistics, matrix / sd, (offset - kept["mean"]) / sd)
+        centre = np.float32(procrustes.inverse(exact, exact.target_mean))
+        rows = np.concatenate([centre[None], np.zeros((1, len(centre))), np.eye(len(centre))])
+        target, zero, *rest = np.asarray(procrustes.transform(exact, jnp.asarray(rows)))
+        return centre, np.stack(rest) - zero, target
 
 
 def from_resnet3d(
@@ -165,9 +289,10 @@ def from_resnet3d(
     for name, x in (("mask", mask), ("mean", mean), ("sd", sd)):
         if np.shape(x) not in ((), tuple(facts.grid)):
             raise ValueError(f"want {name} of shape {facts.grid}; got {np.shape(x)}")
-    fold = models.find(network).fold
-    if fold is None:
+    found = models.find(network)
+    if found.fold is None:
         raise ValueError(f"want a network that can be folded for inference; got {network!r}")
-    weights = fold(params, batch_stats)
+    weights = found.fold(params, batch_stats)
     weights |= {"mean": np.asarray(mean, np.float32), "sd": np.asarray(sd, np.float32)}
+    weights["temperature"] = np.float32(facts.temperature)
     return Decoder(weights, mask, affine, None, network, facts)

@@ -25,7 +25,8 @@ from emojax.decoder import checks
 from emojax.decoder.build import Decoder
 from emojax.errors import InputError
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, FORMAT)  # weights of the first have no centre, which is then 0
 FILES = ("weights.npz", "context.npz", "program.bin")
 LARGEST = 1 << 24  # bytes of a manifest
 
@@ -142,7 +143,7 @@ def _read_manifest(folder: pathlib.Path) -> dict[str, Any]:
         raise InputError(folder, "no manifest.json", "a decoder made by --mode=export") from None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise InputError(path, "a damaged manifest", "one as it was saved") from None
-    if manifest["format"] != FORMAT:
+    if manifest["format"] not in READABLE:
         raise InputError(folder, f"a decoder of format {manifest['format']}", f"format {FORMAT}")
     return manifest
 

@@ -15,6 +15,8 @@ from emojax.rules import Rule, each, flag, number, one_of, text, tuple_of, whole
 
 MANY = 10**6
 SCALE = {"vector": {"voxels"}, "volume": {"mean", "sd"}}  # beside what the folding returns
+LATER = {"vector": {"centre", "temperature"}, "volume": {"temperature"}}  # since format 2
+MEMBER, ROWS = {"params", "mean", "sd"}, {"template", "run", "frame"}  # of `calibrate`
 
 
 def _are_names(value: Any) -> bool:
@@ -46,6 +48,10 @@ FACTS = {
     "provenance": each(tuple_of(text, whole("[0, inf)"), whole("[0, inf)")), most=MANY),
     "runs": Rule("names, each once", _are_names),
     "alignment": Rule("options of hyperalignment.fit", _are_options),
+    "kind": text,
+    "left_out": text,
+    "temperature": number("(0, 1e6]"),
+    "members": each(tuple_of(text, *[number("(0, inf)")] * 2), most=MANY),
 }
 
 
@@ -111,6 +117,7 @@ def _check_weights(decoder: Decoder, network: Network, where: str) -> int:
     scale = SCALE[network.input]
     for name in scale:
         _need(name in flat, where, f"no {name}", f"the scale: {', '.join(sorted(scale))}")
+    scale = scale | (LATER[network.input] & flat.keys())
     for name, array in flat.items():
         wanted = "f" if network.check_folded and name not in scale else "biuf"
         _need(_is(array, wanted), f"{where}: {name}", _show(array), "numbers as they were saved")
@@ -119,8 +126,13 @@ def _check_weights(decoder: Decoder, network: Network, where: str) -> int:
     size = 0
     if network.input == "vector":
         size = _check_voxels(flat["voxels"], decoder.mask, f"{where}: voxels")
+        centre = flat.get("centre", np.zeros(size))
+        _need(_is(centre, "f", (size,)), f"{where}: centre", _show(centre), f"numbers [{size}]")
     else:
         _check_scale(flat["mean"], flat["sd"], tuple(decoder.facts.grid), where)
+    value = flat.get("temperature", np.ones(()))
+    good = _is(value, "f", ()) and value > 0
+    _need(bool(good), f"{where}: temperature", _show(value), "a number > 0")
     try:
         if network.check_folded is not None:
             own = {name: part for name, part in weights.items() if name not in scale}
@@ -168,13 +180,29 @@ def _check_outputs(decoder: Decoder, network: Network, size: int) -> None:
 
 
 def _check_calibration(decoder: Decoder, network: Network, size: int, where: str) -> None:
-    """Checks what a new subject is calibrated with."""
+    """Checks what a new subject is calibrated with, member by member of a bag."""
     kept = decoder.calibration
     good = isinstance(kept, Mapping) and network.input == "vector"
     _need(good, where, "something else", "that of a network of vectors")
-    needed, rows = {"params", "mean", "sd"}, {"template", "run", "frame"}
-    names = needed | (rows if rows & kept.keys() else set())
-    found = kept.keys() - {"batch_stats"}
+    if "members" not in kept:
+        _check_member(kept, MEMBER, size, len(decoder.facts.runs), where)
+        return
+    good = set(kept) == {"members"} and isinstance(kept["members"], list) and kept["members"]
+    _need(bool(good), where, f"{', '.join(sorted(kept))}", "a list of members")
+    for i, own in enumerate(kept["members"]):
+        place = f"{where}: members/{i}"
+        good = isinstance(own, Mapping) and "voxels" in own
+        _need(good, place, "no voxels", "those of a member")
+        voxels = _check_voxels(own["voxels"], decoder.mask, f"{place}: voxels")
+        _check_member(own, MEMBER | {"voxels"}, voxels, len(decoder.facts.runs), place)
+
+
+def _check_member(
+    kept: Mapping[str, Any], needed: set[str], size: int, runs: int, where: str
+) -> None:
+    """Checks what one network, or one member of a bag, is fitted to a new subject with."""
+    names = needed | (ROWS if ROWS & kept.keys() else set())
+    found = kept.keys() - {"batch_stats", "path"}
     _need(found == names, where, ", ".join(sorted(found)), ", ".join(sorted(names)))
     for name, array in files.flatten({k: kept[k] for k in kept.keys() - {"run", "frame"}}).items():
         good = _is(array, "biuf") and np.isfinite(array).all()
@@ -188,7 +216,7 @@ def _check_calibration(decoder: Decoder, network: Network, size: int, where: str
     shape = np.shape(kept["template"])
     good = len(shape) == 2 and shape[0] > 1 and shape[1] == size
     _need(good, f"{where}: template", f"shape {shape}", f"[rows, {size}]")
-    most = {"run": len(decoder.facts.runs) or 2**31, "frame": 2**31}
+    most = {"run": runs or 2**31, "frame": 2**31}
     for name, end in most.items():
         array = np.asarray(kept[name])
         good = _is(array, "iu", shape[:1]) and array.min() >= 0 and array.max() < end

@@ -14,6 +14,7 @@ ANALYSES: Mapping[str, tuple[str, str]] = {  # key of metrics.json -> module, ke
     "design": ("emojax.experiments.design", "design"),
     "within_subject": ("emojax.experiments.within_subject", "within_subject"),
     "crossed": ("emojax.experiments.crossed", "crossed"),
+    "floor": ("emojax.experiments.floors", "null_floor"),
     "permutation": ("emojax.experiments.permutation", "permutations"),
 }
 
@@ -37,8 +38,9 @@ def check(
       InputError: fewer arrangements of the labels than are asked for.
     """
     if permutation.applies(experiment, config, arm):
+        arm, folds = permutation.tested(experiment, config, view, arm, made)
         found = permutation.design(config, view, arm)
-        permutation.arrangements(config, view, arm, found, [data.fold for data in made])
+        permutation.arrangements(config, view, arm, found, folds)
 
 
 def run(
@@ -61,9 +63,10 @@ def run(
     """
     found = {}
     for name, (module, key) in ANALYSES.items():
-        if not (asked := config.get(key)):
+        if not config.get(key):
             continue
-        steps = asked if name == "permutation" else len(made)
+        steps = permutation.asked(config) if name == "permutation" else len(made)
+        steps = config.noise.draws if name == "floor" else steps
         with bar(name, steps) as tick:
             analyse = importlib.import_module(module).analyse
             found[name] = analyse(experiment, config, view, arm, made, tick)

@@ -15,11 +15,13 @@ from emojax.records import Arm, FoldData
 from emojax.training import epoch
 from emojax.training.feeds import Streamed
 
+Sources = Mapping[int | None, tuple[Any, Any]]
+
 
 def audit_arms(
     experiment: Experiment,
     config: Any,
-    sources: Mapping[bool, tuple[Any, Any]],
+    sources: Sources,
     arms: Sequence[Arm],
     made: Mapping[str, Sequence[FoldData]],
     plan: fits.Plan | None,
@@ -32,7 +34,7 @@ def audit_arms(
     Args:
       experiment: see `Experiment`.
       config: of the run.
-      sources: on noise or not -> (cohort, its view).
+      sources: draw of the noise, None for measured values -> (cohort, its view).
       arms: the arms.
       made: arm -> data of each fold. Their records are closed.
       plan: of the networks; None where there are none.
@@ -47,13 +49,14 @@ def audit_arms(
     """
     for arm in arms:
         _check_steps(arm, made[arm.name])
+    trained = [pair for arm in arms for pair in fits.trainings(arm, made[arm.name])]
     if plan is not None:
-        _check_predictions(plan, made[arms[0].name][0])
+        _check_predictions(plan, trained[0][1])
     found: dict[str, list[audit.Audited]] = {arm.name: [] for arm in arms}
     todo = [(0, arm) for arm in arms] + _second(config.seed, arms, made)
     cache = _Cache()
-    for number, arm in sorted(todo, key=lambda pair: (pair[0], pair[1].on_noise)):
-        cache.clear_unless((number, arm.on_noise))  # perturbed cohorts of one fold at a time
+    for number, arm in sorted(todo, key=lambda pair: (pair[0], pair[1].on_noise, pair[1].draw)):
+        cache.clear_unless((number, arm.source))  # perturbed cohorts of one fold at a time
         one = _one(
             experiment, config, sources, arms, arm, number, made[arm.name][number], plan, cache
         )
@@ -93,7 +96,7 @@ class _Cache(dict):
 
 
 def _one(experiment, config, sources, arms, arm: Arm, number: int, before: FoldData, plan, cache):
-    cohort, view = sources[arm.on_noise]
+    cohort, view = sources[arm.source]
 
     def view_of(perturbed):
         if perturbed is cohort:

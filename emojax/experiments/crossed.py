@@ -151,7 +151,7 @@ def mean(values: Sequence[float]) -> dict[str, Any]:
 def _labels(config, view, arm: Arm, level) -> tuple[Int[np.ndarray, "p n"], str]:
     """Returns the true labels, then exchanged ones; and what was exchanged."""
     true = np.asarray(view.labels)
-    count = min(config.permutations, MOST)
+    count = min(permutation.asked(config), MOST)
     if not count:
         return true[None], ""
     found = _within(permutation.design(config, view, arm), level)

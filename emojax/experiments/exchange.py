@@ -6,6 +6,7 @@ then as right about the new order as about the old one, and cannot pass for one 
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,8 @@ from jaxtyping import Int
 from emojax.data.acquisitions import canonical
 from emojax.data.cohort import Cohort
 from emojax.features.correspondence import AGREE, COVER
+
+PATIENCE = 200  # draws of one arrangement, and more where few are left
 
 
 class Exchange(NamedTuple):
@@ -41,11 +44,43 @@ class Exchange(NamedTuple):
         Each block keeps its extent and gets another block's class, so that where blocks differ in
         length the numbers of volumes of each class differ from those of the true labels.
         """
-        label = self.label.copy()
+        return self.label[self.order(rng)][self.block]
+
+    def different(
+        self,
+        rng: np.random.Generator,
+        labels: Int[np.ndarray, " n"],
+        count: int,
+        allowed: Callable[[Int[np.ndarray, " n"]], bool],
+    ) -> list[Int[np.ndarray, " n"]]:
+        """Returns `count` different arrangements, fewer where no other is found in many draws.
+
+        Args:
+          rng: what draws.
+          labels: the true labels, which are never among them.
+          count: how many, fewer than `arrangements`.
+          allowed: called with labels: whether they may be used.
+        """
+        seen, out = {labels.astype(np.int32).tobytes()}, []
+        while len(out) < count:
+            left = self.arrangements - len(seen)
+            for _ in range(PATIENCE + 20 * self.arrangements // left):
+                new = self.draw(rng).astype(np.int32)
+                if new.tobytes() not in seen and allowed(new):
+                    break
+            else:
+                break
+            seen.add(new.tobytes())
+            out.append(new)
+        return out
+
+    def order(self, rng: np.random.Generator) -> Int[np.ndarray, " b"]:
+        """Returns the block whose class each block gets; all orders are equally likely."""
+        order = np.arange(len(self.label))
         for number in np.unique(self.within):
             here = np.flatnonzero(self.within == number)
-            label[here] = self.label[rng.permutation(here)]
-        return label[self.block]
+            order[here] = rng.permutation(here)
+        return order
 
 
 def design(cohort: Cohort, timed: bool) -> Exchange:

@@ -6,7 +6,7 @@ published procedure one by one.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,29 +15,20 @@ from emojax import models, resampling, splits
 from emojax.alignment import REGIMES
 from emojax.data.belonging import check_grids
 from emojax.errors import InputError
-from emojax.experiments import base, export, programs
+from emojax.experiments import export, programs
 from emojax.experiments import settings as schema
+from emojax.experiments.arms_a import arms
 from emojax.experiments.base import Experiment
 from emojax.features import across_subjects, correspondence, every_voxel, masked
-from emojax.features.across_subjects import STRICT, Leaks, Settings
+from emojax.features.across_subjects import Settings
 from emojax.features.masked import MaskedCohort
 from emojax.files import split_list
-from emojax.provenance import PROTOCOLS, Ledger
+from emojax.provenance import Ledger
 from emojax.records import Arm, FoldData
-from emojax.scoring import baselines
-from emojax.scoring.baselines import NUISANCE, Job
+from emojax.scoring import baselines, linear_path
+from emojax.scoring.baselines import BAG, NUISANCE, Job
 from emojax.splits import Fold
 from emojax.training import cost
-
-FLOOR = "noise floor"
-
-
-class Setup(NamedTuple):
-    """The fits of an arm of Experiment A, and to whom."""
-
-    settings: Settings
-    leaks: Leaks = STRICT
-    on_test: bool = False  # epoch and rate follow the test unit, as published
 
 
 def check(config: Any) -> None:
@@ -59,9 +50,13 @@ def check(config: Any) -> None:
             expected = "--config.align.regimes=independent_runs,none where voxels.own=True"
             raise InputError("align.regimes", f"{lost[0]!r}, one map for all subjects", expected)
     for name in split_list(config.baselines):
-        baselines.find(name)
+        if baselines.find(name).needs == "members":
+            expected = "no bag here: --config.headline=bag has it"
+            raise InputError("baselines", repr(name), expected)
     if config.get("permute", "network") != "network":
         baselines.find(config.permute)
+    if config.get("permute") == BAG and config.headline == "network":
+        raise InputError("permute", repr(BAG), "--config.headline=bag, or another classifier")
     programs.check_train(config)
     network = models.find(config.model.name)
     if network.input != "vector":
@@ -81,109 +76,20 @@ def check(config: Any) -> None:
         raise InputError("voxels.keep", config.voxels.keep, expected)
 
 
-def arms(config: Any, cohort: Any) -> list[Arm]:
-    """Returns the arms that a config asks for; the headline first."""
-    choices, regimes = split_list(config.protocols), split_list(config.align.regimes)
-    align = config.align
-    options = {
-        name: align[name]
-        for name in ("level2_iters", "zscore_common", "alpha", "scaling", "reflection", "weight")
-    }
-    settings = Settings(
-        config.voxels.keep,
-        len(cohort.classes),
-        regimes[0],
-        align.match,
-        config.voxels.own,
-        config.voxels.centre,
-        (*options.items(), ("method", align.method)),
-    )
-    names = base.installed(config.baselines)
-    out: list[Arm] = []
-    if "nested" in choices or "last" in choices:
-        setup = Setup(settings)
-        headline = Arm(
-            "nested" if "nested" in choices else "last",
-            protocol_of(config, cohort, settings),
-            setup,
-            regime=regimes[0],
-            pick="best" if "nested" in choices else "last",
-            baselines=(*names, NUISANCE) if names else (),
-        )
-        out.append(headline)
-        if {"nested", "last"} <= set(choices):
-            out.append(replace(headline, name="last", shares="nested", pick="last", baselines=()))
-    if "paper" in choices:
-        out += _published(config, settings, names if not out else ())
-    if "nested" in choices:
-        for regime in regimes[1:]:
-            other = settings._replace(regime=regime)
-            protocol = protocol_of(config, cohort, other)
-            out.append(Arm(f"nested, {regime}", protocol, Setup(other), regime=regime))
-    if config.null_floor and not config.null:
-        out.append(replace(out[0], name=FLOOR, on_noise=True, baselines=()))
-    return out
-
-
-def _published(config: Any, settings: Settings, names: Sequence[str]) -> list[Arm]:
-    """Returns the published procedure, and one arm for each of its leaks that is closed."""
-    leaky = settings._replace(regime="transductive")
-    voxels = not config.voxels.own
-    everybody = Leaks(voxels=voxels, alignment=True)
-    steps = ("voxels", "alignment") if voxels else ("alignment",)
-    paper = Arm(
-        "paper",
-        "leaky",
-        Setup(leaky, everybody, on_test=True),
-        regime="transductive",
-        leaks=(*steps, "epoch choice"),
-        oversampled=True,
-        baselines=(*names, NUISANCE) if names else (),
-    )
-    once = "paper, test volumes once"
-    out = [paper, replace(paper, name=once, shares="paper", oversampled=False, baselines=())]
-    if config.leaks:
-        out.append(
-            Arm(
-                "leaky voxels and alignment",
-                "leaky",
-                Setup(leaky, everybody),
-                regime="transductive",
-                leaks=steps,
-            )
-        )
-        if voxels:
-            setup = Setup(settings, Leaks(voxels=True))
-            out.append(
-                Arm("leaky voxels", "leaky", setup, regime=settings.regime, leaks=("voxels",))
-            )
-    return out
-
-
-def protocol_of(config: Any, cohort: Any, settings: Settings) -> str:
-    """Returns the class of protocol that an alignment regime claims in this study."""
-    claims = [REGIMES[settings.regime].protocol]
-    own_rows = settings.own_voxels or (
-        settings.centre and not REGIMES[settings.regime].needs_template
-    )
-    if own_rows or config.units == "run":
-        claims.append("calibrated")
-    return max(claims, key=PROTOCOLS.index)
-
-
 def view(config: Any, cohort: Any, like: MaskedCohort | None = None) -> MaskedCohort:
     """Reads the masked values of a cohort."""
     return masked.read(cohort, config.mask.to_dict(), config.units, like)
 
 
 def folds(config: Any, data: MaskedCohort, arm: Arm) -> list[Fold]:
-    """Leaves one subject (or run) out at a time.
+    """Leaves one subject (or run) out at a time; a bag trains on all others.
 
     Raises:
       InputError: too few units, or units that cannot be compared.
     """
     _check_units(config, data, arm.settings.settings)
-    return splits.leave_one_out(data.units, monitor_test=arm.settings.on_test)
+    made = splits.leave_one_out(data.units, monitor_test=arm.settings.on_test)
+    return [splits.unmonitored(fold) for fold in made] if arm.decoder else made
 
 
 def notes(config: Any, data: MaskedCohort) -> list[str]:
@@ -215,19 +121,33 @@ def _check_units(config: Any, data: MaskedCohort, settings: Settings) -> None:
 
 
 def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> FoldData:
-    """Makes the features of a fold, and draws its balanced rows."""
+    """Makes the features of a fold, and those of its members where there is a bag."""
+    key = jax.random.fold_in(jax.random.key(config.seed), number)
+    data = _features(config, ledger, fold, arm, key)
+    if not (arm.members or BAG in arm.baselines):
+        return data
+    units, inner = ledger.design("units"), replace(arm, baselines=(), oversampled=False)
+    members = splits.each_monitored(fold, units)[: config.members or None]
+    made = [
+        _features(config, ledger, own, inner, jax.random.fold_in(jax.random.fold_in(key, 3), i))
+        for i, own in enumerate(members)
+    ]
+    return replace(data, members=tuple(made))
+
+
+def _features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, key: jax.Array) -> FoldData:
+    """Makes the features of whole units, and draws their balanced rows."""
     settings, leaks, _ = arm.settings
     made = across_subjects.fold_features(ledger, fold, settings, leaks)
     n = ledger.cohort_size
     labels = np.full(n, -1, np.int32)
     labels[fold.train] = ledger.labels("network", fold.train)
     labels[fold.monitor] = ledger.labels("epoch choice", fold.monitor)
-    key = jax.random.fold_in(jax.random.key(config.seed), number)
     scaled = ledger.derive(made.x)
     units = ledger.design("units")
     parts = [fold.train[units[fold.train] == name] for name in dict.fromkeys(units[fold.train])]
     drawn = [
-        _balanced(jax.random.fold_in(jax.random.fold_in(key, 1), i), rows, labels, config, settings)
+        _drawn(jax.random.fold_in(jax.random.fold_in(key, 1), i), rows, labels, config, settings)
         for i, rows in enumerate([*parts, fold.monitor])
     ]
     notes: dict[str, Any] = {"isc": made.isc, "made": made, "settings": settings}
@@ -246,15 +166,22 @@ def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> 
         notes["nuisance"] = across_subjects.nuisance_features(ledger, fold, made.mask)
     if arm.baselines and config.voxels.classical == "all":
         notes["every voxel"] = every_voxel.every_voxel(ledger, fold, settings, made.mask)
+    read = scaled.reader({"network": fold.train, "epoch choice": fold.monitor})
+    read_test = scaled.scored_reader(fold.test)
+    if models.find(config.model.name).linear and not arm.decoder:
+        path = linear_path.fit(read, labels, fold)
+        notes["linear path"], read, read_test = path, path.beside(read), path.beside(read_test)
+    keys = [jax.random.fold_in(key, 0)]
+    keys += [jax.random.fold_in(jax.random.fold_in(key, 4), j) for j in range(1, arm.instances)]
     return FoldData(
         fold,
         ledger,
-        scaled.reader({"network": fold.train, "epoch choice": fold.monitor}),
-        scaled.scored_reader(fold.test),
+        read,
+        read_test,
         labels,
-        (np.concatenate(drawn[:-1]),),
+        (np.concatenate(drawn[:-1]),) * arm.instances,
         drawn[-1],
-        (jax.random.fold_in(key, 0),),
+        tuple(keys),
         notes,
     )
 
@@ -267,8 +194,10 @@ def units(config: Any, data: MaskedCohort, arm: Arm) -> np.ndarray:
     return data.run_index if by_run else data.subject
 
 
-def _balanced(key, rows, labels, config, settings: Settings) -> np.ndarray:
-    """Draws rows of one unit, the same number of every class."""
+def _drawn(key, rows, labels, config, settings: Settings) -> np.ndarray:
+    """Draws rows of one unit, as many of every class; all of them where batches are balanced."""
+    if not len(rows) or config.train.draws == "classes":
+        return rows
     picked = resampling.balance(key, labels[rows], config.balance, num_classes=settings.num_classes)
     return rows[np.asarray(picked)]
 
@@ -280,9 +209,13 @@ def jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterator[Job]:
     """
     rows, every = data.train[0], data.notes.get("every voxel")
     y, classes = data.labels[rows], int(data.labels.max()) + 1
-    wanted = {name: baselines.find(name).needs for name in names if name != NUISANCE}
+    beside = -classes if "linear path" in data.notes else None  # its logits are the network's own
+    if BAG in names:
+        yield _bag(config, data, classes)
+    wanted = {name: baselines.find(name).needs for name in names if name not in (NUISANCE, BAG)}
     if every is None:
-        inputs = dict.fromkeys(wanted.values(), (data.read(rows), data.read_test(data.fold.test)))
+        parts = data.read(rows)[:, :beside], data.read_test(data.fold.test)[:, :beside]
+        inputs = dict.fromkeys(wanted.values(), parts)
     else:
         size = (len(data.fold.train) + len(data.fold.test)) * every.size * 4
         cost.require_memory(size, "classical classifiers (or --config.voxels.classical=keep)")
@@ -295,6 +228,22 @@ def jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterator[Job]:
         train, test = data.notes["nuisance"]
         y = data.labels[data.fold.train]
         yield baselines.make_job(NUISANCE, config.seed, train, y, test, classes)
+
+
+def _bag(config: Any, data: FoldData, classes: int) -> Job:
+    """Returns the bag on all rows of the other units, in the features of each of its members."""
+    rows = np.unique(np.concatenate([data.fold.train, data.fold.monitor]))
+    groups = np.full(len(rows), -1)
+    for i, member in enumerate(data.members):
+        groups[np.searchsorted(rows, member.fold.monitor)] = i
+    x, test_x = (
+        np.stack(parts, axis=1)
+        for parts in (
+            [member.read(rows) for member in data.members],
+            [member.read_test(data.fold.test) for member in data.members],
+        )
+    )
+    return baselines.make_job(BAG, config.seed, x, data.labels[rows], test_x, classes, groups)
 
 
 def label(config: Any) -> str:

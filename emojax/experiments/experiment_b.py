@@ -72,8 +72,19 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
     if config.null or not config.null_floor:
         return real
     floor = base.installed(config.floor_baselines)
-    on_noise = {"on_noise": True, "instances": 1, "baselines": floor}
-    return real + [replace(arm, name=f"{arm.name} on noise", **on_noise) for arm in real]
+    on_noise = {"on_noise": True, "instances": 1}
+    draws = range(config.noise.network_draws)
+    return real + [
+        replace(
+            arm,
+            name=f"{arm.name} on noise" + (f" {draw + 1}" if draw else ""),
+            draw=draw,
+            baselines=() if draw else floor,
+            **on_noise,
+        )
+        for draw in draws
+        for arm in real
+    ]
 
 
 def _arm(kind: str, name: str, **options) -> Arm:

@@ -3,19 +3,19 @@
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from emojax import decoder, files, hyperalignment, models, procrustes, provenance, sources
+from emojax import decoder, files, models, provenance, sources
 from emojax.data.acquisitions import canonical
 from emojax.data.cohort import Prior
-from emojax.decoder import Decoder, Facts
+from emojax.decoder import Decoder, Facts, build, checks
 from emojax.errors import InputError
+from emojax.experiments.choice import AUTO, NETWORK
 from emojax.features.masked import MaskedCohort
+from emojax.procrustes import Mapping as Map
 from emojax.procrustes import Procrustes
 from emojax.records import FoldData
 from emojax.training import checkpoint
@@ -36,8 +36,8 @@ def export(
     Args:
       config: that of the run.
       workdir: of the run.
-      subject: A: the test subject whose fold and alignment are taken; "" is the first. The network
-        has not seen it.
+      subject: A: the test subject whose fold and alignment are taken; "" is the first. The
+        classifier has not seen it.
       run: A: name of the run to be decoded, aligned by the subject's other runs; "" is the last.
       bundle: the folder to write; "" is `decoder` in the workdir. An older decoder of the same
         subject and run may be there.
@@ -55,7 +55,6 @@ def export(
         raise InputError(workdir, "no finished run", expected)
     work = checkpoint.open_workdir(workdir, config.to_dict())
     work.check_inputs()
-    models.find(config.model.name).check_foldable(config.model)
     metrics = json.loads((folder / "metrics.json").read_text())
     headline = metrics["arms"][0]
     tests = [fold["test"] for fold in headline["folds"]]
@@ -63,21 +62,45 @@ def export(
         raise InputError("subject or run", subject or run, "neither: nobody is aligned")
     if subject and subject not in tests:
         raise InputError("subject", repr(subject), f"one of {', '.join(tests)}")
-    number = tests.index(subject) if subject else 0
-    kept = work.load_model(f"{headline['name']} {number}")
-    if kept is None:
-        found, expected = "no network", "a run with train.keep_models=True"
-        raise InputError(f"models/{headline['name']}", found, expected)
-    fitted = kept["fitted"]
-    if "refused" in fitted:
-        raise InputError("decoder", str(fitted["refused"]), str(fitted["expected"]))
-    kept.setdefault("batch_stats", {})
+    kept = _load(config, work, metrics["arms"], tests.index(subject) if subject else 0)
+    if "refused" in kept["fitted"]:
+        raise InputError(
+            "decoder", *(str(kept["fitted"][name]) for name in ("refused", "expected"))
+        )
     make = _volume_decoder if headline["split"] else _vector_decoder
-    made, target = make(metrics, kept, fitted, run), pathlib.Path(bundle or folder / "decoder")
+    made, target = make(config, kept, run), pathlib.Path(bundle or folder / "decoder")
     if (target / "manifest.json").exists():
         _check_same(target, decoder.load(target), made)
     decoder.save(made, target)
     return target
+
+
+def _load(
+    config: Any, work: checkpoint.Workdir, arms: Sequence[Mapping[str, Any]], number: int
+) -> dict[str, Any]:
+    """Returns what a run has kept of the decoder of one fold of its headline.
+
+    Raises:
+      InputError: nothing was kept, or a network that cannot be folded.
+    """
+    arm = arms[0]
+    if arm.get("decoder") == AUTO:  # each fold has chosen
+        chosen = arm["folds"][number]["chosen"]["chosen"]
+        network = next(one for one in arms if not one.get("decoder"))
+        arm = network if chosen == NETWORK else next(one for one in arms if one["name"] == chosen)
+    if not arm.get("decoder"):
+        if config.train.get("members"):
+            found = f"{arm['name']}, with a network for each monitored subject"
+            raise InputError("decoder", found, "one network (--config.train.members=False)")
+        models.find(config.model.name).check_foldable(config.model)
+    kept = work.load_model(f"{arm['name']} {number}")
+    if kept is None:
+        expected = "a run with train.keep_models=True"
+        raise InputError(f"models/{arm['name']}", "nothing of its fits", expected)
+    fold = arm["folds"][number]
+    scores = (fold["instances"] or [fold["network"]])[0] or {}
+    temperature = (scores.get("uncalibrated") or {}).get("temperature", 1.0)
+    return {"params": {}, "batch_stats": {}, "temperature": temperature} | kept
 
 
 def _check_same(folder: pathlib.Path, there: Decoder, made: Decoder) -> None:
@@ -94,13 +117,22 @@ def _check_same(folder: pathlib.Path, there: Decoder, made: Decoder) -> None:
         raise InputError(folder, f"a decoder of {who}", expected)
 
 
-def pack_a(config: Any, view: MaskedCohort, data: FoldData) -> dict[str, Any]:
-    """Returns what a decoder of Experiment A needs beside the network, as plain arrays.
+def pack_a(
+    config: Any, view: MaskedCohort, data: FoldData, weights: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Returns what a decoder of Experiment A needs, as plain arrays.
 
     A decoder repeats what was fitted volume by volume. Where that is impossible, the tree says what
     is in the way ("refused", "expected"), and the export refuses.
+
+    Args:
+      config: of the run.
+      view: what the ledgers read.
+      data: of the fold.
+      weights: of a linear headline, see `scoring.bag.linear_weights`: it is folded here, for every
+        run of the test subject. None: a network, which is kept beside this.
     """
-    made, settings = data.notes["made"], data.notes["settings"]
+    settings = data.notes["settings"]
     own = settings.regime == "independent_runs" and settings.match == "time"
     if done := _processed(config, view.prior):
         return _refuse(f"volumes after {done}", SCANNED)
@@ -111,51 +143,86 @@ def pack_a(config: Any, view: MaskedCohort, data: FoldData) -> dict[str, Any]:
         )
     if view.union is None:
         return _refuse("vectors", "volumes [X, Y, Z]")
+    runs, facts = _facts_a(config, view, data, own)
+    out: dict[str, Any] = {"mask": view.union, "runs": np.array(list(runs))}
+    if (affine := view.cohort.affine(facts[0].subject)) is not None:
+        out["affine"] = np.asarray(affine)
+    maps = [_maps(data, rows) for rows in runs.values()]
+    if weights is None:
+        fitted = _fitted(data, own)
+        maps = [build.affine_parts(of_run[0], fitted["mean"]) for of_run in maps]
+        if (path := data.notes.get("linear path")) is not None:
+            fitted["path"] = tuple(path)
+        return out | {"facts": _written(facts), "maps": maps, "fitted": fitted}
+    is_bag = len(data.members) == len(weights["coef"])
+    members, first = (data.members, 1) if is_bag else ((data,), 0)
+    if not is_bag and "every voxel" in data.notes:
+        return _refuse("voxels.classical=all", "the chosen voxels (voxels.classical=keep)")
+    kept = []
+    for i, member in enumerate(members):
+        params = {name: weights[name][i] for name in ("coef", "intercept", "temperature")}
+        kept.append(build.keep(facts[0], view.union, params=params, **_fitted(member, own)))
+    more: dict[str, Any] = {"kind": "logistic decoder"}
+    if is_bag:
+        who = [str(view.units[member.fold.monitor[0]]) for member in members]
+        numbers = (weights[name].tolist() for name in ("temperature", "C"))
+        more = {"kind": f"bag of {len(who)} logistic decoders"}
+        more["members"] = tuple(zip(who, *numbers, strict=True))
+    facts = [one._replace(**more) for one in facts]
+    folded = [build.fold("linear", kept, of_run[first:][: len(kept)]) for of_run in maps]
+    calibration = {"members": kept}
+    return out | {"facts": _written(facts), "weights": folded, "calibration": calibration}
+
+
+def _facts_a(
+    config: Any, view: MaskedCohort, data: FoldData, aligned: bool
+) -> tuple[dict[str, np.ndarray], list[Facts]]:
+    """Returns the rows of each of the test subject's runs, by its name, and the facts of each."""
     rows, cohort = data.fold.test, view.cohort
     means, sds = [], []
     for name in dict.fromkeys(view.units[data.fold.train]):
         x = view.volumes[view.rows(name)]
         means.append(x.mean(1, dtype=np.float64))
         sds.append(x.std(1))
-    subject, numbers = str(view.units[rows[0]]), np.unique(view.run[rows])
-    out = _facts(config, cohort, subject, np.concatenate(means).mean(), np.concatenate(sds).mean())
-    out |= {
-        "mask": view.union,
-        "voxels": made.voxels,
-        "mean": made.scaler[0],
-        "sd": made.scaler[1],
-        "runs": np.array([cohort.run[rows][view.run[rows] == i][0] for i in numbers]),
-        "maps": {},
-        "seen": {},
-    }
-    for run, number in enumerate(numbers):
+    level, spread = np.concatenate(means).mean(), np.concatenate(sds).mean()
+    common = _facts(config, cohort, level, spread)._replace(
+        subject=str(view.units[rows[0]]),
+        left_out=data.fold.name,
+        kind=models.find(config.model.name).label(config.model),
+    )
+    if aligned:
+        options = data.notes["made"].space[0].options._asdict()
+        names = tuple(map(str, view.run_names))  # in the order of their numbers
+        common = common._replace(runs=names, alignment=tuple(options.items()))
+    runs, facts = {}, []
+    for number in np.unique(view.run[rows]):
         here = rows[view.run[rows] == number]
-        scope = tuple(here.tolist())
-        fits = [fit for _, own_scope, fit in data.ledger.kept if own_scope == scope]
-        out["maps"][str(run)] = _affine(fits, len(made.voxels))
+        runs[str(cohort.run[here][0])] = here
         seen = next(s for r, s in data.ledger.seen(rows) if here[0] in r)
-        table = [(row["step"], row["values"], row["labels"]) for row in provenance.table(seen)]
-        out["seen"][str(run)] = np.array(json.dumps(table))
-    if own:
-        out["template"] = np.asarray(made.space[0].template)
-        out["template_run"], out["template_frame"] = made.space[1].T
-        out["template_runs"] = np.array(view.run_names)  # in the order of their numbers
-        out["options"] = np.array(json.dumps(made.space[0].options._asdict()))
+        facts.append(common._replace(provenance=_seen(seen)))
+    return runs, facts
+
+
+def _fitted(data: FoldData, aligned: bool) -> dict[str, Any]:
+    """Returns what was fitted in front of a classifier, and the template if there is one."""
+    made = data.notes["made"]
+    out = {"voxels": made.voxels, "mean": made.scaler[0], "sd": made.scaler[1]}
+    if aligned:
+        run, frame = made.space[1].T
+        out |= {"template": np.asarray(made.space[0].template), "run": run, "frame": frame}
     return out
 
 
-def _affine(fits: list[Any], size: int) -> dict[str, np.ndarray]:
-    """Returns the map of one run as matrix and offset, in float64."""
-    if not fits:
-        return {"matrix": np.eye(size), "offset": np.zeros(size)}
-    (fit,) = fits
-    if isinstance(fit, np.ndarray):  # a mean that is subtracted
-        return {"matrix": np.eye(size), "offset": -fit.astype(np.float64)}
-    with jax.enable_x64(True):
-        exact = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), fit)
-        zero = procrustes.transform(exact, jnp.zeros((1, size)))
-        matrix = procrustes.transform(exact, jnp.eye(size)) - zero
-        return {"matrix": np.asarray(matrix), "offset": np.asarray(zero)[0]}
+def _maps(data: FoldData, rows: np.ndarray) -> list[Map | None]:
+    """Returns the alignment of one run, of the fold and then of each of its members."""
+    scope, found = tuple(rows.tolist()), []
+    for step, own_scope, fit in data.ledger.kept:
+        if own_scope != scope or step not in ("alignment", "centring"):
+            continue
+        if isinstance(fit, np.ndarray):  # a mean that is subtracted
+            fit = Procrustes(np.eye(len(fit)), np.ones(()), fit, np.zeros(len(fit)))
+        found.append(fit)
+    return found or [None] * (1 + len(data.members))
 
 
 def pack_b(config: Any, cohort: Any, data: FoldData) -> dict[str, Any]:
@@ -174,10 +241,14 @@ def pack_b(config: Any, cohort: Any, data: FoldData) -> dict[str, Any]:
         values = data.notes["raw"](rows[start : start + CHUNK])[:, mask]
         means.append(values.mean(1))
         sds.append(values.std(1))
-    out = _facts(config, cohort, "", np.concatenate(means).mean(), np.concatenate(sds).mean())
-    table = provenance.table(data.ledger.shared)
-    table = [(row["step"], row["values"], row["labels"]) for row in table]
-    return out | {"mean": scale.mean, "sd": scale.sd, "seen": {"0": np.array(json.dumps(table))}}
+    facts = _facts(config, cohort, np.concatenate(means).mean(), np.concatenate(sds).mean())
+    facts = facts._replace(
+        kind=models.find(config.model.name).label(config.model),
+        provenance=_seen(data.ledger.shared),
+    )
+    out = {"facts": _written([facts]), "mean": scale.mean, "sd": scale.sd}
+    affine = cohort.common_affine
+    return out if affine is None else out | {"affine": np.asarray(affine)}
 
 
 def _processed(config: Any, prior: Sequence[Prior]) -> str:
@@ -192,80 +263,63 @@ def _refuse(found: str, expected: str) -> dict[str, Any]:
     return {"refused": np.array(found), "expected": np.array(expected)}
 
 
-def _facts(config, cohort, subject: str, level: float, spread: float) -> dict[str, Any]:
-    data = config.data
-    affine = cohort.affine(subject) if subject else cohort.common_affine
-    out = {
-        "classes": np.array(cohort.classes),
-        "grid": np.array(cohort.shape),
-        "level": np.float64(level),
-        "spread": np.float64(spread),
-        "subject": np.array(subject),
-        "preprocessing": np.array(
-            [
-                f"labels {data.hrf_delay_s:g} s behind events",
-                f"first {data.drop_first} volumes left",
-            ]
-        ),
-    }
-    if cohort.tr is not None:
-        out["tr"] = np.float64(cohort.tr)
-    return out if affine is None else out | {"affine": np.asarray(affine)}
-
-
-def _read_facts(fitted, seen: str) -> Facts:
+def _facts(config: Any, cohort: Any, level: float, spread: float) -> Facts:
+    behind, left = config.data.hrf_delay_s, config.data.drop_first
     return Facts(
-        tuple(map(str, fitted["classes"])),
-        tuple(map(int, fitted["grid"])),
-        float(fitted["level"]),
-        float(fitted["spread"]),
-        float(fitted["tr"]) if "tr" in fitted else None,
-        str(fitted["subject"]),
-        tuple(map(str, fitted["preprocessing"])),
-        tuple(map(tuple, json.loads(seen))),
+        tuple(map(str, cohort.classes)),
+        tuple(map(int, cohort.shape)),
+        float(level),
+        float(spread),
+        None if cohort.tr is None else float(cohort.tr),
+        preprocessing=(f"labels {behind:g} s behind events", f"first {left} volumes left"),
     )
 
 
-def _vector_decoder(metrics, kept, fitted, run: str) -> Decoder:
+def _seen(record: provenance.Provenance) -> tuple[tuple[str, int, int], ...]:
+    rows = provenance.table(record)
+    return tuple((row["step"], row["values"], row["labels"]) for row in rows)
+
+
+def _written(facts: Sequence[Facts]) -> list[np.ndarray]:
+    return [np.array(json.dumps(one._asdict())) for one in facts]
+
+
+def _read(written: Any) -> Facts:
+    return checks.read_facts(json.loads(str(written)), "facts of the run")
+
+
+def _vector_decoder(config: Any, kept: Mapping[str, Any], run: str) -> Decoder:
+    fitted = kept["fitted"]
     runs = list(map(str, fitted["runs"]))
     run = run or runs[-1]
     known = [canonical(name) for name in runs]
     if canonical(run) not in known:
         raise InputError("run", repr(run), f"one of {', '.join(runs)}")
     number = known.index(canonical(run))
-    template = {}
-    if "template" in fitted:
-        template = {
-            "template": fitted["template"],
-            "run": fitted["template_run"],
-            "frame": fitted["template_frame"],
-            "options": hyperalignment.Options(**json.loads(str(fitted["options"]))),
-        }
-    # Keys "0", "1", ... come back from the archive as a list.
-    seen, maps = list(fitted["seen"]), list(fitted["maps"])
-    matrix = maps[number]["matrix"]
-    named = tuple(map(str, fitted.get("template_runs", ())))
+    facts, mask, affine = _read(fitted["facts"][number]), fitted["mask"], fitted.get("affine")
+    if "weights" in fitted:
+        weights, calibration = fitted["weights"][number], fitted["calibration"]
+        return Decoder(weights, mask, affine, calibration, "linear", facts)
+    source, matrix, target = fitted["maps"][number]
     return decoder.from_cnn1d(
-        _read_facts(fitted, str(seen[number]))._replace(runs=named),
+        facts._replace(temperature=kept["temperature"]),
         kept["params"],
         batch_stats=kept["batch_stats"],
-        network=metrics["config"]["model"]["name"],
-        mask=fitted["mask"],
-        voxels=fitted["voxels"],
-        mean=fitted["mean"],
-        sd=fitted["sd"],
-        mapping=Procrustes(matrix, np.ones(()), np.zeros(len(matrix)), maps[number]["offset"]),
-        affine=fitted.get("affine"),
-        **template,
+        network=config.model.name,
+        mask=mask,
+        affine=affine,
+        mapping=Procrustes(matrix, np.ones(()), source, target),
+        **fitted["fitted"],
     )
 
 
-def _volume_decoder(metrics, kept, fitted, run: str) -> Decoder:
+def _volume_decoder(config: Any, kept: Mapping[str, Any], run: str) -> Decoder:
+    fitted = kept["fitted"]
     return decoder.from_resnet3d(
-        _read_facts(fitted, str(fitted["seen"][0])),
+        _read(fitted["facts"][0])._replace(temperature=kept["temperature"]),
         kept["params"],
         kept["batch_stats"],
-        network=metrics["config"]["model"]["name"],
+        network=config.model.name,
         mean=fitted["mean"],
         sd=fitted["sd"],
         affine=fitted.get("affine"),

@@ -11,10 +11,11 @@ import numpy as np
 from emojax.errors import InputError
 from emojax.experiments.base import Experiment
 from emojax.records import Arm, FoldData
-from emojax.scoring import baselines
+from emojax.scoring import baselines, scores
 from emojax.training import loop
 from emojax.training.feeds import Resident, Streamed
 from emojax.training.loop import Program, Task
+from emojax.training.trial import CURVES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,21 +31,82 @@ class Plan:
     strategy: loop.Strategy
 
 
+Number = int | str  # of a fold, or "fold.member"
 Log = Callable[[str, int, Mapping[str, float]], None]
-Keep = Callable[[int, int, loop.Best], None]
-IsKept = Callable[[int, int], bool]
+Keep = Callable[[Number, int, loop.Best], None]
+IsKept = Callable[[Number, int], bool]
+
+
+def members_of(arm: Arm, number: int, data: FoldData) -> list[tuple[Number, FoldData]]:
+    """Returns (number, data) of all that networks of a fold are trained on: it, or its members."""
+    if not arm.members:
+        return [(number, data)]
+    return [(f"{number}.{i}", member) for i, member in enumerate(data.members)]
+
+
+def trainings(arm: Arm, made: Sequence[FoldData]) -> list[tuple[Number, FoldData]]:
+    """Returns (number, data) of all trainings of an arm; none where it is about no network."""
+    if arm.decoder:
+        return []
+    return [pair for i, data in enumerate(made) for pair in members_of(arm, i, data)]
+
+
+def joined(
+    arm: Arm,
+    made: Sequence[FoldData],
+    outcomes: Mapping[Number, Sequence[Mapping[str, np.ndarray]]],
+) -> dict[int, tuple[Mapping[str, np.ndarray], ...]]:
+    """Returns the outcomes of each fold; those of members become one, the mean of them.
+
+    The networks of a member are averaged, and then get one temperature, of its monitored volumes;
+    members are averaged with theirs: "temperatures" [members]. "uncalibrated_best" and
+    "uncalibrated_last" are the means without. Curves and epochs are means, too.
+    """
+    if not arm.members:
+        return {i: tuple(outcomes[i]) for i in range(len(made))}
+    found: dict[int, tuple[Mapping[str, np.ndarray], ...]] = {}
+    for i, data in enumerate(made):
+        pairs = members_of(arm, i, data)
+        found[i] = (_mean([_tempered(own, _mean(outcomes[name])) for name, own in pairs]),)
+    return found
+
+
+def _tempered(data: FoldData, outcome: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns a member's outcome with its temperature."""
+    labels, out = data.labels[outcome["monitored_rows"]], dict(outcome)
+    del out["monitored_rows"]
+    for name in ("last", "best"):
+        found = scores.fit_temperature(labels, out.pop(f"monitored_{name}"))
+        out[f"uncalibrated_{name}"] = outcome[name]
+        out[name] = scores.with_temperature(outcome[name], found)
+        out["temperatures"] = np.array([found])
+    return out
+
+
+def _mean(outcomes: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Returns the mean of outcomes; curves that ended early go on as they ended."""
+    done, out = max(int(one["done"]) for one in outcomes), {}
+    for name in outcomes[0]:
+        each = [np.asarray(one[name]) for one in outcomes]
+        if name == "temperatures":
+            out[name] = np.concatenate(each)
+            continue
+        if name in CURVES:
+            each = [np.pad(curve, (0, done - len(curve)), "edge") for curve in each]
+        out[name] = np.mean(each, axis=0).astype(each[0].dtype)
+    return out | {"done": np.int32(done)}
 
 
 def fit_networks(
     plan: Plan,
     arm: Arm,
-    folds: Sequence[tuple[int, FoldData]],
+    folds: Sequence[tuple[Number, FoldData]],
     *,
     store: Any,
     log: Log,
     keep: Keep = lambda number, instance, best: None,
     is_kept: IsKept = lambda number, instance: True,
-) -> dict[int, tuple[dict[str, np.ndarray], ...]]:
+) -> dict[Number, tuple[dict[str, np.ndarray], ...]]:
     """Trains the networks of an arm's folds, or takes them from the store, and predicts.
 
     Test rows are read only after the training, in float32: as a decoder will see them. The
@@ -65,7 +127,7 @@ def fit_networks(
       of the best, "done" [] epochs, `trial.CURVES`, [epochs] each; of the fold's monitored rows,
       each once, "monitored_rows" [u], "monitored_last" and "monitored_best" [u, classes].
     """
-    found: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+    found: dict[tuple[Number, int], dict[str, np.ndarray]] = {}
     for part in [folds] if plan.side_by_side else [[fold] for fold in folds]:
         found |= _fit_part(plan, arm, part, store, log, keep, is_kept)
     return {
@@ -75,7 +137,7 @@ def fit_networks(
 
 def _fit_part(plan: Plan, arm: Arm, part, store, log, keep, is_kept):
     """Fits the folds that share the device's memory; their feeds are gone at the end."""
-    found: dict[tuple[int, int], dict[str, np.ndarray]] = {}
+    found: dict[tuple[Number, int], dict[str, np.ndarray]] = {}
     tasks, places = [], {}
     for number, data in part:
         feed = functools.cache(functools.partial(_feed, plan, data))

@@ -37,8 +37,13 @@ def part(view: Any, rows: Int[np.ndarray, " k"]) -> Any:
     if not hasattr(view, "cohort"):
         return view.select(rows)
     vectors = {name: getattr(view, name)[rows] for name in ("units", "run", "nuisance")}
-    volumes = _Some(view.volumes, rows)
-    return dataclasses.replace(view, cohort=view.cohort.select(rows), volumes=volumes, **vectors)
+    present = np.unique(vectors["units"])
+    changes = {
+        "cohort": view.cohort.select(rows),
+        "volumes": _Some(view.volumes, rows),
+        "inside": {name: mask for name, mask in view.inside.items() if name in present},
+    }
+    return dataclasses.replace(view, **vectors, **changes)
 
 
 class HeldOut:

@@ -23,10 +23,11 @@ def make_plan(
     Raises:
       InputError: a step does not fit into the device's memory.
     """
-    if experiment.program is None:
+    folds = [data for arm in arms for _, data in fits.trainings(arm, made[arm.name])]
+    arms = [arm for arm in arms if not arm.decoder]
+    if experiment.program is None or not folds:
         return None
     train, program = config.train, experiment.program(config, len(cohort.classes))
-    folds = [data for arm in arms for data in made[arm.name]]
     shape = folds[0].read(folds[0].monitor[:1]).shape[1:]
     network = models.find(config.model.name)
     models.check_module(config.model.name, program.model, shape, len(cohort.classes))
@@ -42,13 +43,14 @@ def make_plan(
     streamed = train.feed == "stream"
     if train.feed == "auto":
         streamed = size + measured.bytes > train.memory_share * limit
-    count = sum(len(data.train) for data in folds)
-    steps = sum(math.ceil(len(rows) / train.batch_size) for data in folds for rows in data.train)
-    total = steps * train.epochs * measured.seconds
+    sizes = [len(rows) for data in folds for rows in data.train]
+    epochs = max(programs.epochs_of(train, size) for size in sizes)
+    steps = epochs * sum(math.ceil(size / train.batch_size) for size in sizes)
+    total = steps * measured.seconds
     where = "streamed from disk" if streamed else "resident on the device"
     console.print(
-        f"plan: {count} trainings ({', '.join(arm.name for arm in arms)}) of up to "
-        f"{train.epochs} epochs, {steps * train.epochs:,} steps of {measured.seconds * 1e3:.0f} ms "
+        f"plan: {len(sizes)} trainings ({', '.join(arm.name for arm in arms)}) of up to "
+        f"{epochs} epochs, {steps:,} steps of {measured.seconds * 1e3:.0f} ms "
         f"on {program.mesh.size} x {jax.devices()[0].device_kind}: up to "
         f"{consoles.duration(total)}; {measured.parameters / 1e6:.1f} M parameters, "
         f"{measured.bytes / 1e9:.2f} GB for a step, inputs {where} ({size / 1e9:.2f} GB)",
@@ -61,7 +63,7 @@ def make_plan(
         train,
         streamed,
         network.input == "vector",
-        train.epochs,
+        epochs,
         train.checkpoint_epochs,
         programs.strategy_of(config, streamed),
     )

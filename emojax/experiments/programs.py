@@ -48,11 +48,13 @@ def _program(text: str, num_classes: int, backend: str) -> Program:
     parts, uses_volumes = _parts(text, num_classes)
     # Volumes are divided among all devices; vectors are too small for that.
     devices = None if uses_volumes else jax.local_devices()[:1]
-    return Program(*parts, feeds.data_mesh(devices))
+    *parts, train = parts
+    options = {name: train[name] for name in ("best_by", "draws", "warmup", "epoch_zero")}
+    return Program(*parts, train.batch_size, feeds.data_mesh(devices), **options)
 
 
 def _parts(text: str, num_classes: int) -> tuple[tuple, bool]:
-    """Returns the parts of a program before its devices, and whether its input is volumes."""
+    """Returns network, optimiser, rule, penalty and `train`, and whether inputs are volumes."""
     model, train = (ConfigDict(part) for part in json.loads(text).values())
     network = models.find(model.name)
     if train.penalty not in network.kinds:
@@ -71,7 +73,12 @@ def _parts(text: str, num_classes: int) -> tuple[tuple, bool]:
         rule = plateau.reduce_on_plateau(**train.plateau, base_lr=train.lr)
     except ValueError as error:
         raise InputError("train.plateau", error, "rates that fall in fewer steps") from None
-    return (module, adam, rule, penalty, train.batch_size), network.input == "volume"
+    return (module, adam, rule, penalty, train), network.input == "volume"
+
+
+def epochs_of(train: Any, rows: int) -> int:
+    """Returns the number of epochs over so many training rows; few rows need more of them."""
+    return max(train.epochs, -(-train.least_steps // -(-rows // train.batch_size)))
 
 
 class Linear(nn.Module):

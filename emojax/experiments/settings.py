@@ -18,6 +18,7 @@ from emojax.features.across_subjects import MATCHES
 from emojax.rules import Rule, each, flag, names, number, one_of, some_of, text, tuple_of, whole
 from emojax.sources.synthetic_design import CLASSES, ORDERS
 
+HEADLINES = ("bag", "network", "auto")  # of Experiment A
 CHOICES = ("nested", "last", "paper")  # of the epoch, and all that goes with it
 _MISSING = object()
 
@@ -89,9 +90,16 @@ SYNTHETIC = {
     "signal": number("[0, 10)"),
     "order": one_of(*ORDERS),
     "null": flag,
+    "nonlinear": number("[0, 1]"),
+    "shared": number("[0, 10)"),
 }
 TRAIN = {
     "epochs": whole("[1, 1e6]"),
+    "least_steps": whole("[0, 1e6]"),
+    "epoch_zero": flag,
+    "best_by": one_of("accuracy", "nll"),
+    "draws": one_of("rows", "classes"),
+    "warmup": whole("[0, 1e6]"),
     "batch_size": whole("[1, 1e6]"),
     "lr": number("[1e-30, 1e30]"),
     "adam": one_of("keras", "optax"),
@@ -117,15 +125,16 @@ SHARED = {
     "null": flag,
     "null_floor": flag,
     "audit": flag,
-    "permutations": whole("[0, 100000]"),
+    "permutations": whole("[-1, 100000]"),
     "permute": text,  # in baselines.BASELINES, or "network"
     "within_subject": flag,
     "crossed": names,
     "design": flag,
     "temperature": flag,
-    "noise.phi": number("(-1, 1)"),
-    "noise.width": number("[0, 100]"),
+    "noise.draws": whole("[0, 10000]"),
+    "noise.network_draws": whole("[0, 1000]"),
     "baselines": names,  # in baselines.BASELINES, or paths
+    "floor_baselines": names,
     "model.name": text,  # in models.NETWORKS, or a path
     **_below("data", DATA),
     **_below("data.synthetic", SYNTHETIC),
@@ -133,6 +142,11 @@ SHARED = {
 }
 OWN = {  # what an experiment needs beside the shared keys
     "A": {
+        "headline": one_of(*HEADLINES),
+        "inner": whole("[0, 1e6]"),
+        "members": whole("[0, 1e6]"),
+        "train.members": flag,
+        "instances": whole("[1, 10000]"),
         "protocols": some_of(*CHOICES),
         "leaks": flag,
         "units": one_of("subject", "run"),
@@ -162,7 +176,6 @@ OWN = {  # what an experiment needs beside the shared keys
         "oversample": flag,
         "scale": one_of(*scaling.KINDS),
         "pad": whole("[0, 1024]"),
-        "floor_baselines": names,
         "kernel_norm": number("[1e-12, 1e12]"),
         "sweep": Rule("numbers in [0, 1e20], each once", _are_factors),
     },

@@ -7,7 +7,7 @@ says which arms there are, who trains and is tested, and how features are made; 
 import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -20,7 +20,7 @@ from emojax.data import identity, noise
 from emojax.data.belonging import check_classes
 from emojax.data.store import Store
 from emojax.errors import InputError
-from emojax.experiments import analyses, audits, fits, plans, settings
+from emojax.experiments import analyses, audits, choice, plans, settings, trainings
 from emojax.experiments.base import Experiment, check_arms
 from emojax.files import split_list
 from emojax.provenance import PROTOCOLS, LeakageError, Ledger, classify
@@ -28,7 +28,7 @@ from emojax.records import Arm, ArmResult, FoldData, FoldResult
 from emojax.report import console as consoles
 from emojax.report import results
 from emojax.report.schema import Result
-from emojax.scoring import baselines
+from emojax.scoring import baselines, gains
 from emojax.splits import Fold
 from emojax.training import checkpoint
 from emojax.training.checkpoint import Workdir
@@ -105,7 +105,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     trained = [arm for arm in arms if not arm.shares]
     with _stage(seconds, "masks"):
         views = _views(experiment, config, cohort, trained)
-    notes = [*cohort.notes, *experiment.notes(config, views[False][1])]
+    notes = [*cohort.notes, *experiment.notes(config, views[None][1])]
     for note in notes[len(cohort.notes) :]:  # the others were printed beside the counts
         console.print(note, markup=False)
     with _stage(seconds, "features"):
@@ -121,13 +121,18 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     if until == "plan":
         return None
 
-    headline = arms[0]
-    ask = (experiment, config, views[False][1], headline, made[headline.name])
+    headline = next(arm for arm in arms if arm.name == (arms[0].shares or arms[0].name))
+    ask = (experiment, config, views[None][1], headline, made[headline.name])
     analyses.check(*ask)
     with _stage(seconds, "training"):
-        outcomes = _train(experiment, config, work, console, plan, views, trained, made)
+        outcomes = trainings.train(experiment, config, work, console, plan, views, trained, made)
     with _stage(seconds, "baselines"):
-        classical = _classify(experiment, config, console, trained, made)
+        classical = trainings.classify(experiment, config, work, console, views, trained, made)
+    if arms[0].decoder == choice.AUTO:
+        with _stage(seconds, "choice"), _bar(console, "choice", len(ask[-1]), config) as tick:
+            network = next(arm for arm in trained if not arm.decoder)
+            found = choice.choose(*ask[:3], plan, headline, network, ask[-1], work, tick)
+            choice.enter(found, headline, network, made, outcomes, classical)
     with _stage(seconds, "analyses"):
         answers = analyses.run(*ask, lambda name, total: _bar(console, name, total, config))
     work.check_inputs()
@@ -135,7 +140,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     metrics = results.summarise(
         config.experiment,
         work.plain_config,
-        views[False][0],
+        views[None][0],
         found,
         audit=audit,
         network=experiment.label(config),
@@ -148,7 +153,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     names = dict.fromkeys(name for arm in arms for name in arm.baselines)
     metrics["baseline_settings"] = {name: baselines.settings(name) for name in names}
     metrics["decoder_factor"] = decoder.FACTOR
-    result = results.build(metrics, views[False][0], found, extras=_extras(views[False][1]))
+    result = results.build(metrics, views[None][0], found, extras=_extras(views[None][1]))
     if first:
         result.save(work.folder)
         consoles.print_table(result, console)
@@ -199,21 +204,21 @@ def _again(work: Workdir, cohort, console) -> Result:
     return result
 
 
-def _views(experiment, config, cohort, arms: Sequence[Arm]) -> dict[bool, tuple[Any, Any]]:
-    """Returns on noise or not -> (cohort, what ledgers read of it)."""
-    floor = None
-    if config.null or any(arm.on_noise for arm in arms):
-        key, store = jax.random.key(config.seed), Store(config.data.store)
-        floor = noise.noise_like(key, cohort, store, phi=config.noise.phi, width=config.noise.width)
-    used = {False: floor if config.null else cohort}
-    if any(arm.on_noise for arm in arms):
-        used[True] = floor
-    return {on_noise: (data, experiment.view(config, data)) for on_noise, data in used.items()}
+def _views(experiment, config, cohort, arms: Sequence[Arm]) -> audits.Sources:
+    """Returns draw of the noise, or None for measured values -> (cohort, what ledgers read)."""
+    key, store = jax.random.key(config.seed), Store(config.data.store)
+
+    def view_of(draw: int | None):
+        measured = draw is None and not config.null
+        data = cohort if measured else noise.noise_like(key, cohort, store, draw or 0)
+        return data, experiment.view(config, data)
+
+    return {draw: view_of(draw) for draw in dict.fromkeys([None, *(arm.source for arm in arms)])}
 
 
 def _features(experiment, config, views, arm: Arm) -> list[FoldData]:
     """Makes the features of every fold of an arm."""
-    view = views[arm.on_noise][1]
+    view = views[arm.source][1]
     folds = experiment.folds(config, view, arm)
     if not folds:
         raise InputError(f"arm {arm.name!r}", "no fold", "one fold or more")
@@ -255,74 +260,6 @@ def _records(arm: Arm, made: Sequence[FoldData], cohort) -> list[tuple[str, dict
     ]
 
 
-def _train(experiment, config, work: Workdir, console, plan, views, arms, made):
-    """Trains the networks of every arm: arm -> fold -> outcome of each instance."""
-    if plan is None:
-        return {}
-    names = {
-        f"{arm.name} {i} {j}": (arm.name, data.fold.name + (f" ({j + 1})" if j else ""))
-        for arm in arms
-        for i, data in enumerate(made[arm.name])
-        for j in range(len(data.train))
-    }
-    out, headline = {}, arms[0].name
-    with (
-        stops.deferred(),
-        consoles.TrainingLog(
-            work.folder / "metrics.jsonl",
-            console,
-            "fold epochs",
-            plan.epochs * len(names),
-            config.data.progress,
-            quiet=not checkpoint.is_first(),
-        ) as training,
-    ):
-        log = _logger(training, names)
-        for arm in arms:
-            kept = config.train.keep_models and arm.name == headline and experiment.pack
-
-            def keep(number, instance, best, arm=arm, kept=kept):
-                if kept and instance == 0:
-                    tree = {"params": best.params, "batch_stats": best.batch_stats}
-                    data = made[arm.name][number]
-                    tree["fitted"] = experiment.pack(config, views[arm.on_noise][1], data)
-                    work.save_model(f"{arm.name} {number}", tree)
-
-            def is_kept(number, instance, arm=arm, kept=kept):
-                return not kept or instance > 0 or work.has_model(f"{arm.name} {number}")
-
-            numbered = list(enumerate(made[arm.name]))
-            out[arm.name] = fits.fit_networks(
-                plan, arm, numbered, store=work, log=log, keep=keep, is_kept=is_kept
-            )
-            stops.check()
-    return out
-
-
-def _logger(training, names: Mapping[str, tuple[str, str]]) -> Callable:
-    """Returns log(name, epoch, metrics); epochs done before or left out only move the bar."""
-    last = dict.fromkeys(names, 0)
-
-    def log(name, epoch, metrics):
-        done = epoch - last[name] - bool(metrics)
-        if done > 0:
-            training.advance(done)
-        if metrics:
-            training.epoch(*names[name], epoch, metrics)
-        last[name] = epoch
-
-    return log
-
-
-def _classify(experiment, config, console, arms: Sequence[Arm], made):
-    """Fits the classical classifiers: (arm, fold) -> name -> predictions."""
-    folds = [(arm, i, data) for arm in arms for i, data in enumerate(made[arm.name])]
-    folds = [fold for fold in folds if fold[0].baselines]
-    total = sum(len(arm.baselines) for arm, _, _ in folds)
-    with consoles.bar(console, "baselines", total, config.data.progress) as tick:
-        return fits.fit_classifiers(experiment, config, folds, tick)
-
-
 def _results(cohort, arms, made, records, outcomes, classical) -> list[ArmResult]:
     """Returns every row of the result table; arms that share a training have its outcomes."""
     out = []
@@ -330,14 +267,20 @@ def _results(cohort, arms, made, records, outcomes, classical) -> list[ArmResult
         source = arm.shares or arm.name
         folds = []
         for i, data in enumerate(made[source]):
-            notes = dict(data.notes)
+            notes, fitted = dict(data.notes), classical.get((source, i), {})
+            if arm.decoder:
+                fitted = {arm.decoder: fitted[arm.decoder]}
+            elif arm.shares:
+                fitted = {}
+            if any("linear path" in own.notes for own in (data, *data.members)):
+                notes["linear"] = gains.linear_path(data, len(cohort.classes))
             if arm.oversampled:  # labels of test rows are read here, where scores begin
                 notes["oversampled"] = notes["oversample"](cohort.labels[data.fold.test])
             folds.append(
                 FoldResult(
                     data.fold,
-                    outcomes.get(source, {}).get(i, ()),
-                    {} if arm.shares else classical.get((source, i), {}),
+                    () if arm.decoder else outcomes.get(source, {}).get(i, ()),
+                    fitted,
                     data.ledger.seen(data.fold.test),
                     records[source][i][1],
                     notes,

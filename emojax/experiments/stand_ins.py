@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from emojax.experiments import programs
+from emojax.experiments import fits, programs
 from emojax.experiments.base import Experiment
-from emojax.experiments.fits import Plan, fit_classifiers, fit_networks
+from emojax.experiments.fits import Plan
 from emojax.provenance import LeakageError
 from emojax.records import Arm, FoldData
 from emojax.scoring import baselines
@@ -46,9 +46,9 @@ class _Probe:
     def __deepcopy__(self, memo):
         return self  # what it notes is read when it has been used
 
-    def fit(self, x, y):
+    def fit(self, x, y, groups=()):
         """Takes the class means."""
-        self.learned.append(_digest(x, y))
+        self.learned.append(_digest(x, y, groups))
         self.classes_ = np.unique(y)
         self._means = [x[y == k].mean(0, dtype=np.float64) for k in self.classes_]
 
@@ -76,7 +76,7 @@ class _Fitted:
     def __getattr__(self, name):
         return getattr(self._estimator, name)
 
-    def fit(self, x, y):
+    def fit(self, x, y, **groups):
         """Changes nothing."""
 
 
@@ -104,19 +104,24 @@ def stand_in(
     checked: set[str] = set()
 
     def networks(data: FoldData) -> dict[str, Any]:
-        data = dataclasses.replace(data, train=data.train[:1], keys=data.keys[:1])
-        weights = []
-        found = fit_networks(
+        members = fits.members_of(arm, 0, data)
+        weights, scored, rest = [], {}, []
+        found = fits.fit_networks(
             small,
             arm,
-            [(0, data)],
+            [
+                (name, dataclasses.replace(own, train=own.train[:1], keys=own.keys[:1]))
+                for name, own in members
+            ],
             store=_NoStore(),
             log=lambda *epoch: None,
             keep=lambda number, instance, best: weights.append(best.params),
         )
-        outcome = dict(found[0][0])
-        scored = {f"network {name}": outcome.pop(name) for name in ("best", "last")}
-        return {"network": {"weights": weights, "rest": outcome}, "scored": scored}
+        for name, _ in members:
+            outcome = dict(found[name][0])
+            scored |= {f"network {name} {part}": outcome.pop(part) for part in ("best", "last")}
+            rest.append(outcome)
+        return {"network": {"weights": weights, "rest": rest}, "scored": scored}
 
     def classifiers(data: FoldData) -> dict[str, Any]:
         probes: dict[str, _Probe] = {}
@@ -130,21 +135,22 @@ def stand_in(
                 yield job._replace(estimator=probes[job.name])
 
         instead = dataclasses.replace(experiment, baselines=probed)
-        found = fit_classifiers(instead, config, [(arm, 0, data)], workers=1)
+        found = fits.fit_classifiers(instead, config, [(arm, 0, data)], workers=1)
         scored: dict[str, np.ndarray] = {}
         for name, fitted in found.get((arm.name, 0), {}).items():
             scored |= {name: fitted.probabilities, f"{name} inputs": probes[name].asked}
         learned = {name: probe.learned for name, probe in probes.items()}
         return {"baselines": learned, "scored": scored}
 
-    def fits(data: FoldData) -> dict[str, Any]:
+    def every(data: FoldData) -> dict[str, Any]:
+        trained = small is not None and not arm.decoder
         out: dict[str, Any] = {"scored": {}}
-        for part in [networks] * bool(small) + [classifiers] * bool(arm.baselines):
+        for part in [networks] * trained + [classifiers] * bool(arm.baselines):
             found = part(data)
             out |= found | {"scored": out["scored"] | found["scored"]}
         return out
 
-    return fits
+    return every
 
 
 def _check_row_by_row(arm: Arm, job: baselines.Job) -> None:
@@ -153,13 +159,17 @@ def _check_row_by_row(arm: Arm, job: baselines.Job) -> None:
     Raises:
       LeakageError: names the classifier.
     """
-    few = [np.flatnonzero(job.train_y == k)[:FEW] for k in range(job.num_classes)]
-    rows = np.sort(np.concatenate(few))
+    groups = np.zeros(len(job.train_y)) if job.groups is None else job.groups
+    cells = [
+        (job.train_y == k) & (groups == j) for k in range(job.num_classes) for j in set(groups)
+    ]
+    rows = np.sort(np.concatenate([np.flatnonzero(cell)[:FEW] for cell in cells]))
     job = job._replace(train_x=job.train_x[rows], train_y=job.train_y[rows])
+    own = {} if job.groups is None else {"groups": job.groups[rows]}
     model = copy.deepcopy(job.estimator)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        model.fit(job.train_x, job.train_y)
+        model.fit(job.train_x, job.train_y, **own)
     count = -(-len(job.test_x) // 4)
     job = job._replace(estimator=_Fitted(model))
     whole = baselines.fit_predict(job).probabilities[:count]

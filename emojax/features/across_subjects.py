@@ -71,7 +71,7 @@ def fold_features(
       InputError: fewer usable voxels than `keep`, or rows that do not match.
     """
     team = common_space.team_of(ledger, fold)
-    everybody = tuple(dict.fromkeys((*team.train, team.monitor, team.test)))
+    everybody = tuple(team.rows)
     allowed = None if settings.own_voxels else _common_mask(ledger, team.train)
     fitted = everybody if leaks.voxels else team.train
     choose = chooser(ledger, team, fitted, settings, allowed)
@@ -92,11 +92,11 @@ def fold_features(
     for name in team.train:
         x[team.rows[name]] = aligned[name]
     if leaks.alignment:
-        for name in (team.monitor, team.test):
+        for name in everybody:
             x[team.rows[name]] = aligned[name]
     else:
         place = common_space.placer(space, choose, settings, centres(ledger, settings))
-        if team.monitor != team.test:
+        if team.monitor not in ("", team.test):
             place(ledger, team, team.monitor, x, scoring=False)
         place(ledger, team, team.test, x, scoring=True)
     mean, sd = _fit_scaler(ledger.derive(x), fold, by_column=space is None)

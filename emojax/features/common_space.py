@@ -17,7 +17,7 @@ class Team(NamedTuple):
     """The units of one fold, and their rows."""
 
     train: tuple[str, ...]
-    monitor: str
+    monitor: str  # "" where nobody is
     test: str
     rows: Mapping[str, Int[np.ndarray, " k"]]
     run: Int[np.ndarray, " n"]  # of each row of the cohort
@@ -37,8 +37,8 @@ def team_of(ledger: Ledger, fold: Fold) -> Team:
     """Returns the units of a fold of whole units."""
     units, run = ledger.design("units"), ledger.design("run")
     names = tuple(dict.fromkeys(units[fold.train].tolist()))
-    monitor, test = (str(units[rows[0]]) for rows in (fold.monitor, fold.test))
-    rows = {name: np.flatnonzero(units == name) for name in (*names, monitor, test)}
+    monitor, test = (str(units[rows[0]]) if len(rows) else "" for rows in fold[2:])
+    rows = {name: np.flatnonzero(units == name) for name in (*names, monitor, test) if name}
     return Team(names, monitor, test, rows, run, ledger.design("frame"))
 
 

@@ -3,12 +3,17 @@
 from flax import linen as nn
 
 from emojax.errors import InputError
+from emojax.models import linear
 from emojax.models.network import Network, check_module, from_module
 from emojax.registry import Registry
 
 NETWORKS = Registry(
     "model.name",
-    {"cnn1d": "emojax.models.cnn1d:NETWORK", "resnet3d": "emojax.models.resnet3d:NETWORK"},
+    {
+        "cnn1d": "emojax.models.cnn1d:NETWORK",
+        "residual": "emojax.models.residual:NETWORK",
+        "resnet3d": "emojax.models.resnet3d:NETWORK",
+    },
 )
 
 __all__ = ["NETWORKS", "Network", "check_module", "find"]
@@ -19,12 +24,13 @@ def find(name: str) -> Network:
 
     Args:
       name: a name of `NETWORKS`, or the dotted path "package.module:name" of a `Network` or of a
-        Flax module class (see `network.from_module`).
+        Flax module class (see `network.from_module`); or "linear", of decoders that are fitted and
+        not trained.
 
     Raises:
       InputError: an unknown name, or a path to something else.
     """
-    found = NETWORKS[name]
+    found = linear.NETWORK if name == "linear" else NETWORKS[name]
     if isinstance(found, Network):
         return found
     if isinstance(found, type) and issubclass(found, nn.Module):

@@ -1,5 +1,6 @@
 """The 1D CNN of Experiment A: one vector of hyperaligned voxels in, one logit per class out."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from jaxtyping import Float
 
 from emojax import rules
 from emojax.models.cnn1d_folded import (
+    EPSILON,
     Params,
     apply_cnn1d,
     compose,
@@ -26,6 +28,7 @@ __all__ = ["ACTIVATIONS", "CNN1D", "NETWORK", "Params", "composed", "penalty"]
 
 ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu, "tanh": nn.tanh}
 KINDS = ("l1", "l2")  # of penalty
+NORM_LAYERS = ("all", "dense")  # where batch norm stands
 RULES = {  # of the fields that a config sets
     "filters": each(whole("[1, 65536]"), least=1),
     "window": whole("[1, 10000]"),
@@ -33,6 +36,8 @@ RULES = {  # of the fields that a config sets
     "dropout": tuple_of(number("[0, 1)"), number("[0, 1)")),
     "conv_activation": one_of("", *ACTIVATIONS),
     "batch_norm": flag,
+    "norm_layers": one_of(*NORM_LAYERS),
+    "norm_momentum": number("[0, 1)"),
 }
 _init = nn.initializers.glorot_uniform()
 
@@ -59,9 +64,10 @@ class CNN1D(nn.Module):
     outputs up to rounding and exact gradients for every layer, at a fraction of the work.
 
     The paper says that batch norm was "introduced" but not where, and the authors' code has none.
-    Here `batch_norm=True` puts one (Keras' momentum 0.99 and epsilon 1e-3) behind every convolution
-    and every hidden dense layer, before its activation, named conv1_bn, ..., dense1_bn, ...; it
-    needs the collection "batch_stats".
+    Here `batch_norm=True` puts one behind every convolution and every hidden dense layer, before
+    its activation, named conv1_bn, ..., dense1_bn, ...; `norm_layers="dense"` leaves it out behind
+    the convolutions, which stay one linear map. Momentum and epsilon are Keras', 0.99 and 1e-3; the
+    moving statistics are the collection "batch_stats".
 
     References:
       arXiv 2210.17015, section 2 (Experiment A); what its code adds: Glorot and Bengio, 2010.
@@ -77,6 +83,8 @@ class CNN1D(nn.Module):
     compose: bool = True  # False runs the convolutions one by one
     dtype: Any = jnp.float32  # of the computation
     param_dtype: Any = jnp.float32
+    norm_layers: str = dataclasses.field(default="all", kw_only=True)  # or "dense"
+    norm_momentum: float = dataclasses.field(default=0.99, kw_only=True)  # of moving statistics
 
     def setup(self):
         """Declares the layers, under the names that importers and `composed` use."""
@@ -88,10 +96,16 @@ class CNN1D(nn.Module):
             setattr(self, f"conv{i + 1}", _Conv(shape, self.param_dtype))
         for i, width in enumerate((*self.dense, self.num_classes)):
             setattr(self, f"dense{i + 1}", nn.Dense(width, kernel_init=_init, **dtypes))
-        if self.batch_norm:
-            for name in (*self._names("conv", self.filters), *self._names("dense", self.dense)):
-                setattr(self, f"{name}_bn", nn.BatchNorm(momentum=0.99, epsilon=1e-3, **dtypes))
+        for name in self.normed:
+            norm = nn.BatchNorm(momentum=self.norm_momentum, epsilon=EPSILON, **dtypes)
+            setattr(self, f"{name}_bn", norm)
         self.drop_features, self.drop_dense = map(nn.Dropout, self.dropout)
+
+    @property
+    def normed(self) -> tuple[str, ...]:
+        """Names of the layers with a batch norm, in the order in which they are applied."""
+        convs = self._names("conv", self.filters) if self.norm_layers == "all" else []
+        return (*convs, *self._names("dense", self.dense)) if self.batch_norm else ()
 
     def __call__(
         self, x: Float[jax.Array, "batch voxels"], *, train: bool = False
@@ -119,7 +133,8 @@ class CNN1D(nn.Module):
         x = x.astype(self.dtype)
         names = self._names("conv", self.filters)
         layers = [getattr(self, name)() for name in names]
-        if self.compose and self.conv_activation is None and not self.batch_norm:
+        is_linear = self.conv_activation is None and names[0] not in self.normed
+        if self.compose and is_linear:
             x = _convolve_vector(x, *(a.astype(self.dtype) for a in compose(layers)))
         else:
             x = x[..., None]
@@ -130,7 +145,7 @@ class CNN1D(nn.Module):
         return x.reshape(x.shape[0], x.shape[1] * x.shape[2])
 
     def _finish(self, name, x, activation: Callable | None, train):
-        if self.batch_norm:
+        if name in self.normed:
             x = getattr(self, f"{name}_bn")(x, use_running_average=not train)
         return x if activation is None else activation(x)
 
@@ -199,6 +214,8 @@ def _options(config):
     return {
         "conv_activation": field("conv_activation") or None,
         "batch_norm": field("batch_norm"),
+        "norm_layers": field("norm_layers"),
+        "norm_momentum": field("norm_momentum"),
         "dropout": tuple(field("dropout")),
         "filters": tuple(field("filters")),
         "window": field("window"),
@@ -215,13 +232,12 @@ def _penalty(params, kind, factor, shortcut_factor=None):
 
 
 def _fold(params, batch_stats, matrix, offset):
-    return fold_cnn1d(params, matrix, offset)  # which refuses a network with batch_stats
+    return fold_cnn1d(params, matrix, offset, batch_stats=batch_stats)
 
 
 def _obstacle(config: Any) -> str:
-    options = _options(config)
-    names = [name for name in ("conv_activation", "batch_norm") if options[name]]
-    return ", ".join(f"model.{name}={options[name]!r}" for name in names)
+    activation = _options(config)["conv_activation"]
+    return f"model.conv_activation={activation!r}" if activation else ""
 
 
 NETWORK = Network(

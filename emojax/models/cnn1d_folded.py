@@ -1,7 +1,8 @@
 """The 1D CNN folded for inference: what is linear becomes one matrix, computed in float64.
 
 Alignment, z-score, six convolutions and the first dense layer are affine maps one after another, so
-they are one matrix [voxels, 1024]. During training, too, the convolutions are composed into one.
+they are one matrix [voxels, 1024]. Batch norm is affine at inference, and becomes part of the layer
+in front of it. During training, too, convolutions without batch norm are composed into one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 Params = Mapping[str, Mapping[str, jax.Array]]
+EPSILON = 1e-3  # of batch norm, Keras'
 
 
 def composed(params: Params) -> tuple[Float[jax.Array, "taps 1 out"], Float[jax.Array, " out"]]:
@@ -68,6 +70,7 @@ def fold_cnn1d(
     matrix: Float[np.ndarray, "v m"],
     offset: Float[np.ndarray, " m"],
     dtype: Any = np.float32,
+    batch_stats: Params | None = None,
 ) -> dict[str, Any]:
     """Folds the network on x @ matrix + offset into dense layers on x.
 
@@ -75,25 +78,22 @@ def fold_cnn1d(
     first dense layer takes W: all of it is x (matrix C W) + (offset C W + b W + first bias).
 
     Args:
-      params: parameters of a CNN1D with neither activation nor batch norm between its convolutions.
+      params: parameters of a CNN1D without activation between its convolutions.
       matrix: [v, m] of the affine map in front of the network, e.g. alignment and z-score.
       offset: [m] of the same map.
       dtype: type of the result; the folding itself is in float64.
+      batch_stats: moving statistics of its batch norms, where it has any.
 
     Returns:
       {"layers": [(kernel, bias), ...]}.
 
     Raises:
-      ValueError: a network whose convolutions cannot be folded, or shapes that do not fit.
+      ValueError: batch norms without statistics, or shapes that do not fit.
     """
-    if any(name.endswith("_bn") for name in params):
-        raise ValueError("want a network without batch norm between its layers; got one with")
+    convs, dense = _without_norms(params, batch_stats or {})
     with jax.enable_x64(True):
-        exact = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), dict(params))
-        kernel, bias = (np.asarray(a) for a in composed(exact))
+        kernel, bias = (np.asarray(a) for a in compose(convs))
     taps, channels, m = len(kernel), kernel.shape[-1], matrix.shape[1]
-    dense = [params[name] for name in layer_names(params, "dense")]
-    dense = [(np.float64(layer["kernel"]), np.float64(layer["bias"])) for layer in dense]
     first, first_bias = dense[0]
     places = m - taps + 1
     if first.shape[0] != places * channels:
@@ -107,6 +107,29 @@ def fold_cnn1d(
     bias = first_bias + np.einsum("c,pcd->d", bias, by_place) + offset @ toeplitz
     layers = [(matrix @ toeplitz, bias), *dense[1:]]
     return {"layers": [(k.astype(dtype), b.astype(dtype)) for k, b in layers]}
+
+
+def _without_norms(params: Params, batch_stats: Params) -> tuple[list, list]:
+    """Returns kernel and bias of all layers, in float64; batch norms are merged into them.
+
+    (y - mean) / sqrt(var + epsilon) * scale + shift with y = x K + b is x (K g) + (b - mean) g +
+    shift, where g = scale / sqrt(var + epsilon), one factor for each output.
+    """
+    norms = {name for name in params if name.endswith("_bn")}
+    if lost := sorted(norms - batch_stats.keys()):
+        raise ValueError(f"want batch_stats of every batch norm; got none of {', '.join(lost)}")
+
+    def layer(name):
+        kernel, bias = (np.float64(params[name][part]) for part in ("kernel", "bias"))
+        if (norm := f"{name}_bn") in norms:
+            scale, shift = (np.float64(params[norm][part]) for part in ("scale", "bias"))
+            mean, var = (np.float64(batch_stats[norm][part]) for part in ("mean", "var"))
+            factor = scale / np.sqrt(var + EPSILON)
+            kernel, bias = kernel * factor, (bias - mean) * factor + shift
+        return kernel, bias
+
+    convs, dense = ([layer(name) for name in layer_names(params, k)] for k in ("conv", "dense"))
+    return convs, dense
 
 
 def apply_cnn1d(

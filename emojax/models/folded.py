@@ -41,6 +41,22 @@ def check_resnet3d(weights: Mapping[str, Any], voxels: int, num_classes: int) ->
     _check_dense("head", weights["head"], channels, num_classes)
 
 
+def check_residual(weights: Mapping[str, Any], voxels: int, num_classes: int) -> None:
+    """Checks weights for `apply_residual`.
+
+    Args:
+      weights: {"linear": (kernel, bias), "layers": [(kernel, bias), ...]}.
+      voxels: length of the vectors.
+      num_classes: number of logits.
+
+    Raises:
+      ValueError: another structure, or shapes that do not follow from each other.
+    """
+    _check_names("weights", weights, {"linear", "layers"})
+    _check_dense("linear", [weights["linear"]], voxels, num_classes)
+    _check_dense("layers", weights["layers"], voxels, num_classes)
+
+
 def _check_block(where: str, block: Any, channels: int, place: tuple[int, int]) -> int:
     """Checks a residual block, and returns the number of channels that leave it."""
     windows = {"conv1": 3, "conv2": 3}

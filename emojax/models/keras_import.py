@@ -204,7 +204,7 @@ def import_cnn1d(path: str | os.PathLike, model: CNN1D, voxels: int) -> Imported
     expected = jax.eval_shape(model.init, jax.random.key(0), x)
     convs = [f"conv{i + 1}" for i in range(len(model.filters))]
     hidden = [f"dense{i + 1}" for i in range(len(model.dense))]
-    norms = [f"{name}_bn" for name in (*convs, *hidden)] if model.batch_norm else []
+    norms = [f"{name}_bn" for name in model.normed]
     layers = {
         "conv1d": convs,
         "dense": [*hidden, f"dense{len(hidden) + 1}"],

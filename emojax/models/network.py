@@ -26,6 +26,12 @@ def _one(config: Any) -> int:
     return 1
 
 
+def _only(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    if len(parts) > 1:
+        raise ValueError(f"want one network; got {len(parts)}, which cannot be joined")
+    return dict(parts[0])
+
+
 @dataclasses.dataclass(frozen=True)
 class Network:
     """Everything that experiments and decoders need to know about a network.
@@ -39,6 +45,7 @@ class Network:
     penalty: Callable[..., jax.Array]  # (params, kind, factor, shortcut_factor=None) -> []
     label: Callable[[Any], str]  # config -> name in tables
     input: Input = "vector"
+    linear: bool = False  # vectors end with logits of a linear path (`models.residual.Path`)
     kinds: tuple[str, ...] = ("l2",)  # the penalties that it knows
     least: Callable[[Any], int] = _one  # config -> fewest voxels of a vector, or along each axis
     # Ranges of the keys of `config`; those of another network may be called the same.
@@ -48,6 +55,9 @@ class Network:
     # (params, batch_stats). `apply` takes (weights, x) and returns logits.
     fold: Callable[..., dict[str, Any]] | None = None
     apply: Callable[[Mapping[str, Any], jax.Array], jax.Array] | None = None
+    # Members of a bag as one decoder of vectors: what `fold` returns of each, with its "voxels" and
+    # "centre" (see `decoder.build.fold`) -> the same of all.
+    join: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]] = _only
     obstacle: Callable[[Any], str] = _nothing  # config -> the setting that prevents folding
     # (weights without those of the scale, voxels of a vector, number of classes); ValueError: what
     # `fold` returns looks different. None: only what `apply` returns is looked at.

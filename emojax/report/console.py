@@ -24,7 +24,7 @@ from emojax.report.plain import plain
 from emojax.report.schema import Result
 
 VERSIONS = ("jax", "flax", "optax", "numpy", "scikit-learn", "xgboost-cpu", "xgboost")
-VERSIONS += ("nibabel", "pandas")
+VERSIONS += ("nibabel", "nilearn", "pandas", "scipy")
 COLUMNS = (  # of the first table
     *("", "balanced accuracy", "95 % interval", "network minus it", "p", "protocol"),
     *("epoch kept", "training accuracy", "validation accuracy"),

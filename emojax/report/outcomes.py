@@ -10,7 +10,7 @@ from emojax import provenance, splits
 from emojax.data.cohort import Cohort
 from emojax.errors import InputError
 from emojax.records import Arm, ArmResult, FoldResult
-from emojax.scoring import scores
+from emojax.scoring import gains, scores
 
 CURVES = ("train_loss", "train_accuracy", "loss", "accuracy", "rate")
 SAME = 1e-6  # probabilities that differ by less than this are equal
@@ -22,6 +22,7 @@ class Predictions(NamedTuple):
 
     rows: Int[np.ndarray, " t"]  # of the cohort; a row may occur several times
     networks: Sequence[Float[np.ndarray, "t classes"]]  # probabilities of each instance
+    uncalibrated: Sequence[Float[np.ndarray, "t classes"] | None]  # where a temperature was applied
 
 
 def predictions(arm: Arm, fold: FoldResult) -> Predictions:
@@ -38,26 +39,39 @@ def predictions(arm: Arm, fold: FoldResult) -> Predictions:
         place = f"{arm.name}, fold {fold.fold.name}"
         expected = "finite ones: a lower train.lr, or another penalty, in a new workdir"
         raise InputError(place, "a network that diverged to probabilities of NaN", expected)
-    return Predictions(np.asarray(fold.fold.test)[pick], networks)
+    before = [outcome.get(f"uncalibrated_{arm.pick}") for outcome in fold.outcomes]
+    before = [None if values is None else np.asarray(values)[pick] for values in before]
+    return Predictions(np.asarray(fold.fold.test)[pick], networks, before)
 
 
 def first_predictions(arm: Arm, fold: FoldResult) -> Predictions:
-    """Returns the predictions of the networks, or of the first classical classifier without any."""
+    """Returns the predictions of the networks, or without any those of the arm's classifier.
+
+    That is the one that the arm is about, or else its first.
+    """
     found = predictions(arm, fold)
     if found.networks:
         return found
-    first = next(iter(fold.baselines.values()))
-    return Predictions(np.asarray(fold.fold.test), [np.asarray(first.probabilities)])
+    first = fold.baselines[arm.decoder or next(iter(fold.baselines))]
+    return Predictions(np.asarray(fold.fold.test), [np.asarray(first.probabilities)], [None])
 
 
 def pooled(result: ArmResult) -> tuple[Int[np.ndarray, " t"], Float[np.ndarray, "t classes"]]:
     """Returns rows and probabilities of all folds and instances of an arm's network.
 
-    Without a network they are those of its first classical classifier.
+    Without a network they are those of its classifier, see `first_predictions`.
     """
     found = [first_predictions(result.arm, fold) for fold in result.folds]
     rows = [f.rows for f in found for _ in f.networks]
     return np.concatenate(rows), np.concatenate([p for f in found for p in f.networks])
+
+
+def temperatures(cohort: Cohort, result: ArmResult) -> list[list[float | None]]:
+    """Returns the temperature of each network, by fold; see `temperature`."""
+    return [
+        [temperature(cohort, result.arm, outcome) for outcome in fold.outcomes]
+        for fold in result.folds
+    ]
 
 
 def temperature(cohort: Cohort, arm: Arm, outcome: Mapping[str, Any]) -> float | None:
@@ -72,6 +86,47 @@ def temperature(cohort: Cohort, arm: Arm, outcome: Mapping[str, Any]) -> float |
         return None
     labels = cohort.labels[outcome["monitored_rows"]]
     return scores.fit_temperature(labels, np.asarray(found))
+
+
+def calibrated(result: ArmResult, fitted: Sequence[Sequence[float | None]]) -> ArmResult:
+    """Returns an arm whose networks say probabilities with a temperature.
+
+    Their own stay in each outcome as "uncalibrated_best" (or "_last"), beside "temperatures".
+    Outcomes that have these stay as they are.
+
+    Args:
+      result: the arm.
+      fitted: a temperature for each network, by fold; None leaves its probabilities, and [] those
+        of a whole fold.
+    """
+    pick, folds = result.arm.pick, []
+    for fold, values in zip(result.folds, fitted, strict=True):
+        if not values:
+            folds.append(fold)
+            continue
+        pairs = zip(fold.outcomes, values, strict=True)
+        done = (o if t is None or "temperatures" in o else _with(o, pick, t) for o, t in pairs)
+        folds.append(fold._replace(outcomes=tuple(done)))
+    return result._replace(folds=tuple(folds))
+
+
+def _with(outcome: Mapping[str, Any], pick: str, value: float) -> dict[str, Any]:
+    own = np.asarray(outcome[pick])
+    new = {pick: scores.with_temperature(own, value), f"uncalibrated_{pick}": own}
+    return {**outcome, **new, "temperatures": np.array([value])}
+
+
+def gain(cohort: Cohort, result: ArmResult) -> dict[str, Any] | None:
+    """Returns what an arm's networks add to the linear path that they were built on, if any."""
+    folds = [fold for fold in result.folds if fold.outcomes and "linear" in fold.notes]
+    if not folds or result.arm.decoder:
+        return None
+    found = [predictions(result.arm, fold).networks for fold in folds]
+    return gains.gain(
+        [cohort.labels[fold.fold.test] for fold in folds],
+        [fold.notes["linear"] for fold in folds],
+        [np.mean(networks, axis=0) for networks in found],
+    )
 
 
 def base_rates(cohort: Cohort, fold: FoldResult) -> Float[np.ndarray, " classes"]:
@@ -93,7 +148,8 @@ def learned_nothing(cohort: Cohort, result: ArmResult) -> str | None:
     if not scored or len(np.unique(np.concatenate(labels))) < 2:
         return None
     for pick, when in dict({result.arm.pick: "", "last": " at the last epoch"}).items():
-        found = [np.asarray(outcome[pick]) for fold in scored for outcome in fold.outcomes]
+        each = [outcome for fold in scored for outcome in fold.outcomes]
+        found = [np.asarray(o.get(f"uncalibrated_{pick}", o[pick])) for o in each]
         if not all(np.isfinite(values).all() for values in found):
             continue
         if all(np.ptp(values, axis=0).max() < SAME for values in found):

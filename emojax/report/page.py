@@ -18,12 +18,15 @@ from matplotlib.figure import Figure
 
 from emojax import files
 from emojax.files import atomic_write
-from emojax.report import designs, permutations, plots, tables, template, texts
+from emojax.report import designs, floors, permutations, plots, tables, template, texts
 from emojax.report import probabilities as sections
+from emojax.report.paper import checks, limits, methods, reruns, tuned
 from emojax.report.plain import plain
 from emojax.report.tables import Table
 
+REFERENCES = "references.bib"
 BEFORE = ("counts.csv", "events.csv", "metrics.jsonl", "config.json", "run.json")
+SEEN = ("Who saw what", "Audit")  # tables that stand beside what was tuned
 MANY = 24  # rows; a longer table is folded
 ENVIRONMENT = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
 ENVIRONMENT.tests["leak"] = lambda cell: str(cell).startswith("LEAK")
@@ -34,7 +37,6 @@ def write(
     folder: pathlib.Path,
     metrics: Mapping[str, Any],
     predictions: Mapping[str, Shaped[np.ndarray, " n"]],
-    probabilities: Mapping[str, Shaped[np.ndarray, " m"]],
     *,
     figures: Mapping[str, Figure],
     captions: Mapping[str, str],
@@ -47,7 +49,6 @@ def write(
       folder: the workdir; it is made where it is missing.
       metrics: content of metrics.json.
       predictions: column of predictions.csv -> its values.
-      probabilities: the same of probabilities.csv.
       figures: file name -> figure.
       captions: the same names -> text below the figure.
       curves: arm -> curve -> a line per fold and instance.
@@ -63,11 +64,14 @@ def write(
         with atomic_write(folder / f"{name}.nii.gz") as partial:
             partial.write_bytes(gzip.compress(image, mtime=0))  # equal maps are equal files
     files.write_csv(folder / "predictions.csv", predictions)
-    files.write_csv(folder / "probabilities.csv", probabilities)
     there = [name for name in BEFORE if (folder / name).exists()]
-    links = ["metrics.json", "predictions.csv", "probabilities.csv", *there, "curves.json"]
+    links = ["metrics.json", "predictions.csv", *there, "curves.json"]
     links += [f"{name}.nii.gz" for name in maps] + [f"figures/{name}.png" for name in images]
+    written = methods.make(metrics)
+    if written:
+        links.append(REFERENCES)
     for name, text in (
+        *([(REFERENCES, written.bibtex)] if written else []),
         ("curves.json", json.dumps(plain(curves), allow_nan=False)),
         ("report.html", render(metrics, images, captions, links)),
         ("metrics.json", json.dumps(metrics, indent=1, allow_nan=False)),
@@ -100,6 +104,7 @@ def render(
     """
     spent = [f"{stage} {seconds:.1f} s" for stage, seconds in metrics["seconds"].items()]
     versions = [f"{name} {version}" for name, version in metrics["versions"].items()]
+    main, *details = tables.make(metrics)
     return ENVIRONMENT.from_string(template.PAGE).render(
         title=texts.title(metrics),
         headline=texts.headline(metrics),
@@ -107,11 +112,20 @@ def render(
         notes=metrics.get("notes") or [],
         links=links,
         many=MANY,
-        tables=tables.make(metrics),
+        main=main,
+        checks=checks.make(metrics),
+        tuned=tuned.table(metrics),
+        seen=[t for t in details if t.title in SEEN],
+        details=[t for t in details if t.title not in SEEN],
+        limits=limits.sentences(metrics),
+        methods=methods.make(metrics),
+        bibliography=REFERENCES if REFERENCES in links else "",
+        reruns=reruns.commands(metrics),
         unconverged=texts.unconverged(metrics),
         audit=texts.audit(metrics),
         terms=texts.terms(metrics),
         permutation=permutations.section(metrics),
+        floor=floors.section(metrics),
         design=designs.section(metrics),
         probabilities=sections.section(metrics),
         images={name: base64.b64encode(image).decode() for name, image in images.items()},

@@ -10,9 +10,11 @@ from matplotlib.figure import Figure
 
 from emojax import statistics
 from emojax.report import plots
+from emojax.report.outcomes import NETWORK
 from emojax.report.plain import plain
 
 FIGURE = "permutation"
+LEFT_OUT = "left out"  # in place of a test, see `experiments.permutation`
 
 
 def correct(tests: Sequence[dict[str, Any] | None]) -> None:
@@ -36,13 +38,18 @@ def correct_arms(arms: Sequence[Mapping[str, Any]]) -> None:
 
 
 def complete(metrics: dict[str, Any]) -> None:
-    """Writes what follows from the analyses: the headline's "p_chance", and corrected p values.
+    """Writes what follows from the analyses: "p_chance" of the tested arm, and corrected p values.
 
-    The crossed scores are one family, the gains of decoders of the test subject another.
+    The crossed scores are one family, the gains of decoders of the test subject another. A headline
+    that could not be tested has a note that says why.
     """
     found = metrics.get("permutation")
-    if found:
-        metrics["arms"][0]["p_chance"] = found["p"]
+    if found and LEFT_OUT in found:
+        note = f"The headline was not tested against chance: {found[LEFT_OUT]}."
+        metrics["notes"] = [*metrics["notes"], note]
+        metrics["permutation"] = found = None
+    if found and (_has(arm := _tested(metrics), found["classifier"]) or not arm["decoder"]):
+        arm["p_chance"] = found["p"]
     columns = (metrics.get("crossed") or {}).values()
     entries = [entry for column in columns for entry in column.values()]
     correct([entry for entry in entries if isinstance(entry, dict)])
@@ -50,11 +57,39 @@ def complete(metrics: dict[str, Any]) -> None:
     correct([entry.get("minus_cross_subject") for entry in rivals])
 
 
+def _tested(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arm whose row is the permuted classifier; the permuted arm where there is none.
+
+    Classifiers of one arm may have rows of their own, which share its fits.
+    """
+    found, arms = metrics["permutation"], metrics["arms"]
+    name = found.get("arm", arms[0]["name"])
+    own = [arm for arm in arms if name in (arm["name"], arm["shares"])]
+    return next((arm for arm in own if _has(arm, found["classifier"])), own[0])
+
+
+def _has(arm: Mapping[str, Any], classifier: str) -> bool:
+    summary = arm["summary"]
+    return bool(summary["network"]) if classifier == NETWORK else classifier in summary["baselines"]
+
+
 def p_chance(metrics: Mapping[str, Any], arm: Mapping[str, Any], classifier: str) -> float | None:
     """Returns the p against chance of a row of the main table; None where it was not tested."""
     found = metrics.get("permutation")
-    tested = found and arm is metrics["arms"][0] and classifier == found["classifier"]
+    tested = found and classifier == found["classifier"] and arm is _tested(metrics)
     return found["p"] if tested else None
+
+
+def name_of(metrics: Mapping[str, Any]) -> str:
+    """Returns the name of the tested row; "headline: classifier" where the table has no such row.
+
+    Args:
+      metrics: content of metrics.json, with a test.
+    """
+    found, arm = metrics["permutation"], _tested(metrics)
+    if found["classifier"] in (arm["decoder"] or NETWORK,):
+        return arm["name"]
+    return f"{arm['name']}: {found['classifier']}"
 
 
 def line(metrics: Mapping[str, Any]) -> str:
@@ -63,15 +98,20 @@ def line(metrics: Mapping[str, Any]) -> str:
     if not found:
         return ""
     null = np.array(found["null"])
-    name = f"{metrics['arms'][0]['name']}: {found['classifier']}"
     low, high = np.quantile(null, (0.025, 0.975))
     text = (
-        f"Against chance, {name}: p = {number(found['p'])}, balanced accuracy "
+        f"Against chance, {name_of(metrics)}: p = {number(found['p'])}, balanced accuracy "
         f"{found['observed']:.3f} against a mean of {null.mean():.3f} (95 % from {low:.3f} to "
         f"{high:.3f}) over {len(null)} permutations of the labels ({found['scheme']}: "
         f"{found['blocks']} in all) through the whole pipeline."
     )
-    if found["p"] <= found["least_p"] * (1 + 1e-9):
+    if _tested(metrics) is not metrics["arms"][0]:
+        text += (
+            f" It has the features of {metrics['arms'][0]['name']}, whose own p was not asked for."
+        )
+    if found.get("all"):
+        text += f" There are no more, so that no p below {number(found['least_p'])} is possible."
+    elif found["p"] <= found["least_p"] * (1 + 1e-9):
         text += f" No smaller p is possible with {len(null)} permutations."
     if low > metrics["chance"]:
         text += (
@@ -100,10 +140,9 @@ def draw(metrics: Mapping[str, Any]) -> dict[str, tuple[Figure, str]]:
         return {}
     figure = histogram(np.array(found["null"]), found["observed"], metrics["chance"])
     caption = (
-        f"Balanced accuracy of {found['classifier']} on permuted labels ({found['scheme']}), "
-        f"fitted and scored {len(found['null'])} times as the headline "
-        f"{metrics['arms'][0]['name']}, which reaches {found['observed']:.3f} (red line): "
-        f"p = {number(found['p'])}."
+        f"Balanced accuracy of {name_of(metrics)} on permuted labels ({found['scheme']}), "
+        f"fitted and scored {len(found['null'])} times; with the true labels it reaches "
+        f"{found['observed']:.3f} (red line): p = {number(found['p'])}."
     )
     return {FIGURE: (figure, caption)}
 

@@ -1,18 +1,36 @@
-"""The predictions of a run as a data frame: predictions.csv."""
+"""The predictions of a run as a data frame: predictions.csv.
+
+`predicted` and `p_<class>` are the headline's, as in the predictions of a decoder. Each row of the
+result table has the same columns behind its name. No name has a comma or a colon.
+"""
 
 import dataclasses
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from emojax.data.cohort import Cohort
 from emojax.records import Arm, ArmResult
-from emojax.report import outcomes
+from emojax.report import outcomes, tables, texts
+from emojax.report.outcomes import NETWORK
+
+NUMBERS = ("frame", "time", "instance")  # all other columns but probabilities are text
+PREDICTED = "predicted"
 
 
-def table(cohort: Cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
-    """Returns the predictions: a row per scored volume, or with splits per arm and instance too."""
+def table(metrics: Mapping[str, Any], cohort: Cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
+    """Returns the predictions: a row per scored volume, or with splits per arm and instance too.
+
+    Probabilities are NaN where a classifier only names a class.
+
+    Args:
+      metrics: content of metrics.json.
+      cohort: the labelled volumes that rows refer to.
+      results: the arms, the headline first, as of `outcomes.calibrated`.
+    """
     results = [r for r in results if r.folds]
     head = [fold.fold.test for fold in results[0].folds] if results else []
     wide = all(
@@ -22,7 +40,19 @@ def table(cohort: Cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
         and all(np.array_equal(f.fold.test, rows) for f, rows in zip(r.folds, head, strict=True))
         for r in results
     )
-    return _wide(cohort, results) if wide else _long(cohort, results)
+    if not results:
+        return pd.DataFrame()
+    return _wide(metrics, cohort, results) if wide else _long(cohort, results)
+
+
+def read(path: Any, classes: Sequence[str]) -> pd.DataFrame:
+    """Reads predictions.csv, where an empty probability is NaN."""
+    header = list(pd.read_csv(path, nrows=0))
+    ends = tuple(f" {name}" for name in columns(classes))
+    given = {name for name in header if f" {name}".endswith(ends)}
+    text = {name: str for name in header if name not in given | set(NUMBERS)}
+    empty = {name: [""] for name in given}
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values=empty)
 
 
 def places(cohort: Cohort, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -31,30 +61,53 @@ def places(cohort: Cohort, rows: np.ndarray) -> dict[str, np.ndarray]:
     return out | {"label": np.array(cohort.classes)[cohort.labels[rows]]}
 
 
-def _wide(cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
-    """Returns one row per scored volume, and columns for each arm and classical classifier."""
-    if not results:
-        return pd.DataFrame()
-    classes, folds = np.array(cohort.classes), results[0].folds
-    rows = np.concatenate([fold.fold.test for fold in folds])
-    out = {"fold": np.repeat([f.fold.name for f in folds], [len(f.fold.test) for f in folds])}
-    out |= places(cohort, rows)
-    _, probabilities = outcomes.pooled(results[0]._replace(arm=once(results[0].arm)))
-    out["predicted"] = classes[probabilities.argmax(1)]
-    shown: set[tuple[str, str]] = set()
-    many = sum(bool(r.folds[0].baselines) for r in results) > 1
-    for r in results:
-        same = (r.arm.shares or r.arm.name, r.arm.pick)  # other than in which volumes are scored
-        if not r.arm.on_noise and r.folds[0].outcomes and same not in shown:
-            shown.add(same)
-            _, probabilities = outcomes.pooled(r._replace(arm=once(r.arm)))
-            out[r.arm.name] = classes[probabilities.argmax(1)]
-            for k, label in enumerate(cohort.classes):
-                out[f"{r.arm.name}:p_{label}"] = probabilities[:, k]
-        for name in r.folds[0].baselines:
-            predicted = np.concatenate([fold.baselines[name].predicted for fold in r.folds])
-            out[f"{r.arm.name}: {name}" if many else name] = classes[predicted]
+def columns(classes: Sequence[str]) -> list[str]:
+    """Returns the names of the columns of probabilities."""
+    return list(_names(f"p_{name}" for name in classes).values())
+
+
+def _names(names: Iterable[str]) -> dict[str, str]:
+    """Returns names without commas and colons, each of them once."""
+    out: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        new = re.sub(r"\s*[,:]\s*", "-", name)
+        while new in out.values():
+            new += "-2"
+        out[name] = new
+    return out
+
+
+def _wide(metrics, cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
+    """Returns one row per scored volume, and columns for each row of the result table."""
+    head = results[0].folds
+    out = {"fold": np.repeat([f.fold.name for f in head], [len(f.fold.test) for f in head])}
+    out |= places(cohort, np.concatenate([fold.fold.test for fold in head]))
+    arms = {r.arm.name: r for r in results}
+    first = next(arm for arm in metrics["arms"] if arm["name"] == results[0].arm.name)
+    out |= _said(cohort, results[0], texts.first(first)[0], "")
+    real = [arm["name"] for arm in texts.real(metrics)]
+    rows = [r for r in tables.rows(metrics) if r.arm["name"] in arms and r.arm["name"] in real]
+    names = _names(row.name for row in rows)
+    for row in rows:
+        out |= _said(cohort, arms[row.arm["name"]], row.classifier, f"{names[row.name]} ")
     return pd.DataFrame(out)
+
+
+def _said(cohort, result: ArmResult, classifier: str, prefix: str) -> dict[str, np.ndarray]:
+    """Returns the columns of one classifier, all folds one after the other."""
+    if classifier == NETWORK:
+        _, given = outcomes.pooled(result._replace(arm=once(result.arm)))
+        return _columns(cohort, given.argmax(1), given, prefix)
+    folds = [fold.baselines[classifier] for fold in result.folds]
+    given = np.concatenate([np.asarray(fitted.probabilities) for fitted in folds])
+    return _columns(cohort, np.concatenate([f.predicted for f in folds]), given, prefix)
+
+
+def _columns(cohort, predicted, given, prefix: str) -> dict[str, np.ndarray]:
+    if np.isin(given, (0, 1)).all():  # a classifier that only names a class
+        given = np.full_like(given, np.nan)
+    out = {prefix + PREDICTED: np.array(cohort.classes)[predicted]}
+    return out | {prefix + name: given[:, k] for k, name in enumerate(columns(cohort.classes))}
 
 
 def once(arm: Arm) -> Arm:
@@ -64,11 +117,12 @@ def once(arm: Arm) -> Arm:
 
 def _long(cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
     """Returns one row per scored volume, arm and instance."""
-    classes, parts = np.array(cohort.classes), []
+    parts = []
+    names = _names(name for r in results for name in r.folds[0].baselines)
     for r in results:
         for fold in r.folds:
             found = outcomes.first_predictions(once(r.arm), fold)
-            for number, probabilities in enumerate(found.networks):
+            for number, given in enumerate(found.networks):
                 part = {
                     "arm": r.arm.name,
                     "split": r.arm.split,
@@ -76,11 +130,11 @@ def _long(cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
                     "fold": fold.fold.name,
                     "instance": number,
                 }
-                part |= places(cohort, found.rows)
-                part["predicted"] = classes[probabilities.argmax(1)]
-                for k, label in enumerate(cohort.classes):
-                    part[f"p_{label}"] = probabilities[:, k]
+                part |= places(cohort, found.rows) | _columns(cohort, given.argmax(1), given, "")
                 for name, fitted in fold.baselines.items():
-                    part[name] = classes[fitted.predicted]
+                    own = np.asarray(fitted.probabilities)
+                    part |= _columns(cohort, fitted.predicted, own, f"{names[name]} ")
                 parts.append(pd.DataFrame(part))
-    return pd.concat(parts, ignore_index=True).fillna("") if parts else pd.DataFrame()
+    out = pd.concat(parts, ignore_index=True)
+    said = [name for name in out if str(name).endswith(PREDICTED)]
+    return out.fillna(dict.fromkeys(said, ""))

@@ -23,6 +23,7 @@ from emojax.report.outcomes import NETWORK
 from emojax.report.plain import plain
 from emojax.report.schema import Result
 from emojax.scoring import scores
+from emojax.scoring.baselines import Fitted
 
 SCHEMA = 2
 AT_EPOCH = outcomes.CURVES[:4]  # of the kept epoch, beside the scores of its test rows
@@ -55,9 +56,11 @@ def summarise(
       seconds: seconds of each stage.
     """
     chosen = choose(results)
-    head = next((r for r in results if not chosen or r.arm.name == chosen), None)
     scale = bool(config.get("temperature", True))
-    arms = [_arm(cohort, r, bool(chosen) and r.arm.name != chosen, scale) for r in results]
+    scaled = [_calibrated(cohort, r, scale) for r in results]
+    head = next((r for r in scaled if not chosen or r.arm.name == chosen), None)
+    arms = [_arm(cohort, r, bool(chosen) and r.arm.name != chosen) for r in scaled]
+    summary.compare(arms)
     permutations.correct_arms(arms)
     metrics = {
         "schema": SCHEMA,
@@ -75,6 +78,10 @@ def summarise(
             "subjects": len(cohort.subjects),
             "runs": len(cohort.runs),
             "volumes": len(cohort.labels),
+            "tr": plain(cohort.tr),
+            "shape": _shape(cohort),
+            "before": [str(step) for step in cohort.prior],
+            "factors": sorted(cohort.factors),
             "hashes": cohort.hashes,
             "counts": cohort.counts(),
         },
@@ -124,14 +131,15 @@ def build(
         None.
     """
     chosen, extras = metrics["chosen_arm"], extras or {}
+    pairs = zip(results, metrics["arms"], strict=True)
+    results = [outcomes.calibrated(r, probabilities.temperatures(arm)) for r, arm in pairs]
     scored = [r for r in results if not chosen or r.arm.name == chosen]
     permutations.complete(metrics)
     drawn = figures.draw(metrics, cohort, results, extras) | probabilities.draw(metrics)
     drawn |= permutations.draw(metrics)
     return Result(
         metrics,
-        predictions.table(cohort, scored),
-        probabilities.tidy(metrics, cohort, scored),
+        predictions.table(metrics, cohort, scored),
         figures={name: figure for name, (figure, _) in drawn.items()},
         captions={name: caption for name, (_, caption) in drawn.items()},
         curves={r.arm.name: outcomes.curves(r) for r in outcomes.trained(results)},
@@ -139,9 +147,21 @@ def build(
     )
 
 
-def _arm(cohort, result: ArmResult, withheld: bool, scale: bool) -> dict[str, Any]:
+def _shape(cohort: Cohort) -> list[int] | None:
+    """Returns the voxels of a volume along each axis; None where subjects differ."""
+    shapes = {run.frames.shape[1:] for run in cohort.runs}
+    return list(shapes.pop()) if len(shapes) == 1 else None
+
+
+def _calibrated(cohort: Cohort, result: ArmResult, scale: bool) -> ArmResult:
+    """Returns an arm with the temperatures of its networks, if they are asked for."""
+    return outcomes.calibrated(result, outcomes.temperatures(cohort, result)) if scale else result
+
+
+def _arm(cohort, result: ArmResult, withheld: bool) -> dict[str, Any]:
     arm, blocks = result.arm, outcomes.blocks(cohort)
-    folds = [_fold(cohort, arm, fold, blocks, withheld, scale) for fold in result.folds]
+    folds = [_fold(cohort, arm, fold, blocks, withheld) for fold in result.folds]
+    found = summary.summarise(cohort, result, folds)
     return {
         "name": arm.name,
         "protocol": result.protocol,
@@ -151,21 +171,25 @@ def _arm(cohort, result: ArmResult, withheld: bool, scale: bool) -> dict[str, An
         "split": arm.split,
         "unit": splits.SPLITS[arm.split].unit if arm.split else "",
         "on_noise": arm.on_noise,
+        "draw": arm.draw,
+        "decoder": arm.decoder,
+        "members": arm.members,
         "shares": arm.shares,
         "pick": arm.pick,
         "oversampled": arm.oversampled,
         "factor": arm.factor,
         "leaks": list(arm.leaks),
         "folds": folds,
-        "summary": summary.summarise(cohort, result, folds),
+        "summary": probabilities.pool(cohort, result, folds, found),
         "p_chance": None,
+        "gain": None if withheld else outcomes.gain(cohort, result),
         "learned_nothing": None if withheld else outcomes.learned_nothing(cohort, result),
         "seen": outcomes.seen(cohort, result),
     }
 
 
-def _fold(cohort, arm: Arm, fold: FoldResult, blocks, withheld, scale) -> dict[str, Any]:
-    instances = [] if withheld else _instances(cohort, arm, fold, blocks, scale)
+def _fold(cohort, arm: Arm, fold: FoldResult, blocks, withheld) -> dict[str, Any]:
+    instances = [] if withheld else _instances(cohort, arm, fold, blocks)
     first = fold.outcomes[0] if fold.outcomes else None
     rows, rates = fold.fold.test, outcomes.base_rates(cohort, fold)
     labels, beside = cohort.labels[rows], {"base_rates": rates, "blocks": blocks[rows]}
@@ -184,10 +208,13 @@ def _fold(cohort, arm: Arm, fold: FoldResult, blocks, withheld, scale) -> dict[s
         "baselines": {
             name: scores.scores(labels, fitted.probabilities, **beside)
             | {"converged": bool(fitted.converged), "peak_bytes": fitted.peak_bytes}
+            | _members(fitted)
             for name, fitted in fold.baselines.items()
         },
         "leaks": {step: int(count) for step, count in fold.leaks.items()},
     }
+    if arm.decoder == "auto":
+        out["chosen"] = plain(fold.notes["chosen"])
     if "isc" in fold.notes:
         out["isc"] = plain(list(fold.notes["isc"]))
     if fold.notes.get("voxels") is not None:
@@ -197,14 +224,26 @@ def _fold(cohort, arm: Arm, fold: FoldResult, blocks, withheld, scale) -> dict[s
     return out
 
 
-def _instances(cohort, arm: Arm, fold: FoldResult, blocks, scale) -> list[dict[str, Any]]:
-    """Scores each network of a fold, and its probabilities with a temperature beside them."""
+def _members(fitted: Fitted) -> dict[str, Any]:
+    """Returns the penalty and temperature of each member of a bag; {} of another classifier."""
+    weights = fitted.weights or {"C": ()}
+    if len(weights["C"]) < 2:
+        return {}
+    return {"members": {name: plain(weights[name]) for name in ("C", "temperature")}}
+
+
+def _instances(cohort, arm: Arm, fold: FoldResult, blocks) -> list[dict[str, Any]]:
+    """Scores each network of a fold; "loss" is the cross-entropy without a temperature."""
     found, out = outcomes.predictions(arm, fold), []
     labels, rates = cohort.labels[found.rows], outcomes.base_rates(cohort, fold)
-    for given, outcome in zip(found.networks, fold.outcomes, strict=True):
+    for i, outcome in enumerate(fold.outcomes):
+        given, before = found.networks[i], found.uncalibrated[i]
         row = scores.scores(labels, given, base_rates=rates, blocks=blocks[found.rows])
-        fitted = outcomes.temperature(cohort, arm, outcome) if scale else None
-        row["calibrated"] = None if fitted is None else scores.calibrated(labels, given, fitted)
+        row["uncalibrated"] = None
+        if before is not None:
+            row["uncalibrated"] = scores.of_probabilities(labels, before)
+            row["uncalibrated"]["temperature"] = plain(np.mean(outcome["temperatures"]))
+            row["loss"] = row["uncalibrated"]["nll"]
         row |= {"last": _last(cohort, fold, outcome), "epoch": _epoch(arm, outcome)}
         out.append(row | {"epochs": int(outcome["done"])})
     return out
@@ -224,6 +263,9 @@ def _epoch(arm: Arm, outcome: Mapping[str, Any]) -> int:
 
 
 def _at_epoch(outcome: Mapping[str, Any], epoch: int) -> dict[str, Any]:
+    """Returns the monitored scores of an epoch; None before the first."""
+    if not epoch:
+        return dict.fromkeys(AT_EPOCH)
     return {name: plain(np.asarray(outcome[name])[epoch - 1]) for name in AT_EPOCH}
 
 
@@ -232,12 +274,12 @@ def _mean(instances: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     if len(instances) < 2:
         names = ("last", "epoch", "epochs")
         return {k: v for k, v in instances[0].items() if k not in names} if instances else None
-    out: dict[str, Any] = {"calibrated": None}
-    for name in (name for name in instances[0] if name != "calibrated"):
+    out: dict[str, Any] = {}
+    for name in (name for name in instances[0] if name != "uncalibrated"):
         values = np.array([row[name] for row in instances], float)  # None becomes NaN
         out[name] = plain(values.sum(0) if name == "confusion" else values.mean(0))
-    scaled = [row["calibrated"] for row in instances]
-    if all(scaled):
-        means = {name: np.mean([row[name] for row in scaled]) for name in scaled[0]}
-        out["calibrated"] = plain(means)
+    before, out["uncalibrated"] = [row["uncalibrated"] for row in instances], None
+    if all(before):
+        means = {name: np.mean([row[name] for row in before]) for name in before[0]}
+        out["uncalibrated"] = plain(means)
     return {k: v for k, v in out.items() if k not in ("last", "epoch", "epochs")}

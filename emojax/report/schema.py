@@ -13,12 +13,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from emojax.errors import InputError
-from emojax.report import page, probabilities, tables, texts
+from emojax.report import page, predictions, tables, texts
 from emojax.report.outcomes import NETWORK
 from emojax.report.tables import Table as Table
 
-NAMES = {"fold": str, "subject": str, "run": str, "label": str, "predicted": str, "method": str}
-HIDDEN = ("converged", "peak_bytes", "calibrated")
+HIDDEN = ("converged", "peak_bytes", "uncalibrated", "members")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,13 +25,11 @@ class Result:
     """Scores, predictions and figures of an experiment.
 
     `summary` and `folds` are data frames of balanced accuracy and the other scores, `predictions`
-    one of the scored volumes, `probabilities` one of them for each method of the headline;
-    `metrics` is the content of metrics.json.
+    one of the scored volumes; `metrics` is the content of metrics.json.
     """
 
     metrics: dict[str, Any]
     predictions: pd.DataFrame
-    probabilities: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
     figures: Mapping[str, Figure] = dataclasses.field(default_factory=dict)
     captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     curves: Mapping[str, Mapping[str, np.ndarray]] = dataclasses.field(default_factory=dict)
@@ -54,8 +51,8 @@ class Result:
             raise InputError(str(path), f"damaged JSON ({error})", "a whole file") from None
         if not isinstance(metrics, dict) or metrics.get("schema") != 2:
             raise InputError(str(path), "a result of another version", '"schema": 2')
-        columns = pd.read_csv(path.with_name("predictions.csv"), dtype=NAMES, keep_default_na=False)
-        return cls(metrics, columns, _read_probabilities(path.parent, metrics["classes"]))
+        table = predictions.read(path.with_name("predictions.csv"), metrics["classes"])
+        return cls(metrics, table)
 
     @functools.cached_property
     def summary(self) -> pd.DataFrame:
@@ -90,11 +87,7 @@ class Result:
         page.write(
             pathlib.Path(folder),
             self.metrics,
-            {str(name): self.predictions[name].to_numpy() for name in self.predictions},
-            {
-                str(name): _empty(self.probabilities[name].to_numpy(object))
-                for name in self.probabilities
-            },
+            {str(name): _empty(self.predictions[name].to_numpy()) for name in self.predictions},
             figures=self.figures,
             captions=self.captions,
             curves=self.curves,
@@ -110,25 +103,17 @@ class Result:
         return "".join(parts) + page.render_table(tables.make(self.metrics)[0])
 
 
-def _read_probabilities(folder: pathlib.Path, classes) -> pd.DataFrame:
-    """Reads probabilities.csv, where an empty cell is NaN."""
-    path = folder / "probabilities.csv"
-    if not path.exists():
-        return pd.DataFrame()
-    empty = {name: [""] for name in probabilities.columns(classes)}
-    return pd.read_csv(path, dtype=NAMES, keep_default_na=False, na_values=empty)
-
-
 def _empty(values: np.ndarray) -> np.ndarray:
     """Returns the values of a column, with "" for NaN."""
-    return np.where(pd.isna(values), "", values)
+    missing = pd.isna(values)
+    return np.where(missing, "", values.astype(object)) if missing.any() else values
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the scalar scores; those with a temperature as "calibrated_nll" and so on."""
-    scaled = scores.get("calibrated") or {}
+    """Returns the scalar scores; those without temperatures as "uncalibrated_nll" and so on."""
+    before = scores.get("uncalibrated") or {}
     plain = {k: v for k, v in scores.items() if not isinstance(v, list) and k not in HIDDEN}
-    return plain | {f"calibrated_{name}": value for name, value in scaled.items()}
+    return plain | {f"uncalibrated_{name}": value for name, value in before.items()}
 
 
 def _summary_row(row: tables.Row) -> dict[str, Any]:
@@ -136,10 +121,10 @@ def _summary_row(row: tables.Row) -> dict[str, Any]:
     main = row.summary["balanced_accuracy"]
     low, high = main["ci95"] or (np.nan, np.nan)
     test = row.summary.get("network_minus_it") or {}
-    hidden = ("balanced_accuracy", "network_minus_it", "calibrated")
+    hidden = ("balanced_accuracy", "network_minus_it", "uncalibrated")
     others = {name: entry["mean"] for name, entry in row.summary.items() if name not in hidden}
-    scaled = row.summary.get("calibrated") or {}
-    others |= {f"calibrated_{name}": entry["mean"] for name, entry in scaled.items()}
+    before = row.summary.get("uncalibrated") or {}
+    others |= {f"uncalibrated_{name}": entry["mean"] for name, entry in before.items()}
     return {
         "arm": row.arm["name"],
         "classifier": row.classifier,

@@ -48,6 +48,26 @@ def summarise(
     return out
 
 
+def compare(arms: Sequence[Mapping[str, Any]]) -> None:
+    """Writes "network_minus_it" for decoders with an arm of their own: the first network, paired.
+
+    Args:
+      arms: entries of metrics.json.
+    """
+    network = next((arm for arm in arms if arm["summary"]["network"] and not arm["on_noise"]), None)
+    for arm in arms if network else ():
+        if not arm["decoder"] or not arm["strict"] or not network["strict"]:
+            continue
+        pairs = {fold["test"]: fold["network"] for fold in network["folds"]}
+        theirs = {fold["test"]: fold["baselines"][arm["decoder"]] for fold in arm["folds"]}
+        if pairs.keys() == theirs.keys():
+            sides = [
+                [side[name]["balanced_accuracy"] for name in pairs] for side in (pairs, theirs)
+            ]
+            found = scores.paired_difference(*sides)
+            arm["summary"]["baselines"][arm["decoder"]]["network_minus_it"] = found
+
+
 def _over_folds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Summarises an arm that leaves one unit out; limits of shares are within [0, 1]."""
     found = scores.summary(rows)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emojax.data.losses import HEADERS
-from emojax.report import permutations, texts
+from emojax.report import gains, permutations, texts
 from emojax.report.outcomes import NETWORK
 
 NUMBER = re.compile(r"([-+]?[\d.]+( \([\d.]+\)| (-|/|of) [\d.]+)*)?")
@@ -48,14 +48,20 @@ def rows(metrics: Mapping[str, Any]) -> list[Row]:
     if len(texts.with_classical(metrics)) > 1:
         return [row for arm in _in_pairs(metrics) for row in _of_arm(arm, f"{arm['name']}: ")]
     found = [row for arm in metrics["arms"] for row in _of_arm(arm, "")]
-    return sorted(found, key=lambda row: (row.arm["on_noise"], row.classifier != NETWORK))
+
+    def place(row: Row):
+        return row.arm["on_noise"], row.classifier not in (NETWORK, row.arm.get("decoder"))
+
+    return sorted(found, key=place)
 
 
 def _of_arm(arm: dict[str, Any], prefix: str) -> list[Row]:
     summary, out = arm["summary"], []
     if summary["network"]:
         out.append(Row(arm["name"], arm, NETWORK, summary["network"]))
-    return out + [Row(prefix + n, arm, n, entry) for n, entry in summary["baselines"].items()]
+    own = {arm.get("decoder"): arm["name"]}
+    pairs = summary["baselines"].items()
+    return out + [Row(own.get(name, prefix + name), arm, name, entry) for name, entry in pairs]
 
 
 def _in_pairs(metrics) -> list[dict[str, Any]]:
@@ -87,7 +93,15 @@ def make(metrics: Mapping[str, Any]) -> list[Table]:
 def main(metrics: Mapping[str, Any]) -> Table:
     """Returns the result: a row per arm and classifier."""
     header = ["", "balanced accuracy", "95 % interval", "p (chance)", "network minus it", "p"]
-    header += ["p (Holm)", "accuracy", "AUC (macro)", "loss", "peak memory (GB)", "protocol"]
+    header += [
+        "p (Holm)",
+        "adds to its linear path",
+        "accuracy",
+        "AUC (macro)",
+        "loss",
+        "peak memory (GB)",
+        "protocol",
+    ]
     lines = []
     for row in rows(metrics):
         score, test = row.summary["balanced_accuracy"], row.summary.get("network_minus_it")
@@ -95,6 +109,7 @@ def main(metrics: Mapping[str, Any]) -> Table:
         cells.append(_p(permutations.p_chance(metrics, row.arm, row.classifier)))
         cells.append("" if test is None else f"{test['difference']:+.3f}")
         cells += [_p(None if test is None else test.get(name)) for name in ("p", "p_holm")]
+        cells.append(gains.cell(row.arm.get("gain")) if row.classifier == NETWORK else "")
         for name in ("accuracy", "auc_macro", "loss"):
             cells.append(f"{row.summary[name]['mean']:.3f}" if name in row.summary else "")
         lines.append([*cells, _peak(row), row.arm["protocol"]])

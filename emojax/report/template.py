@@ -12,6 +12,9 @@ img { max-width: 100% } figure { margin: 1.5rem 0 } figcaption { color: #555; fo
 .wide { overflow-x: auto } dt { font-weight: 600 } .note { color: #555; font-size: .9rem }
 .headline { font-size: 1.4rem; line-height: 1.35 } .leak { color: #b02a00; font-weight: 600 }
 .files { columns: 3; font-size: .9rem } details { margin: 1rem 0 }
+dd { margin-left: 1rem } dl pre { margin: .2rem 0 .8rem; font-size: .8rem }
+.checks td { vertical-align: top } .checks td:first-child { font-weight: 600; min-width: 8rem }
+@media (min-width: 40rem) { .checks td:first-child { white-space: nowrap } }
 summary { font-weight: 600; font-size: .9rem; cursor: pointer }
 pre { background: #f5f5f5; padding: .3rem; white-space: pre-wrap; word-break: break-word }
 """
@@ -49,44 +52,85 @@ PAGE = (
 {% if notes %}<ul>
 {%- for note in notes %}<li>{{ note }}</li>{% endfor -%}
 </ul>{% endif %}
-{{ table(tables[0]) }}
+{% if checks %}<h2>What a reviewer asks</h2>
+<div class="wide"><table class="checks"><tbody>
+{%- for check in checks %}
+<tr{% if "LEAK" in check.found %} class="leak"{% endif %}><td class="text">
+<a class="jump" href="#{{ check.place }}">{{ check.asked }}</a></td>
+<td class="text">{{ check.found }}</td></tr>
+{%- endfor %}
+</tbody></table></div>{% endif %}
+<h2 id="result">Result</h2>
+{{ table(main) }}
 {% if unconverged %}<p>{{ unconverged }}</p>{% endif %}
-<p>{{ audit }}</p>
 {% if terms %}<dl>
 {%- for name, text in terms.items() %}<dt>{{ name }}</dt><dd>{{ text }}</dd>{% endfor -%}
 </dl>{% endif %}
+{% macro folded(t) -%}
+{% if t.rows | length > many -%}
+<details><summary>{{ t.title }}: {{ t.rows | length }} rows</summary>{{ table(t) }}</details>
+{% else %}{{ table(t) }}
+{% endif -%}
+{% endmacro %}
 {% macro figure(name) %}
 <figure id="{{ name }}">
 <img alt="{{ captions[name] }}" src="data:image/png;base64,{{ images[name] }}">
 <figcaption>{{ captions[name] }}</figcaption></figure>
 {% endmacro %}
 {% set placed = [permutation, probabilities] | select | map(attribute="figure") | list %}
-{% if permutation %}<h2>Against chance</h2>
+{% if permutation %}<h2 id="chance">Against chance</h2>
 <p>{{ permutation.said }}</p>
 {% if permutation.figure in images %}{{ figure(permutation.figure) }}{% endif %}
 {% endif %}
-{% if design %}<h2>Design</h2>
+{% if floor %}<h2 id="floor">Noise floor</h2>
+<p>{{ floor.said }}</p>
+{{ table(floor.table) }}
+{% endif %}
+{% if design %}<h2 id="design">Design</h2>
 <ul>
 {%- for text in design.said %}<li>{{ text }}</li>{% endfor -%}
 </ul>
 {% for t in design.tables %}{{ table(t) }}{% endfor %}
 {% endif %}
-{% if probabilities %}<h2>Probabilities</h2>
+{% if probabilities %}<h2 id="probabilities">Probabilities</h2>
 <p>{{ probabilities.said }}</p>
 {{ table(probabilities.table) }}
 {% if probabilities.figure in images %}{{ figure(probabilities.figure) }}{% endif %}
 {% endif %}
+<h2 id="seen">Who saw what, and what was tuned on what</h2>
+<p>{{ audit }}</p>
+{% if tuned.rows %}{{ table(tuned) }}{% endif %}
+{% for t in seen %}{{ folded(t) }}{% endfor %}
+{% if limits %}<h2 id="limits">What this does not show</h2>
+<ul>
+{%- for text in limits %}<li>{{ text }}</li>{% endfor -%}
+</ul>{% endif %}
 <h2>Figures</h2>
 {% for name in images if name not in placed %}
 {{ figure(name) }}
 {% endfor %}
 <h2>Details</h2>
-{% for t in tables[1:] -%}
-{% if t.rows | length > many -%}
-<details><summary>{{ t.title }}: {{ t.rows | length }} rows</summary>{{ table(t) }}</details>
-{% else %}{{ table(t) }}
-{% endif -%}
+{% for t in details -%}
+{{ folded(t) }}
 {% endfor %}
+{% if methods %}<h2 id="methods">Text for the paper</h2>
+<p class="note">Written from metrics.json; numbers in brackets are the references below.</p>
+{% for part in methods.paragraphs %}<p><b>{{ part.title }}.</b> {{ part.text }}</p>
+{% endfor %}
+<h3>References</h3>
+<ol>
+{%- for work in methods.references %}<li>{{ work }}</li>{% endfor -%}
+</ol>
+{% if bibliography %}<p>BibTeX: <a href="{{ bibliography }}">{{ bibliography }}</a></p>{% endif %}
+{% endif %}
+{% if reruns %}<h2 id="reruns">Run it again</h2>
+<p class="note">Each command makes one part of this page again in a folder of its own, and leaves
+the rest out. Seeds are those of the run: on the same machine and versions the numbers are the
+same.</p>
+<dl>
+{%- for rerun in reruns %}<dt>{{ rerun.what }}</dt><dd><pre>{{ rerun.command }}</pre></dd>
+{% endfor -%}
+</dl>{% endif %}
 {% if links %}<h2>Files</h2>
 <ul class="files">
 {%- for name in links %}<li><a href="{{ name | urlencode }}">{{ name }}</a></li>{% endfor -%}

@@ -4,9 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emojax import alignment, splits
+from emojax.report import floors, gains
 from emojax.report.outcomes import NETWORK
 
 ARMS = {
+    "bag": "logistic regressions, each of which holds another subject (or run) back to choose its "
+    "penalty and temperature; the mean of their probabilities.",
+    "logistic n-1": "one logistic regression of all subjects (or runs) but the tested one; its "
+    "penalty is fixed.",
+    "auto": "bag or network, whichever is better on inner folds without the tested subject.",
     "nested": "the epoch is chosen on a training subject (or run) that is held back.",
     "last": "as nested, but the final epoch is kept: nothing is chosen.",
     "paper": "the published procedure: voxels and alignment are fitted to everybody, epoch and "
@@ -17,7 +23,7 @@ ARMS = {
     "chosen on a held-back training subject.",
     "leaky voxels": "only the voxels are chosen with the labels of everybody.",
 }
-LADDER = (  # one leak closed per row, from the published procedure to the headline
+LADDER = (  # one leak closed per row, from the published procedure to the strict network
     ("paper", "the published procedure"),
     ("paper, test volumes once", "test volumes are not oversampled"),
     ("leaky voxels and alignment", "epoch and rate from a held-back subject"),
@@ -41,7 +47,8 @@ def real(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def floor(metrics: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, Any] | None:
     """Returns the arm that fits noise the way `arm` fits measured values, or None."""
-    noisy = [a for a in metrics["arms"] if a["on_noise"] and a["split"] == arm["split"]]
+    noisy = [a for a in metrics["arms"] if a["on_noise"] and not a.get("draw")]
+    noisy = [a for a in noisy if a["split"] == arm["split"] and not arm.get("decoder")]
     same = [a for a in noisy if a["regime"] == arm["regime"]]
     return None if arm["on_noise"] else next(iter(same or noisy), None)
 
@@ -49,7 +56,7 @@ def floor(metrics: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, Any] 
 def ladder(metrics: Mapping[str, Any]) -> list[tuple[dict[str, Any], str]]:
     """Returns the arms of the ladder and what each closes; [] without the published procedure."""
     arms = {arm["name"]: arm for arm in metrics["arms"] if arm["summary"]["network"]}
-    if "paper" not in arms or metrics["arms"][0]["name"] not in arms:
+    if "paper" not in arms or not {"nested", "last"} & arms.keys():
         return []
     rows = []
     for name, text in LADDER:
@@ -84,12 +91,14 @@ def headline(metrics: Mapping[str, Any]) -> str:
         said = _sweep(metrics)
     else:
         said = _splits(metrics) if metrics["arms"][0]["split"] else _left_out(metrics)
-    return " ".join(filter(None, [learned_nothing(metrics), said]))
+    return " ".join(filter(None, [learned_nothing(metrics), said, gains.sentence(metrics)]))
 
 
 def learned_nothing(metrics: Mapping[str, Any]) -> str:
-    """Returns a sentence if the network of the headline is constant, or ""."""
-    head = next(a for a in metrics["arms"] if a["name"] == (metrics["chosen_arm"] or a["name"]))
+    """Returns a sentence if the first network is constant, or ""."""
+    asked = metrics["chosen_arm"]
+    networks = [a for a in metrics["arms"] if not a.get("decoder") and asked in (None, a["name"])]
+    head = networks[0] if networks else {}
     if not head.get("learned_nothing"):
         return ""
     train = metrics["config"].get("train") or {}
@@ -122,17 +131,24 @@ def interval(score: Mapping[str, Any], joint: str = " to ") -> str:
 def _left_out(metrics) -> str:
     head = metrics["arms"][0]
     score, (classifier, _) = _score(head), first(head)
-    name = head["name"] if classifier == NETWORK else f"{head['name']}: {classifier}"
+    own = classifier in (NETWORK, head.get("decoder"))
+    name = head["name"] if own else f"{head['name']}: {classifier}"
     limits = interval(score)
     inside = [f"95 % interval {limits}"] if limits else []
     inside += [f"sd {score['sd']:.3f} over {len(head['folds'])} folds"]
     text = f"{name}: balanced accuracy {score['mean']:.3f} ({', '.join(inside)}; "
     text += f"chance {metrics['chance']:.3f}), protocol {head['protocol']}"
     text += f", alignment {head['regime']}." if head["regime"] else "."
-    if noise := floor(metrics, head):
-        score = _score(noise)
+    if entry := floors.of(metrics, head, classifier):
+        text += f" The same on noise (its own data with random phases): {floors.words(entry)}."
+    elif noise := floor(metrics, head):
+        inside = f" ({interval(_score(noise))})" if _score(noise)["ci95"] else ""
+        text += f" The same on noise: {_score(noise)['mean']:.3f}{inside}."
+    network = next((a for a in real(metrics) if a["strict"] and a["summary"]["network"]), head)
+    if network is not head:
+        score = _score(network)
         inside = f" ({interval(score)})" if score["ci95"] else ""
-        text += f" The same on autocorrelated noise: {score['mean']:.3f}{inside}."
+        text += f" {metrics['network']}, {network['name']}: {score['mean']:.3f}{inside}."
     leaky = next((a for a in real(metrics)[1:] if not a["strict"]), None)
     if leaky is not None:
         text += f" {leaky['name']}, which leaks, reaches {_score(leaky)['mean']:.3f}."
@@ -195,13 +211,16 @@ def unconverged(metrics: Mapping[str, Any]) -> str:
             ends = [fold["baselines"][name].get("converged", True) for fold in arm["folds"]]
             if not all(ends):
                 row = f"{arm['name']}: {name}" if many else name
+                row = arm["name"] if name == arm.get("decoder") else row
                 found.append(f"{row} ({ends.count(False)} of {len(ends)} folds)")
     return f"Did not converge: {', '.join(found)}." if found else ""
 
 
 def with_classical(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the arms that have classical classifiers."""
-    return [arm for arm in metrics["arms"] if arm["summary"]["baselines"]]
+    """Returns the arms that have classical classifiers beside what they are about."""
+    return [
+        arm for arm in metrics["arms"] if set(arm["summary"]["baselines"]) - {arm.get("decoder")}
+    ]
 
 
 def whom(row: Mapping[str, Any]) -> str:

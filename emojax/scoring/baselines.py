@@ -10,7 +10,7 @@ import importlib
 import inspect
 import pathlib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import joblib
@@ -28,9 +28,10 @@ from sklearn.svm import SVC, LinearSVC
 
 from emojax.errors import InputError
 from emojax.registry import Registry
-from emojax.scoring import parameters, processes
+from emojax.scoring import bag, parameters, processes
 
-NEEDS = ("features", "voxels", "raw", "nuisance")
+NEEDS = ("features", "voxels", "raw", "nuisance", "members")
+BAG = "bag"
 NUISANCE = "nuisance only (logistic)"
 
 
@@ -39,7 +40,8 @@ class Baseline(NamedTuple):
 
     "features" are what the network sees, or coordinates with the same distances; "voxels" the
     scaled voxels themselves, for classifiers that a rotation changes; "raw" values as scanned;
-    "nuisance" time in the run, global signal and motion: no pattern.
+    "nuisance" time in the run, global signal and motion: no pattern; "members" the features of
+    every member of a bag, and who monitors which row.
     """
 
     make: Callable[[int], Any]  # seed -> estimator
@@ -98,6 +100,7 @@ BASELINES = Registry(
         # Each tree sees a tenth of the 180,224 voxels.
         "XGB-voxels": Baseline(_xgb(max_bin=64, colsample_bytree=0.1), "voxels", "xgboost"),
         "logistic": Baseline(_logistic),
+        BAG: Baseline(lambda seed: bag.Bag(), "members"),
         NUISANCE: Baseline(_logistic, "nuisance"),
     },
 )
@@ -112,6 +115,7 @@ class Job(NamedTuple):
     train_y: Int[np.ndarray, " n"]
     test_x: Float[np.ndarray, "t m"]
     num_classes: int
+    groups: Int[np.ndarray, " n"] | None = None  # of training rows, where the estimator asks
 
 
 class Fitted(NamedTuple):
@@ -121,6 +125,7 @@ class Fitted(NamedTuple):
     probabilities: Float[np.ndarray, "t classes"]  # softmax of decision values where it has none
     converged: bool
     peak_bytes: int | None  # of the process while it fitted, libraries and rows included; Linux
+    weights: Mapping[str, np.ndarray] | None = None  # see `bag.linear_weights`
 
 
 def find(name: str | Baseline | Callable[[int], Any]) -> Baseline:
@@ -168,6 +173,7 @@ def make_job(
     train_y: Int[np.ndarray, " n"],
     test_x: Float[np.ndarray, "t m"],
     num_classes: int,
+    groups: Int[np.ndarray, " n"] | None = None,
 ) -> Job:
     """Makes the estimator here, where the user's code can be imported, and its job for any process.
 
@@ -175,7 +181,7 @@ def make_job(
       InputError: as `find`; a package that is not installed; or no estimator.
     """
     shown = name if isinstance(name, str) else getattr(name, "__name__", "baseline")
-    return Job(shown, _estimator(name, seed), train_x, train_y, test_x, num_classes)
+    return Job(shown, _estimator(name, seed), train_x, train_y, test_x, num_classes, groups)
 
 
 def fit_predict(job: Job) -> Fitted:
@@ -196,11 +202,13 @@ def fit_predict(job: Job) -> Fitted:
         joblib.parallel_config("sequential"),
     ):
         warnings.simplefilter("always")
-        model.fit(job.train_x, job.train_y)
+        own = {} if job.groups is None else {"groups": job.groups}
+        model.fit(job.train_x, job.train_y, **own)
         probabilities = np.asarray(_probabilities(model, job), np.float32)
     _check_probabilities(job, probabilities)
     converged = not any(issubclass(w.category, ConvergenceWarning) for w in said)
-    return Fitted(probabilities.argmax(1).astype(np.int32), probabilities, converged, _peak())
+    predicted = probabilities.argmax(1).astype(np.int32)
+    return Fitted(predicted, probabilities, converged, _peak(), bag.linear_weights(model))
 
 
 def run(

@@ -12,7 +12,7 @@ from emojax import metrics, statistics
 SUMMARISED = ("accuracy", "balanced_accuracy", "auc_macro", "auc_micro", "f1_macro")
 SUMMARISED += ("loss", "nll", "brier", "ece")
 BESIDE = ("base_rate_nll", "block_accuracy")  # where base rates and blocks were given
-CALIBRATED = ("temperature", "nll", "brier", "ece")  # with a temperature
+UNCALIBRATED = ("temperature", "nll", "brier", "ece")  # of what a network says by itself
 TINY = float(np.finfo(np.float32).tiny)  # the least probability of a logarithm
 
 
@@ -62,14 +62,6 @@ def scores(
     if blocks is not None:
         found["block_accuracy"] = block_accuracy(labels, probabilities, blocks)
     return {name: _plain(value) for name, value in found.items()}
-
-
-def calibrated(
-    labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"], temperature: float
-) -> dict[str, float]:
-    """Returns `CALIBRATED`: the temperature, and the scores of the probabilities with it."""
-    scaled = with_temperature(probabilities, temperature)
-    return {"temperature": temperature} | of_probabilities(labels, scaled)
 
 
 def of_probabilities(
@@ -140,26 +132,21 @@ def block_accuracy(
     return float((sums.argmax(1) == labels[timed][first]).mean())
 
 
-def summary(folds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+def summary(
+    folds: Sequence[Mapping[str, Any]], names: Sequence[str] = (*SUMMARISED, *BESIDE)
+) -> dict[str, dict[str, Any]]:
     """Returns mean, sd (n - 1) and 95 % interval over folds of every score.
 
     The interval is Student's t, `statistics.mean_interval`. Folds where a score is None are left
     out of it; of a single fold there is no interval.
 
     Args:
-      folds: rows as `scores` returns them, with "calibrated" where all have a temperature.
+      folds: rows as `scores` returns them.
+      names: the scores that are summarised.
 
     Returns:
-      metric -> {"mean", "sd", "ci95": [low, high] or None}, and "calibrated": the same.
+      metric -> {"mean", "sd", "ci95": [low, high] or None}.
     """
-    out: dict[str, Any] = _summary(folds, (*SUMMARISED, *BESIDE))
-    scaled = [fold["calibrated"] for fold in folds if fold.get("calibrated")]
-    if scaled and len(scaled) == len(folds):
-        out["calibrated"] = _summary(scaled, CALIBRATED)
-    return out
-
-
-def _summary(folds, names) -> dict[str, dict[str, Any]]:
     out = {}
     for name in names:
         values = np.array([f[name] for f in folds if f.get(name) is not None], np.float64)

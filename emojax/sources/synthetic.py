@@ -50,6 +50,7 @@ from emojax.data.run import Run
 from emojax.data.store import Store, default
 from emojax.files import split_list
 from emojax.sources import synthetic_design as design
+from emojax.sources import synthetic_responses as pictures
 from emojax.sources import synthetic_signals as simulation
 from emojax.sources.synthetic_design import Event, Scan, Settings
 
@@ -121,7 +122,7 @@ def labels(settings: Settings, scan: Scan, timing: tables.Timing = PAPER) -> Int
     )
     place, blocks = pathlib.Path(_place(scan)), design.blocks(settings, scan)
     events = tables.from_columns(place, *zip(*blocks, strict=True))
-    return assign(events, labelling, timing, windows.regular(scan.volumes, simulation.TR)).labels
+    return assign(events, labelling, timing, windows.regular(scan.volumes, pictures.TR)).labels
 
 
 def events(data, subject: str, run: str) -> list[Event]:
@@ -147,10 +148,18 @@ def _place(scan: Scan) -> str:
 
 @functools.lru_cache(maxsize=1)  # the runs of a subject follow each other
 def _subject(seed: int, grid: tuple[int, int, int], number: int):
-    """Returns the voxels near the brain [v], and what a subject has there."""
+    """Returns the voxels near the brain [v], and a subject's constants and `alike` map there."""
     where, keys = simulation.near_brain(grid), design.keys(seed)
     key, size = jax.random.fold_in(keys["subjects"], number), np.divide(simulation.FIELD, grid)
-    return where, simulation.subject(key, keys["maps"], simulation.places(grid)[where], size)
+    places = simulation.places(grid)[where]
+    subject = simulation.subject(key, keys["maps"], places, size)
+    return where, subject, simulation.alike(key, keys["maps"], places)
+
+
+def _values(settings: Settings) -> list:
+    """Returns the settings that a run's values depend on; those at 0 that came later are absent."""
+    *first, nonlinear, shared = settings._replace(subjects=0, volumes=0)
+    return [*first, nonlinear, shared] if nonlinear or shared else first
 
 
 def _run(settings: Settings, scan: Scan, store: Store) -> Run:
@@ -163,26 +172,30 @@ def _run(settings: Settings, scan: Scan, store: Store) -> Run:
     moves = simulation.motion(own["motion"], scan.volumes)
 
     def fill(out):
-        where, subject = _subject(settings.seed, grid, scan.subject)
+        where, subject, alike = _subject(settings.seed, grid, scan.subject)
         key_pictures = jax.random.fold_in(keys["pictures"], scan.run)
         stimuli = design.stimuli(design.blocks(settings, scan), scan.volumes)
-        activity = simulation.responses(keys["classes"], key_pictures, stimuli)
+        activity = pictures.responses(keys["classes"], key_pictures, stimuli, settings.nonlinear)
         strength = 0.0 if settings.null else settings.signal
-        task = strength * simulation.haemodynamic(activity, scan.volumes)
+        task = strength * pictures.haemodynamic(activity, scan.volumes)
         courses = simulation.courses(own["courses"], task, moves)
-        inside = np.asarray(simulation.series(own["noise"], subject, courses))
+        linear = strength * settings.shared * (1 - settings.nonlinear)
+        contrast = linear * pictures.haemodynamic(pictures.contrast(stimuli), scan.volumes)
+        inside = np.asarray(
+            simulation.series(own["noise"], subject, courses, contrast * alike if linear else None)
+        )
         for t, values in enumerate(inside):
             volume = simulation.volume(own["air"], t, values, where, int(np.prod(grid)))
             out[t] = volume.reshape(grid)
 
     subject, run = scan.names
-    key = json.dumps(["synthetic", VERSION, *settings._replace(subjects=0, volumes=0), *scan])
+    key = json.dumps(["synthetic", VERSION, *_values(settings), *scan])
     frames = store.derived(key, (scan.volumes, *grid), np.int16, fill)
     return Run(
         subject,
         run,
         frames,
-        tr=simulation.TR,
+        tr=pictures.TR,
         affine=simulation.affine(grid),
         motion=np.asarray(moves),
         hashes={_place(scan): hashlib.sha256(key.encode()).hexdigest()},

@@ -1,14 +1,16 @@
 """The design of the simulated cohort: subjects, lengths of runs, and the blocks of pictures."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Int, Key
 
 from emojax.data.acquisitions import number
 from emojax.errors import InputError
-from emojax.sources import synthetic_signals as simulation
+from emojax.sources import synthetic_responses as responses
 
 ORDERS = ("shared", "independent")
 KINDS = ("neutral", "negative")
@@ -35,6 +37,8 @@ class Settings(NamedTuple):
     signal: float = 1.0  # strength of the response
     order: str = "shared"  # of blocks: "shared" by all subjects, or "independent"
     null: bool = False  # no response, everything else the same
+    nonlinear: float = 0.0  # part of the classes' difference that a linear decoder cannot read
+    shared: float = 1.0  # map of that difference that all subjects have; 1: as alike as people
 
 
 class Event(NamedTuple):
@@ -83,6 +87,8 @@ def check(settings: Settings) -> Settings:
         ),
         ("signal", 0 <= settings.signal < 10, "a strength in [0, 10)"),
         ("order", settings.order in ORDERS, f"one of {', '.join(ORDERS)}"),
+        ("nonlinear", 0 <= settings.nonlinear <= 1, "a part in [0, 1]"),
+        ("shared", 0 <= settings.shared < 10, "a strength in [0, 10)"),
     )
     for name, fine, expected in rules:
         if not fine:
@@ -129,29 +135,36 @@ def keys(seed: int) -> dict[str, Key[Array, ""]]:
 
 def blocks(settings: Settings, scan: Scan) -> list[Event]:
     """Returns pairs of a neutral and a negative block in random order, as many as fit the run."""
-    onsets = np.arange(START, scan.volumes * simulation.TR, CYCLE)
+    onsets = np.arange(START, scan.volumes * responses.TR, CYCLE)
     key = jax.random.fold_in(keys(settings.seed)["order"], scan.run)
     if settings.order == "independent":
         key = jax.random.fold_in(key, scan.subject)
-    first = simulation.coins(key, -(-len(onsets) // 2)).tolist()
+    first = _coins(key, -(-len(onsets) // 2)).tolist()
     kinds = [kind for f in first for kind in (f, 1 - f)][: len(onsets)]
     if settings.design == "B" and len(kinds) % 2:
         kinds[-1] = (scan.subject + scan.run) % 2  # the two runs that stop early: one of each
     return [
-        Event(float(onset), simulation.BLOCK, KINDS[kind])
+        Event(float(onset), responses.BLOCK, KINDS[kind])
         for onset, kind in zip(onsets, kinds, strict=True)
     ]
 
 
-def stimuli(blocks: list[Event], num_volumes: int) -> simulation.Stimuli:
+@partial(jax.jit, static_argnames="count")
+def _coins(key: Key[Array, ""], count: int) -> Int[Array, " count"]:
+    """Draws zeros and ones; a longer row starts as a shorter one does."""
+    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
+    return jax.vmap(jax.random.bernoulli)(keys).astype(int)
+
+
+def stimuli(blocks: list[Event], num_volumes: int) -> responses.Stimuli:
     """Returns the blocks step by step."""
-    time = np.arange(int(num_volumes * simulation.TR / simulation.FINE)) * simulation.FINE
-    out = simulation.Stimuli(*(np.full(len(time), -1, np.int32) for _ in range(3)))
+    time = np.arange(int(num_volumes * responses.TR / responses.FINE)) * responses.FINE
+    out = responses.Stimuli(*(np.full(len(time), -1, np.int32) for _ in range(3)))
     seen = dict.fromkeys(KINDS, 0)
     for block in blocks:
         here = (time >= block.onset) & (time < block.onset + block.duration)
         out.kind[here] = KINDS.index(block.trial_type)
         out.block[here] = seen[block.trial_type]
-        out.picture[here] = (time[here] - block.onset) // simulation.PICTURE
+        out.picture[here] = (time[here] - block.onset) // responses.PICTURE
         seen[block.trial_type] += 1
     return out

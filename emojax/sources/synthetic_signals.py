@@ -14,22 +14,19 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy import stats
 from jaxtyping import Array, Float, Int, Key
 
-TR = 2.0  # s
+from emojax.sources.synthetic_responses import DIMENSIONS
+
 FIELD = (192.0, 192.0, 132.0)  # mm, the scanned box
 HEAD = (66.0, 82.0, 54.0)  # mm, half axes of the template brain
-FINE = 0.5  # s, resolution of stimuli
-BLOCK, PICTURE = 20.0, 4.0  # s
-DIMENSIONS = 35  # of the shared response space (Haxby et al. 2011)
 NETWORKS, DRIFTS = 10, 4  # numbers of maps
 TISSUE, AIR = 800.0, 8.0  # scanner units: mean of the brain, scale of the noise outside
 
-# Lengths of latent response vectors; 1 is a signal change of `CHANGE` in the most active regions.
-CHANGE = 0.010
-COMMON, CLASS, BLOCKS, PICTURES, OWN = 1.1, 0.85, 0.5, 0.9, 0.75
-SHARED = 0.32  # how far subjects' topographies agree: 0 not at all, 1 fully
+CHANGE = 0.010  # part of the mean, in the most active regions, of a latent response of length 1
+OWN = 0.75  # length of the latent vectors in which a subject fluctuates by itself
+AGREEMENT = 0.32  # how far subjects' topographies of these agree: 0 not at all, 1 fully
+ALIKE, ALIKE_WIDTH = 0.0027, 12.0  # part of the mean, rms, and mm: see `alike`
 NOISE, NETWORK, DRIFT, PULSE = 0.012, 0.004, 0.006, 0.004  # parts of the mean, sd
 RESIDUAL = 0.1  # part of the head's movement that realignment leaves in the images
 
@@ -54,14 +51,6 @@ class Subject(NamedTuple):
     memory: Float[Array, " v"]  # AR(1) coefficient
 
 
-class Stimuli(NamedTuple):
-    """The pictures on the screen in each step of FINE s: -1 is the cross-hair."""
-
-    kind: Int[np.ndarray, " m"]  # 0 neutral, 1 negative
-    block: Int[np.ndarray, " m"]  # number of the block among those of its kind
-    picture: Int[np.ndarray, " m"]  # number of the picture in its block
-
-
 def affine(grid: tuple[int, int, int]) -> Float[np.ndarray, "4 4"]:
     """Returns voxel -> mm; the middle of the box is the origin."""
     size = np.divide(FIELD, grid)
@@ -82,14 +71,6 @@ def near_brain(grid: tuple[int, int, int]) -> Int[np.ndarray, " v"]:
     size = np.divide(FIELD, grid)
     reach = np.add(HEAD, 0.12 * np.array(HEAD) + size)
     return np.flatnonzero(((places(grid) / reach) ** 2).sum(1) <= 1)
-
-
-def hrf(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns the canonical response to an impulse at 0 s, of area 1: peak less undershoot.
-
-    Gamma densities of shapes 6 and 16, ratio 6: the defaults of SPM (Friston et al. 1998).
-    """
-    return (stats.gamma.pdf(t, 6.0) - stats.gamma.pdf(t, 16.0) / 6) / (1 - 1 / 6)
 
 
 def fields(
@@ -125,6 +106,34 @@ def mixing(key: Key[Array, ""], count: int, shared: float) -> Float[Array, "coun
     return u @ vt
 
 
+def _head(key):
+    """Draws half axes and middle of a subject's head, mm; returns them after the subject's keys."""
+    names = ("size", "shift", "tissue", "mixing", "fields")
+    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+    half = jnp.array(HEAD) * (1 + 0.03 * jax.random.normal(keys["size"], (3,)).clip(-2, 2))
+    shift = 2.0 * jax.random.normal(keys["shift"], (3,)).clip(-2, 2)
+    return keys, half, shift
+
+
+@jax.jit
+def alike(
+    key: Key[Array, ""], key_maps: Key[Array, ""], places: Float[Array, "v 3"]
+) -> Float[Array, " v"]:
+    """Returns a subject's map of what all subjects have in the same places of the template.
+
+    Args:
+      key: of the subject.
+      key_maps: of the maps that all subjects have.
+      places: [v, 3] mm, of the voxels near the brain.
+
+    Returns:
+      Difference between negative and neutral pictures, as part of the mean.
+    """
+    _, half, shift = _head(key)
+    template = (places - shift) / half * jnp.array(HEAD)
+    return ALIKE * fields(jax.random.fold_in(key_maps, 1), template, jnp.array([ALIKE_WIDTH]))[0]
+
+
 @jax.jit
 def subject(
     key: Key[Array, ""],
@@ -140,10 +149,7 @@ def subject(
       places: [v, 3] mm, of the voxels near the brain.
       size: [3] mm, of a voxel.
     """
-    names = ("size", "shift", "tissue", "mixing", "fields")
-    keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-    half = jnp.array(HEAD) * (1 + 0.03 * jax.random.normal(keys["size"], (3,)).clip(-2, 2))
-    shift = 2.0 * jax.random.normal(keys["shift"], (3,)).clip(-2, 2)
+    keys, half, shift = _head(key)
     template = (places - shift) / half * jnp.array(HEAD)
 
     def image(places):  # mean EPI at any place, for its slope as well
@@ -164,7 +170,7 @@ def subject(
     noise, memory, pulse, *rest = fields(keys["fields"], template, widths)
     moved = jnp.concatenate([slope, jnp.cross(places, slope)], 1).T  # [6, v], units per mm and rad
     maps = [
-        CHANGE * bumps(template, REGIONS) * (mixing(keys["mixing"], DIMENSIONS, SHARED) @ task),
+        CHANGE * bumps(template, REGIONS) * (mixing(keys["mixing"], DIMENSIONS, AGREEMENT) @ task),
         NETWORK * jnp.stack(rest[:NETWORKS]),
         DRIFT * jnp.stack(rest[NETWORKS:]),
         PULSE * (1 + 0.3 * pulse[None]),
@@ -176,55 +182,6 @@ def subject(
         noise=NOISE * (1 + 0.15 * noise).clip(0.5, 1.5),
         memory=(0.35 + 0.08 * memory).clip(0.1, 0.6),
     )
-
-
-@jax.jit
-def responses(
-    key: Key[Array, ""], key_run: Key[Array, ""], stimuli: Stimuli
-) -> Float[Array, "m k"]:
-    """Returns the latent activity of every step of FINE s, 0 at rest, before the haemodynamics.
-
-    A class has a mean response; a block and each of its pictures add their own. They belong to the
-    pictures: in another order of blocks they move with them.
-
-    Args:
-      key: of the response space, the same for all runs and subjects.
-      key_run: of the pictures of a run.
-      stimuli: what is shown.
-    """
-
-    def draw(key, length, *numbers):
-        for number in numbers:
-            key = jax.random.fold_in(key, number)
-        return length * jax.random.normal(key, (DIMENSIONS,)) / jnp.sqrt(DIMENSIONS)
-
-    key_common, key_class = jax.random.split(key)
-    key_block, key_picture = jax.random.split(key_run)
-    common = draw(key_common, COMMON)
-    apart = draw(key_class, CLASS)
-
-    def step(kind, block, picture):
-        own = draw(key_block, BLOCKS, kind, block)
-        own += draw(key_picture, PICTURES, kind, block, picture)
-        return common + (2 * kind - 1) * apart + own
-
-    shown = jax.vmap(step)(*(jnp.maximum(x, 0) for x in stimuli))
-    return jnp.where(jnp.asarray(stimuli.kind)[:, None] >= 0, shown, 0)
-
-
-@partial(jax.jit, static_argnames="num_volumes")
-def haemodynamic(activity: Float[Array, "m k"], num_volumes: int) -> Float[Array, "t k"]:
-    """Returns activity in steps of FINE s, convolved with `hrf`, at the middle of each volume."""
-    volume = (jnp.arange(num_volumes) + 0.5) * TR
-    step = (jnp.arange(len(activity)) + 0.5) * FINE
-    return (hrf(volume[:, None] - step) * FINE) @ activity
-
-
-@partial(jax.jit, static_argnames="count")
-def coins(key: Key[Array, ""], count: int) -> Int[Array, " count"]:
-    """Draws zeros and ones; a longer row starts as a shorter one does."""
-    keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
-    return jax.vmap(jax.random.bernoulli)(keys).astype(int)
 
 
 @partial(jax.jit, static_argnames="num_volumes")
@@ -273,11 +230,15 @@ def courses(
 
 @jax.jit
 def series(
-    key: Key[Array, ""], subject: Subject, courses: Float[Array, "t r"]
+    key: Key[Array, ""],
+    subject: Subject,
+    courses: Float[Array, "t r"],
+    alike: Float[Array, "t v"] | None = None,
 ) -> Float[Array, "t v"]:
-    """Returns one run of the voxels near the brain, in scanner units."""
+    """Returns one run of the voxels near the brain, in scanner units; `alike` comes on top."""
     noise = subject.noise * autoregressive(key, subject.memory, len(courses))
-    return subject.mean * (1 + courses @ subject.maps + noise)
+    change = courses @ subject.maps if alike is None else courses @ subject.maps + alike
+    return subject.mean * (1 + change + noise)
 
 
 @partial(jax.jit, static_argnames="n")

@@ -44,7 +44,7 @@ OWN = (
 )
 OWN += (
     "predictions.csv",
-    "probabilities.csv",
+    "references.bib",
     "report.html",
     "chosen_voxels.nii.gz",
     "figures",

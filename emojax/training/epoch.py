@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import linen as nn
@@ -27,12 +28,23 @@ class Program(NamedTuple):
     penalty: Callable  # (params, factor) -> [] term of the loss
     batch_size: int
     mesh: jax.sharding.Mesh
+    best_by: trial.By = "accuracy"
+    # "rows": an epoch has every row once; "classes": as many draws, each class equally likely.
+    draws: Literal["rows", "classes"] = "rows"
+    warmup: int = 0  # epochs, see `steps.make_train_step`
+    epoch_zero: bool = False  # the network before its first step may be the best
 
 
 def begin(program: Program, key: jax.Array, example: Float[np.ndarray, "1 ..."]) -> Trial:
     """Returns a training before its first epoch, on every device of the mesh."""
     everywhere = NamedSharding(program.mesh, P())
     return jax.jit(_begin, static_argnums=0, out_shardings=everywhere)(program, key, example)
+
+
+def rate_start(program: Program, state: Trial, feed: Feed, monitor, factor) -> Trial:
+    """Makes a network before its first step the best so far; arguments as for `run_looped`."""
+    sums = _monitored(program, state, feed, monitor)
+    return _rate_start(program, state, sums, len(monitor), factor)
 
 
 class Paused(Exception):
@@ -61,21 +73,30 @@ def run_looped(program: Program, state: Trial, feed: Feed, train, monitor, facto
     Raises:
       Paused: a signal asks this process to end.
     """
-    lines, weights = fill_batches(monitor, program.batch_size)
-    order = np.asarray(_order(program, state, len(train)))
-    taken, sums = list(taken), []
+    labels = feed.labels(train) if program.draws == "classes" else None
+    order = np.asarray(_order(program, state, len(train), labels))
+    taken, steps = list(taken), steps_of(program, len(train))
     alone = jax.process_count() == 1  # several must agree, which they do between epochs
     for x, y in feed.batches(train[order[len(taken) :]]):
         if alone and stops.asked():
             raise Paused(state, taken)
-        state, metrics = step(program, state, x, y, factor)
+        state, metrics = step(program, state, x, y, factor, steps)
         taken.append(metrics)
-    now = state.state
-    for (x, y), weight in zip(feed.batches(lines), weights, strict=True):
-        sums.append(_measure(program, now.params, now.batch_stats, x, y, weight))
-    taken, sums = (stack_host(metrics) for metrics in (taken, sums))
-    state, metrics = _close(program, state, taken, sums, len(monitor), factor)
+    sums = _monitored(program, state, feed, monitor)
+    state, metrics = _close(program, state, stack_host(taken), sums, len(monitor), factor)
     return state, {name: np.array([[metrics[name]]]) for name in CURVES}
+
+
+def _monitored(program: Program, state: Trial, feed: Feed, monitor) -> dict[str, np.ndarray]:
+    """Returns sums over every batch of the monitored rows, see `_sums`."""
+    lines, weights = fill_batches(monitor, program.batch_size)
+    params, batch_stats = state.state.params, state.state.batch_stats
+    return stack_host(
+        [
+            _measure(program, params, batch_stats, x, y, weight)
+            for (x, y), weight in zip(feed.batches(lines), weights, strict=True)
+        ]
+    )
 
 
 def steps_of(program: Program, rows: int) -> int:
@@ -142,9 +163,12 @@ def _begin(program: Program, key, example) -> Trial:
     return trial.begin(key, program.model, program.tx, program.plateau, example)
 
 
-def _one_step(program: Program, state: Trial, x, y, factor):
+def _one_step(program: Program, state: Trial, x, y, factor, per_epoch=1):
     one = steps.make_train_step(
-        program.model, program.tx, lambda params: program.penalty(params, factor)
+        program.model,
+        program.tx,
+        lambda params: program.penalty(params, factor),
+        program.warmup * per_epoch if program.warmup else None,
     )
     new, metrics = one(state.state, {"x": x, "y": y})
     return state.replace(state=new), metrics
@@ -155,31 +179,62 @@ def _logits(program: Program, params, batch_stats, x):
 
 
 def _sums(program: Program, params, batch_stats, x, y, weight):
-    """Returns weighted sums over a batch: cross-entropy, and right answers."""
+    """Returns weighted sums over a batch: cross-entropy, and right answers.
+
+    By "nll" also those of cross-entropy and weights by class.
+    """
     logits = _logits(program, params, batch_stats, x)
     nll = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-    return {"loss": (weight * nll).sum(), "accuracy": (weight * (logits.argmax(-1) == y)).sum()}
+    found = {"loss": (weight * nll).sum(), "accuracy": (weight * (logits.argmax(-1) == y)).sum()}
+    if program.best_by == "nll":
+        classes = weight[:, None] * jax.nn.one_hot(y, logits.shape[-1])
+        found |= {"class_nll": nll @ classes, "class_count": classes.sum(0)}
+    return found
+
+
+def _found(program: Program, state: Trial, sums, count, factor):
+    """Returns the scores of the monitored rows, see `trial.choose`."""
+    sums = jax.tree.map(lambda s: s.sum(0), sums)
+    found = {name: sums[name] / count for name in ("loss", "accuracy")}
+    found["loss"] += program.penalty(state.state.params, factor)
+    if program.best_by == "nll":
+        there = sums["class_count"] > 0
+        each = sums["class_nll"] / jnp.where(there, sums["class_count"], 1)
+        found["nll"] = each.sum() / there.sum()
+    return found
+
+
+def _started(program: Program, state: Trial, sums, count, factor):
+    found = _found(program, state, sums, count, factor)
+    return state.replace(best=trial.choose(state, found, program.best_by))
 
 
 def _closed(program: Program, state: Trial, taken, sums, count, factor):
     train = jax.tree.map(lambda m: m.mean(0), taken)
-    found = jax.tree.map(lambda s: s.sum(0) / count, sums)
-    found["loss"] += program.penalty(state.state.params, factor)
-    return trial.close_epoch(state, found, train, program.plateau)
+    found = _found(program, state, sums, count, factor)
+    return trial.close_epoch(state, found, train, program.plateau, program.best_by)
+
+
+def _drawn(program: Program, state: Trial, n: int, labels):
+    """Returns places [steps, batch] in n training rows of these classes, for one epoch."""
+    if program.draws == "classes":
+        return trial.drawn(state, labels, program.batch_size)
+    return trial.shuffled(state, n, program.batch_size)
 
 
 def _whole_epoch(program: Program, state: Trial, inputs, factor):
     x, y, train, monitor, weights = inputs
 
     def one(state, rows):
-        return _one_step(program, state, *take(x, y, rows, mesh=program.mesh), factor)
+        batch = take(x, y, rows, mesh=program.mesh)
+        return _one_step(program, state, *batch, factor, steps_of(program, len(train)))
 
     def measure(_, line):
         rows, weight = line
         now, batch = state.state, take(x, y, rows, mesh=program.mesh)
         return None, _sums(program, now.params, now.batch_stats, *batch, weight)
 
-    order = train[trial.shuffled(state, len(train), program.batch_size)]
+    order = train[_drawn(program, state, len(train), y[train])]
     state, taken = jax.lax.scan(one, state, order)
     _, sums = jax.lax.scan(measure, None, (monitor, weights))
     return _closed(program, state, taken, sums, weights.sum(), factor)
@@ -188,11 +243,8 @@ def _whole_epoch(program: Program, state: Trial, inputs, factor):
 step = jax.jit(_one_step, static_argnums=0, donate_argnums=1)
 _measure = jax.jit(_sums, static_argnums=0)
 _close = jax.jit(_closed, static_argnums=0, donate_argnums=1)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 2))
-def _order(program: Program, state: Trial, n: int):
-    return trial.shuffled(state, n, program.batch_size)
+_rate_start = jax.jit(_started, static_argnums=0, donate_argnums=1)
+_order = jax.jit(_drawn, static_argnums=(0, 2))
 
 
 @functools.partial(jax.jit, static_argnums=0)

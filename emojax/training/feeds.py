@@ -30,6 +30,9 @@ class Feed(Protocol):
     def example(self) -> Float[np.ndarray, "1 ..."]:
         """A zero input with batch size 1, for initialising parameters."""
 
+    def labels(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Returns the classes of rows."""
+
     def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
         """Yields (x, y) on the devices for each line of rows."""
 
@@ -79,7 +82,8 @@ class Resident:
                 host = np.empty((len(self.rows), *part.shape[1:]), dtype)
             host[start : start + len(part)] = part
         self.x = replicate(host, mesh)
-        self.y = replicate(labels[self.rows].astype(np.int32), mesh)
+        self._labels = labels[self.rows].astype(np.int32)
+        self.y = replicate(self._labels, mesh)
         self._mesh = mesh
 
     @property
@@ -95,6 +99,10 @@ class Resident:
         """
         _check_rows(rows, self.rows)
         return np.searchsorted(self.rows, rows).astype(np.int32)
+
+    def labels(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Returns the classes of rows; raises as `places`."""
+        return self._labels[self.places(rows)]
 
     def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
         """Yields (x, y) on the devices for each line of rows; raises as `places`."""
@@ -124,6 +132,11 @@ class Streamed:
     def example(self) -> Float[np.ndarray, "1 ..."]:
         """A zero input with batch size 1, for initialising parameters."""
         return np.zeros_like(self._read(self.rows[:1]))
+
+    def labels(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+        """Returns the classes of rows; raises as `batches`."""
+        _check_rows(rows, self.rows)
+        return self._labels[rows]
 
     def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
         """Yields (x, y) on the devices for each line of rows, reading ahead in a thread.

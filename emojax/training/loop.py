@@ -27,6 +27,7 @@ from emojax.training.epoch import (
     Program,
     begin,
     predict,
+    rate_start,
     run_looped,
     run_scanned,
     scan_inputs,
@@ -125,11 +126,9 @@ def fit(
         )
     if strategy not in get_args(Strategy):
         raise ValueError(f"want strategy 'loop' or 'scan'; got {strategy!r}")
-    kept = {"epochs": epochs, "store": store or Store(), "log": log}
+    kept = {"epochs": epochs, "factor": factor, "store": store or Store(), "log": log}
     make = functools.partial(_open, program, strategy, **kept)
-    run = functools.partial(
-        _train, program, strategy, every=every, factor=factor, stop=stop, **kept
-    )
+    run = functools.partial(_train, program, strategy, every=every, stop=stop, **kept)
     if strategy == "loop" or devices > 1 or stop is not None:
         for task in tasks:
             yield from run([make(task)])
@@ -150,7 +149,7 @@ class _Opened(NamedTuple):
     taken: list[dict[str, Any]]  # metrics of the steps of the epoch that was interrupted
 
 
-def _open(program, strategy: Strategy, task: Task, *, epochs: int, store, log) -> _Opened:
+def _open(program, strategy: Strategy, task: Task, *, epochs: int, factor, store, log) -> _Opened:
     feed = task.feed()
     if strategy == "scan" and not isinstance(feed, Resident):
         raise ValueError("want a resident feed for 'scan'; got a streamed one")
@@ -158,6 +157,8 @@ def _open(program, strategy: Strategy, task: Task, *, epochs: int, store, log) -
     curves = {name: np.full(epochs, np.nan, np.float32) for name in CURVES}
     steps = steps_of(program, len(task.train))
     if (tree := store.load(task.name, _tree(state, curves, [], steps))) is None:
+        if program.epoch_zero:
+            state = rate_start(program, state, feed, task.monitor, jnp.float32(factor))
         return _Opened(task, feed, state, curves, 0, [])
     state, done = tree["trial"], int(tree["trial"].epoch)
     log(task.name, done, {})

@@ -65,12 +65,21 @@ def init_state(
 
 
 def make_train_step(
-    model: nn.Module, tx: optax.GradientTransformation, penalty: Penalty | None = None
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    penalty: Penalty | None = None,
+    warmup: Int[jax.Array, ""] | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns step(state, batch) -> (state, metrics). Donate `state` in jit.
 
     The loss is the mean softmax cross-entropy plus the penalty, as Keras reports it. Metrics are
     "loss" and "accuracy" of the batch, [] float, before the step and with dropout.
+
+    Args:
+      model: takes (x, train=).
+      tx: the optimiser.
+      penalty: a term of the loss.
+      warmup: steps in which the rate rises in equal parts to what it is then; None: none.
     """
 
     def step(state: TrainState, batch: Batch):
@@ -91,7 +100,10 @@ def make_train_step(
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, (logits, batch_stats)), grads = grad_fn(state.params)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        updates = optax.tree.scale(state.plateau.scale, updates)
+        scale = state.plateau.scale
+        if warmup is not None:
+            scale *= jnp.minimum(1.0, (state.step + 1) / warmup)
+        updates = optax.tree.scale(scale, updates)
         new_state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -1,6 +1,6 @@
 """The state of one fold's training, and the pure functions that begin and end its epochs."""
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,15 +11,21 @@ from emojax.training import steps
 from emojax.training.steps import TrainState
 
 CURVES = ("train_loss", "train_accuracy", "loss", "accuracy", "rate")  # of every epoch
+By = Literal["accuracy", "nll"]  # of the monitored volumes, what chooses the epoch
+SHARE = 2**22  # of a class among the weights of draws; sums stay in int32 up to 511 classes
 
 
 @struct.dataclass
 class Best:
-    """The epoch with the highest accuracy on the monitored volumes; ties go to the lower loss."""
+    """The epoch that scores best on the monitored volumes.
+
+    By "accuracy" it has the highest, and ties go to the lower loss; by "nll" it has the least
+    class-balanced cross-entropy, without the penalty.
+    """
 
     epoch: Int[jax.Array, ""]  # from 1; 0 before the first
     accuracy: Float[jax.Array, ""]
-    loss: Float[jax.Array, ""]
+    loss: Float[jax.Array, ""]  # or the class-balanced cross-entropy
     params: Any
     batch_stats: Any
 
@@ -53,29 +59,58 @@ def shuffled(trial: Trial, n: int, batch_size: int) -> Int[jax.Array, "steps bat
     return jnp.resize(rows, (-(-n // size), size))
 
 
-def close_epoch(trial: Trial, found, train, plateau) -> tuple[Trial, dict[str, jax.Array]]:
+def drawn(
+    trial: Trial, labels: Int[jax.Array, " n"], batch_size: int
+) -> Int[jax.Array, "steps batch"]:
+    """Draws an epoch of places in n rows, with every class equally likely, in integers."""
+    n = labels.shape[0]
+    ordered = jnp.sort(labels)
+    before, after = (jnp.searchsorted(ordered, labels, side=side) for side in ("left", "right"))
+    ends = jnp.cumsum(SHARE // (after - before))
+    key = jax.random.fold_in(trial.key, trial.epoch)
+    shape = -(-n // batch_size), min(batch_size, n)
+    return jnp.searchsorted(ends, jax.random.randint(key, shape, 0, ends[-1]), side="right")
+
+
+def choose(trial: Trial, found, by: By = "accuracy") -> Best:
+    """Returns the parameters of now if they are better than the best so far, else those.
+
+    Args:
+      trial: the trial; its number of epochs is that of the parameters.
+      found: "loss" and "accuracy" of the monitored volumes, [] each; by "nll" that, too.
+      by: static.
+    """
+    old, accuracy, loss = trial.best, found["accuracy"], found["nll" if by == "nll" else "loss"]
+    better = loss < old.loss
+    if by == "accuracy":
+        better = (accuracy > old.accuracy) | ((accuracy == old.accuracy) & better)
+    state = trial.state
+    new = Best(trial.epoch, accuracy, loss, state.params, state.batch_stats)
+    return jax.tree.map(lambda a, b: jnp.where(better, a, b).astype(b.dtype), new, old)
+
+
+def close_epoch(
+    trial: Trial, found, train, plateau, by: By = "accuracy"
+) -> tuple[Trial, dict[str, jax.Array]]:
     """Shows the epoch's scores to the plateau rule, and keeps the parameters if they are the best.
 
     Args:
       trial: the trial after the epoch's steps.
-      found: "loss" and "accuracy" of the monitored volumes, [] each.
-      train: the same of the training batches.
+      found: scores of the monitored volumes, see `choose`.
+      train: "loss" and "accuracy" of the training batches.
       plateau: the rule of `emojax.plateau`.
+      by: what chooses the epoch; static.
 
     Returns:
       The trial, and the epoch's metrics by the names of `CURVES`.
     """
     state = steps.end_epoch(trial.state, found["loss"], plateau)
-    epoch, old = trial.epoch + 1, trial.best
-    accuracy, loss = found["accuracy"], found["loss"]
-    better = (accuracy > old.accuracy) | ((accuracy == old.accuracy) & (loss < old.loss))
-    new = Best(epoch, accuracy, loss, state.params, state.batch_stats)
-    best = jax.tree.map(lambda a, b: jnp.where(better, a, b).astype(b.dtype), new, old)
+    trial = trial.replace(state=state, epoch=trial.epoch + 1)
     metrics = {
         "train_loss": train["loss"],
         "train_accuracy": train["accuracy"],
-        "loss": loss,
-        "accuracy": accuracy,
+        "loss": found["loss"],
+        "accuracy": found["accuracy"],
         "rate": state.plateau.rate,
     }
-    return trial.replace(state=state, best=best, epoch=epoch), metrics
+    return trial.replace(best=choose(trial, found, by)), metrics

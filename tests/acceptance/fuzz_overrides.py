@@ -36,16 +36,17 @@ FINE = {  # in range for that key, whatever it looks like
 }
 SHARED = ("data.", "train.", "seed", "null", "null_floor")  # of A and B; tried with A
 AGAIN = ("shortcut_l2", "early_stop", "feed", "feed_dtype", "lr", "batch_size", "penalty_factor")
+OFF = ("permutations=0", "within_subject=False", "crossed=", "design=False")
 QUICK = {  # one short training of a study in files
     "A": (
         *("voxels.keep=56", "balance=8", "baselines=", "protocols=nested"),
         *("align.regimes=independent_runs", "leaks=False", "null_floor=False"),
-        *("train.epochs=1", "train.keep_models=False", "audit=False", LABEL_MAP[9:]),
+        *("train.epochs=1", "train.keep_models=False", "audit=False", LABEL_MAP[9:], *OFF),
     ),
     "B": (
         *("data.centre=False", "fractions=(0.5,0.25,0.25)", "model.depth=18", "model.width=4"),
         *("baselines=", "floor_baselines=", "splits=by_subject", "null_floor=False"),
-        *("train.epochs=1", "train.keep_models=False", "audit=False"),
+        *("train.epochs=1", "train.keep_models=False", "audit=False", *OFF),
         "data.label_map=neutral=neutral;negative=negative",
     ),
 }

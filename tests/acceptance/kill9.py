@@ -34,7 +34,6 @@ PHASES = {  # glob below the trial's folder -> what is under way when it appears
     "store/*.npy": "cleaned",
     "work/counts.csv*": "counted",
     "work/events.csv*": "counted",
-    "work/probabilities.csv*": "written",
     "work/run.json*": "bound to its inputs",
     "work/metrics.jsonl": "training begins",
     "work/training/*/*": "writing a checkpoint",

@@ -66,6 +66,7 @@ ALL = (
     "data.synthetic.subjects=4",
     "data.synthetic.grid=(16,16,12)",
     "data.synthetic.volumes=60",
+    *("permutations=0", "within_subject=False", "crossed=", "design=False"),
 )
 
 

@@ -18,6 +18,7 @@ COMMON = (
     "--config.data.progress=False",
     "--config.data.source=bids",
     "--config.null_floor=False",
+    "--config.permutations=3",
     "--config.train.epochs=3",
     "--config.train.checkpoint_epochs=1",
 )

@@ -1,0 +1,109 @@
+"""Linear classifiers as decoders: all members of a bag, and what stood before them, as one matrix.
+
+They are fitted by `scoring.baselines` or `scoring.bag`, not trained as networks are.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from emojax.errors import InputError
+from emojax.models.network import Network, penalty_l2
+
+
+def fold_linear(
+    params: Mapping[str, Any],
+    batch_stats: Mapping[str, Any],
+    matrix: Float[np.ndarray, "v m"],
+    offset: Float[np.ndarray, " m"],
+) -> dict[str, np.ndarray]:
+    """Folds softmax((z coef + intercept) / temperature) on z = x @ matrix + offset.
+
+    Args:
+      params: "coef" [m, k], "intercept" [k], "temperature" [].
+      batch_stats: none.
+      matrix: [v, m] of the affine map in front of the classifier.
+      offset: [m] of the same map.
+
+    Returns:
+      "kernel" [v, k] and "bias" [k], float64, for `join`.
+
+    Raises:
+      ValueError: shapes do not fit.
+    """
+    coef, intercept, temperature = (
+        np.float64(params[name]) for name in ("coef", "intercept", "temperature")
+    )
+    return {
+        "kernel": matrix @ coef / temperature,
+        "bias": (offset @ coef + intercept) / temperature,
+    }
+
+
+def join(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+    """Stacks the members of a bag over the voxels that any of them has.
+
+    Args:
+      parts: of each member what `fold_linear` returns for x - centre, with "voxels" [v], their
+        positions, and "centre" [v].
+
+    Returns:
+      "kernel" [voxels, members, k], 0 where a member lacks a voxel, and "bias" [members, k], with
+      "voxels" and "centre" [voxels].
+    """
+    voxels, at = np.unique(np.concatenate([part["voxels"] for part in parts]), return_inverse=True)
+    sums = np.bincount(at, np.concatenate([part["centre"] for part in parts]))
+    centre = (sums / np.bincount(at)).astype(np.float32)
+    kernel = np.zeros((len(voxels), len(parts), parts[0]["kernel"].shape[1]))
+    bias = np.stack([part["bias"] for part in parts])
+    for j, part in enumerate(parts):
+        places = np.searchsorted(voxels, part["voxels"])
+        kernel[places, j] = part["kernel"]
+        bias[j] += (np.float64(centre[places]) - part["centre"]) @ part["kernel"]
+    folded = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+    return folded | {"voxels": voxels.astype(np.int32), "centre": centre}
+
+
+def apply_linear(
+    weights: Mapping[str, Any], x: Float[jax.Array, "batch v"]
+) -> Float[jax.Array, "batch k"]:
+    """Returns the logarithm of the mean of the members' probabilities."""
+    kernel = weights["kernel"]
+    each = jnp.matmul(x, kernel.reshape(len(kernel), -1), precision="highest")
+    each = each.reshape(-1, *kernel.shape[1:]) + weights["bias"]
+    return jax.nn.logsumexp(jax.nn.log_softmax(each), axis=1, b=1 / kernel.shape[1])
+
+
+def check_linear(weights: Mapping[str, Any], voxels: int, num_classes: int) -> None:
+    """Checks weights for `apply_linear`.
+
+    Raises:
+      ValueError: other names, or shapes that do not follow from each other.
+    """
+    if weights.keys() != {"kernel", "bias"}:
+        raise ValueError(f"want kernel and bias; got {', '.join(sorted(weights)) or 'none'}")
+    kernel, bias = (np.shape(weights[name]) for name in ("kernel", "bias"))
+    members = bias[0] if len(bias) == 2 else 0
+    if not members or (kernel, bias) != ((voxels, members, num_classes), (members, num_classes)):
+        wanted = f"kernel [{voxels}, members, {num_classes}] and bias [members, {num_classes}]"
+        raise ValueError(f"want {wanted}; got {kernel}, {bias}")
+
+
+def _make(config: Any, num_classes: int):
+    expected = "a network (linear classifiers are fitted: --config.headline=bag)"
+    raise InputError("model.name", "'linear', which is not trained as networks are", expected)
+
+
+NETWORK = Network(
+    _make,
+    penalty_l2,
+    lambda config: "linear",
+    fold=fold_linear,
+    join=join,
+    apply=apply_linear,
+    check_folded=check_linear,
+)

@@ -1,0 +1,91 @@
+"""The pure functions behind the responses of `synthetic`: from pictures to time courses.
+
+Pictures evoke vectors of a latent space, which subjects then mix and show in their own places.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy import stats
+from jaxtyping import Array, Float, Int, Key
+
+TR = 2.0  # s
+FINE = 0.5  # s, resolution of stimuli
+BLOCK, PICTURE = 20.0, 4.0  # s
+DIMENSIONS = 35  # of the shared response space (Haxby et al. 2011)
+
+# Lengths of latent vectors; 1 is a change of `synthetic_signals.CHANGE` in the most active regions.
+COMMON, CLASS, BLOCKS, PICTURES, OPPOSED = 1.1, 0.85, 0.5, 0.9, 2.0
+
+
+class Stimuli(NamedTuple):
+    """The pictures on the screen in each step of FINE s: -1 is the cross-hair."""
+
+    kind: Int[np.ndarray, " m"]  # 0 neutral, 1 negative
+    block: Int[np.ndarray, " m"]  # number of the block among those of its kind
+    picture: Int[np.ndarray, " m"]  # number of the picture in its block
+
+
+def hrf(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Returns the canonical response to an impulse at 0 s, of area 1: peak less undershoot.
+
+    Gamma densities of shapes 6 and 16, ratio 6: the defaults of SPM (Friston et al. 1998).
+    """
+    return (stats.gamma.pdf(t, 6.0) - stats.gamma.pdf(t, 16.0) / 6) / (1 - 1 / 6)
+
+
+@partial(jax.jit, static_argnames="nonlinear")
+def responses(
+    key: Key[Array, ""], key_run: Key[Array, ""], stimuli: Stimuli, nonlinear: float = 0.0
+) -> Float[Array, "m k"]:
+    """Returns the latent activity of every step of FINE s, 0 at rest, before the haemodynamics.
+
+    A class has a mean response; a block and each of its pictures add their own. They belong to the
+    pictures: in another order of blocks they move with them.
+
+    Args:
+      key: of the response space, the same for all runs and subjects.
+      key_run: of the pictures of a run.
+      stimuli: what is shown.
+      nonlinear: part of the mean response that is of two opposed kinds, as fear and disgust would
+        be, in turn over the blocks of a class. Their mean is that of the other class, so that no
+        linear decoder can tell the classes from it. From 0 to 1.
+    """
+
+    def draw(key, length, *numbers):
+        for number in numbers:
+            key = jax.random.fold_in(key, number)
+        return length * jax.random.normal(key, (DIMENSIONS,)) / jnp.sqrt(DIMENSIONS)
+
+    key_common, key_class = jax.random.split(key)
+    key_block, key_picture = jax.random.split(key_run)
+    common = draw(key_common, COMMON)
+    apart = draw(key_class, CLASS)
+
+    def step(kind, block, picture):
+        own = draw(key_block, BLOCKS, kind, block)
+        own += draw(key_picture, PICTURES, kind, block, picture)
+        if not nonlinear:
+            return common + (2 * kind - 1) * apart + own
+        first = jax.random.bernoulli(jax.random.fold_in(key_run, kind)).astype(int)
+        opposed = (1 - 2 * ((block + first) % 2)) * draw(key_class, OPPOSED, 1 + kind)
+        return common + (1 - nonlinear) * (2 * kind - 1) * apart + nonlinear * opposed + own
+
+    shown = jax.vmap(step)(*(jnp.maximum(x, 0) for x in stimuli))
+    return jnp.where(jnp.asarray(stimuli.kind)[:, None] >= 0, shown, 0)
+
+
+def contrast(stimuli: Stimuli) -> Float[np.ndarray, "m 1"]:
+    """Returns 1/2 where pictures are negative, -1/2 where they are neutral, and 0 at rest."""
+    return np.where(stimuli.kind < 0, 0.0, stimuli.kind - 0.5)[:, None].astype(np.float32)
+
+
+@partial(jax.jit, static_argnames="num_volumes")
+def haemodynamic(activity: Float[Array, "m k"], num_volumes: int) -> Float[Array, "t k"]:
+    """Returns activity in steps of FINE s, convolved with `hrf`, at the middle of each volume."""
+    volume = (jnp.arange(num_volumes) + 0.5) * TR
+    step = (jnp.arange(len(activity)) + 0.5) * FINE
+    return (hrf(volume[:, None] - step) * FINE) @ activity

@@ -1,0 +1,104 @@
+"""What decoders find in the simulated cohort: aligned or not, linear or not, in new people."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.svm import SVC
+
+from emojax import alignment, anova, hyperalignment, masking, procrustes, statistics
+from emojax.data.store import Store
+from emojax.sources import synthetic
+
+DEMO = synthetic.Settings(subjects=5, grid=(20, 20, 14), shared=0.0)
+LINEAR = LogisticRegression(C=0.01, class_weight="balanced", max_iter=500)
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("store"))
+    return lambda settings=DEMO, **changed: synthetic.simulate(settings._replace(**changed), store)
+
+
+def zscored(cohort, features):
+    out = np.empty_like(features)
+    for run in range(len(cohort.runs)):
+        rows = cohort.run_index == run
+        x = features[rows]
+        out[rows] = (x - x.mean(0)) / x.std(0)
+    return out
+
+
+def accuracies(cohort, test, classifiers=(LINEAR,), voxels=100):
+    """Balanced accuracies of a new subject, [without, with] alignment by its other run."""
+    mask = masking.brain_mask(np.mean([run.frames.mean(0) for run in cohort.runs], 0))
+    x, y = zscored(cohort, cohort.features(mask)), cohort.labels
+    names = [name for name in cohort.subjects if name != test] + [test]
+    train = cohort.subject != test
+    best = np.asarray(anova.select_top(anova.f_scores(x[train], y[train], 3), voxels))
+    subjects = np.stack([x[cohort.subject == name][:, best] for name in names])
+    known, new, truth = subjects[:-1], subjects[-1], y[~train]
+    model = hyperalignment.fit(known)
+    aligned, new_aligned = np.asarray(hyperalignment.transform(model.mappings, known)), new.copy()
+    runs = np.split(np.arange(len(new)), 2)
+    for scored, other in zip(runs, runs[::-1], strict=True):
+        mapping = alignment.independent_runs(model, new[other], other)
+        new_aligned[scored] = procrustes.transform(mapping, new[scored])
+    out = []
+    for classifier in classifiers:
+        for rows, scored in ((known, new), (aligned, new_aligned)):
+            fitted = classifier.fit(rows.reshape(-1, voxels), y[train])
+            guess = fitted.predict(scored)
+            out.append(np.mean([(guess == k)[truth == k].mean() for k in range(3)]))
+    return np.reshape(out, (-1, 2))
+
+
+@pytest.mark.slow
+def test_alignment_helps_and_null_is_chance(make):
+    ((none, aligned),) = accuracies(make(), "05")
+    assert aligned > 0.6 and aligned > none + 0.1
+    assert np.allclose(accuracies(make(null=True), "05"), 1 / 3, atol=0.1)
+
+
+@pytest.mark.slow
+def test_a_nonlinear_classifier_gains_where_patterns_are_opposed_and_only_there(make):
+    classifiers = (LINEAR, SVC(class_weight="balanced"))
+    gain = {}
+    for nonlinear in (0.0, 1.0):
+        cohort = make(nonlinear=nonlinear, shared=1.0)
+        aligned = [accuracies(cohort, name, classifiers)[:, 1] for name in cohort.subjects]
+        gain[nonlinear] = statistics.mean_interval(np.diff(aligned, axis=1)[:, 0])
+    assert gain[0.0].low < 0 < gain[0.0].high
+    assert gain[1.0].low > 0 and gain[1.0].estimate > 0.05
+
+
+def contrast_maps(cohort):
+    """Negative minus neutral of each subject, as part of the mean, where it is bright.
+
+    Voxels are those above .8 of the brain's mean, as SPM has it; runs are averaged.
+    """
+    means = np.array([run.frames.mean(0) for run in cohort.runs])
+    least = 0.8 * means.mean(0)[masking.brain_mask(means.mean(0))].mean()
+    inside, maps = (means > least).all(0), {name: [] for name in cohort.subjects}
+    for i, run in enumerate(cohort.runs):
+        rows = cohort.run_index == i
+        frame, labels = cohort.frame[rows], cohort.labels[rows]
+        time = frame / len(run.frames)
+        design = np.stack([*(labels == k for k in range(3)), time, time**2], 1).astype(float)
+        x = run.frames[frame][:, inside].astype(float)
+        weights = np.linalg.lstsq(design, x, rcond=None)[0]
+        maps[run.subject].append((weights[2] - weights[1]) / x.mean(0))
+    return np.array([np.mean(own, 0) for own in maps.values()])
+
+
+@pytest.mark.slow
+def test_contrast_maps_of_subjects_agree_as_peoples_do(make):
+    """Mean cosine of pairs, over cohorts: .18 in real contrast maps of 100 people."""
+    found = {}
+    for shared in (0.0, 1.0):
+        found[shared] = []
+        for seed in range(6):
+            maps = contrast_maps(make(seed=seed, shared=shared))
+            maps /= np.linalg.norm(maps, axis=1, keepdims=True)
+            found[shared].append((maps @ maps.T)[np.triu_indices(len(maps), 1)].mean())
+    assert np.mean(found[1.0]) == pytest.approx(0.18, abs=0.03)
+    assert np.mean(found[0.0]) < 0.05
