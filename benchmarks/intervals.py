@@ -3,10 +3,10 @@
     python -m benchmarks.intervals                              # both regimes, 40 seeds each
     python -m benchmarks.intervals --regimes=none --seeds=100
 
-Experiment A's demo (6 simulated subjects, one left out in each fold) on noise instead of every
-value (`null=True`), new noise for every seed: chance is then the true accuracy. Folds share
-training subjects, so nothing promises that an interval made for independent folds covers it. For
-each seed, Student's t over the folds (`statistics.mean_interval`, what reports print) of the
+Experiment A's demo (6 simulated subjects, one left out in each fold) on a draw of its noise floor
+(`null=True`: random phases), another one for every seed: chance is then the true accuracy. Folds
+share training subjects, so nothing promises that an interval made for independent folds covers it.
+For each seed, Student's t over the folds (`statistics.mean_interval`, what reports print) of the
 logistic classifier's balanced accuracy; beside it the percentile bootstrap, which 0.3.0 printed.
 Both counts come with their own 95 % interval (Clopper and Pearson): 40 seeds tell .95 from .80, not
 from .90. The network is a small one, trained for one epoch, and neither scored nor audited here.

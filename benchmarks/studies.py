@@ -1,22 +1,37 @@
-"""The result tables of finished runs, stored for the README.
+"""The results of the demos and of the real studies, stored for the README: one command runs all.
 
-    python -m benchmarks.studies demo=runs/demo demoB=runs/demoB finger7t=runs/finger7t
+    python -m benchmarks.studies                          # every study whose data are there
+    python -m benchmarks.studies finger7t emotion_maps    # these
+    python -m benchmarks.studies demo=runs/demo           # only stores what a finished run says
 
-Each run's scores, intervals and command go to benchmarks/results/studies_cpu.json,
-with device, versions and commit.
+A study runs by its README command, in runs/NAME (or --runs=DIR), and goes on where it was stopped.
+Scores with their intervals, p, floors, rows within subjects and crossed rows go to
+benchmarks/results/studies_cpu.json, with device, versions and commit.
 """
 
 import json
 import pathlib
+import subprocess
 import sys
 
-from benchmarks.record import keep
+from benchmarks.record import ROOT, keep
 
-SCORES = ("balanced_accuracy", "accuracy", "auc_macro", "nll")
+SCORES = ("balanced_accuracy", "accuracy", "auc_macro", "nll", "ece", "block_accuracy")
+DATA = pathlib.Path("../shared/data")
+STUDIES = {  # name -> config and folder of the data
+    "demo": ("configs/expA.py:demo", None),
+    "modern": ("configs/expA.py:modern", None),
+    "demoB": ("configs/expB.py:demo", None),
+    "finger7t": ("configs/finger7t.py", DATA / "finger7t"),
+    "haxby": ("configs/haxby.py", DATA / "bids-haxby-1slice"),
+    "haxby_b": ("configs/haxby_b.py", DATA / "bids-haxby-1slice"),
+    "emotion_maps": ("configs/emotion_maps.py", DATA / "emotion-maps"),
+}
+ANALYSES = ("permutation", "crossed", "within_subject", "design", "floor")
 
 
 def summarise(folder):
-    """Returns a run's table as plain data: arm -> classifier -> score -> mean, sd, interval."""
+    """Returns a run's tables as plain data: arms, and the answers of its analyses."""
     metrics = json.loads((pathlib.Path(folder) / "metrics.json").read_text())
     table = {}
     for arm in metrics["arms"]:
@@ -24,7 +39,9 @@ def summarise(folder):
         found = {metrics["network"]: summary["network"]} | summary["baselines"]
         table[arm["name"]] = {
             "protocol": arm["protocol"],
+            "decoder": arm["decoder"],
             "folds": len(arm["folds"]),
+            "gain": arm.get("gain"),
             "classifiers": {
                 name: {score: scores[score] for score in SCORES if score in scores}
                 | {"network_minus_it": scores.get("network_minus_it")}
@@ -32,19 +49,39 @@ def summarise(folder):
                 if scores
             },
         }
+    answers = {name: metrics.get(name) for name in ANALYSES}
+    if answers["permutation"]:
+        answers["permutation"] = answers["permutation"] | {"null": None}  # 99 numbers
     return {
         "command": metrics["command"],
         "chance": metrics["chance"],
         "audit": metrics["audit"]["measured"],
+        "seconds": metrics["seconds"],
         "arms": table,
-    }
+    } | answers
+
+
+def run(name, runs):
+    """Runs a study, and returns its workdir; None where its data are not there."""
+    config, data = STUDIES[name]
+    if data is not None and not (ROOT / data).exists():
+        print(f"{name}: left out, no {data}")
+        return None
+    workdir = runs / name
+    command = [sys.executable, "launch.py", f"--config={config}", f"--workdir={workdir}"]
+    command += [] if data is None else [f"--config.data.root={data}"]
+    subprocess.run([*command, "--config.data.progress=False"], cwd=ROOT, check=True)
+    return workdir
 
 
 def main(arguments):
-    for argument in arguments:
+    runs = next((a.partition("=")[2] for a in arguments if a.startswith("--runs=")), "runs")
+    for argument in [a for a in arguments if not a.startswith("--runs=")] or STUDIES:
         name, _, folder = argument.partition("=")
-        keep("studies_cpu", name, summarise(folder))
-        print(f"{name}: {folder}")
+        folder = folder or run(name, ROOT / runs)
+        if folder is not None:
+            keep("studies_cpu", name, summarise(folder))
+            print(f"{name}: {folder}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ r"""Experiment A: leave one subject out, 3 classes, hyperalignment and the 1D CN
     python launch.py --config=configs/expA.py --config.data.source=bids --config.data.root=DIR ...
 
 Variants: `demo` (6 simulated subjects, the real network, few epochs), `authors` (the published code
-where it differs from the paper), `null` (autocorrelated noise instead of every value), `demo030`
+where it differs from the paper), `null` (random phases: the noise floor), `demo030`
 (the demo of version 0.3.0, frozen: the fixture for decoder and real-time targets), `modern` (the
 best network that was found: it begins as logistic regression; the demo's cohort, or your data).
 """
@@ -87,7 +87,7 @@ def demo030(config):
     """The cohort, settings and seeds of 0.3.0's demo, written out: nothing else may change them."""
     config.seed = 0
     config.headline = "network"
-    config.temperature = True
+    config.temperature, config.floor_baselines = True, ""
     config.update({"permutations": 0, "within_subject": False, "crossed": "", "design": False})
     config.data.source = "synthetic"
     config.data.hrf_delay_s = 5.0

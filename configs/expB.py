@@ -5,8 +5,8 @@ r"""Experiment B: 3D ResNet-50 on single volumes, two classes.
     python launch.py --config=configs/expB.py:l2_sweep --workdir=runs/sweep # the paper's eight L2
     python launch.py --config=configs/expB.py --config.instances=10 ...     # the paper's interval
 
-Variants: `demo` (6 simulated subjects, small volumes, the real network, few epochs), `authors` (the
-published code where it differs from the paper), `null` (autocorrelated noise instead of values),
+Variants: `demo` (12 simulated subjects, small volumes, a small network, few epochs), `authors` (the
+published code where it differs from the paper), `null` (random phases: the noise floor),
 `l2_sweep`.
 """
 
@@ -36,14 +36,23 @@ def get_config(variant: str = ""):
 
 
 def demo(config):
-    """Fewer, smaller volumes, a response twice as strong, and runs centred: a few epochs do."""
-    config.data.synthetic.subjects = 6
-    config.data.synthetic.grid = (24, 24, 16)
-    config.data.synthetic.signal = 2.0
+    """Twelve simulated people, each tested once, and a small ResNet with a strong penalty.
+
+    Runs are centred: images differ by some 8 % from person to person, and a response changes them
+    by 0.3 %, so that a raw volume of a new person tells little (logistic regression .55 here, .88
+    centred, both in sight). Rate, penalty and epochs were chosen on validation subjects of another
+    simulated cohort, seed 1.
+    """
+    config.data.synthetic.subjects = 12
+    config.data.synthetic.grid = (16, 16, 12)
     config.data.centre = True  # by all volumes of a run, without labels: the report declares it
-    config.fractions = (0.5, 0.17, 0.33)  # two subjects to test on
+    config.folds = 3
+    config.fractions = (0.5, 0.17, 0.33)
+    config.baselines = "1-NN,LDA-shrinkage,logistic,SVM-RBF"
+    config.floor_baselines = "1-NN,LDA-shrinkage"
+    config.model.depth, config.model.width = 18, 16
     config.model.norm_momentum = 0.9
-    config.train.batch_size = 16
-    config.train.epochs = 4
-    config.train.lr = 3e-4
-    config.train.checkpoint_epochs = 4
+    config.train.epochs = 12
+    config.train.lr = 2e-3
+    config.train.penalty_factor = 5e-2  # of all kernels; with 2e-4 it learns runs by heart
+    config.train.checkpoint_epochs = 12

@@ -37,7 +37,7 @@ def make_cohort(cell=0.0, main=0.0, people=NAMES, factors=None):
 def small(config):
     """Settings of a study of maps."""
     config.update({"protocols": "nested", "baselines": "logistic", "permutations": 39})
-    config.update({"null_floor": False, "balance": 3})
+    config.update({"null_floor": False, "balance": 3, "headline": "network"})
     config.voxels.update({"keep": 20, "classical": "all"})
     config.crossed = "all"
     config.align.update({"regimes": "none", "match": "class"})
@@ -55,7 +55,7 @@ def generalises(found):
 
 def analyse(config, cohort):
     view = read(cohort)
-    (arm,) = experiment_a.arms(config, cohort)
+    arm, *_ = experiment_a.arms(config, cohort)
     return crossed.analyse(experiment_a.EXPERIMENT, config, view, arm, ())
 
 
@@ -124,7 +124,7 @@ def test_training_rows_share_neither_and_the_headline_sees_a_part(small):
     small.voxels.classical = "keep"
     cohort = make_cohort(main=1.0)
     view = read(cohort)
-    (arm,) = experiment_a.arms(small, cohort)
+    arm, *_ = experiment_a.arms(small, cohort)
     source = held_out.HeldOut(experiment_a.EXPERIMENT, small, view, arm)
     fold = crossed.folds_of(cohort, cohort.factors["prime"])[0]
     train, (x, x_test) = source.inputs(fold, 0)
@@ -139,6 +139,11 @@ def test_training_rows_share_neither_and_the_headline_sees_a_part(small):
     other = held_out.HeldOut(experiment_a.EXPERIMENT, small, read(changed), arm).inputs(fold, 0)
     np.testing.assert_array_equal(other[1][0], x)
     np.testing.assert_array_equal(other[1][1], x_test)
+    small.headline = "bag"  # which holds nobody back from what stands beside it
+    arm, *_ = experiment_a.arms(small, cohort)
+    source = held_out.HeldOut(experiment_a.EXPERIMENT, small, view, arm)
+    train, (x, _) = source.inputs(fold, 0)
+    assert set(cohort.subject[train]) == set("bcdef") and len(x) == len(train)
 
 
 def test_balanced_accuracy_of_each_subject():

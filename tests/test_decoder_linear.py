@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from emojax import alignment, decoder, fusion, hyperalignment, models, procrustes
-from emojax.decoder import checks
+from emojax.decoder import build, checks
 from emojax.errors import InputError
 from emojax.models import linear, residual
 from emojax.scoring import bag
@@ -255,7 +255,31 @@ def test_networks_of_several_members_are_refused(study, made):
     bundle, _ = make_residual(study, made[0])
     kept = bundle.calibration | {"voxels": bundle.weights["voxels"]}
     with pytest.raises(ValueError, match="want one network; got 2"):
-        decoder.build.fold(bundle.network, [kept, kept], [None, None])
+        build.fold(bundle.network, [kept, kept], [None, None])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"lowrank": True},
+        {"scaling": False},
+        {"zscore_all": True},
+        {"alpha": 0.5},
+        {"demean": False},
+    ],
+    ids=lambda options: ",".join(options),
+)
+def test_every_alignment_is_a_centre_a_matrix_and_an_offset(study, options):
+    x = study[1][3][:, :KEEP]
+    model = hyperalignment.fit(study[1][:3, :, :KEEP], **options)
+    mapping = alignment.independent_runs(model, x, np.arange(len(x)))
+    centre, matrix, target = build.affine_parts(mapping, np.zeros(KEEP))
+    with jax.enable_x64(True):
+        want = procrustes.transform(jax.tree.map(np.float64, mapping), np.float64(x))
+    got = (x - np.float64(centre)) @ matrix + target
+    np.testing.assert_allclose(got, want, atol=1e-7 * np.abs(want).max())
+    if options != {"demean": False}:
+        np.testing.assert_allclose(centre, x.mean(0), rtol=1e-3)
 
 
 def test_facts_are_read_back(made):

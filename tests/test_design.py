@@ -26,7 +26,7 @@ def small(config):
     """Settings for these vectors."""
     config.update({"protocols": "nested", "baselines": "logistic", "null_floor": False})
     config.voxels.keep, config.balance, config.design = 20, 8, True
-    config.align.regimes = "independent_runs"
+    config.align.regimes, config.headline = "independent_runs", "network"
     config.data.label_column = "label"
     config.model.update({"filters": (8,), "window": 3, "dense": (8,)})
     return config
@@ -34,7 +34,7 @@ def small(config):
 
 def analyse(config, cohort):
     view = read(cohort)
-    (arm,) = experiment_a.arms(config, cohort)
+    arm, *_ = experiment_a.arms(config, cohort)
     made = [
         experiment_a.features(config, Ledger(view), fold, arm, i)
         for i, fold in enumerate(experiment_a.folds(config, view, arm))
@@ -42,7 +42,9 @@ def analyse(config, cohort):
     return design.analyse(experiment_a.EXPERIMENT, config, view, arm, made)
 
 
-def test_a_shared_order_is_looked_up(small):
+@pytest.mark.parametrize("headline", ["network", "bag"])
+def test_a_shared_order_is_looked_up(small, headline):
+    small.headline = headline
     found = analyse(small, SHARED)
     assert found["lookup"]["accuracy"] == found["lookup"]["matched"] == 1
     assert found["nuisance"]["columns"] == ["time in the run", "run"]
@@ -131,7 +133,7 @@ def test_the_best_guess_is_for_balanced_accuracy_and_from_others():
 
 def test_the_key_and_single_subjects(small):
     view = read(SHARED)
-    (arm,) = experiment_a.arms(small, SHARED)
+    arm, *_ = experiment_a.arms(small, SHARED)
     small.design = False
     assert design.analyse(experiment_a.EXPERIMENT, small, view, arm, ()) is None
 

@@ -91,4 +91,4 @@ def test_the_rival_and_its_difference():
 def test_nothing_asked_is_nothing_shown():
     keys = {"design": None, "crossed": None, "within_subject": None}
     assert designs.section({"chance": 1 / 3, **keys}) is None
-    assert "<h2>Design</h2>" in template.PAGE and page.ENVIRONMENT.from_string(template.PAGE)
+    assert ">Design</h2>" in template.PAGE and page.ENVIRONMENT.from_string(template.PAGE)

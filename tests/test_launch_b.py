@@ -21,6 +21,7 @@ SMALL = (
     "--config.data.synthetic.volumes=80",
     "--config.data.centre=False",
     "--config.fractions=(0.4,0.2,0.4)",
+    "--config.folds=1",
     "--config.model.depth=18",
     "--config.model.width=4",
     "--config.baselines=1-NN,LDA-shrinkage,SVM-RBF unscaled,RF",

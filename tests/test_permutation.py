@@ -52,15 +52,15 @@ def analyse(config, view, arm, made, **options):
     return permutation.analyse(experiment_a.EXPERIMENT, config, view, arm, made, **options)
 
 
-def by_hand(config, view, arm, made, labels):
+def by_hand(config, view, arm, made, labels, name="logistic"):
     """Returns the statistic of labels, with everything read and fitted anew."""
     cohort = view.cohort.with_labels(labels)
     other, scores = dataclasses.replace(view, cohort=cohort), []
-    arm = dataclasses.replace(arm, baselines=("logistic",))
+    arm = dataclasses.replace(arm, baselines=(name,))
     for i, data in enumerate(made):
         data = experiment_a.features(config, Ledger(other), data.fold, arm, i)
         found = fits.fit_classifiers(experiment_a.EXPERIMENT, config, [(arm, i, data)], workers=1)
-        predicted = found[arm.name, i]["logistic"].predicted
+        predicted = found[arm.name, i][name].predicted
         truth = labels[data.fold.test]
         hits = [(predicted[truth == k] == k).mean() for k in np.unique(truth)]
         scores.append(np.mean(hits))
@@ -100,6 +100,20 @@ def test_signal_is_found_and_noise_is_not():
     assert analyse(config_of(permutations=9), view, arm, made)["p"] == 0.1
     found = analyse(*study(signal=False))
     assert found["p"] > 0.05 and abs(np.mean(found["null"]) - 1 / 3) < 0.05
+
+
+@pytest.mark.slow
+def test_the_bag_is_permuted_with_its_members():
+    _, view, arm, made = study(signal=False)
+    config = config_of(permutations=2, permute="bag")
+    assert arm.decoder == "bag" and len(made[0].members) == len(NAMES) - 1
+    found = analyse(config, view, arm, made)
+    assert (found["arm"], found["classifier"]) == ("bag", "bag")
+    drawn = permutation.arrangements(
+        config, view, arm, permutation.design(config, view, arm), [d.fold for d in made]
+    )
+    want = [by_hand(config, view, arm, made, own, "bag") for own in (view.labels, *drawn)]
+    assert [found["observed"], *found["null"]] == pytest.approx(want, abs=1e-6)
 
 
 def test_maps_are_permuted_within_subject_and_run():

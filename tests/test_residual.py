@@ -11,11 +11,11 @@ from scipy.special import softmax
 
 from configs import expA
 from emojax import models
-from emojax.experiments import fits, programs
+from emojax.experiments import experiment_a, fits, programs, skeleton
 from emojax.models.residual import Path, Residual
 from emojax.records import Arm, FoldData
 from emojax.report import gains as sentences
-from emojax.scoring import bag, gains, linear_path
+from emojax.scoring import bag, gains, linear_path, scores
 from emojax.splits import Fold
 from emojax.training import loop
 
@@ -243,3 +243,33 @@ def test_cells():
     assert sentences.cell({"difference": -0.0001, "ci95": None}) == "+.000"
     assert sentences.cell({"difference": -1.25, "ci95": [-2.0, 0.0]}) == "-1.250 (-2.000 .. +.000)"
     assert sentences.cell(None) == "" == sentences.sentence({"arms": [{"name": "bag"}]})
+
+
+# the simulated study
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nonlinear", [0.0, 1.0])
+def test_modern_gains_where_and_only_where_classes_are_not_linear(tmp_path, nonlinear):
+    config = expA.get_config("modern")
+    config.update({"null_floor": False, "audit": False, "members": 2, "instances": 2})
+    config.permutations, config.within_subject, config.design = 0, False, False
+    config.crossed = ""
+    config.data.update({"store": str(tmp_path / "store"), "progress": False})
+    config.data.synthetic.update({"nonlinear": nonlinear, "grid": (24, 24, 16)})
+    config.voxels.keep = 100
+    result = skeleton.run(experiment_a.EXPERIMENT, config, tmp_path / "run")
+    assert result is not None
+    arms = {arm["name"]: arm for arm in result.metrics["arms"]}
+    got = arms["nested"]["gain"]
+    low, high = got["ci95"]
+    logistic = [fold["baselines"]["logistic"] for fold in arms["logistic n-1"]["folds"]]
+    ours, theirs = (
+        [row["balanced_accuracy"] for row in rows]
+        for rows in ([fold["network"] for fold in arms["nested"]["folds"]], logistic)
+    )
+    over = scores.paired_difference(ours, theirs)
+    if nonlinear:
+        assert low > 0 and over["ci95"][0] > 0 and got["counts"]
+    else:
+        assert low <= 0 <= high and abs(got["difference"]) < 0.02

@@ -242,7 +242,7 @@ def test_opposed_patterns_cancel_in_the_means_of_classes(bare, nonlinear):
         own = x[kind == k] - means[k]
         np.testing.assert_allclose(own[1:], -own[:-1], atol=1e-5)
         length = np.linalg.norm(own, axis=1)
-        np.testing.assert_allclose(length / nonlinear if nonlinear else length + 2, 2, rtol=0.4)
+        np.testing.assert_allclose(length, nonlinear * pictures.OPPOSED, rtol=0.4, atol=1e-5)
     assert (x[-1] == 0).all()
 
 

@@ -19,14 +19,14 @@ def small(config):
     """Settings for these vectors, with a map of each run."""
     config.update({"protocols": "nested", "baselines": "logistic", "null_floor": False})
     config.voxels.keep, config.balance, config.within_subject = 20, 8, True
-    config.align.regimes = "independent_runs"
+    config.align.regimes, config.headline = "independent_runs", "network"
     config.model.update({"filters": (8,), "window": 3, "dense": (8,)})
     return config
 
 
 def make(config, cohort=COHORT):
     view = read(cohort)
-    (arm,) = experiment_a.arms(config, cohort)
+    arm, *_ = experiment_a.arms(config, cohort)
     folds = experiment_a.folds(config, view, arm)
     made = [
         experiment_a.features(config, Ledger(view), fold, arm, i) for i, fold in enumerate(folds)
@@ -39,9 +39,12 @@ def analyse(config, cohort=COHORT):
     return within_subject.analyse(experiment_a.EXPERIMENT, config, view, arm, made)
 
 
-@pytest.mark.parametrize(("match", "own"), [("time", False), ("class", True)])
-def test_scores_decoders_of_the_subjects_own_runs(small, match, own):
-    small.align.match, small.voxels.own = match, own
+@pytest.mark.parametrize(
+    ("match", "own", "headline"),
+    [("time", False, "network"), ("class", True, "network"), ("time", False, "bag")],
+)
+def test_scores_decoders_of_the_subjects_own_runs(small, match, own, headline):
+    small.align.match, small.voxels.own, small.headline = match, own, headline
     found = analyse(small)
     assert [*found] == ["logistic", "LDA-shrinkage"]
     for entry in found.values():

@@ -1,1 +1,1 @@
-"""A study's data: cohorts, the store of decoded scans, events, cleaning and the noise floor."""
+"""A study's data: cohorts, the store of decoded scans, events, cleaning and random phases."""

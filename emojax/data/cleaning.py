@@ -224,5 +224,5 @@ def _project(run: Run, store: Store, *, settings: Settings, basis, kept) -> Run:
     recipe = f"cleaned 2 {centre} {zscore} {removed}{without}"
     key = f"{recipe} {run.subject} {run.name} {run.content}"
     frames = store.derived(key, run.frames.shape, np.float32, fill)
-    step = functools.partial(_project, settings=settings, basis=basis, kept=kept)
-    return run.with_values(frames, recipe, step)
+    again = functools.partial(_project, settings=settings, basis=basis, kept=kept)
+    return run.with_values(frames, recipe, again)

@@ -13,7 +13,7 @@ from emojax.data.run import Run
 from emojax.data.scratch import Scratch
 from emojax.data.store import Store
 
-BLOCK = 1 << 24  # values at a time
+BLOCK = 1 << 23  # values at a time
 
 
 def draw(seed: list[int], num_volumes: int) -> Complex[np.ndarray, " f"]:

@@ -252,10 +252,12 @@ def affine_parts(
         return centre, np.eye(len(centre)), centre.astype(np.float64)
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), mapping)
-        centre = np.float32(procrustes.inverse(exact, exact.target_mean))
-        rows = np.concatenate([centre[None], np.zeros((1, len(centre))), np.eye(len(centre))])
-        target, zero, *rest = np.asarray(procrustes.transform(exact, jnp.asarray(rows)))
-        return centre, np.stack(rest) - zero, target
+        centre = np.asarray(procrustes.inverse(exact, exact.target_mean), np.float32)
+        target = procrustes.transform(exact, jnp.asarray(centre, jnp.float64))
+        if isinstance(exact, hyperalignment.ComposedMapping):  # more than a rotation
+            moved = procrustes.transform(exact, centre + jnp.eye(len(centre)))
+            return centre, np.asarray(moved - target), np.asarray(target)
+        return centre, np.asarray(exact.projection), np.asarray(target)
 
 
 def from_resnet3d(

@@ -149,29 +149,48 @@ def pack_a(
         out["affine"] = np.asarray(affine)
     maps = [_maps(data, rows) for rows in runs.values()]
     if weights is None:
-        fitted = _fitted(data, own)
-        maps = [build.affine_parts(of_run[0], fitted["mean"]) for of_run in maps]
-        if (path := data.notes.get("linear path")) is not None:
-            fitted["path"] = tuple(path)
-        return out | {"facts": _written(facts), "maps": maps, "fitted": fitted}
+        return out | _pack_network(data, own, facts, maps)
+    return out | _pack_linear(view, data, own, facts, maps, weights)
+
+
+def _pack_network(
+    data: FoldData, own: bool, facts: Sequence[Facts], maps: Sequence[Sequence[Map | None]]
+) -> dict[str, Any]:
+    fitted = _fitted(data, own)
+    parts = [build.affine_parts(of_run[0], fitted["mean"]) for of_run in maps]
+    if (path := data.notes.get("linear path")) is not None:
+        fitted["path"] = tuple(path)
+    return {"facts": _written(facts), "maps": parts, "fitted": fitted}
+
+
+def _pack_linear(
+    view: MaskedCohort,
+    data: FoldData,
+    own: bool,
+    facts: Sequence[Facts],
+    maps: Sequence[Sequence[Map | None]],
+    weights: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Folds a bag, whose members come from the members of the fold, or one classifier of it."""
     is_bag = len(data.members) == len(weights["coef"])
-    members, first = (data.members, 1) if is_bag else ((data,), 0)
     if not is_bag and "every voxel" in data.notes:
         return _refuse("voxels.classical=all", "the chosen voxels (voxels.classical=keep)")
+    who = tuple(str(view.units[member.fold.monitor[0]]) for member in data.members if is_bag)
     kept = []
-    for i, member in enumerate(members):
+    for i, member in enumerate(data.members if is_bag else (data,)):
         params = {name: weights[name][i] for name in ("coef", "intercept", "temperature")}
         kept.append(build.keep(facts[0], view.union, params=params, **_fitted(member, own)))
-    more: dict[str, Any] = {"kind": "logistic decoder"}
-    if is_bag:
-        who = [str(view.units[member.fold.monitor[0]]) for member in members]
-        numbers = (weights[name].tolist() for name in ("temperature", "C"))
-        more = {"kind": f"bag of {len(who)} logistic decoders"}
-        more["members"] = tuple(zip(who, *numbers, strict=True))
-    facts = [one._replace(**more) for one in facts]
-    folded = [build.fold("linear", kept, of_run[first:][: len(kept)]) for of_run in maps]
-    calibration = {"members": kept}
-    return out | {"facts": _written(facts), "weights": folded, "calibration": calibration}
+    maps = [of_run[1:] if is_bag else of_run[:1] for of_run in maps]
+    numbers = (weights[name].tolist() for name in ("temperature", "C"))
+    more = {
+        "kind": f"bag of {len(who)} logistic decoders" if is_bag else "logistic decoder",
+        "members": tuple(zip(who, *numbers, strict=False)),
+    }
+    return {
+        "facts": _written([one._replace(**more) for one in facts]),
+        "weights": [build.fold("linear", kept, of_run) for of_run in maps],
+        "calibration": {"members": kept},
+    }
 
 
 def _facts_a(

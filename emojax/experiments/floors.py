@@ -1,6 +1,6 @@
 """Classical classifiers on the noise floor: all that an arm does, on values without events."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,11 +10,12 @@ import threadpoolctl
 
 from emojax import statistics
 from emojax.data.store import Store, default
-from emojax.experiments import audits, base, fits, noise
+from emojax.experiments import audits, base, noise
 from emojax.experiments.base import Experiment
 from emojax.provenance import Ledger, classify
 from emojax.records import Arm, FoldData
-from emojax.scoring import scores
+from emojax.scoring import baselines, scores
+from emojax.scoring.baselines import Job
 
 
 class Floor(NamedTuple):
@@ -51,7 +52,7 @@ def analyse(
     Returns:
       Arm -> classifier -> "draws" (balanced accuracy of each, the mean over folds), "mean", "sd",
       "ci95" (Student's t over draws, None for one), "low", "high" (the least and the largest draw),
-      "audited" (folds). None where there is no such classifier.
+      "audited" (folds), "scheme" (in words). None where there is no such classifier.
 
     Raises:
       InputError: the disk is too small.
@@ -61,27 +62,28 @@ def analyse(
     floors = [] if config.null else _floors(experiment, config, cohort)
     if not config.null_floor or not config.noise.draws or not floors:
         return None
-    key, store = jax.random.key(config.seed), Store(default(config.data)).scratch()
-    found: dict[str, dict[str, list[float]]] = {floor.name: {} for floor in floors}
     audited: dict[str, list[str]] = {}
-    for draw in range(config.noise.draws):
-        noisy = noise.noise_like(key, cohort, store, draw)
-        own = noisy, experiment.view(config, noisy)
-        for floor in floors:
-            one = replace(floor.arm, draw=draw)
-            with threadpoolctl.threadpool_limits(1):  # the matrices are small
-                folds = _features(experiment, config, own[1], one)
-                if config.audit and not draw:
-                    audit = audits.audit_arms(
-                        experiment, config, {0: own}, [one], {one.name: folds}, None
-                    )
-                    audited[floor.name] = audit["arms"][one.name]["folds"]
-            for name, score in _scores(experiment, config, cohort, one, folds).items():
-                found[floor.name].setdefault(name, []).append(score)
-            del folds
-        tick(1)
+    places: list[tuple[str, str, int, np.ndarray]] = []  # floor, classifier, draw, labels
+
+    def jobs() -> Iterator[Job]:
+        for floor, draw, data in _folds(experiment, config, cohort, floors, audited, tick):
+            labels = cohort.labels[data.fold.test]
+            for job in experiment.baselines(config, data, floor.arm.baselines):
+                places.append((floor.name, job.name, draw, labels))
+                yield job
+            del data  # and with the last one the whole draw
+
+    found: dict[str, dict[str, list[list[float]]]] = {floor.name: {} for floor in floors}
+    for (name, classifier, draw, labels), own in zip(places, baselines.run(jobs()), strict=True):
+        draws = found[name].setdefault(classifier, [[] for _ in range(config.noise.draws)])
+        draws[draw].append(scores.scores(labels, own.probabilities)["balanced_accuracy"])
+    said = noise.scheme(cohort)
     return {
-        name: {k: summary(draws) | {"audited": audited.get(name, [])} for k, draws in each.items()}
+        name: {
+            classifier: summary([float(np.mean(folds)) for folds in draws])
+            | {"audited": audited.get(name, []), "scheme": said}
+            for classifier, draws in each.items()
+        }
         for name, each in found.items()
         if each
     } or None
@@ -123,17 +125,47 @@ def _floors(experiment: Experiment, config: Any, cohort: Any) -> list[Floor]:
     return out
 
 
-def _features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> list[FoldData]:
-    """Makes the features of every fold of an arm, and refuses those that saw too much.
+def _folds(
+    experiment: Experiment, config: Any, cohort: Any, floors: Sequence[Floor], audited, tick
+) -> Iterator[tuple[Floor, int, FoldData]]:
+    """Yields every fold of every draw, made when it is asked for: others are fitted meanwhile.
+
+    Raises:
+      LeakageError: a fold saw more than its arm claims, or the audit found that it did.
+    """
+    key, store = jax.random.key(config.seed), Store(default(config.data)).scratch()
+    for draw in range(config.noise.draws):
+        noisy = noise.noise_like(key, cohort, store, draw)
+        own = noisy, experiment.view(config, noisy)
+        for floor in floors:
+            arm = replace(floor.arm, draw=draw)
+            made = _features(experiment, config, own[1], arm)
+            if config.audit and not draw:
+                made = list(made)
+                with threadpoolctl.threadpool_limits(1):
+                    found = audits.audit_arms(
+                        experiment, config, {0: own}, [arm], {arm.name: made}, None
+                    )
+                audited[floor.name] = found["arms"][arm.name]["folds"]
+            for data in made:
+                yield floor, draw, data
+                del data
+            del made
+        del noisy, own  # before the next draw is made
+        tick(1)
+
+
+def _features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> Iterator[FoldData]:
+    """Makes the features of each fold of an arm, and refuses those that saw too much.
 
     Raises:
       LeakageError: a fold saw more of what it is scored on than the arm claims.
     """
-    folds, unit = experiment.folds(config, view, arm), experiment.units(config, view, arm)
-    made = []
-    for number, fold in enumerate(folds):
+    unit = experiment.units(config, view, arm)
+    for number, fold in enumerate(experiment.folds(config, view, arm)):
         ledger = Ledger(view)
-        made.append(replace(experiment.features(config, ledger, fold, arm, number), unit=unit))
+        with threadpoolctl.threadpool_limits(1):  # the matrices are small
+            data = experiment.features(config, ledger, fold, arm, number)
         classify(
             ledger.seen(fold.test, prior=False),
             subject=view.subject,
@@ -142,19 +174,4 @@ def _features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> list[
             name=f"{arm.name} on noise",
             prior=ledger.prior,
         )
-    return made
-
-
-def _scores(
-    experiment: Experiment, config: Any, cohort: Any, arm: Arm, folds: Sequence[FoldData]
-) -> Mapping[str, float]:
-    """Returns the balanced accuracy of each classifier that there is, the mean over folds."""
-    places = [(arm, number, data) for number, data in enumerate(folds)]
-    fitted = fits.fit_classifiers(experiment, config, places)
-    out: dict[str, list[float]] = {}
-    for number, data in enumerate(folds):
-        labels = cohort.labels[data.fold.test]
-        for name, own in fitted.get((arm.name, number), {}).items():
-            found = scores.scores(labels, own.probabilities)["balanced_accuracy"]
-            out.setdefault(name, []).append(found)
-    return {name: float(np.mean(values)) for name, values in out.items()}
+        yield replace(data, unit=unit)

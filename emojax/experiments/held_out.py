@@ -15,6 +15,7 @@ from emojax.splits import Fold
 from emojax.training import cost
 
 MOST_KEPT = 2**29  # bytes of coordinates
+LINEAR = "linear"  # what an arm is about whose features no network reads
 Pair = tuple[Float[np.ndarray, "n r"], Float[np.ndarray, "t r"]]
 
 
@@ -53,14 +54,16 @@ class HeldOut:
     fitted but one unit for all voxels: they are as they are, not standardised. Their inner products
     are taken once for each test subject, inside the common mask of the others, and folds take their
     rows from there. Else the headline's features are made again, in a study that has the rows of
-    one fold only; the subject after the test subject is held back from the training, as in the
-    headline.
+    one fold only; where the headline is a network, the subject after the test subject is held back
+    from the training, as there.
     """
 
     def __init__(self, experiment: Experiment, config: Any, view: Any, arm: Arm):
         """Args: experiment and config, what ledgers read, and the headline."""
         self._experiment, self._config, self._view = experiment, config, view
-        self._arm = dataclasses.replace(arm, baselines=(), instances=1)
+        self._holds_back = not arm.decoder
+        own: dict[str, Any] = {"baselines": (), "instances": 1, "members": False}
+        self._arm = dataclasses.replace(arm, **own, decoder=arm.decoder or LINEAR)
         self._kept: dict[str, Pair] = {}
         self._every = getattr(getattr(config, "voxels", None), "classical", "") == "all"
 
@@ -94,6 +97,7 @@ class HeldOut:
         own = part(self._view, whole)
         train, test = np.searchsorted(whole, fold.train), np.searchsorted(whole, fold.test)
         monitored = own.subject[train] == _next(own.subject, train, test)
+        monitored &= self._holds_back
         fold = Fold(fold.name, train[~monitored], train[monitored], test)
         ledger = Ledger(own)
         assert self._experiment.features is not None

@@ -59,6 +59,14 @@ def noise_like(
     return dataclasses.replace(cohort, runs=tuple(runs))
 
 
+def scheme(cohort: Cohort) -> str:
+    """Returns what a draw does to a study, in words."""
+    fixed = {_is_fixed(cohort, index) for index in np.unique(cohort.run_index).tolist()}
+    if len(fixed) > 1:
+        return "the same data with random phases, or in some runs with volumes exchanged"
+    return "the same volumes, exchanged" if fixed == {True} else "the same data with random phases"
+
+
 def _is_fixed(cohort: Cohort, index: int) -> bool:
     """Returns whether values of a run would stay with their labels, whatever the phases."""
     run, labels = cohort.runs[index], cohort.labels[cohort.run_index == index]

@@ -16,11 +16,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from emojax import decoder, sources, stops
-from emojax.data import identity, noise
+from emojax.data import identity
 from emojax.data.belonging import check_classes
 from emojax.data.store import Store
 from emojax.errors import InputError
-from emojax.experiments import analyses, audits, choice, plans, settings, trainings
+from emojax.experiments import analyses, audits, choice, noise, plans, settings, trainings
 from emojax.experiments.base import Experiment, check_arms
 from emojax.files import split_list
 from emojax.provenance import PROTOCOLS, LeakageError, Ledger, classify

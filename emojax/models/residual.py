@@ -110,7 +110,9 @@ def fold_residual(
       ValueError: shapes that do not fit.
     """
     layers = [params[name] for name in layer_names(params, "dense")]
-    dense = [(np.float64(layer["kernel"]), np.float64(layer["bias"])) for layer in layers]
+    dense = [
+        tuple(np.asarray(layer[k], np.float64) for k in ("kernel", "bias")) for layer in layers
+    ]
     (first, bias), classes = dense[0], dense[-1][1].size
     if matrix.shape[1:] != (len(first) + classes,) or offset.shape != matrix.shape[1:]:
         found = f"{matrix.shape}, {offset.shape}"

@@ -18,7 +18,7 @@ import emojax
 from emojax import files
 from emojax.data import losses
 from emojax.data.cohort import Cohort
-from emojax.report import layout, permutations, probabilities, tables, texts
+from emojax.report import floors, layout, permutations, probabilities, tables, texts
 from emojax.report.outcomes import CURVES
 from emojax.report.plain import plain
 from emojax.report.schema import Result
@@ -118,7 +118,7 @@ def print_table(result: Result, console: rich.console.Console) -> None:
         console.print(f"\n{layout.clean(by_group.title)}", **LITERAL)
         print_rows(console, by_group.header, by_group.rows)
     said = (permutations.corrected(metrics), texts.headline(metrics))
-    said += (permutations.line(metrics), probabilities.line(metrics))
+    said += (floors.line(metrics), permutations.line(metrics), probabilities.line(metrics))
     said += (texts.unconverged(metrics), texts.audit(metrics))
     for text in filter(None, said):
         console.print(layout.clean(text), **LITERAL)

@@ -128,8 +128,8 @@ def _by_split(metrics) -> tuple[Figure, str]:
         leaky={arm["name"] for arm in arms if not arm["strict"]},
     )
     caption = (
-        "Balanced accuracy by what is new in the test volumes. Diamonds: the same design on noise "
-        "without any response; a diamond right of the chance line is memorisation, not decoding. "
+        "Balanced accuracy by what is new in the test volumes. Diamonds: the same on data with "
+        "random phases; a diamond right of the chance line is memorisation, not decoding. "
         "Red: leaky by name."
     )
     return figure, caption

@@ -23,14 +23,19 @@ def words(entry: Mapping[str, Any]) -> str:
     )
 
 
+def scheme(metrics: Mapping[str, Any]) -> str:
+    """Returns what noise is in this study, in words."""
+    entries = [e for each in (metrics.get("floor") or {}).values() for e in each.values()]
+    return next((e["scheme"] for e in entries if "scheme" in e), NOISE)
+
+
 def line(metrics: Mapping[str, Any]) -> str:
     """Returns all floors in a sentence, and those that are not at chance in another; or ""."""
     named = _named(metrics)
     if not named:
         return ""
-    scheme = next(iter(named.values())).get("scheme", NOISE)
     parts = [f"{name} {words(entry)}" for name, entry in named.items()]
-    text = f"On noise ({scheme}): {', '.join(parts)}; chance {metrics['chance']:.3f}."
+    text = f"On noise ({scheme(metrics)}): {', '.join(parts)}; chance {metrics['chance']:.3f}."
     above = [name for name, entry in named.items() if is_above(metrics, entry)]
     if above:
         text += f" Above chance without any event: {', '.join(above)}; compare with that."

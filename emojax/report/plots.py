@@ -99,7 +99,7 @@ def by_split(
                 f"{mean:.2f}", (1, i), xycoords=("axes fraction", "data"), va="center", fontsize=8
             )
         axes.plot([], [], "o", color="black", ms=7, label="measured, with 95 % interval")
-        axes.plot([], [], "D", color="white", mec="black", ms=6, label="the same on pure noise")
+        axes.plot([], [], "D", color="white", mec="black", ms=6, label="the same on noise")
     grid[0].set_yticks(range(len(names)), names)
     grid[0].set_ylim(len(names) - 0.5, -0.5)
     figure.supxlabel("balanced accuracy on volumes that are new in this way", fontsize=10)

@@ -13,6 +13,7 @@ img { max-width: 100% } figure { margin: 1.5rem 0 } figcaption { color: #555; fo
 .headline { font-size: 1.4rem; line-height: 1.35 } .leak { color: #b02a00; font-weight: 600 }
 .files { columns: 3; font-size: .9rem } details { margin: 1rem 0 }
 dd { margin-left: 1rem } dl pre { margin: .2rem 0 .8rem; font-size: .8rem }
+pre span { display: inline-block; max-width: 100% }
 .checks td { vertical-align: top } .checks td:first-child { font-weight: 600; min-width: 8rem }
 @media (min-width: 40rem) { .checks td:first-child { white-space: nowrap } }
 summary { font-weight: 600; font-size: .9rem; cursor: pointer }
@@ -128,7 +129,9 @@ PAGE = (
 the rest out. Seeds are those of the run: on the same machine and versions the numbers are the
 same.</p>
 <dl>
-{%- for rerun in reruns %}<dt>{{ rerun.what }}</dt><dd><pre>{{ rerun.command }}</pre></dd>
+{%- for rerun in reruns %}<dt>{{ rerun.what }}</dt>
+<dd><pre>{% for word in rerun.command.split(" ") %}<span>{{ word }}</span>
+{{- "" if loop.last else " " }}{% endfor %}</pre></dd>
 {% endfor -%}
 </dl>{% endif %}
 {% if links %}<h2>Files</h2>

@@ -12,7 +12,7 @@ from fuzz_keras import FILE, KERNEL, call
 from fuzz_overrides import argv
 
 OF_A = (
-    *("seed=7", "null=True", "noise.phi=0", "noise.width=1.5", "protocols=last"),
+    *("seed=7", "null=True", "noise.draws=1", "noise.network_draws=2", "protocols=last"),
     *("audit=True", "protocols=paper", "leaks=True", "null_floor=True"),
     "units=run align.regimes=none",  # two runs of each subject: one is left for the fit
     *("baselines=LDA", "baselines=logistic,LDA"),

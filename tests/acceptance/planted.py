@@ -10,6 +10,8 @@ from typing import NamedTuple
 A, B = "emojax/experiments/experiment_a.py", "emojax/experiments/experiment_b.py"
 ACROSS, SPACE = "emojax/features/across_subjects.py", "emojax/features/common_space.py"
 MASKED, KERNELS = "emojax/features/masked.py", "emojax/features/kernels.py"
+ARMS, TRAININGS = "emojax/experiments/arms_a.py", "emojax/experiments/trainings.py"
+BAG = "emojax/scoring/bag.py"
 FITS, SKELETON = "emojax/experiments/fits.py", "emojax/experiments/skeleton.py"
 SPLITS, BASELINES = "emojax/splits.py", "emojax/scoring/baselines.py"
 EPOCH, OUTCOMES = "emojax/training/epoch.py", "emojax/report/outcomes.py"
@@ -23,6 +25,13 @@ SETTINGS = {  # name -> config and flags; one arm each, but for "A full" and "B 
         "null_floor=False",
         "align.match=class",
         "voxels.own=True",
+    ),
+    "A bag": (
+        "A",
+        "protocols=nested",
+        "align.regimes=independent_runs",
+        "null_floor=False",
+        "headline=bag",
     ),
     "A group": ("A", "protocols=nested", "align.regimes=group", "null_floor=False"),
     "A none": ("A", "protocols=nested", "align.regimes=none", "null_floor=False"),
@@ -51,12 +60,14 @@ COMMON = {
         "voxels.keep=70",
         "balance=10",
         "baselines=LDA,logistic",
+        "headline=network",
     ),
     "B": (
         "--config=configs/expB.py:demo",
         "model.depth=18",
         "model.width=8",
         "fractions=(0.5,0.25,0.25)",
+        "folds=1",
         "baselines=1-NN,RF",
         "floor_baselines=1-NN",
     ),
@@ -110,19 +121,17 @@ HIDDEN_FEED = (  # a feed that knows test rows, too
     return kind(read, labels, rows, jnp.dtype(dtype), plan.program.mesh)""",
 )
 TRANSFORM = "x[here] = transform(mapping, part.scored(here, columns))"
-X_TRAIN = (
-    "inputs = dict.fromkeys(wanted.values(), (data.read(rows), data.read_test(data.fold.test)))"
-)
+X_TRAIN = "parts = data.read(rows)[:, :beside], data.read_test(data.fold.test)[:, :beside]"
 X_BOTH = (
     "own, test_x = data.read(rows), data.read_test(data.fold.test)"
-    "\n        inputs = dict.fromkeys(wanted.values(), (np.concatenate([own, test_x]), test_x))"
+    "\n        parts = np.concatenate([own, test_x]), test_x"
 )
 TEST_Y = "data.ledger._cohort.labels[data.fold.test]"
-LEAVE = "return splits.leave_one_out(data.units, monitor_test=arm.settings.on_test)"
+LEAVE = "made = splits.leave_one_out(data.units, monitor_test=arm.settings.on_test)"
 MADE = "made = splits.make(key, cohort, arm.split, config.fractions, config.folds, strata=strata)"
 READ_TEST_B = "lambda rows: scaling.apply_scale(scale, pad(read_test(rows))),\n        labels,"
 SCALE_B = 'lambda rows: pad(ledger.values("scaler", rows)), fold.train, config.scale'
-KEYS_A = "key = jax.random.fold_in(jax.random.key(config.seed), number)\n    scaled"
+KEYS_A = "key = jax.random.fold_in(jax.random.key(config.seed), number)\n    data"
 KEYS_B = "key = jax.random.key(config.seed)\n    rows = ["
 UNITS_LEFT = "train = [rows[name] for name in names if name not in (test, monitor)]"
 JOB_LOOP = "for job in experiment.baselines(config, data, arm.baselines):\n                places"
@@ -264,7 +273,7 @@ TEN = [
         "A time + A class + A group",
         "epoch choice",
         "record",
-        (A, LEAVE, "return splits.leave_one_out(data.units, monitor_test=True)"),
+        (A, LEAVE, "made = splits.leave_one_out(data.units, monitor_test=True)"),
     ),
     leak(
         "M7 record B",
@@ -302,7 +311,7 @@ TEN = [
             A,
             LEAVE,
             LEAVE.replace(
-                "return ", "return [f._replace(train=np.concatenate([f.train, f.test])) for f in "
+                "made = ", "made = [f._replace(train=np.concatenate([f.train, f.test])) for f in "
             )
             + "]",
         ),
@@ -753,8 +762,8 @@ OTHERS = [
         "audit",
         (
             BASELINES,
-            "model.fit(job.train_x, job.train_y)",
-            "model.fit(job.train_x, job.train_y)\n"
+            "model.fit(job.train_x, job.train_y, **own)",
+            "model.fit(job.train_x, job.train_y, **own)\n"
             "        guess = model.predict(job.test_x)\n"
             "        model.fit(\n"
             "            np.concatenate([job.train_x, job.test_x]),\n"
@@ -821,7 +830,7 @@ OTHERS = [
         "A paper",
         "voxels",
         "arm",
-        (A, "Setup(leaky, everybody, on_test=True)", "Setup(leaky, STRICT, on_test=False)"),
+        (ARMS, "Setup(leaky, everybody, on_test=True)", "Setup(leaky, STRICT, on_test=False)"),
     ),
     leak(
         "paper, voxels",
@@ -830,7 +839,7 @@ OTHERS = [
         "voxels",
         "arm",
         (
-            A,
+            ARMS,
             "everybody = Leaks(voxels=voxels, alignment=True)",
             "everybody = Leaks(voxels=False, alignment=True)",
         ),
@@ -842,7 +851,7 @@ OTHERS = [
         "alignment",
         "arm",
         (
-            A,
+            ARMS,
             "everybody = Leaks(voxels=voxels, alignment=True)",
             "everybody = Leaks(voxels=voxels, alignment=False)",
         ),
@@ -853,7 +862,7 @@ OTHERS = [
         "A paper",
         "epoch choice",
         "arm",
-        (A, "Setup(leaky, everybody, on_test=True)", "Setup(leaky, everybody, on_test=False)"),
+        (ARMS, "Setup(leaky, everybody, on_test=True)", "Setup(leaky, everybody, on_test=False)"),
     ),
     leak(
         "random, strict",
@@ -873,9 +882,9 @@ OTHERS = [
             A,
             KEYS_A,
             KEYS_A.replace(
-                "\n    scaled",
+                "\n    data",
                 f"\n    key = jax.random.fold_in(key, int(({PEEK}[fold.test] * "
-                "np.arange(len(fold.test))).sum()))\n    scaled",
+                "np.arange(len(fold.test))).sum()))\n    data",
             ),
         ),
     ),
@@ -921,9 +930,9 @@ OTHERS = [
             A,
             KEYS_A,
             KEYS_A.replace(
-                "\n    scaled",
+                "\n    data",
                 "\n    key = jax.random.fold_in(key, "
-                "int(1e3 * np.abs(ledger.scored(fold.test)).sum()) % 2**31)\n    scaled",
+                "int(1e3 * np.abs(ledger.scored(fold.test)).sum()) % 2**31)\n    data",
             ),
         ),
     ),
@@ -1038,7 +1047,7 @@ OTHERS = [
         "arms",
         "audit",
         (
-            A,
+            ARMS,
             "    settings = Settings(\n        config.voxels.keep,",
             "    settings = Settings(\n"
             "        config.voxels.keep - int(1e4 * cohort.volumes[:].std()) % 7,",
@@ -1156,8 +1165,8 @@ OTHERS = [
         "network|epoch choice",
         "audit",
         (
-            SKELETON,
-            "numbered = list(enumerate(made[arm.name]))",
+            TRAININGS,
+            "numbered = fits.trainings(arm, made[arm.name])",
             "numbered = [\n"
             "                (i, replace(d, monitor=d.fold.test, read=lambda rows, d=d: np.where(\n"
             "                    np.isin(rows, d.fold.test).reshape(-1, *[1] * "
@@ -1168,7 +1177,7 @@ OTHERS = [
             "rows)),\n"
             "                ), labels=np.where(d.labels < 0, d.ledger._cohort.labels, "
             "d.labels)))\n"
-            "                for i, d in enumerate(made[arm.name])\n            ]",
+            "                for i, d in fits.trainings(arm, made[arm.name])\n            ]",
         ),
         (SKELETON, "\nUntil = ", "\nimport numpy as np\n\nUntil = "),
     ),
@@ -1240,7 +1249,7 @@ OTHERS = [
         "audit",
         (
             SKELETON,
-            "                    outcomes.get(source, {}).get(i, ()),",
+            "                    () if arm.decoder else outcomes.get(source, {}).get(i, ()),",
             "                    tuple(\n"
             "                        {**o, **{n: o[n] ** (1 + o[n][range(len(o[n])), "
             'cohort.labels[data.fold.test]].mean()) for n in ("last", "best")}}\n'
@@ -1272,6 +1281,73 @@ OTHERS = [
             "    _FIRST.append(UnitRows(rows, blocks, len(unit)))\n    volumes = _FIRST[0]",
         ),
         (MASKED, "\n\nclass UnitRows:", "\n_FIRST: list = []\n\n\nclass UnitRows:"),
+    ),
+]
+
+OTHERS += [
+    leak(
+        "bag, member",
+        "every member trains on the test subject, too",
+        "A bag",
+        "network|voxels|alignment|scaler|mask|baselines",
+        "record",
+        (
+            SPLITS,
+            'Fold(f"{fold.name} without {name}", rows[own != name], rows[own == name], fold.test)',
+            'Fold(f"{fold.name} without {name}", np.concatenate([rows[own != name], fold.test]), '
+            "rows[own == name], fold.test)",
+        ),
+    ),
+    leak(
+        "bag, monitor",
+        "penalty and temperature of every member chosen by the test subject",
+        "A bag",
+        "epoch choice",
+        "record",
+        (
+            SPLITS,
+            'Fold(f"{fold.name} without {name}", rows[own != name], rows[own == name], fold.test)',
+            'Fold(f"{fold.name} without {name}", rows[own != name], fold.test, fold.test)',
+        ),
+    ),
+    leak(
+        "bag, centred",
+        "features of the bag minus the mean of the test rows, around the ledger",
+        "A bag",
+        "baselines|scoring",
+        "audit",
+        (
+            A,
+            "    return baselines.make_job(BAG, config.seed, x, data.labels[rows],",
+            "    x = x - test_x.mean(0)\n"
+            "    return baselines.make_job(BAG, config.seed, x, data.labels[rows],",
+        ),
+    ),
+    leak(
+        "bag, monitored labels",
+        "labels of monitored rows turned by those of the test rows, around the ledger",
+        "A bag",
+        "baselines|scoring",
+        "audit",
+        (
+            A,
+            "    return baselines.make_job(BAG, config.seed, x, data.labels[rows],",
+            f"    turned = np.roll(data.labels[rows], int(({TEST_Y} * np.arange("
+            "len(data.fold.test))).sum()) % 7)\n"
+            "    return baselines.make_job(BAG, config.seed, x, turned,",
+        ),
+    ),
+    leak(
+        "bag, transductive",
+        "scored rows of a member centred by themselves in its prediction",
+        "A bag",
+        "scoring",
+        "guard",
+        (
+            BAG,
+            "each = [softmax(own.logits(x[:, j]), axis=1)",
+            "each = [softmax(own.logits(x[:, j] - x[:, j].mean(0)), axis=1)",
+        ),
     ),
 ]
 

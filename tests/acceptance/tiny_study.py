@@ -40,6 +40,7 @@ FLAGS = {
         "--config.data.label_map=neutral=neutral;negative=negative",
         "--config.data.centre=True",
         "--config.fractions=(0.4,0.2,0.4)",
+        "--config.folds=1",
         "--config.model.depth=18",
         "--config.model.width=4",
         "--config.baselines=1-NN",

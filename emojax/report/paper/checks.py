@@ -101,8 +101,8 @@ def _null(metrics: Metrics, arm: Arm) -> str:
         return "too few orders of the events" if asked else _not("permutations=999")
     return (
         f"p = {permutations.number(found['p'])}: {permutations.name_of(metrics)} "
-        f"{found['observed']:.3f}, null {np.mean(found['null']):.3f} over {len(found['null'])} permutations of "
-        f"{found['blocks']} {found['scheme']}"
+        f"{found['observed']:.3f}, null {np.mean(found['null']):.3f} over {len(found['null'])} "
+        f"permutations of {found['blocks']} {found['scheme']}"
     )
 
 

@@ -98,9 +98,10 @@ def permutation(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> st
     null = np.array(found["null"])
     low, high = np.quantile(null, (0.025, 0.975))
     return (
-        f"Against chance, {permutations.name_of(metrics)} was tested by {len(null)} permutations of the labels ({found['scheme']}; {found['blocks']} in all) "
-        f"through the whole pipeline {cite('ojala2010')}: observed {found['observed']:.3f}, null "
-        f"{null.mean():.3f} (95 % from {low:.3f} to {high:.3f}), "
+        f"Against chance, {permutations.name_of(metrics)} was tested by {len(null)} permutations "
+        f"of the labels ({found['scheme']}; {found['blocks']} in all) through the whole pipeline "
+        f"{cite('ojala2010')}: observed {found['observed']:.3f}, null {null.mean():.3f} (95 % from "
+        f"{low:.3f} to {high:.3f}), "
         f"p = {permutations.number(found['p'])}."
     )
 
