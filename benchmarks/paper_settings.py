@@ -18,7 +18,7 @@ B is what a CPU can do of `configs/expB.py`: time and memory of a step of its Re
 epochs of the same network and settings on a subset (6 simulated subjects, 24 x 24 x 16 voxels, the
 published random split) with both momenta. `benchmarks/gpu.sh` has the commands for the rest.
 
-A run that was stopped goes on with the next cell: finished ones are in a file beside the results.
+Every finished cell is stored; a run that was stopped goes on with the next one.
 """
 
 import argparse
@@ -205,6 +205,14 @@ def step_of_b():
     }
 
 
+def read_stored(name, which, epochs):
+    """What earlier calls with as many epochs have measured."""
+    path = RESULTS / f"{name}.json"
+    parts = json.loads(path.read_text()) if path.exists() else {}
+    found = parts.get(f"experiment {which}", {}).get("results", {})
+    return found if found.get("epochs") == epochs else {}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--experiment", choices=("A", "B"), default="A")
@@ -214,24 +222,14 @@ def main():
     which, begun = args.experiment, time.monotonic()
     cells, keys, epochs = CELLS[which], KEYS[which], args.epochs or EPOCHS[which]
     name = f"paper_settings_{jax.default_backend()}"
-    unfinished = RESULTS / f"{name}_{which}_{epochs}.part"  # a cell per line
-    lines = unfinished.read_text().splitlines() if unfinished.exists() else []
-    rows = [json.loads(line) for line in lines]
-    done = [tuple(row[key] for key in keys) for row in rows]
-    facts = {} if which == "A" else {"step": step_of_b()}
+    facts = read_stored(name, which, epochs)
+    rows = facts.pop("rows", [])
+    if which == "B":
+        facts["step"] = facts.get("step") or step_of_b()
     config = base_config(which)
     module, arm = (experiment_a, "nested") if which == "A" else (experiment_b, "random")
     data, test_y = make_fold(module, config, arm)
-    for cell in (cell for cell in cells if cell not in done):
-        if time.monotonic() > begun + 60 * args.minutes:
-            break
-        found = measure(cell_config(which, *cell), data, test_y, epochs, cell[0])
-        rows.append(dict(zip(keys, cell, strict=True)) | found)
-        print({key: value for key, value in rows[-1].items() if key != "curves"}, flush=True)
-        with open(unfinished, "a", encoding="utf-8") as file:
-            file.write(json.dumps(rows[-1]) + "\n")
     facts |= {
-        "cells": f"{len(rows)} of {len(cells)}",
         "grid": list(config.data.synthetic.grid),
         "epochs": epochs,
         "volumes": {
@@ -242,12 +240,17 @@ def main():
     }
     if which == "A":
         facts["logistic"] = logistic(data, test_y)
-    facts |= {"summary": summarise(rows, keys[1:]), "rows": rows}
-    keep(name, f"experiment {which}", facts)
-    if which == "A":
+    done = [tuple(row[key] for key in keys) for row in rows]
+    for cell in (cell for cell in cells if cell not in done):
+        if time.monotonic() > begun + 60 * args.minutes:
+            break
+        found = measure(cell_config(which, *cell), data, test_y, epochs, cell[0])
+        rows.append(dict(zip(keys, cell, strict=True)) | found)
+        print({key: value for key, value in rows[-1].items() if key != "curves"}, flush=True)
+        facts |= {"cells": f"{len(rows)} of {len(cells)}", "summary": summarise(rows, keys[1:])}
+        keep(name, f"experiment {which}", facts | {"rows": rows})
+    if which == "A" and rows:
         print("\n".join(table(facts["summary"])))
-    if len(rows) == len(cells):
-        unfinished.unlink()
 
 
 if __name__ == "__main__":

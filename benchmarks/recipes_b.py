@@ -1,25 +1,27 @@
 """Recipes of networks for Experiment B, beside linear ones: what was tried, and what it gave.
 
-    python -m benchmarks.recipes_b emotion_maps --out=recipes.json
-    python -m benchmarks.recipes_b haxby_b demo
+    python -m benchmarks.recipes_b                  # all studies: 10 minutes on an idle core
+    python -m benchmarks.recipes_b haxby_b          # one of them
 
 Every recipe trains on the same rows; C, epoch and temperature are chosen by monitored groups that
 neither train nor are scored, and so is the recipe ("chosen"): no test score chooses anything. One
-network of each fold; 150 steps of 32 volumes; Adam 1e-3; epoch 0 may be the best.
+network of each fold; 150 steps of 32 volumes; Adam 1e-3; epoch 0 may be the best. The table (also
+in docs/statistics.md) and benchmarks/results/recipes_b_cpu.json hold what was found.
 """
 
-import argparse
-import json
+import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from ml_collections import ConfigDict
 from scipy.special import softmax
 
+from benchmarks.record import keep
 from configs import emotion_maps, expB, haxby_b
-from emojax import models, plateau, sources
+from emojax import plateau, sources
+from emojax.data import roi
 from emojax.models.network import penalty_l2
 from emojax.scoring import bag, linear, scores
 from emojax.splits import Fold
@@ -38,7 +40,7 @@ class Recipe(nn.Module):
 
     shape: tuple[int, int, int]
     classes: int
-    body: str  # "mlp", "convolutions" or "resnet"
+    body: str  # "mlp" or "convolutions"
     linear: bool  # whether the logits are added, and the network begins at zero
 
     @nn.compact
@@ -46,15 +48,10 @@ class Recipe(nn.Module):
         """Returns logits [batch, classes]."""
         x, logits = x[:, : -self.classes], x[:, -self.classes :]
         volumes = x.reshape(len(x), *self.shape)
-        if self.body == "resnet":
-            config = ConfigDict(
-                {"depth": 18, "width": 8, "norm_momentum": 0.9, "head_features": 32}
-            )
-            x = nn.gelu(models.find("resnet3d").make(config, 32)(volumes, train=train))
-        elif self.body == "convolutions":
+        if self.body == "convolutions":
             x = volumes[..., None]
             for width in (8, 16, 32):
-                x = nn.gelu(nn.GroupNorm(4)(nn.Conv(width, (3, 3, 3), 2)(x)))
+                x = nn.gelu(nn.Dense(width)(_cubes(x)))
             x = x.reshape(len(x), -1)
         else:
             x = nn.Dropout(0.2)(x, deterministic=not train)
@@ -64,14 +61,21 @@ class Recipe(nn.Module):
         return logits + x if self.linear else x
 
 
+def _cubes(x):
+    """Returns cubes of 2 x 2 x 2 voxels as channels, of which a dense layer is a convolution."""
+    x = jnp.pad(x, [(0, 0), *((0, n % 2) for n in x.shape[1:4]), (0, 0)])
+    n, *size, channels = x.shape
+    x = x.reshape(n, *(part for s in size for part in (s // 2, 2)), channels)
+    x = x.transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return x.reshape(*x.shape[:4], 8 * channels)
+
+
 LINEAR = {"linear": 1, "linear, means of 2 voxels": 2, "linear, means of 4 voxels": 4}
 NETWORKS = {
     "MLP": ("mlp", 2, False),
     "linear + MLP": ("mlp", 2, True),
     "convolutions": ("convolutions", 1, False),
     "linear + convolutions": ("convolutions", 1, True),
-    "ResNet-18, width 8": ("resnet", 1, False),
-    "linear + ResNet-18, width 8": ("resnet", 1, True),
 }
 
 
@@ -86,12 +90,8 @@ def pooled(x, size):
 def read(name):
     """Returns volumes [n, X, Y, Z] in units of an sd, labels, and the group of each row."""
     config = CONFIGS[name][0]()
-    config.data.root = config.data.root.replace("..", "/work", 1)
     cohort = sources.load(config.data)
-    x = np.asarray(cohort.volumes, np.float32)
-    if config.data.mask:
-        mask = np.all([run.mask for run in cohort.runs if run.mask is not None], axis=0)
-        x = x * mask if mask.shape == x.shape[1:] else x
+    x = np.asarray((roi.cut(cohort) if config.data.mask else cohort).volumes, np.float32)
     some = np.flatnonzero((x != 0).any(0).reshape(-1))
     box = [np.unique(at) for at in np.unravel_index(some, x.shape[1:])]
     x = x[:, box[0][0] : box[0][-1] + 1, box[1][0] : box[1][-1] + 1, box[2][0] : box[2][-1] + 1]
@@ -207,18 +207,11 @@ def table(found):
 
 
 def main():
-    """Runs the recipes on some studies."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("studies", nargs="+", choices=CONFIGS)
-    parser.add_argument("--out", default="", help="a JSON file")
-    arguments = parser.parse_args()
-    found = {}
-    for name in arguments.studies:
-        found[name] = run(name)
-        print("\n".join(table(found[name])), flush=True)
-        if arguments.out:
-            with open(arguments.out, "w", encoding="utf-8") as file:
-                json.dump(found, file, indent=1)
+    """Runs the recipes on all studies, or on those that are named."""
+    for name in sys.argv[1:] or CONFIGS:
+        found = run(name)
+        print("\n".join(table(found)), flush=True)
+        keep("recipes_b_cpu", name, found)
 
 
 if __name__ == "__main__":

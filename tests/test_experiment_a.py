@@ -9,8 +9,8 @@ from small_studies import NAMES, ROWS, make_cohort, make_values, read
 from emojax.data.cohort import Prior
 from emojax.errors import InputError
 from emojax.experiments import experiment_a
-from emojax.experiments.base import check_arms
 from emojax.experiments.arms_a import FLOOR
+from emojax.experiments.base import check_arms
 from emojax.features.across_subjects import STRICT, Leaks
 from emojax.provenance import Ledger
 from emojax.scoring.baselines import NUISANCE

@@ -313,6 +313,8 @@ def test_the_ten_leaks_exist_through_the_ledger_and_around_it():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["M1 audit B", "M7 audit", "M10 record A", "bag, monitored labels"])
+@pytest.mark.parametrize(
+    "name", ["M1 audit B", "M7 audit", "M10 record A", "bag, monitored labels"]
+)
 def test_planted_leaks_are_refused_by_the_command(name, tmp_path):
     assert leaks.main([str(ROOT), f"--only=^{name}$", f"--keep={tmp_path}"]) == 0

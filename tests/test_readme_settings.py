@@ -1,14 +1,17 @@
 """docs/settings.md names what each config sets; the README's numbers are those that are stored."""
 
 import importlib
+import json
 import pathlib
 import re
 
 import pytest
 
+from benchmarks import paper_settings
 from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 PLACE = ("data.source", "data.root")  # of a study's files
 
@@ -52,3 +55,16 @@ def test_settings_md_names_every_key_that_a_config_sets(name, variant):
     assert named.keys() <= values.keys()
     stated = {key: value for key, value in named.items() if value}
     assert stated == {key: str(values[key]) for key in stated}
+
+
+def test_the_readme_has_the_stored_measurements_of_the_published_settings():
+    stored = json.loads((ROOT / "benchmarks/results/paper_settings_cpu.json").read_text())
+    found, step = stored["experiment A"]["results"], stored["experiment B"]["results"]["step"]
+    section = README.split("## What the published settings do\n")[1].split("\n## ")[0]
+    assert "\n".join(paper_settings.table(found["summary"])) in section
+    logistic = found["logistic"]
+    assert f"{logistic['monitored']:.2f} / {logistic['test']:.2f}." in section
+    cost = f"{step['core_seconds']:.0f} core seconds and {step['step_gigabytes']} GB"
+    assert cost in section
+    assert f"about {step['core_days_of_the_training_extrapolated']} days" in section
+    assert all(len(row["curves"]["accuracy"]) == found["epochs"] == 2 for row in found["rows"])

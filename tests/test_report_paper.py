@@ -13,7 +13,7 @@ from emojax.cli import commands, flags
 from emojax.records import Arm, ArmResult
 from emojax.report import page, results
 from emojax.report.paper import checks, limits, methods, references, reruns, tuned
-from emojax.report.paper.references import WORKS
+from emojax.report.paper.works import WORKS
 from emojax.report.schema import Result
 
 KINDS = ("left_out", "by_split", "sweep", "classical")

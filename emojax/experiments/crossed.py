@@ -141,7 +141,7 @@ def analyse(
 def mean(values: Sequence[float]) -> dict[str, Any]:
     """Returns mean and 95 % interval over subjects."""
     interval = statistics.mean_interval(np.asarray(values, np.float64))
-    limits = [float(interval.low), float(interval.high)]
+    limits = [max(float(interval.low), 0.0), min(float(interval.high), 1.0)]
     return {
         "mean": float(interval.estimate),
         "ci95": None if np.isnan(limits).any() else limits,

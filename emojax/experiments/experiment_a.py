@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import threadpoolctl
 
 from emojax import models, resampling, splits
 from emojax.alignment import REGIMES
@@ -29,6 +30,8 @@ from emojax.scoring import baselines, linear_path
 from emojax.scoring.baselines import BAG, NUISANCE, Job
 from emojax.splits import Fold
 from emojax.training import cost
+
+SMALL = 1000  # voxels: threads of LAPACK only wait for each other on such matrices
 
 
 def check(config: Any) -> None:
@@ -123,15 +126,17 @@ def _check_units(config: Any, data: MaskedCohort, settings: Settings) -> None:
 def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> FoldData:
     """Makes the features of a fold, and those of its members where there is a bag."""
     key = jax.random.fold_in(jax.random.key(config.seed), number)
-    data = _features(config, ledger, fold, arm, key)
-    if not (arm.members or BAG in arm.baselines):
-        return data
-    units, inner = ledger.design("units"), replace(arm, baselines=(), oversampled=False)
-    members = splits.each_monitored(fold, units)[: config.members or None]
-    made = [
-        _features(config, ledger, own, inner, jax.random.fold_in(jax.random.fold_in(key, 3), i))
-        for i, own in enumerate(members)
-    ]
+    with threadpoolctl.threadpool_limits(1 if config.voxels.keep <= SMALL else None):
+        data = _features(config, ledger, fold, arm, key)
+        if not (arm.members or BAG in arm.baselines):
+            return data
+        units, inner = ledger.design("units"), replace(arm, baselines=(), oversampled=False)
+        members = splits.each_monitored(fold, units)[: config.members or None]
+        own = jax.random.fold_in(key, 3)
+        made = [
+            _features(config, ledger, member, inner, jax.random.fold_in(own, i))
+            for i, member in enumerate(members)
+        ]
     return replace(data, members=tuple(made))
 
 

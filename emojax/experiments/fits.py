@@ -33,7 +33,7 @@ class Plan:
 
 Number = int | str  # of a fold, or "fold.member"
 Log = Callable[[str, int, Mapping[str, float]], None]
-Keep = Callable[[Number, int, loop.Best], None]
+Keep = Callable[[Number, int, Any], None]  # a network of the scored epoch
 IsKept = Callable[[Number, int], bool]
 
 
@@ -55,31 +55,37 @@ def joined(
     arm: Arm,
     made: Sequence[FoldData],
     outcomes: Mapping[Number, Sequence[Mapping[str, np.ndarray]]],
+    temper: bool = True,
 ) -> dict[int, tuple[Mapping[str, np.ndarray], ...]]:
     """Returns the outcomes of each fold; those of members become one, the mean of them.
 
-    The networks of a member are averaged, and then get one temperature, of its monitored volumes;
-    members are averaged with theirs: "temperatures" [members]. "uncalibrated_best" and
-    "uncalibrated_last" are the means without. Curves and epochs are means, too.
+    The networks of a member are averaged, and then get one temperature, of its monitored volumes
+    (unless `temper` is False); members are averaged with theirs: "temperatures" [members].
+    "uncalibrated_best" and "uncalibrated_last" are the means without. Curves and epochs are means.
     """
     if not arm.members:
         return {i: tuple(outcomes[i]) for i in range(len(made))}
     found: dict[int, tuple[Mapping[str, np.ndarray], ...]] = {}
     for i, data in enumerate(made):
         pairs = members_of(arm, i, data)
-        found[i] = (_mean([_tempered(own, _mean(outcomes[name])) for name, own in pairs]),)
+        each = [_tempered(arm, own, _mean(outcomes[name]), temper) for name, own in pairs]
+        found[i] = (_mean(each),)
     return found
 
 
-def _tempered(data: FoldData, outcome: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _tempered(
+    arm: Arm, data: FoldData, outcome: Mapping[str, np.ndarray], temper: bool
+) -> dict[str, np.ndarray]:
     """Returns a member's outcome with its temperature."""
     labels, out = data.labels[outcome["monitored_rows"]], dict(outcome)
     del out["monitored_rows"]
     for name in ("last", "best"):
-        found = scores.fit_temperature(labels, out.pop(f"monitored_{name}"))
+        monitored = out.pop(f"monitored_{name}")
+        found = scores.fit_temperature(labels, monitored) if temper else 1.0
         out[f"uncalibrated_{name}"] = outcome[name]
-        out[name] = scores.with_temperature(outcome[name], found)
-        out["temperatures"] = np.array([found])
+        out[name] = scores.with_temperature(outcome[name], found) if temper else outcome[name]
+        if name == arm.pick:
+            out["temperatures"] = np.array([found])
     return out
 
 
@@ -157,7 +163,7 @@ def _fit_part(plan: Plan, arm: Arm, part, store, log, keep, is_kept):
             if not np.isfinite(outcome["best"]).all():
                 said = "outputs that are not finite"
                 raise InputError(f"training {task.name}", said, "a lower train.lr")
-            keep(number, instance, trained.best)
+            keep(number, instance, getattr(trained, arm.pick))
             store.save_finished(task.name, outcome)
             found[number, instance] = outcome
     return found

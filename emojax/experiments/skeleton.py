@@ -118,12 +118,13 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
         if config.audit:
             with consoles.bar(console, "audit", 2 * len(trained), config.data.progress) as tick:
                 audit = audits.audit_arms(experiment, config, views, trained, made, plan, tick)
+    headline = next(arm for arm in arms if arm.name == (arms[0].shares or arms[0].name))
+    ask = (experiment, config, views[None][1], headline, made[headline.name])
+    if line := analyses.check(*ask, seconds["features"] / len(trained)):
+        console.print(line, markup=False)
     if until == "plan":
         return None
 
-    headline = next(arm for arm in arms if arm.name == (arms[0].shares or arms[0].name))
-    ask = (experiment, config, views[None][1], headline, made[headline.name])
-    analyses.check(*ask)
     with _stage(seconds, "training"):
         outcomes = trainings.train(experiment, config, work, console, plan, views, trained, made)
     with _stage(seconds, "baselines"):

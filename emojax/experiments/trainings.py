@@ -70,7 +70,7 @@ def train(
             done = fits.fit_networks(
                 plan, arm, numbered, store=work, log=log, keep=keep, is_kept=is_kept
             )
-            out[arm.name] = fits.joined(arm, made[arm.name], done)
+            out[arm.name] = fits.joined(arm, made[arm.name], done, config.temperature)
             stops.check()
     return out
 

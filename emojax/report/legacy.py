@@ -27,8 +27,8 @@ def keys(
 def _protocols(metrics) -> dict[str, Any]:
     """Returns the keys of an experiment that leaves one unit out."""
     arms = metrics["arms"]
-    head = arms[0]
     networks = [arm for arm in arms if arm["summary"]["network"]]
+    head = networks[0]
     floor = next((arm for arm in networks if arm["on_noise"]), None)
     folds = [
         {

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from emojax import statistics
-from emojax.report import plots
+from emojax.report import plots, texts
 from emojax.report.outcomes import NETWORK
 from emojax.report.plain import plain
 
@@ -48,7 +48,7 @@ def complete(metrics: dict[str, Any]) -> None:
         note = f"The headline was not tested against chance: {found[LEFT_OUT]}."
         metrics["notes"] = [*metrics["notes"], note]
         metrics["permutation"] = found = None
-    if found and (_has(arm := _tested(metrics), found["classifier"]) or not arm["decoder"]):
+    if found and (_has(arm := _tested(metrics), found["classifier"]) or not arm.get("decoder")):
         arm["p_chance"] = found["p"]
     columns = (metrics.get("crossed") or {}).values()
     entries = [entry for column in columns for entry in column.values()]
@@ -76,8 +76,9 @@ def _has(arm: Mapping[str, Any], classifier: str) -> bool:
 def p_chance(metrics: Mapping[str, Any], arm: Mapping[str, Any], classifier: str) -> float | None:
     """Returns the p against chance of a row of the main table; None where it was not tested."""
     found = metrics.get("permutation")
-    tested = found and classifier == found["classifier"] and arm is _tested(metrics)
-    return found["p"] if tested else None
+    if not found or classifier != found["classifier"] or arm is not _tested(metrics):
+        return None
+    return found["p"]
 
 
 def name_of(metrics: Mapping[str, Any]) -> str:
@@ -87,7 +88,7 @@ def name_of(metrics: Mapping[str, Any]) -> str:
       metrics: content of metrics.json, with a test.
     """
     found, arm = metrics["permutation"], _tested(metrics)
-    if found["classifier"] in (arm["decoder"] or NETWORK,):
+    if found["classifier"] in (arm.get("decoder") or NETWORK,):
         return arm["name"]
     return f"{arm['name']}: {found['classifier']}"
 
@@ -162,11 +163,12 @@ def histogram(null: Float[np.ndarray, " n"], observed: float, chance: float) -> 
 
 def corrected(metrics: Mapping[str, Any]) -> str:
     """Returns the corrected p values of the main table in words, for a narrow terminal; or ""."""
-    many = sum(bool(arm["summary"]["baselines"]) for arm in metrics["arms"]) > 1
-    values = [
-        f"{arm['name'] + ': ' if many else ''}{name} {number(test['p_holm'])}"
-        for arm, name, test in _tests(metrics)
-    ]
+    many = len(texts.with_classical(metrics)) > 1
+    values = []
+    for arm, name, test in _tests(metrics):
+        row = f"{arm['name']}: {name}" if many else name
+        row = arm["name"] if name == arm.get("decoder") else row
+        values.append(f"{row} {number(test['p_holm'])}")
     return f"p corrected for {len(values)} tests (Holm): {', '.join(values)}." if values else ""
 
 

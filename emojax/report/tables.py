@@ -98,7 +98,7 @@ def main(metrics: Mapping[str, Any]) -> Table:
         "adds to its linear path",
         "accuracy",
         "AUC (macro)",
-        "loss",
+        "NLL",
         "peak memory (GB)",
         "protocol",
     ]
@@ -110,7 +110,7 @@ def main(metrics: Mapping[str, Any]) -> Table:
         cells.append("" if test is None else f"{test['difference']:+.3f}")
         cells += [_p(None if test is None else test.get(name)) for name in ("p", "p_holm")]
         cells.append(gains.cell(row.arm.get("gain")) if row.classifier == NETWORK else "")
-        for name in ("accuracy", "auc_macro", "loss"):
+        for name in ("accuracy", "auc_macro", "nll"):
             cells.append(f"{row.summary[name]['mean']:.3f}" if name in row.summary else "")
         lines.append([*cells, _peak(row), row.arm["protocol"]])
     used = [i for i, _ in enumerate(header) if i < 3 or any(line[i] for line in lines)]

@@ -140,7 +140,8 @@ def _left_out(metrics) -> str:
     text += f"chance {metrics['chance']:.3f}), protocol {head['protocol']}"
     text += f", alignment {head['regime']}." if head["regime"] else "."
     if entry := floors.of(metrics, head, classifier):
-        text += f" The same on noise (its own data with random phases): {floors.words(entry)}."
+        scheme = entry.get("scheme", floors.NOISE)
+        text += f" The same on noise ({scheme}): {floors.words(entry)}."
     elif noise := floor(metrics, head):
         inside = f" ({interval(_score(noise))})" if _score(noise)["ci95"] else ""
         text += f" The same on noise: {_score(noise)['mean']:.3f}{inside}."

@@ -7,6 +7,7 @@ from emojax.report.paper.words import Metrics, count, head, listed, sentences, s
 
 CHOSEN = ("subjects", "runs", "sessions", "task", "space", "entities")  # keys of `config.data`
 CONFOUNDS = {"motion24": "friston1996", "compcor": "behzadi2007", "compcor5": "behzadi2007"}
+PARTS = ("shared", "nonlinear")  # of the simulated response, beside its default
 VECTORS = ("arrays", "lab")  # sources whose rows have no brain around them
 
 
@@ -110,6 +111,7 @@ def _synthetic(metrics, cite) -> str:
         order = "all saw the events in one order" if about.get("order") == "shared" else ""
         told = [f"design {about.get('design')} of {cite('tchibozo2022')}", order]
         told += [f"response of {about['signal']:g} times the default"] if "signal" in about else []
+        told += [f"{key} part of {about[key]:g}" for key in PARTS if about.get(key)]
         text += f" ({', '.join(filter(None, told))}; seed {about.get('seed', 0)})"
     return f"{text}."
 
