@@ -86,7 +86,7 @@ def demo(config):
 def demo030(config):
     """The cohort, settings and seeds of 0.3.0's demo, written out: nothing else may change them."""
     config.seed = 0
-    config.headline = "network"
+    config.headline, config.instances = "network", 1
     config.temperature, config.floor_baselines = True, ""
     config.update({"permutations": 0, "within_subject": False, "crossed": "", "design": False})
     config.data.source = "synthetic"
@@ -114,6 +114,12 @@ def demo030(config):
     config.train.update(
         {
             "epochs": 4,
+            "least_steps": 0,
+            "members": False,
+            "best_by": "accuracy",
+            "epoch_zero": False,
+            "draws": "rows",
+            "warmup": 0,
             "batch_size": 64,
             "lr": 5e-4,
             "adam": "keras",

@@ -40,7 +40,7 @@ def demo(config):
 
     Runs are centred: images differ by some 8 % from person to person, and a response changes them
     by 0.3 %, so that a raw volume of a new person tells little (logistic regression .55 here, .88
-    centred, both in sight). Rate, penalty and epochs were chosen on validation subjects of another
+    centred, both in sight). Rate and penalty were chosen on validation subjects of another
     simulated cohort, seed 1.
     """
     config.data.synthetic.subjects = 12

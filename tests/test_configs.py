@@ -23,7 +23,7 @@ NAMES = sorted(
     p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("common", "__init__")
 )
 VARIANTS = [
-    *(("expA", variant) for variant in ("demo", "demo030", "authors", "null")),
+    *(("expA", variant) for variant in ("demo", "demo030", "authors", "modern", "null")),
     *(("expB", variant) for variant in ("demo", "authors", "null", "l2_sweep")),
     *(("study", variant) for variant in ("B", "null", "B_null")),
     *((name, "null") for name in ("finger7t", "haxby", "haxby_b", "audiovisual", "ds000108")),
@@ -89,6 +89,10 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
         "crossed": "",
         "design": False,
         "floor_baselines": "",
+        "headline": "network",
+        "inner": 3,
+        "instances": 1,
+        "members": 10,
         "permutations": 0,
         "permute": "logistic",
         "temperature": True,
@@ -120,12 +124,18 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
         "train.adam_b1": 0.9,
         "train.adam_b2": 0.999,
         "train.adam_eps": 1e-7,
+        "train.best_by": "accuracy",
+        "train.draws": "rows",
         "train.early_stop": False,
+        "train.epoch_zero": False,
         "train.feed": "auto",
         "train.feed_dtype": "float32",
         "train.feed_rounding": 0.05,
+        "train.least_steps": 0,
+        "train.members": False,
         "train.memory_share": 0.9,
         "train.shortcut_l2": -1.0,
+        "train.warmup": 0,
         "voxels.classical": "keep",
     }
 
