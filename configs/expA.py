@@ -59,7 +59,7 @@ def modern(config):
     config.data.synthetic.subjects = 6
     config.data.synthetic.grid = (32, 32, 22)
     config.protocols, config.align.regimes = "nested", "independent_runs"
-    config.baselines = ""
+    config.baselines, config.permutations = "", 39
     config.instances = 3
     config.model.name, config.model.dense, config.model.dropout = "residual", (256,), (0.2, 0.5)
     config.train.members = True
@@ -75,12 +75,13 @@ def demo(config):
     """A smaller cohort, and a penalty and a rate with which few epochs are enough."""
     config.data.synthetic.subjects = 6
     config.data.synthetic.grid = (32, 32, 22)
+    config.permutations = 39
     config.align.regimes = "independent_runs,none"
-    config.balance = 50
-    config.train.epochs = 4
+    config.balance = 40
+    config.train.epochs = 3
     config.train.lr = 5e-4
     config.train.penalty_factor = 1e-3
-    config.train.checkpoint_epochs = 4
+    config.train.checkpoint_epochs = 3
 
 
 def demo030(config):
