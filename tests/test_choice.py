@@ -62,5 +62,6 @@ def test_nothing_of_the_scored_subject_can_change_the_choice():
 
 
 def test_too_few_subjects_for_inner_folds_are_one_line():
-    with pytest.raises(InputError, match="5 subjects or more"):
-        chosen_for(VALUES[:4], LABELS, NAMES[:4])
+    choice.check(read(make_cohort(VALUES, LABELS)))
+    with pytest.raises(InputError, match="subjects or runs: found 4; expected 5 to choose"):
+        choice.check(read(make_cohort(VALUES[:4], LABELS, NAMES[:4])))

@@ -55,7 +55,7 @@ def test_the_order_that_tells_the_label_is_said():
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"mean": 0.34, "p": 0.4}, "it does not generalise to new levels of priming."),
+        ({"mean": 0.34, "p": 0.4}, "a carry-over to new levels of priming is not shown."),
         ({"mean": 0.6, "p": 0.01}, "it generalises to new levels of priming."),
         ({"mean": 0.6, "p": 0.1, "draws": 9}, "9 arrangements are too few to tell."),
         ({"mean": 0.6}, "there is no null (permutations=0) to compare it with."),
@@ -67,7 +67,7 @@ def test_generalises_is_said_of_what_lies_outside_its_null_alone(entry, said):
     assert text.endswith(said)
     assert ("generalises" in text) == (entry.get("p") == 0.01)
     (table,) = found["tables"]
-    assert len(table.rows[0]) == len(table.header) == 8
+    assert len(table.rows[0]) == len(table.header) == 9
 
 
 def test_a_column_that_was_left_out_has_its_reason():
@@ -81,7 +81,7 @@ def test_the_rival_and_its_difference():
     found = designs.section({"chance": 1 / 3, "within_subject": {"logistic": entry}})
     assert "+0.098 (0.050 to 0.140)" in found["said"][0]
     (table,) = found["tables"]
-    assert table.rows[0][-3:] == ["+0.098", "0.050 - 0.140", "0.031"]
+    assert table.rows[0][-4:] == ["+0.098", "0.050 - 0.140", "0.031", ""]
     alone = entry | {"minus_cross_subject": None, "ci95": None}
     found = designs.section({"chance": 1 / 3, "within_subject": {"logistic": alone}})
     assert found["said"] == ["Trained on the test subject's other runs alone (logistic): 0.879."]

@@ -21,6 +21,7 @@ from emojax.scoring import scores
 from emojax.scoring.baselines import Fitted
 
 AUTO, NETWORK = "auto", "network"
+LEAST = 5  # one is scored, and four are left to inner folds
 
 
 class Choice(NamedTuple):
@@ -28,6 +29,18 @@ class Choice(NamedTuple):
 
     chosen: str
     inner: dict[str, float]
+
+
+def check(view: Any) -> None:
+    """Refuses a study of which inner folds leave too little, before anything is trained.
+
+    Raises:
+      InputError: fewer than five subjects (or runs).
+    """
+    units = np.unique(getattr(view, "units", view.subject))
+    if len(units) < LEAST:
+        expected = f"{LEAST} to choose between bag and network (--config.headline=bag)"
+        raise InputError("subjects or runs", f"{len(units)}", expected)
 
 
 def choose(
@@ -58,8 +71,6 @@ def choose(
       Of each outer fold the decoder with the better mean balanced accuracy over its inner folds;
       the bag where they are equal.
 
-    Raises:
-      InputError: too few subjects for inner folds.
     """
     found = []
     for data in made:
@@ -79,11 +90,7 @@ def choose(
 def _inner(experiment: Experiment, config, view, plan, arm: Arm, store) -> float:
     """Returns the mean balanced accuracy of an arm over inner folds."""
     assert experiment.folds is not None and experiment.features is not None
-    try:
-        folds = list(experiment.folds(config, view, arm))[: config.inner or None]
-    except InputError as error:
-        expected = "5 subjects or more for --config.headline=auto (or bag, network)"
-        raise InputError("headline", f"'auto': {error}", expected) from None
+    folds = list(experiment.folds(config, view, arm))[: config.inner or None]
     made = []
     for i, fold in enumerate(folds):
         ledger = Ledger(view)
@@ -98,7 +105,7 @@ def _inner(experiment: Experiment, config, view, plan, arm: Arm, store) -> float
         networks = fits.fit_networks(
             plan, arm, fits.trainings(arm, made), store=store, log=lambda *epoch: None
         )
-        outcomes = fits.joined(arm, made, networks)
+        outcomes = fits.joined(arm, made, networks, config.temperature)
         predicted = [outcomes[i][0][arm.pick].argmax(1) for i in range(len(made))]
     return balanced(view, folds, predicted)
 
@@ -110,6 +117,7 @@ def enter(
     made: Mapping[str, Sequence[FoldData]],
     outcomes: Mapping[str, Mapping[int, Sequence[Mapping[str, np.ndarray]]]],
     classical: dict[tuple[str, int], dict[str, Fitted]],
+    temper: bool = True,
 ) -> None:
     """Enters the predictions of the chosen decoders beside those of the bag.
 
@@ -120,22 +128,25 @@ def enter(
       made: arm -> its folds.
       outcomes: arm -> fold -> outcome of each network.
       classical: (arm, fold) -> name -> predictions; they are added under `AUTO`.
+      temper: whether a network's probabilities get their temperature.
     """
     for i, choice in enumerate(choices):
         fitted = classical[bag.name, i]
         fitted[AUTO] = fitted[bag.decoder]
         if choice.chosen == NETWORK:
             outcome = outcomes[network.name][i][0]
-            fitted[AUTO] = _as_fitted(made[network.name][i], outcome, network.pick)
+            fitted[AUTO] = _as_fitted(made[network.name][i], outcome, network.pick, temper)
         notes = made[bag.name][i].notes
         assert isinstance(notes, dict)
         notes["chosen"] = choice._asdict()
 
 
-def _as_fitted(data: FoldData, outcome: Mapping[str, np.ndarray], pick: str) -> Fitted:
+def _as_fitted(
+    data: FoldData, outcome: Mapping[str, np.ndarray], pick: str, temper: bool
+) -> Fitted:
     """Returns a network's probabilities of the test rows, with its temperature."""
     p = np.asarray(outcome[pick])
-    if "monitored_rows" in outcome:  # else its members have theirs
+    if temper and "monitored_rows" in outcome:  # else its members have theirs
         labels, monitored = data.labels[outcome["monitored_rows"]], outcome[f"monitored_{pick}"]
         p = scores.with_temperature(p, scores.fit_temperature(labels, np.asarray(monitored)))
     return Fitted(p.argmax(1).astype(np.int32), p, True, None)

@@ -52,14 +52,16 @@ def check(config: Any) -> None:
         if lost := [name for name in shared if not REGIMES[name].own_map]:
             expected = "--config.align.regimes=independent_runs,none where voxels.own=True"
             raise InputError("align.regimes", f"{lost[0]!r}, one map for all subjects", expected)
-    for name in split_list(config.baselines):
+    for name in (*split_list(config.baselines), *split_list(config.floor_baselines)):
         if baselines.find(name).needs == "members":
             expected = "no bag here: --config.headline=bag has it"
             raise InputError("baselines", repr(name), expected)
     if config.get("permute", "network") != "network":
         baselines.find(config.permute)
-    if config.get("permute") == BAG and config.headline == "network":
-        raise InputError("permute", repr(BAG), "--config.headline=bag, or another classifier")
+    has_bag = config.headline != "network" and split_list(config.protocols) != ("paper",)
+    if config.get("permute") == BAG and not has_bag:
+        expected = "--config.headline=bag and a protocol but paper, or another classifier"
+        raise InputError("permute", repr(BAG), expected)
     programs.check_train(config)
     network = models.find(config.model.name)
     if network.input != "vector":

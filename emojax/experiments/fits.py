@@ -81,9 +81,11 @@ def _tempered(
     del out["monitored_rows"]
     for name in ("last", "best"):
         monitored = out.pop(f"monitored_{name}")
-        found = scores.fit_temperature(labels, monitored) if temper else 1.0
+        if not temper:
+            continue
+        found = scores.fit_temperature(labels, monitored)
         out[f"uncalibrated_{name}"] = outcome[name]
-        out[name] = scores.with_temperature(outcome[name], found) if temper else outcome[name]
+        out[name] = scores.with_temperature(outcome[name], found)
         if name == arm.pick:
             out["temperatures"] = np.array([found])
     return out

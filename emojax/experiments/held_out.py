@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from emojax.errors import InputError
 from emojax.experiments.base import Experiment
 from emojax.features import across_subjects, kernels
 from emojax.provenance import Ledger, classify
@@ -95,6 +96,9 @@ class HeldOut:
     def _headline(self, fold: Fold, number: int):
         whole = np.sort(np.concatenate([fold.train, fold.test]))
         own = part(self._view, whole)
+        if len(np.unique(getattr(self._view, "units", self._view.subject)[fold.test])) > 1:
+            expected = "'subject', where new subjects are asked for"
+            raise InputError("units", repr(self._config.units), expected)
         train, test = np.searchsorted(whole, fold.train), np.searchsorted(whole, fold.test)
         monitored = own.subject[train] == _next(own.subject, train, test)
         monitored &= self._holds_back

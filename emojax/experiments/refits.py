@@ -191,7 +191,7 @@ def network(
         epochs = max(programs.epochs_of(train, size) for size in sizes)
         plan = fits.Plan(program, train, streamed, side_by_side, epochs, epochs, strategy)
         done = fits.fit_networks(plan, arm, parts, store=_NoStore(), log=lambda *epoch: None)
-        found = fits.joined(arm, made, done)
+        found = fits.joined(arm, made, done, config.temperature)
         each = zip(*(found[i] for i in range(len(made))), strict=True)  # instance -> its folds
         scores = [balanced(other, folds, [o[arm.pick].argmax(1) for o in own]) for own in each]
         return float(np.mean(scores))

@@ -120,6 +120,8 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
                 audit = audits.audit_arms(experiment, config, views, trained, made, plan, tick)
     headline = next(arm for arm in arms if arm.name == (arms[0].shares or arms[0].name))
     ask = (experiment, config, views[None][1], headline, made[headline.name])
+    if arms[0].decoder == choice.AUTO:
+        choice.check(views[None][1])
     if line := analyses.check(*ask, seconds["features"] / len(trained)):
         console.print(line, markup=False)
     if until == "plan":
@@ -133,7 +135,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
         with _stage(seconds, "choice"), _bar(console, "choice", len(ask[-1]), config) as tick:
             network = next(arm for arm in trained if not arm.decoder)
             found = choice.choose(*ask[:3], plan, headline, network, ask[-1], work, tick)
-            choice.enter(found, headline, network, made, outcomes, classical)
+            choice.enter(found, headline, network, made, outcomes, classical, config.temperature)
     with _stage(seconds, "analyses"):
         answers = analyses.run(*ask, lambda name, total: _bar(console, name, total, config))
     work.check_inputs()

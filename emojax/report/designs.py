@@ -67,15 +67,15 @@ def _crossed(metrics: Mapping[str, Any]) -> list[str]:
             known = entry["leaving_subjects_out"]["mean"]
             text = f"{classifier}: {_score(entry)} on new subjects and new levels of {factor}"
             text += f", {known:.3f} on new subjects and known levels"
-            null, p = entry["null"], entry["p"]
+            null, p = entry["null"], entry.get("p_holm") or entry["p"]
             if null is None:
                 out.append(f"{text}; there is no null (permutations=0) to compare it with.")
                 continue
-            text += f"; null {null['mean']:.3f} (sd {null['sd']:.3f}), p {p:.3f}"
+            text += f"; null {null['mean']:.3f} (sd {null['sd']:.3f}), p {p:.3f} (Holm)"
             if null["draws"] < LEAST_DRAWS:
                 out.append(f"{text}: {null['draws']} arrangements are too few to tell.")
             elif p > SURE:
-                out.append(f"{text}: it does not generalise to new levels of {factor}.")
+                out.append(f"{text}: a carry-over to new levels of {factor} is not shown.")
             else:
                 out.append(f"{text}: it generalises to new levels of {factor}.")
     return out
@@ -117,13 +117,19 @@ def _crossed_table(metrics: Mapping[str, Any]) -> Table:
             null = entry["null"]
             cells = [factor, classifier, *_cells(entry)]
             cells += [f"{null['mean']:.3f} ({null['sd']:.3f})" if null else ""]
-            cells += ["" if entry["p"] is None else f"{entry['p']:.3f}"]
+            cells += [_p(entry["p"]), _p(entry.get("p_holm"))]
             lines.append([*cells, *_cells(entry["leaving_subjects_out"])])
     header = ["new levels of", "classifier", "balanced accuracy", "95 % interval", "null (sd)", "p"]
-    header += ["known levels", "95 % interval"]
+    header += ["p (Holm)", "known levels", "95 % interval"]
+    exchanged = dict.fromkeys(
+        entry["permuted"]
+        for found in (metrics.get("crossed") or {}).values()
+        for entry in found.values()
+        if isinstance(entry, dict) and entry.get("permuted")
+    )
     note = (
         "Training rows share neither the subject nor the level with the test rows. Intervals: "
-        "Student's t over subjects. Null: labels exchanged within subject and level."
+        f"Student's t over subjects. Null, labels are exchanged: {'; '.join(exchanged)}."
     )
     return Table("New subjects and new levels", header, lines, note)
 
@@ -134,15 +140,19 @@ def _rivals_table(metrics: Mapping[str, Any]) -> Table:
         gain = entry["minus_cross_subject"]
         cells = [classifier, *_cells(entry)]
         if gain:
-            p = "" if gain["p"] is None else f"{gain['p']:.3f}"
-            cells += [f"{gain['difference']:+.3f}", texts.interval(gain, " - "), p]
+            cells += [f"{gain['difference']:+.3f}", texts.interval(gain, " - ")]
+            cells += [_p(gain["p"]), _p(gain.get("p_holm"))]
         else:
-            cells += ["", "", ""]
+            cells += [""] * 4
         lines.append(cells)
     header = ["trained on own other runs", "balanced accuracy", "95 % interval"]
-    header += ["minus cross-subject logistic", "95 % interval", "p"]
+    header += ["minus cross-subject logistic", "95 % interval", "p", "p (Holm)"]
     note = "Run by run left out, with the voxels and the map that the headline gives the subject."
     return Table("The test subject's own runs", header, lines, note)
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
 
 
 def _score(entry: Mapping[str, Any]) -> str:

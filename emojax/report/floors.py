@@ -12,7 +12,8 @@ def of(
     """Returns the floor of a classifier of an arm on measured values; None where it has none."""
     if arm.get("on_noise"):
         return None
-    return ((metrics.get("floor") or {}).get(arm["name"]) or {}).get(classifier)
+    found = metrics.get("floor") or {}
+    return (found.get(arm["name"]) or found.get(arm.get("shares")) or {}).get(classifier)
 
 
 def words(entry: Mapping[str, Any]) -> str:
@@ -76,7 +77,7 @@ def _named(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     out = {}
     for arm, entries in found.items():
         for name, entry in entries.items():
-            own = len(found) == 1 or decoders.get(arm) == name
-            row = name if own else f"{arm}: {name}"
+            own = [a for a in metrics["arms"] if a.get("shares") == arm and a.get("decoder") == name]
+            row = own[0]["name"] if own else name if len(found) == 1 else f"{arm}: {name}"
             out[arm if decoders.get(arm) == name else row] = entry
     return out

@@ -32,7 +32,7 @@ def _judged(gain: Mapping[str, Any]) -> str:
     if not gain["counts"]:
         return "That is no gain: a network that agrees with its linear path is its linear path."
     if low > 0:
-        return "So it reads what a linear decoder cannot."
+        return "So it adds to this linear path."
     if high < 0:
         return "So it makes the linear path worse here."
     return "So it adds nothing measurable to its linear path here."

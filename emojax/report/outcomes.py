@@ -119,9 +119,10 @@ def _with(outcome: Mapping[str, Any], pick: str, value: float) -> dict[str, Any]
 def gain(cohort: Cohort, result: ArmResult) -> dict[str, Any] | None:
     """Returns what an arm's networks add to the linear path that they were built on, if any."""
     folds = [fold for fold in result.folds if fold.outcomes and "linear" in fold.notes]
-    if not folds or result.arm.decoder:
+    arm = result.arm
+    if not folds or arm.decoder or arm.leaks or arm.on_noise:
         return None
-    found = [predictions(result.arm, fold).networks for fold in folds]
+    found = [predictions(arm, fold).networks for fold in folds]
     return gains.gain(
         [cohort.labels[fold.fold.test] for fold in folds],
         [fold.notes["linear"] for fold in folds],

@@ -14,6 +14,7 @@ from emojax.report.outcomes import NETWORK
 from emojax.report.plain import plain
 
 FIGURE = "permutation"
+ENOUGH = 39  # permutations whose outer 2.5 % can be told
 LEFT_OUT = "left out"  # in place of a test, see `experiments.permutation`
 
 
@@ -48,7 +49,7 @@ def complete(metrics: dict[str, Any]) -> None:
         note = f"The headline was not tested against chance: {found[LEFT_OUT]}."
         metrics["notes"] = [*metrics["notes"], note]
         metrics["permutation"] = found = None
-    if found and (_has(arm := _tested(metrics), found["classifier"]) or not arm.get("decoder")):
+    if found and _has(arm := _tested(metrics), found["classifier"]):
         arm["p_chance"] = found["p"]
     columns = (metrics.get("crossed") or {}).values()
     entries = [entry for column in columns for entry in column.values()]
@@ -106,7 +107,7 @@ def line(metrics: Mapping[str, Any]) -> str:
         f"{high:.3f}) over {len(null)} permutations of the labels ({found['scheme']}: "
         f"{found['blocks']} in all) through the whole pipeline."
     )
-    if _tested(metrics) is not metrics["arms"][0]:
+    if _tested(metrics)["shares"]:
         text += (
             f" It has the features of {metrics['arms'][0]['name']}, whose own p was not asked for."
         )
@@ -114,7 +115,7 @@ def line(metrics: Mapping[str, Any]) -> str:
         text += f" There are no more, so that no p below {number(found['least_p'])} is possible."
     elif found["p"] <= found["least_p"] * (1 + 1e-9):
         text += f" No smaller p is possible with {len(null)} permutations."
-    if low > metrics["chance"]:
+    if low > metrics["chance"] and len(null) >= ENOUGH and found["scheme"].startswith("blocks"):
         text += (
             f" Most permutations lie above chance ({metrics['chance']:.3f}): the order of events "
             "itself can be decoded, and p, not chance, says what is left."

@@ -145,9 +145,11 @@ def _said(cohort, head: ArmResult, arms, classifier: str, scale: bool, whole: bo
     """Returns a sentence on what temperatures were fitted to, or why there is none."""
     if classifier == BAG:
         return (
-            "One temperature for each decoder of the bag, fitted to the subject that it monitors, "
-            "who does not train it; the probabilities of the bag are means of theirs."
+            "One temperature for each decoder of the bag, fitted to what it holds back (a subject "
+            "or run) with classes of one weight; the bag's probabilities are means of theirs."
         )
+    if classifier == "auto":
+        return "Those of the decoder that was chosen, bag or network, with its temperature."
     if classifier != NETWORK:
         return "No temperature is fitted to classical classifiers."
     if not scale:

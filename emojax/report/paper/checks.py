@@ -112,6 +112,8 @@ def _within(metrics: Metrics, arm: Arm) -> str:
         return "; ".join(f"{name} {score(entry)}" for name, entry in found.items())
     if not any(any(row["of_other_runs"].values()) for row in arm["seen"]):
         return "no other run of the scored person was used"
+    if setting(metrics, "units") == "run":
+        return "the headline itself trains on them"
     return (
         "these runs lack a class"
         if setting(metrics, "within_subject")
@@ -175,14 +177,15 @@ def _tuned(metrics: Metrics, arm: Arm) -> str:
     if "epoch choice" in arm["leaks"]:
         return "LEAK: epoch and rate on the scored volumes themselves"
     classifier, summary = texts.first(arm)
+    unit = setting(metrics, "units", "subject")
     if classifier == NETWORK:
         what = ["epoch"] if arm["pick"] != "last" else []
         what += ["rate", *["temperature"] * bool(summary.get("uncalibrated"))]
         return f"{listed(what)} on monitored volumes that neither train nor are scored"
     if classifier == AUTO:
-        return "bag or network by inner folds without the scored person; see below for either"
+        return f"bag or network by inner folds without the scored {unit}; see below for either"
     if classifier == BAG:
-        return "C and temperature of each member on a person who is held back; never the scored one"
+        return f"C and temperature of each member on a {unit} held back; never the scored one"
     return "nothing"
 
 

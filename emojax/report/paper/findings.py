@@ -140,7 +140,7 @@ def crossed(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
         return ""
     return (
         "Crossed evaluation trains on rows that share neither participant nor level with what is "
-        f"scored; its null exchanges labels within participant and level. {'. '.join(parts)}."
+        f"scored. {'. '.join(parts)}."
     )
 
 

@@ -24,7 +24,8 @@ def features(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
         scaled = "Features were standardised by mean and sd of the training volumes."
         every = ""
         if setting(metrics, "voxels.classical") == "all":
-            every = "The classical classifiers saw every voxel of that mask instead, as it is."
+            every = "The classical classifiers, but not the bag, saw every voxel of that mask, "
+            every += "standardised likewise."
         return sentences(*parts, scaled, every)
     if scale := setting(metrics, "scale"):
         means = {
@@ -155,13 +156,15 @@ def _network(metrics, arm, cite, subject: str = "The decoder") -> str:
     model = setting(metrics, "model", {}) or {}
     layers = LAYERS + NORM * bool(model.get("batch_norm"))
     told = [f"{key} {_plain(model[key])}" for key in layers if model.get(key)]
-    works = [cite("tchibozo2022")]
+    published = model.get("name", "cnn1d") in ("cnn1d", "resnet3d")
+    works = [cite("tchibozo2022")] * published
     if model.get("name") == "resnet3d":
         works.append(f"pre-activation residual blocks {cite('he2016')}")
     if model.get("batch_norm"):
         works.append(f"batch normalisation {cite('ioffe2015')}")
     said = f": {'; '.join(told)}" if told else ""
-    text = f"{subject} is a network, {metrics['network']} ({', '.join(works)}{said})."
+    inside = f" ({', '.join(works)}{said})" if works or said else ""
+    text = f"{subject} is a network, {metrics['network']}{inside.replace('(: ', '(')}."
     if setting(metrics, "train.members", False):
         text += " One network was trained for each other subject that is held back in turn; their "
         text += "probabilities were averaged."
@@ -178,10 +181,12 @@ def _training(metrics, arm, cite) -> str:
     train = setting(metrics, "train", {}) or {}
     if "lr" not in train:
         return ""
+    done = [fold["epochs"] for fold in arm["folds"] if fold.get("epochs")]
+    epochs = max([train["epochs"], *done] if train.get("least_steps") else [train["epochs"]])
     text = (
         f"It was trained by Adam {cite('kingma2015')} (rate {train['lr']:g}, batches of "
         f"{train['batch_size']}, {train['penalty'].upper()} penalty {train['penalty_factor']:g}) "
-        f"for at most {count(train['epochs'], 'epoch')}"
+        f"for at most {count(epochs, 'epoch')}"
     )
     plateau = train.get("plateau") or {}
     if plateau:
@@ -189,7 +194,9 @@ def _training(metrics, arm, cite) -> str:
             f"; the rate was multiplied by {plateau['factor']:g} after {plateau['patience']} "
             "epochs without a better monitored loss"
         )
-    if rows := setting(metrics, "balance"):
+    if train.get("draws") == "classes":
+        text += ". Its batches are draws with equally likely classes"
+    elif rows := setting(metrics, "balance"):
         unit = setting(metrics, "units", "subject")
         text += f". Its rows are a bootstrap of {rows} volumes of each class and {unit}"
     elif setting(metrics, "oversample", False):

@@ -106,8 +106,11 @@ def _floor(metrics: Metrics, arm: Arm) -> Iterator[str]:
     if not found and (noise := texts.floor(metrics, arm)):
         found = texts.first(noise)[1].get("balanced_accuracy")
     if not found:
-        if not arm["on_noise"] and not setting(metrics, "null", False):
-            yield "What the procedure finds in noise was not measured (null_floor=False)."
+        if arm.get("decoder") == "auto":
+            yield "The choice itself was not made on noise; bag and network were fitted to it."
+        elif not arm["on_noise"] and not setting(metrics, "null", False):
+            key = "noise.draws=0" if setting(metrics, "null_floor", False) else "null_floor=False"
+            yield f"What the procedure finds in noise was not measured ({key})."
         return
     if found["ci95"] and found["ci95"][0] > chance:
         yield (
@@ -126,6 +129,8 @@ def _within(metrics: Metrics, arm: Arm) -> Iterator[str]:
     if not found:
         own = [row["step"] for row in arm["seen"] if any(row["of_other_runs"].values())]
         if {"voxels", "alignment"} & set(own):
+            if setting(metrics, "units") == "run":
+                return  # the headline trains on them
             on = setting(metrics, "within_subject", False)
             why = "these runs lack a class" if on else "within_subject=False"
             yield (

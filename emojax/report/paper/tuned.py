@@ -56,7 +56,7 @@ def _of(metrics: Metrics, arm: Arm) -> Iterator[list[str]]:
                 "decoder",
                 listed(parts),
                 "accuracy of inner folds",
-                "no scored person's volumes",
+                "nothing of who is scored",
             ]
         else:
             yield [f"settings of {classifier}", "fixed", "", "nothing"]
