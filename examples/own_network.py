@@ -45,6 +45,7 @@ def main(workdir="runs/own_network"):
     config = expA.get_config("demo")
     config.data.source, config.model.name = "own_network:load", "own_network:MLP"
     config.baselines, config.protocols = "LDA,own_network:ridge", "nested"
+    config.permutations, config.noise.draws = 19, 2
     config.voxels.keep, config.align.regimes, config.train.lr = 40, "none", 5e-3
     return experiments.run(config, workdir)
 

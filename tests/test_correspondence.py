@@ -36,6 +36,7 @@ def study(runs, orders=None, tr=None, subjects="abcd"):
 def accuracies(config, cohort):
     """Returns the accuracy of a nearest mean in each fold of the headline, and its first ISC."""
     config.voxels.keep, config.balance, config.baselines = 20, 6, ""
+    config.headline = "network"
     view, found, isc = read(cohort), [], []
     arm = check_arms(experiment_a.arms(config, cohort))[0]
     for i, fold in enumerate(experiment_a.folds(config, view, arm)):

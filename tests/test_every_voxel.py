@@ -24,6 +24,7 @@ MASK = np.arange(VOXELS) % 3 > 0
 def small(config):
     """Settings for these vectors."""
     config.update({"protocols": "nested", "baselines": "LDA,1-NN", "null_floor": False})
+    config.headline = "network"
     config.voxels.keep, config.balance = 20, 6
     config.align.regimes, config.voxels.classical = "none", "all"
     config.model.update({"filters": (8,), "window": 3, "dense": (8,)})

@@ -26,6 +26,7 @@ SMALL = (
     "--config.balance=20",
     "--config.baselines=LDA,logistic",
     "--config.permutations=2",
+    "--config.noise.draws=2",
 )
 
 
@@ -139,7 +140,7 @@ def test_second_start_changes_nothing_and_says_the_same(whole):
     code, out, err = finished(whole[0], *SMALL, "--config.train.epochs=3")
     assert code == 0, err
     assert files() == before  # metrics.json with its times, too
-    table = whole[1].split("inputs resident")[1].splitlines()[1:]
+    table = whole[1].split("analyses: ")[1].splitlines()[1:]
     assert out.splitlines()[:-1] == table[:-1] and "finished before" in out
 
 
@@ -148,14 +149,15 @@ def test_what_is_printed_and_stored_is_one_account(whole):
     config = json.loads((whole[0] / "config.json").read_text())
     assert metrics["schema"] == config["format"] == 2 and metrics["config"] == config["config"]
     names = [arm["name"] for arm in metrics["arms"]]
-    assert names[0] == "nested" and set(metrics["summary"]) == set(names) - {"noise floor"}
+    assert names[:3] == ["bag", "logistic n-1", "nested"]
+    assert set(metrics["summary"]) == set(names[2:]) - {"noise floor"}
     page = (whole[0] / "report.html").read_text()
     lines = [json.loads(line) for line in (whole[0] / "metrics.jsonl").open()]
     for arm in metrics["arms"]:
         assert any(line.startswith(arm["name"] + " ") for line in whole[1].splitlines())
         assert f">{arm['name']}<" in page
         epochs = [line for line in lines if line["training"] == arm["name"]]
-        assert len(epochs) == (0 if arm["shares"] else 4 * 3)
+        assert len(epochs) == (0 if arm["shares"] or arm["decoder"] else 4 * 3)
     assert {"loss", "accuracy", "rate", "fold", "epoch"} <= lines[0].keys()
     assert metrics["audit"]["measured"] and set(metrics["audit"]["arms"]["paper"]["moved"]) >= {
         "voxels",

@@ -33,6 +33,7 @@ def quick(folder, **settings):
     config = common.get_config()
     config.data.progress, config.audit, config.experiment = False, False, "majority:EXPERIMENT"
     config.data.store = str(folder / "store")
+    config.permutations, config.noise.draws, config.design = 0, 0, False
     config.update(settings)
     return config
 

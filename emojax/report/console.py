@@ -26,7 +26,8 @@ from emojax.report.schema import Result
 VERSIONS = ("jax", "flax", "optax", "numpy", "scikit-learn", "xgboost-cpu", "xgboost")
 VERSIONS += ("nibabel", "nilearn", "pandas", "scipy")
 COLUMNS = (  # of the first table
-    *("", "balanced accuracy", "95 % interval", "network minus it", "p", "protocol"),
+    *("", "balanced accuracy", "95 % interval", "network minus it", "p"),
+    *("adds to its linear path", "protocol"),
     *("epoch kept", "training accuracy", "validation accuracy"),
 )
 MOST_RUNS = 24  # printed; counts.csv has all

@@ -39,8 +39,9 @@ def draw(
     if rows := texts.ladder(metrics):
         out["leaks"] = _ladder(rows, metrics["chance"])
     out |= _classification(metrics, cohort, head)
-    if outcomes.curves(head):
-        out["curves"] = _curves(cohort, results)
+    networks = outcomes.trained(results)
+    if networks and outcomes.curves(networks[0]):
+        out["curves"] = _curves(cohort, networks)
     counts = chosen_voxels(head, extras)
     if counts is not None:
         out["voxels"] = _voxels(counts, extras, len(head.folds))
@@ -170,10 +171,10 @@ def _classification(metrics, cohort, head: ArmResult) -> Drawn:
     }
 
 
-def _curves(cohort, results: Sequence[ArmResult]) -> tuple[Figure, str]:
-    """Draws learning curves of every split, or of the headline and of the first leaky arm."""
-    head = results[0]
-    shown = [r for r in outcomes.trained(results) if not r.arm.on_noise or head.arm.on_noise]
+def _curves(cohort, networks: Sequence[ArmResult]) -> tuple[Figure, str]:
+    """Draws learning curves of every split, or of the first arm and of the first leaky one."""
+    head = networks[0]
+    shown = [r for r in networks if not r.arm.on_noise or head.arm.on_noise]
     shown = [r for r in shown if bool(r.arm.split) == bool(head.arm.split)]
     if not head.arm.split:
         shown = [head, *[r for r in shown if r is not head and r.protocol == "leaky"][:1]]

@@ -131,7 +131,7 @@ LEAVE = "made = splits.leave_one_out(data.units, monitor_test=arm.settings.on_te
 MADE = "made = splits.make(key, cohort, arm.split, config.fractions, config.folds, strata=strata)"
 READ_TEST_B = "lambda rows: scaling.apply_scale(scale, pad(read_test(rows))),\n        labels,"
 SCALE_B = 'lambda rows: pad(ledger.values("scaler", rows)), fold.train, config.scale'
-KEYS_A = "key = jax.random.fold_in(jax.random.key(config.seed), number)\n    data"
+KEYS_A = "key = jax.random.fold_in(jax.random.key(config.seed), number)\n    with"
 KEYS_B = "key = jax.random.key(config.seed)\n    rows = ["
 UNITS_LEFT = "train = [rows[name] for name in names if name not in (test, monitor)]"
 JOB_LOOP = "for job in experiment.baselines(config, data, arm.baselines):\n                places"
@@ -882,9 +882,9 @@ OTHERS = [
             A,
             KEYS_A,
             KEYS_A.replace(
-                "\n    data",
+                "\n    with",
                 f"\n    key = jax.random.fold_in(key, int(({PEEK}[fold.test] * "
-                "np.arange(len(fold.test))).sum()))\n    data",
+                "np.arange(len(fold.test))).sum()))\n    with",
             ),
         ),
     ),
@@ -930,9 +930,9 @@ OTHERS = [
             A,
             KEYS_A,
             KEYS_A.replace(
-                "\n    data",
+                "\n    with",
                 "\n    key = jax.random.fold_in(key, "
-                "int(1e3 * np.abs(ledger.scored(fold.test)).sum()) % 2**31)\n    data",
+                "int(1e3 * np.abs(ledger.scored(fold.test)).sum()) % 2**31)\n    with",
             ),
         ),
     ),
