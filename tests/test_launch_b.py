@@ -27,6 +27,7 @@ SMALL = (
     "--config.baselines=1-NN,LDA-shrinkage,SVM-RBF unscaled,RF",
     "--config.floor_baselines=1-NN",
     "--config.permutations=2",
+    "--config.noise.draws=2",
 )
 DEMO = {"config": "expB.py:demo"}
 

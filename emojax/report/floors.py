@@ -77,7 +77,9 @@ def _named(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     out = {}
     for arm, entries in found.items():
         for name, entry in entries.items():
-            own = [a for a in metrics["arms"] if a.get("shares") == arm and a.get("decoder") == name]
+            own = [
+                a for a in metrics["arms"] if a.get("shares") == arm and a.get("decoder") == name
+            ]
             row = own[0]["name"] if own else name if len(found) == 1 else f"{arm}: {name}"
             out[arm if decoders.get(arm) == name else row] = entry
     return out
