@@ -52,7 +52,7 @@ def test_the_temperature_is_the_best_one_with_classes_of_one_weight():
     y = np.where(np.arange(90) < 60, 0, y)  # most rows are of class 0
     logits = 4 * x[:, :3].astype(float)
     found, loss = bag.fit_temperature(logits, y)
-    weights = (np.eye(3)[y] + 1 / 90) / np.bincount(y)[y, None]
+    weights = (np.eye(3)[y] + 1 / 270) / np.bincount(y)[y, None]
 
     def at(temperature):
         return -(weights / weights.sum() * log_softmax(logits / temperature, axis=1)).sum()
@@ -64,7 +64,7 @@ def test_the_temperature_is_the_best_one_with_classes_of_one_weight():
 def test_a_perfect_classifier_of_few_rows_is_not_taken_for_infallible():
     y = np.arange(6) % 3
     temperature, _ = bag.fit_temperature(np.eye(3)[y], y)
-    assert softmax(np.array([1, 0, 0]) / temperature)[0] < 0.95
+    assert softmax(np.array([1, 0, 0]) / temperature)[0] < 0.98
 
 
 @pytest.mark.parametrize("classes", [2, 3, 4])

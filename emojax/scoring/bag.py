@@ -15,7 +15,7 @@ from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
 PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # C of scikit-learn, the strongest first
-TEMPERATURES = (0.05, 20.0)
+TEMPERATURES = (0.01, 20.0)
 
 
 class Linear(NamedTuple):
@@ -79,12 +79,13 @@ def fit_temperature(
 ) -> tuple[float, float]:
     """Returns the temperature of the least class-balanced loss, and this loss in nats.
 
-    As in Platt's scaling, each class gets one row more, spread evenly over all, so that a
-    classifier that is right on all of few rows is not taken for infallible.
+    One row more, spread evenly over all rows and classes, keeps a classifier that is right on all
+    of few rows from being taken for infallible; a row for each class, as in Platt's scaling, takes
+    too much where classes are many. `scores.fit_temperature` does the same with rows of one weight.
     """
     k, classes = logits.shape
     count = np.bincount(labels, minlength=classes)
-    weights = (np.eye(classes)[labels] + 1 / k) / np.maximum(count, 1)[labels, None]
+    weights = (np.eye(classes)[labels] + 1 / (k * classes)) / np.maximum(count, 1)[labels, None]
     weights /= weights.sum()
 
     def loss(log_inverse):

@@ -85,8 +85,8 @@ def fit_temperature(
 ) -> float:
     """Fits one temperature to volumes that have trained nothing.
 
-    As in Platt's scaling, each class gets one volume more, spread evenly over all of them, so that
-    a network that is right on all of few volumes is not taken for infallible.
+    One volume more, spread evenly over all volumes and classes, keeps a network that is right on all
+    of few volumes from being taken for infallible (Platt's scaling has one for each class).
 
     Args:
       labels: [n] int, the truth.
@@ -97,7 +97,7 @@ def fit_temperature(
     """
     n, classes = probabilities.shape
     logits = np.repeat(np.log(np.maximum(probabilities, TINY)), classes, axis=0)
-    weights = np.eye(classes)[labels] + 1 / n
+    weights = np.eye(classes)[labels] + 1 / (n * classes)
     found = metrics.temperature_fit(logits, np.tile(np.arange(classes), n), weights.ravel())
     return float(found)
 
