@@ -59,8 +59,8 @@ def stored_numbers():
                     low, high = found["ci95"]
                     intervals.add(f"{found['mean']:.3f} ({low:.3f} - {high:.3f})")
                     spreads.add(f"{low:.3f} - {high:.3f}")
-        floors = (study["results"]["floor"] or {}).values()
-        rivals = (study["results"]["within_subject"] or {}).values()
+        floors = (study["results"].get("floor") or {}).values()
+        rivals = (study["results"].get("within_subject") or {}).values()
         for found in [*(entry for floor in floors for entry in floor.values()), *rivals]:
             low, high = found["ci95"]
             intervals.add(f"{found['mean']:.3f} ({low:.3f} - {high:.3f})")

@@ -12,6 +12,7 @@ import site
 import sys
 import sysconfig
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from types import ModuleType
@@ -28,6 +29,8 @@ try:
 except ImportError:  # joblib before 1.6 brings its own
     from joblib.externals import cloudpickle
 
+# Workers that have used much memory are replaced by new ones; no job is lost.
+warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
 _LARGE = 2**20  # bytes of an array that goes through a file, which processes share
 
 
