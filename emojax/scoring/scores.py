@@ -85,8 +85,8 @@ def fit_temperature(
 ) -> float:
     """Fits one temperature to volumes that have trained nothing.
 
-    One volume more, spread evenly over all volumes and classes, keeps a network that is right on all
-    of few volumes from being taken for infallible (Platt's scaling has one for each class).
+    One volume more, spread evenly over all volumes and classes, keeps a network that is right on
+    all of few volumes from being taken for infallible (Platt's scaling has one for each class).
 
     Args:
       labels: [n] int, the truth.
