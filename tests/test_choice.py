@@ -9,19 +9,8 @@ from emojax.errors import InputError
 from emojax.experiments import choice, experiment_a, fits
 from emojax.experiments.base import check_arms
 from emojax.provenance import Ledger
-from emojax.training import loop
 
 VALUES, LABELS = make_values()
-
-
-class Nothing(loop.Store):
-    """A store that keeps nothing."""
-
-    def load_finished(self, name):
-        """Returns None."""
-
-    def save_finished(self, name, arrays):
-        """Keeps nothing."""
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +31,7 @@ def chosen_for(values, labels, names=NAMES, number=0, **changes):
     plan = fits.Plan(
         experiment_a.EXPERIMENT.program(config, 3), config.train, False, False, 2, 2, "loop"
     )
-    ask = experiment_a.EXPERIMENT, config, view, plan, bag, network, [data], Nothing()
+    ask = experiment_a.EXPERIMENT, config, view, plan, bag, network, [data], fits.NoStore()
     return choice.choose(*ask)[0]
 
 

@@ -70,7 +70,6 @@ def choose(
     Returns:
       Of each outer fold the decoder with the better mean balanced accuracy over its inner folds;
       the bag where they are equal.
-
     """
     found = []
     for data in made:
@@ -78,8 +77,8 @@ def choose(
         inner = held_out.part(view, rows)
         scored = {}
         for arm in (bag, network):
-            own = dataclasses.replace(arm, name=f"auto {data.fold.name} {arm.name}")
-            own = dataclasses.replace(own, baselines=(bag.decoder,) if arm.decoder else ())
+            name, names = f"auto {data.fold.name} {arm.name}", (bag.decoder,) * bool(arm.decoder)
+            own = dataclasses.replace(arm, name=name, baselines=names)
             scored[arm.decoder or NETWORK] = _inner(experiment, config, inner, plan, own, store)
         better = scored[NETWORK] > scored[bag.decoder]
         found.append(Choice(NETWORK if better else bag.decoder, scored))

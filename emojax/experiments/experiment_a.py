@@ -243,13 +243,8 @@ def _bag(config: Any, data: FoldData, classes: int) -> Job:
     groups = np.full(len(rows), -1)
     for i, member in enumerate(data.members):
         groups[np.searchsorted(rows, member.fold.monitor)] = i
-    x, test_x = (
-        np.stack(parts, axis=1)
-        for parts in (
-            [member.read(rows) for member in data.members],
-            [member.read_test(data.fold.test) for member in data.members],
-        )
-    )
+    x = np.stack([member.read(rows) for member in data.members], axis=1)
+    test_x = np.stack([member.read_test(data.fold.test) for member in data.members], axis=1)
     return baselines.make_job(BAG, config.seed, x, data.labels[rows], test_x, classes, groups)
 
 

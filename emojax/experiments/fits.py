@@ -105,6 +105,16 @@ def _mean(outcomes: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
     return out | {"done": np.int32(done)}
 
 
+class NoStore(loop.Store):
+    """A store that keeps nothing."""
+
+    def load_finished(self, name):
+        """Returns None: nothing was kept."""
+
+    def save_finished(self, name, arrays):
+        """Keeps nothing."""
+
+
 def fit_networks(
     plan: Plan,
     arm: Arm,

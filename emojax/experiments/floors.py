@@ -92,13 +92,11 @@ def analyse(
 def summary(draws: Sequence[float]) -> dict[str, Any]:
     """Returns the scores of several draws with their mean, sd, interval and limits."""
     values = np.asarray(draws, np.float64)
-    interval = statistics.mean_interval(values)
-    limits = [float(interval.low), float(interval.high)]
     return {
         "draws": values.tolist(),
         "mean": float(values.mean()),
         "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-        "ci95": None if np.isnan(limits).any() else limits,
+        "ci95": scores.limits(statistics.mean_interval(values)),
         "low": float(values.min()),
         "high": float(values.max()),
     }

@@ -25,7 +25,6 @@ from emojax.provenance import Ledger
 from emojax.records import Arm, FoldData
 from emojax.scoring import baselines, processes
 from emojax.splits import Fold
-from emojax.training import loop
 
 WORTH = 20.0  # s of work from which on processes are started for it
 Labels = Sequence[Int[np.ndarray, " n"]]
@@ -155,16 +154,6 @@ def _shared(folder: str) -> Any:
     return pickle.loads((place / "view").read_bytes(), buffers=parts)
 
 
-class _NoStore(loop.Store):
-    """A store that keeps nothing."""
-
-    def load_finished(self, name):
-        """Returns None: nothing was kept."""
-
-    def save_finished(self, name, arrays):
-        """Keeps nothing."""
-
-
 def network(
     experiment: Experiment,
     config: Any,
@@ -190,7 +179,7 @@ def network(
         sizes = [len(rows) for _, data in parts for rows in data.train]
         epochs = max(programs.epochs_of(train, size) for size in sizes)
         plan = fits.Plan(program, train, streamed, side_by_side, epochs, epochs, strategy)
-        done = fits.fit_networks(plan, arm, parts, store=_NoStore(), log=lambda *epoch: None)
+        done = fits.fit_networks(plan, arm, parts, store=fits.NoStore(), log=lambda *epoch: None)
         found = fits.joined(arm, made, done, config.temperature)
         each = zip(*(found[i] for i in range(len(made))), strict=True)  # instance -> its folds
         scores = [balanced(other, folds, [o[arm.pick].argmax(1) for o in own]) for own in each]

@@ -17,21 +17,10 @@ from emojax.experiments.fits import Plan
 from emojax.provenance import LeakageError
 from emojax.records import Arm, FoldData
 from emojax.scoring import baselines
-from emojax.training import loop
 
 EPOCHS = 2
 FEW = 20  # rows of each class, for a classifier that is only tried
 ROUNDING = 1e-3  # of a probability
-
-
-class _NoStore(loop.Store):
-    """A store that keeps nothing."""
-
-    def load_finished(self, name):
-        """Returns None: nothing was kept."""
-
-    def save_finished(self, name, arrays):
-        """Keeps nothing."""
 
 
 class _Probe:
@@ -113,7 +102,7 @@ def stand_in(
                 (name, dataclasses.replace(own, train=own.train[:1], keys=own.keys[:1]))
                 for name, own in members
             ],
-            store=_NoStore(),
+            store=fits.NoStore(),
             log=lambda *epoch: None,
             keep=lambda number, instance, best: weights.append(best.params),
         )

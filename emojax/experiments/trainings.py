@@ -53,8 +53,8 @@ def train(
     ):
         log = _logger(training, names)
         for arm in arms:
-            kept = config.train.keep_models and arm.name in kept_arms and experiment.pack
-            kept = kept and not arm.members
+            kept = arm.name in kept_arms and not arm.members
+            kept = kept and config.train.keep_models and experiment.pack
 
             def keep(number, instance, best, arm=arm, kept=kept):
                 if kept and instance == 0:

@@ -153,7 +153,7 @@ def summary(
         if values.size:
             interval = statistics.mean_interval(values)
             sd = float(values.std(ddof=1)) if values.size > 1 else 0.0
-            out[name] = {"mean": float(interval.estimate), "sd": sd, "ci95": _limits(interval)}
+            out[name] = {"mean": float(interval.estimate), "sd": sd, "ci95": limits(interval)}
     return out
 
 
@@ -183,10 +183,10 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[st
     p = None
     if len(ours) > 1:
         p = float(statistics.paired_test(jax.random.key(0), ours, theirs).p)
-    return {"difference": float(interval.estimate), "ci95": _limits(interval), "p": p}
+    return {"difference": float(interval.estimate), "ci95": limits(interval), "p": p}
 
 
-def _limits(interval):
+def limits(interval):
     """Returns [low, high], or None where they are not defined."""
     low, high = float(interval.low), float(interval.high)
     return None if np.isnan(low) else [low, high]
