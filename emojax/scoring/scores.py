@@ -186,7 +186,7 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[st
     return {"difference": float(interval.estimate), "ci95": limits(interval), "p": p}
 
 
-def limits(interval):
+def limits(interval: statistics.Interval) -> list[float] | None:
     """Returns [low, high], or None where they are not defined."""
     low, high = float(interval.low), float(interval.high)
     return None if np.isnan(low) else [low, high]
