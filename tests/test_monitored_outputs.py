@@ -11,7 +11,7 @@ from toy_folds import COHORT, FOLD, make_with
 
 from configs import common
 from emojax.experiments import fits
-from emojax.experiments.stand_ins import _NoStore
+from emojax.experiments.fits import NoStore
 from emojax.records import Arm
 from emojax.training import steps
 
@@ -37,7 +37,7 @@ def test_every_monitored_row_once_at_both_epochs(strategy, streamed):
         plan,
         Arm("nested", "strict"),
         [(0, data)],
-        store=_NoStore(),
+        store=NoStore(),
         log=lambda *epoch: None,
         keep=lambda number, instance, best: kept.append(best),
     ).values()

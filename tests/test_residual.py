@@ -159,7 +159,7 @@ def test_what_no_linear_decoder_reads_is_a_gain():
     assert got["difference"] > 0.2 and got["ci95"][0] > 0 and got["nll"]["ci95"][1] < 0
     assert got["counts"] and got["agreement"] < 0.8
     said = sentences.sentence({"arms": [{"name": "nested", "folds": [0] * 4, "gain": got}]})
-    assert "So it reads what a linear decoder cannot." in said
+    assert "So it adds to this linear path." in said
 
 
 def test_where_a_linear_decoder_reads_all_nothing_is_added():
@@ -220,7 +220,7 @@ def test_gains_are_paired_over_folds():
     ("differ", "counts", "said"),
     [
         ((1, 1, 1, 1), False, "That is no gain"),  # 99 %
-        ((2, 1, 2, 2), True, "reads what a linear decoder cannot"),
+        ((2, 1, 2, 2), True, "adds to this linear path"),
         ((-2, -2, -1, -2), True, "makes the linear path worse"),
         ((2, -2, 3, -3), True, "adds nothing measurable"),
     ],
