@@ -8,14 +8,16 @@
 Both networks at the paper's size, weights random, volumes 64 x 64 x 44. Stages: `device`: the
 compiled function on arrays that are there already; `host`: NumPy volume to NumPy probabilities,
 checks included (`decoder.decode`); `file`: an uncompressed .nii in the page cache to probabilities
-(`decoder.decode_file`). Cold is the first call of the process: load of the bundle, compilation or
-XLA's cache, and the volume. A deadline is missed where a call takes longer than a TR. On a GPU the
-ResNet runs in float32 and bfloat16, and so do its peers: PyTorch as it is, and compiled (with CUDA
-graphs, channels last).
+(`decoder.decode_file`); `checks`: the guards alone (`decoder.verify`); `level`: guards, gain and
+offset, and the decoder (`online.step`); `motion`: the same with rigid motion. Cold is the first
+call of the process: load of the bundle, compilation or XLA's cache, and the volume. A deadline is
+missed where a call takes longer than a TR. On a GPU the ResNet runs in float32 and bfloat16, and so
+do its peers: PyTorch as it is, and compiled (with CUDA graphs, channels last).
 """
 
 import argparse
 import functools
+import itertools
 import pathlib
 import sys
 import tempfile
@@ -30,10 +32,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.record import ROOT, keep
-from emojax import decoder, fusion, models
+from emojax import decoder, fusion, models, online
+from emojax.decoder import guards
 from emojax.models import cnn1d, resnet3d
 
-GRID, KEEP = (64, 64, 44), 300
+GRID, KEEP, AFFINE = (64, 64, 44), 300, np.diag([3.5, 3.5, 3.5, 1])
 PAPER_VOLUMES = 1950
 PAPER_MS = {"cnn1d": 1.29, "resnet3d": 1.38}  # per volume of a batch (arXiv 2210.17015)
 
@@ -73,14 +76,40 @@ def make_cnn1d():
     params = cnn1d.CNN1D(3).init(jax.random.key(0), jnp.zeros((1, KEEP)))["params"]
     voxels = np.sort(rng.choice(mask.sum(), KEEP, replace=False))
     scale = {"mean": np.full(KEEP, 800.0), "sd": np.full(KEEP, 80.0)}
-    return decoder.from_cnn1d(facts(("a", "b", "c")), params, mask=mask, voxels=voxels, **scale)
+    made = decoder.from_cnn1d(
+        facts(("a", "b", "c")), params, mask=mask, voxels=voxels, affine=AFFINE, **scale
+    )
+    return referenced(made)
 
 
 def make_resnet3d():
     model = resnet3d.resnet50(2)
     made = jax.jit(lambda x: model.init(jax.random.key(0), x))(jnp.zeros((1, *GRID)))
     options = {"mask": volume()[1], "mean": np.float32(200), "sd": np.float32(300)}
-    return decoder.from_resnet3d(facts(("a", "b")), made["params"], made["batch_stats"], **options)
+    parts = made["params"], made["batch_stats"]
+    return referenced(decoder.from_resnet3d(facts(("a", "b")), *parts, affine=AFFINE, **options))
+
+
+def referenced(made):
+    """Returns a decoder with the reference image of a short run."""
+    rng, x = np.random.default_rng(2), volume()[0]
+    run = x + rng.normal(size=(4, *GRID)).astype(np.float32) * 8
+    reference, limits = guards.measured([run], made.mask)
+    kept = made.facts._replace(limits=limits, reference_of="01", subject="01")
+    return made.replace(reference=reference, facts=kept)
+
+
+def stepper(made, x, correct):
+    """Returns a call that decodes the next volume of a run, noise and all."""
+    rng = np.random.default_rng(3)
+    run = itertools.cycle(x + rng.normal(size=(8, *GRID)).astype(np.float32) * 8)
+    state = online.init(made, correct)
+
+    def call():
+        nonlocal state
+        state, _ = online.step(state, next(run))
+
+    return call
 
 
 MAKERS = {"cnn1d": make_cnn1d, "resnet3d": make_resnet3d}  # decoders with random weights
@@ -100,10 +129,13 @@ def stages(network, folder, seconds, tr, paper):
     for short in (False, True) if gpu and has_volumes(network) else (False,):
         rows += on_device(network, loaded.weights, x, short, seconds, tr, paper or gpu)
     path = folder / "volume.nii"
-    nib.save(nib.Nifti1Image(volume()[0], np.eye(4)), path)
+    nib.save(nib.Nifti1Image(volume()[0], AFFINE), path)
     for stage, one in (
         ("host", lambda: decoder.decode(loaded, x)),
         ("file", lambda: decoder.decode_file(loaded, path)),
+        ("checks", lambda: decoder.verify(loaded, x)),
+        ("level", stepper(loaded, x, "level")),
+        ("motion", stepper(loaded, x, "motion+level")),
     ):
         found, times[stage] = distribution(one, seconds, tr)
         rows.append(row_of(stage, 1, found) | {"dtype": "float32"})

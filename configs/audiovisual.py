@@ -17,7 +17,7 @@ def get_config(variant: str = ""):
     config.data.root = "../shared/data/bids-fsl-audiovisual"
     config.data.hrf_delay_s = 6.0
     config.data.label_map = "rest=;visual=visual"
-    config.data.centre = True
+    config.data.online = "gain+cumulative"
     config.splits = "by_block,random"
     config.fractions = (0.4, 0.3, 0.3)
     haxby_b.short(config)

@@ -207,6 +207,9 @@ def _data() -> ConfigDict:
     data.centre = False  # each voxel to mean 0 in each run
     data.zscore = False  # each voxel to mean 0 and sd 1 in each run
     data.motion = False  # remove what the six realignment parameters explain
+    # Correction of each volume by those before it, which a decoder repeats at the scanner: steps
+    # joined by +, see online/correction.py: gain+ema:30, cumulative, drift:1+motion, zscore:20
+    data.online = ""
     data.synthetic = _synthetic()
     return data
 

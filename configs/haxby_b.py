@@ -17,7 +17,7 @@ def get_config(variant: str = ""):
     config.data.root = "../shared/data/bids-haxby-1slice"
     config.data.hrf_delay_s = 0.0
     config.data.label_map = "face=face;house=house"
-    config.data.centre = True
+    config.data.online = "gain+cumulative"
     config.splits = "by_run,random"
     config.folds = 4
     config.pad = 9

@@ -75,6 +75,16 @@ def apply_to_inputs(
     if found.input == "vector":
         x = x - weights.get("centre", 0)
     else:
+        x = _padded(x, jnp.shape(weights["mean"]))
         x = (x - weights["mean"]) / weights["sd"]  # sd is infinite where nothing varied
         x = jnp.where(jnp.isfinite(x), x, 0)
     return jax.nn.softmax(found.apply(weights, x) / weights.get("temperature", 1))
+
+
+def _padded(x: Float[jax.Array, "batch X Y Z"], shape: tuple[int, ...]) -> jax.Array:
+    """Returns volumes with NaN, which scaling maps to 0, around those that are smaller."""
+    widths = [(n - own) for n, own in zip(shape, x.shape[1:], strict=bool(shape))]
+    if not any(widths):
+        return x
+    pads = [(0, 0), *((n // 2, n - n // 2) for n in widths)]
+    return jnp.pad(x, pads, constant_values=jnp.nan)

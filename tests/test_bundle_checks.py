@@ -9,22 +9,30 @@ import numpy as np
 import pytest
 
 from emojax import decoder, files, hyperalignment
-from emojax.decoder import checks, commands
+from emojax.decoder import commands, schema
 from emojax.errors import InputError
 from emojax.models import cnn1d, resnet3d
 from emojax.models.folded import check_cnn1d, check_resnet3d
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
-GRID, M, N = (6, 5, 4), 20, 12
+GRID, M, N = (6, 5, 4), 20, 48
 NET = cnn1d.CNN1D(3, filters=(4, 3), window=3, dense=(8, 6))
 F, NAN = np.float32, float("nan")
 OPTIONS = hyperalignment.DEFAULTS._replace(scaling=False)
+MASK = np.zeros(GRID, bool)
+MASK[1:5] = True
+
+
+def make_patterns():
+    """Returns two runs of the voxels inside the mask, which the templates are parts of."""
+    rng = np.random.default_rng(1)
+    return (rng.normal(size=(N, 4)) @ rng.normal(size=(4, MASK.sum())) / 2).astype(F)
+
+
+PATTERNS = make_patterns()
 
 
 def make():
-    rng = np.random.default_rng(0)
-    mask = np.zeros(GRID, bool)
-    mask[1:5] = True
     params = NET.init(jax.random.key(0), np.zeros((1, M), F))["params"]
     facts = decoder.Facts(
         ("a", "b", "c"),
@@ -40,16 +48,16 @@ def make():
     return decoder.from_cnn1d(
         facts,
         params,
-        mask=mask,
+        mask=MASK,
         voxels=np.arange(3, 3 + M),
         mean=np.full(M, 800, F),
         sd=np.full(M, 20, F),
-        template=rng.normal(size=(N, M)).astype(F),
+        template=PATTERNS[:, 3 : 3 + M],
         run=np.repeat([0, 1], N // 2),
         frame=np.tile(np.arange(N // 2), 2),
         affine=np.diag([3.0, 3, 3, 1]),
         options=OPTIONS,
-    )
+    ).replace(reference=np.full(GRID, 800, F))
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +70,6 @@ def saved(tmp_path_factory):
 
 def make_bag(members=2):
     rng = np.random.default_rng(0)
-    mask = np.zeros(GRID, bool)
-    mask[1:5] = True
     each = [
         decoder.Member(
             voxels=np.arange(M) + 5 * i,
@@ -72,7 +78,7 @@ def make_bag(members=2):
             coef=rng.normal(size=(M, 3)),
             intercept=rng.normal(size=3),
             temperature=2.0,
-            template=rng.normal(size=(N, M)).astype(F),
+            template=PATTERNS[:, 5 * i : 5 * i + M],
             run=np.repeat([0, 1], N // 2),
             frame=np.tile(np.arange(N // 2), 2),
         )
@@ -80,7 +86,7 @@ def make_bag(members=2):
     ]
     facts = decoder.Facts(("a", "b", "c"), GRID, 800.0, 20.0, runs=("r1", "r2"))
     facts = facts._replace(members=(("01", 2.0, 1e-2), ("02", 2.0, 1e-2)))
-    return decoder.from_linear(facts, each, mask=mask)
+    return decoder.from_linear(facts, each, mask=MASK)
 
 
 @pytest.fixture(scope="module")
@@ -104,12 +110,14 @@ def bundle(saved, tmp_path):
 
 
 def rehash(folder, edit=lambda manifest: None):
-    """Makes the manifest agree with the other files, after a change of its own."""
+    """Makes hashes and id agree with everything else, after a change of the manifest."""
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())
     for name in manifest["sha256"]:
         manifest["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    path.write_text(json.dumps(edit(manifest) or manifest))
+    edited = edit(manifest) or manifest
+    edited["id"] = schema.identify(edited)
+    path.write_text(json.dumps(edited))
 
 
 def refused(folder, said):
@@ -121,8 +129,18 @@ def refused(folder, said):
 
 @pytest.mark.parametrize(
     "content",
-    ["null", "[1]", '"x"', "{}", "", b"\xff", "[" * 100_000, '{"format": 1' + "0" * 5000 + "}"],
-    ids=["null", "list", "text", "table", "empty", "no utf-8", "deep", "digits"],
+    [
+        *("null", "[1]", '"x"', "", b"\xff", "[" * 200_000, '{"format": 1' + "0" * 5000 + "}"),
+        *('{"a":' * 900 + "1" + "}" * 900, '{"format": 2, "format": 1}', '{"network": "\\ud800"}'),
+    ],
+    ids=[
+        "null",
+        "list",
+        "text",
+        "empty",
+        "no utf-8",
+        *("deep", "digits", "nested", "twice", "half"),
+    ],
 )
 def test_manifests_that_are_none(bundle, content):
     content = content if isinstance(content, bytes) else content.encode()
@@ -130,18 +148,25 @@ def test_manifests_that_are_none(bundle, content):
     refused(bundle, "manifest.json: found a damaged manifest; expected one as it was saved")
 
 
+NEEDED = ("facts", "network", "sha256", "format", "bounds", "program")
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        *(
-            ({name: None}, "a damaged manifest")
-            for name in ("facts", "network", "sha256", "format")
-        ),
-        ({"facts": []}, "a damaged manifest"),
-        ({"network": ["cnn1d"]}, "a damaged manifest"),
-        ({"format": "1"}, "a damaged manifest"),
-        ({"sha256": []}, "a damaged manifest"),
-        ({"sha256": {}}, "content that was changed"),
+        *(({name: None}, f"manifest.json: found {name} None") for name in NEEDED),
+        ({"facts": []}, "manifest.json: found facts []; expected a table"),
+        ({"network": ["cnn1d"]}, "network ['cnn1d']; expected text"),
+        ({"format": "1"}, "format '1'; expected a whole number in [1, 2]"),
+        ({"format": True}, "format True; expected"),
+        ({"sha256": []}, "sha256 []; expected a table"),
+        ({"sha256": {}}, "no sha256 of weights.npz"),
+        ({"sha256": {"weights.npz": "0"}}, "expected a table, each 64 hexadecimal digits"),
+        ({"more": 1}, "'more', which is unknown"),
+        ({"signature": "x"}, "signature 'x'"),
+        ({"signature": {"key": "0" * 64, "signature": ""}}, "signature {'key'"),
+        ({"bounds": {}}, "bounds that do not follow from its facts"),
+        ({"bounds": {"sd": [0, 1e9], "mean": [-1e9, 1e9]}}, "bounds that do not follow"),
         ({"format": 99}, "a decoder of format 99"),
         ({"network": "x"}, "model.name: found 'x'"),
         ({"network": "os:system"}, "model.name: found 'os:system'"),
@@ -261,40 +286,50 @@ def test_weights_with_one_thing_wrong(bundle, change, said):
     ("change", "said"),
     [
         ({"mask": np.ones((3, 3, 3), bool)}, "mask: found bool of shape (3, 3, 3)"),
-        ({"mask": np.zeros(GRID, bool)}, "mask: found bool"),
+        ({"mask": np.zeros(GRID, bool)}, "mask: found no voxel"),
         ({"mask": np.ones(GRID, F)}, "mask: found float32"),
-        ({"mask": None}, "context.npz: found affine, calibration"),
-        ({"more": np.zeros(1)}, "context.npz: found affine, calibration, mask, more"),
+        ({"mask": None}, "context: found affine, reference; expected mask"),
+        ({"more": np.zeros(1)}, "context: found affine, mask, more, reference"),
+        ({"reference": np.zeros((3, 3, 3), F)}, "reference: found float32 of shape (3, 3, 3)"),
+        ({"reference": np.full(GRID, NAN, F)}, "reference inside the mask: found values that"),
+        ({"reference": np.zeros(GRID, int)}, "reference: found int64"),
         ({"affine": np.eye(3)}, "affine: found float64 of shape (3, 3)"),
         ({"affine": np.full((4, 4), NAN)}, "affine: found"),
         ({"affine": np.eye(4) * 1j}, "affine: found complex128"),
         ({"affine": np.array("x")}, "affine: found <U1"),
-        ({"calibration/template": np.zeros((N, 5), F)}, "template: found shape (12, 5)"),
-        ({"calibration/template": np.zeros(M, F)}, "template: found shape (20,)"),
-        ({"calibration/template": lambda t: t * NAN}, "template: found"),
-        ({"calibration/template": lambda t: t.astype("f2")}, "template: found float16"),
-        ({"calibration/frame": None}, "expected frame, mean, params, run, sd, template"),
-        ({"calibration/frame": lambda f: f - 3}, "frame: found int64 .* from -3"),
-        ({"calibration/frame": lambda f: f.astype(float)}, "frame: found float64"),
-        ({"calibration/frame": lambda f: f[:5]}, "frame: found int64 of shape (5,)"),
-        (
-            {"calibration/run": lambda r: r + 1},
-            "run: found int64 .* expected 12 numbers from 0 to 1",
-        ),
-        ({"calibration/mean": np.zeros(3, F)}, "mean: found shape (3,)"),
-        ({"calibration/sd": lambda s: -s}, "sd: found negative values"),
-        ({"calibration/sd": None}, "calibration: found frame, mean, params"),
-        ({"calibration/more": np.zeros(1)}, "calibration: found frame, mean, more"),
-        ({"calibration/params/conv1/bias": lambda b: b * NAN}, "params/conv1/bias: found"),
-        ({"calibration/params/conv1/bias": np.array("x")}, "params/conv1/bias: found"),
     ],
 )
 def test_contexts_with_one_thing_wrong(bundle, change, said):
     changed(bundle, "context.npz", change)
-    with pytest.raises(InputError) as error:
-        decoder.load(bundle)
-    first, *rest = said.split(" .* ")
-    assert all(part in str(error.value) for part in (first, *rest)), str(error.value)
+    refused(bundle, said)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"template": np.zeros((N, 5), F)}, f"template: found shape ({N}, 5)"),
+        ({"template": np.zeros(M, F)}, "template: found shape (20,)"),
+        ({"template": lambda t: t * NAN}, "template: found"),
+        ({"template": lambda t: t.astype("f2")}, "template: found float16"),
+        ({"frame": None}, "expected frame, mean, params, run, sd, template"),
+        ({"frame": lambda f: f - 3}, "frame: found numbers from -3"),
+        ({"frame": lambda f: f.astype(float)}, "frame: found float64"),
+        ({"frame": lambda f: f[:5]}, "frame: found int64 of shape (5,)"),
+        (
+            {"run": lambda r: r + 1},
+            "run: found numbers from 1 to 2; expected numbers from 0 to 1",
+        ),
+        ({"mean": np.zeros(3, F)}, "mean: found shape (3,)"),
+        ({"sd": lambda s: -s}, "sd: found negative values"),
+        ({"sd": None}, "calibration: found frame, mean, params"),
+        ({"more": np.zeros(1)}, "calibration: found frame, mean, more"),
+        ({"params/conv1/bias": lambda b: b * NAN}, "params/conv1/bias: found"),
+        ({"params/conv1/bias": np.array("x")}, "params/conv1/bias: found"),
+    ],
+)
+def test_calibrations_with_one_thing_wrong(bundle, change, said):
+    changed(bundle, "calibration.npz", change)
+    refused(bundle, said)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +344,7 @@ def test_contexts_with_one_thing_wrong(bundle, change, said):
         ({"centre": lambda c: c[:-1]}, "centre: found float32 of shape (24,)"),
         ({"centre": lambda c: c.astype(int)}, "centre: found int64"),
         ({"centre": lambda c: c * NAN}, "centre: values that are not finite"),
-        ({"temperature": np.zeros((), F)}, "temperature: found float32"),
+        ({"temperature": np.zeros((), F)}, "temperature: found 0.0"),
         ({"temperature": np.ones(2, F)}, "temperature: found float32 of shape (2,)"),
     ],
 )
@@ -321,33 +356,34 @@ def test_weights_of_a_bag_with_one_thing_wrong(bag, change, said):
     assert all(part in str(error.value) for part in (first, *rest)), str(error.value)
 
 
-MEMBERS = "calibration/members"
+MEMBERS = "members"
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({f"{MEMBERS}/1/voxels": None}, "members/1: found no voxels"),
-        ({f"{MEMBERS}/1/voxels": lambda v: v + 60}, "members/1: voxels: found"),
+        ({f"{MEMBERS}/1/voxels": lambda v: v + 60}, "members/1/voxels: found"),
         ({f"{MEMBERS}/1/voxels": lambda v: v[:-1]}, "members/1: mean: found shape (20,)"),
         ({f"{MEMBERS}/0/sd": lambda s: -s}, "members/0: sd: found negative"),
         ({f"{MEMBERS}/0/run": None}, "members/0: found frame, mean, params"),
-        ({f"{MEMBERS}/0/run": lambda r: r + 1}, "members/0: run: found int64"),
+        ({f"{MEMBERS}/0/run": lambda r: r + 1}, "members/0: run: found numbers from 1"),
         ({f"{MEMBERS}/0/params/coef": lambda c: c * NAN}, "members/0: params/coef: found"),
-        ({"calibration/more": np.zeros(3)}, "calibration: found members, more"),
+        ({"more": np.zeros(3)}, "calibration: found members, more"),
         ({f"{MEMBERS}/x": np.zeros(3)}, "calibration: found members"),
     ],
 )
 def test_members_with_one_thing_wrong(bag, change, said):
-    changed(bag, "context.npz", change)
+    changed(bag, "calibration.npz", change)
     refused(bag, said)
 
 
 @pytest.mark.parametrize("name", ["coef", "intercept"])
 def test_parameters_of_another_member(bag, name):
-    changed(bag, "context.npz", {f"{MEMBERS}/1/params/{name}": lambda c: c[:2]})
-    loaded, x = decoder.load(bag), volumes(np.random.default_rng(0), N)
+    changed(bag, "calibration.npz", {f"{MEMBERS}/1/params/{name}": lambda c: c[:2]})
+    loaded, x = decoder.load(bag), like_run(0)
     decoder.decode(loaded, x[0])
+    decoder.calibrate(make_bag(), x, "new", "r1")
     with pytest.raises(InputError, match="found a network that cannot be folded again"):
         decoder.calibrate(loaded, x, "new", "r1")
 
@@ -372,12 +408,19 @@ def test_saving_checks_too(tmp_path):
 def test_the_facts_of_a_decoder_are_read_back():
     facts = make().facts
     stored = json.loads(json.dumps(facts._asdict()))
-    assert checks.read_facts(stored, "manifest") == facts
+    assert schema.read_facts(stored, "manifest") == facts
     assert dict(facts.alignment) == OPTIONS._asdict()
 
 
 def volumes(rng, t):
     return (800 + 20 * rng.normal(size=(t, *GRID))).astype(F)
+
+
+def like_run(number):
+    """Returns volumes that follow a run of the template."""
+    x = volumes(np.random.default_rng(0), N // 2)
+    x[:, MASK] += 20 * PATTERNS[N // 2 * number :][: N // 2]
+    return x
 
 
 def test_an_output_that_is_not_finite_is_refused(bundle):
@@ -388,15 +431,27 @@ def test_an_output_that_is_not_finite_is_refused(bundle):
 
 
 def test_a_constant_run_calibrates_nothing():
-    x = np.repeat(volumes(np.random.default_rng(0), 1), N, 0)
+    x = np.repeat(like_run(0)[:1], N, 0)
+    with pytest.raises(InputError, match="run: found 47 of 48 volumes that are the same as the"):
+        decoder.calibrate(make(), x, "new", "r1")
+    x = like_run(0)
+    x.reshape(len(x), -1)[:, np.flatnonzero(MASK)[3 : 3 + M]] = 800  # those of the decoder
     with pytest.raises(InputError, match="calibration run: found want voxels that vary"):
         decoder.calibrate(make(), x, "new", "r1")
 
 
+def test_noise_calibrates_nothing():
+    x = volumes(np.random.default_rng(0), N // 2)
+    with pytest.raises(InputError, match=r"run: found a run that fits (best|no better)"):
+        decoder.calibrate(make(), x, "new", "r1")
+
+
 def test_runs_are_names_or_numbers():
-    made, x = make(), volumes(np.random.default_rng(0), N)
+    made, x = make(), like_run(1)
     nameless = made.replace(facts=made.facts._replace(runs=()))
     decoder.calibrate(nameless, x, "new", "1")
+    with pytest.raises(InputError, match=r"fits r2 better .* \(is it --run=r2\?\)"):
+        decoder.calibrate(made, x, "new", "r1")
     for run in ("9" * 5000, "\u00b2", "\u0661", "-1", "99", "1.0", "a\nb", ""):
         for given in (made, nameless):
             with pytest.raises(InputError, match=r"run: found .*; expected one of"):
@@ -404,9 +459,10 @@ def test_runs_are_names_or_numbers():
 
 
 def test_parameters_of_another_network(bundle):
-    changed(bundle, "context.npz", {"calibration/params/dense1/kernel": lambda k: k[:-1]})
-    loaded, x = decoder.load(bundle), volumes(np.random.default_rng(0), N)
+    changed(bundle, "calibration.npz", {"params/dense1/kernel": lambda k: k[:-1]})
+    loaded, x = decoder.load(bundle), like_run(0)
     decoder.decode(loaded, x[0])  # which needs no more than the folded weights
+    decoder.calibrate(make(), x, "new", "r1")
     with pytest.raises(InputError, match="found a network that cannot be folded again"):
         decoder.calibrate(loaded, x, "new", "r1")
 
@@ -452,9 +508,9 @@ def test_foldings_return_what_the_checks_expect():
 
 
 def test_commands_end_in_one_line_and_leave_nothing(bundle, tmp_path):
-    changed(bundle, "context.npz", {"calibration/template": lambda t: t * NAN})
+    changed(bundle, "context.npz", {"affine": lambda a: a * NAN})
     for call in (commands.decode, commands.calibrate):
         more = ("x", "") if call is commands.calibrate else ()
-        with pytest.raises(InputError, match="template"):
+        with pytest.raises(InputError, match="affine"):
             call(str(bundle), str(tmp_path / "no.nii"), str(tmp_path / "new"), *more)
     assert not (tmp_path / "new").exists() or not list((tmp_path / "new").iterdir())

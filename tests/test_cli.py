@@ -49,12 +49,13 @@ def calls(monkeypatch):
 
     monkeypatch.setattr(commands, "start_jax", lambda: None)
     monkeypatch.setattr(experiments, "run", stub("run"), raising=False)
-    replace("emojax.experiments", "export", export=stub("export", "runs/demo/decoder"))
+    replace("emojax.experiments.exports", "command", export=stub("export", "runs/demo/decoder"))
     replace(
         "emojax.decoder",
         "commands",
         decode=stub("decode", "runs/new/predictions.csv"),
         calibrate=stub("calibrate", "runs/new/decoder"),
+        announce=lambda folder, key: None,
     )
     return made
 
@@ -207,12 +208,13 @@ def test_decoder_commands(calls, capsys):
         == 0
     )
     assert emojax_command("calibrate", "--workdir=W", "B", "I", "--subject=NEW") == 0
-    (_, exported, _), *others = calls
+    (_, exported, keywords), *others = calls
     assert exported[1:] == ("runs/demo", "01", "run-02", "") and exported[0].experiment == "A"
-    assert [call[:2] for call in others] == [
-        ("decode", ("BUNDLE", "FILE", "DIR", False)),
-        ("calibrate", ("B", "I", "W", "", "run-02")),
-        ("calibrate", ("B", "I", "W", "NEW", "")),
+    assert keywords == {"classifier": "", "refit": False}
+    assert others == [
+        ("decode", ("BUNDLE", "FILE", "DIR", False), {}),
+        ("calibrate", ("B", "I", "W", "", "run-02"), {}),
+        ("calibrate", ("B", "I", "W", "NEW", ""), {}),
     ]
     out, err = capsys.readouterr()
     assert out.split() == [
@@ -221,6 +223,29 @@ def test_decoder_commands(calls, capsys):
         *["runs/new/decoder"] * 2,
     ]
     assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("export", *DEMO, "--refit"), {"classifier": "", "refit": True}),
+        (("export", *DEMO, "--classifier=lda"), {"classifier": "lda", "refit": False}),
+        (("decode", "B", "I", "--workdir=W", "--correct=none"), {"correct": "none"}),
+        (
+            ("decode", "B", "I", "--workdir=W", "--expect=01234567", "--trust=mine.pub"),
+            {"expect": "01234567", "trust": "mine.pub"},
+        ),
+        (("calibrate", "B", "I", "--workdir=W", "--by=none"), {"by": "none"}),
+        (
+            ("calibrate", "B", "I", "--workdir=W", "--events=E", "--label_map=a=b", "--sign=mine"),
+            {"events": "E", "label_map": "a=b", "sign": "mine"},
+        ),
+    ],
+)
+def test_flags_of_decoders_are_passed_on_where_given(calls, capsys, words, expected):
+    assert emojax_command(*words) == 0
+    ((_, _, keywords),) = calls
+    assert keywords == expected and capsys.readouterr().err == ""
 
 
 def test_flags_of_other_commands_are_noted(calls, capsys):

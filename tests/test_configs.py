@@ -106,6 +106,7 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
         "data.high_pass_hz": 0.0,
         "data.images": "ra*",
         "data.mask": "",
+        "data.online": "",
         "data.run_column": "",
         "data.scrub_fd_mm": 0.0,
         "data.smooth_mm": 0.0,

@@ -9,7 +9,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from emojax import alignment, decoder, fusion, hyperalignment, models, procrustes
-from emojax.decoder import build, checks
+from emojax.decoder import build, schema
 from emojax.errors import InputError
 from emojax.models import linear, residual
 from emojax.scoring import bag
@@ -254,7 +254,7 @@ def test_a_network_with_a_linear_path_and_a_temperature(study, made, tmp_path, t
 def test_networks_of_several_members_are_refused(study, made):
     bundle, _ = make_residual(study, made[0])
     kept = bundle.calibration | {"voxels": bundle.weights["voxels"]}
-    with pytest.raises(ValueError, match="want one network; got 2"):
+    with pytest.raises(ValueError, match="want one network, or members with instances; got 2"):
         build.fold(bundle.network, [kept, kept], [None, None])
 
 
@@ -284,4 +284,4 @@ def test_every_alignment_is_a_centre_a_matrix_and_an_offset(study, options):
 
 def test_facts_are_read_back(made):
     facts = made[1].facts
-    assert checks.read_facts(json.loads(json.dumps(facts._asdict())), "manifest") == facts
+    assert schema.read_facts(json.loads(json.dumps(facts._asdict())), "manifest") == facts

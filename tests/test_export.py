@@ -14,7 +14,8 @@ from configs import expA
 from emojax import decoder, experiments
 from emojax.decoder import commands
 from emojax.errors import InputError
-from emojax.experiments import export
+from emojax.experiments.exports import rows
+from emojax.experiments.exports.command import export
 from emojax.sources.write_bids import write_bids
 
 COMMON = (
@@ -44,13 +45,14 @@ NETWORK = (
 )
 B = (
     *COMMON,
-    "--config.data.centre=False",
+    "--config.data.online=",
     "--config.model.depth=18",
     "--config.model.width=4",
     "--config.splits=by_run",
     "--config.folds=1",
     "--config.fractions=(0.5,0.25,0.25)",
 )
+RAW = {"decode": ("--correct=none",), "calibrate": ()}  # volumes as the report has read them
 RUN = "sub-{0}/func/sub-{0}_task-emotion_run-{1}_bold.nii.gz"
 
 
@@ -95,7 +97,13 @@ def exported(run, config, *flags, to=None):
 
 def deployed(mode, bundle, path, workdir, *flags):
     code, out, err = finished(
-        workdir, f"--mode={mode}", f"--bundle={bundle}", f"--input={path}", *flags, config=None
+        workdir,
+        f"--mode={mode}",
+        f"--bundle={bundle}",
+        f"--input={path}",
+        *flags,
+        *RAW[mode],
+        config=None,
     )
     return code, out.strip(), err
 
@@ -222,10 +230,10 @@ def test_what_cannot_be_decoded_ends_in_one_line(run_a, study, tmp_path):
 def test_what_cannot_be_exported_ends_in_one_line(run_a, tmp_path):
     config = expA.get_config("demo")
     with pytest.raises(InputError, match=r"empty: found no finished run"):
-        export.export(config, str(tmp_path / "empty"))
+        export(config, str(tmp_path / "empty"))
     assert not (tmp_path / "empty").exists()
     with pytest.raises(InputError, match=r"found a run with align.regimes='independent_runs'; exp"):
-        export.export(config, str(run_a[0]))
+        export(config, str(run_a[0]))
     for flags, said in (
         ((*run_a[1], "--subject=99"), "subject: found '99'; expected one of 01, 02, 03, 04"),
         ((*run_a[1], "--run=run-09"), "run: found 'run-09'; expected one of run-01, run-02"),
@@ -246,7 +254,7 @@ def test_a_bag_without_alignment(study, tmp_path):
     config.model.update({"filters": (2,), "window": 3, "dense": (2,)})
     config.train.epochs = 1
     experiments.run(config, tmp_path / "run")
-    folder = export.export(config, tmp_path / "run", "04", "run-01", tmp_path / "decoder")
+    folder = export(config, tmp_path / "run", "04", "run-01", tmp_path / "decoder")
     found = decoder.decode_file(decoder.load(folder), study / RUN.format("04", "01"))
     want = probabilities(tmp_path / "run" / "predictions.csv", subject="04", run="run-01")
     same(dict(enumerate(found.tolist())), want, 1e-5)
@@ -254,36 +262,22 @@ def test_a_bag_without_alignment(study, tmp_path):
         decoder.calibrate(decoder.load(folder), np.zeros((60, 16, 16, 12)), "new", "run-01")
 
 
-class Kept:
-    """A workdir in which every model is its name."""
-
-    def load_model(self, name):
-        return None if name.startswith("last") else {"fitted": name}
-
-
-def fold_of(temperature=None, **more):
-    scores = {} if temperature is None else {"uncalibrated": {"temperature": temperature}}
-    return {"network": scores, "instances": [], **more}
+def arm_of(name, decoder="", **more):
+    summary = {"network": None if decoder else {}, "baselines": {decoder: {}} if decoder else {}}
+    arm = {"name": name, "decoder": decoder, "on_noise": False, "shares": "", "summary": summary}
+    return arm | more
 
 
-@pytest.mark.parametrize(("number", "name", "temperature"), [(0, "bag 0", 1.0), (1, "nested 1", 3)])
-def test_the_decoder_that_each_fold_has_chosen(number, name, temperature):
-    chosen = [
-        {"network": None, "instances": [], "chosen": {"chosen": c}} for c in ("bag", "network")
-    ]
-    arms = [
-        {"name": "auto", "decoder": "auto", "folds": chosen},
-        {"name": "bag", "decoder": "bag", "folds": [fold_of(), fold_of()]},
-        {"name": "nested", "decoder": "", "folds": [fold_of(2.0), fold_of(3.0)]},
-    ]
-    found = export._load(expA.get_config("demo"), Kept(), arms, number)
-    assert (found["fitted"], found["temperature"]) == (name, temperature)
+@pytest.mark.parametrize(("number", "name"), [(0, "bag"), (1, "nested")])
+def test_the_decoder_that_each_fold_has_chosen(number, name):
+    chosen = [{"chosen": {"chosen": c}} for c in ("bag", "network")]
+    arms = [arm_of("auto", "auto", folds=chosen), arm_of("bag", "bag"), arm_of("nested")]
+    assert rows.choose({"arms": arms}, "", number).arm["name"] == name
 
 
-def test_networks_of_several_members_and_models_that_were_not_kept():
-    config, arms = expA.get_config("demo"), [{"name": "last", "decoder": "", "folds": [fold_of()]}]
-    with pytest.raises(InputError, match=r"found nothing of its fits; .*keep_models=True"):
-        export._load(config, Kept(), arms, 0)
-    config.train.members = True
-    with pytest.raises(InputError, match=r"a network for each monitored subject; .*members=False"):
-        export._load(config, Kept(), arms, 0)
+def test_a_network_that_was_not_kept(run_network, tmp_path):
+    shutil.copytree(run_network[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "models")
+    flags = (*run_network[1], "--mode=export", f"--config.data.store={run_network[0].parent}/store")
+    code, _, err = finished(tmp_path / "run", *flags, config="expA.py:demo")
+    assert code == 2 and "found nothing of its fits" in err and "keep_models=True" in err

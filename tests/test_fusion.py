@@ -121,6 +121,7 @@ def test_a_decoder_with_batch_norm_keeps_its_statistics(tmp_path):
     made["params"]["dense3"]["kernel"] *= 0.1  # probabilities far from 0 and 1
     voxels, mean, sd = np.arange(5, 45), rng.normal(500, 1, 40), rng.uniform(5, 9, 40)
     facts = decoder.Facts(("a", "b", "c"), grid, 500.0, 9.0, 2.0, "s1", (), runs=("1",))
+    template = rng.normal(500, 7, (50, 40)).astype(np.float32)
     bundle = decoder.from_cnn1d(
         facts,
         made["params"],
@@ -128,14 +129,15 @@ def test_a_decoder_with_batch_norm_keeps_its_statistics(tmp_path):
         voxels=voxels,
         mean=mean,
         sd=sd,
-        template=rng.normal(500, 7, (50, 40)).astype(np.float32),
+        template=template,
         run=np.zeros(50, int),
         frame=np.arange(50),
         batch_stats=made["batch_stats"],
     )
     decoder.save(bundle, tmp_path / "bundle")
     loaded = decoder.load(tmp_path / "bundle")
-    volumes = rng.normal(500, 9, (50, *grid)).astype(np.float32)
+    volumes = rng.normal(500, 6, (50, *grid)).astype(np.float32)
+    volumes.reshape(50, -1)[:, voxels] += template - 500  # the run of the template
     x = (volumes.reshape(50, -1)[:, voxels] - mean) / sd
     want = jax.nn.softmax(model.apply(made, x.astype(np.float32)))
     got = np.stack([decoder.decode(loaded, volume) for volume in volumes[:5]])

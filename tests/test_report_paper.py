@@ -311,6 +311,11 @@ def test_cleaning_is_written_with_its_works():
     cited = [name for _, name, _ in ENTRY.findall(methods.make(metrics).bibtex)]
     works = {"esteban2019", "abraham2014", "friston1996", "behzadi2007", "power2012"}
     assert works | {"lindquist2019"} <= set(cited)
+    metrics = real()
+    metrics["config"]["data"] |= {"online": "gain+ema:30"}
+    text = text_of(metrics)
+    assert "with the volumes before it alone (gain+ema:30)" in text
+    assert "emojax did no cleaning" not in text and "all volumes of the run" not in text
 
 
 @pytest.mark.parametrize(("alpha", "there"), [(1.0, False), (0.5, True)])

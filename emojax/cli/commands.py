@@ -13,6 +13,18 @@ CONFIG = "a config file, or the name of one that is shipped; ':variant' may foll
 WORKDIR = "folder of the results; a run in it is resumed"
 BUNDLE = "folder of a decoder"
 IMAGE = "a 4-D or 3-D NIfTI image"
+IDENTITY = {
+    "expect": "id of the decoder, or its first eight digits or more; others are refused",
+    "trust": "file of a public key; decoders that its owner has not signed are refused",
+}
+WAYS = {
+    "by": "what corresponds: 'time' (default), 'class' (a localizer with labels), or 'none' "
+    "(weights stay; reference and limits are renewed)",
+    "events": "with --by=class: events.tsv of the run; the one beside the image by default",
+    "label_map": "with --by=class: which values of trial_type mean which class, as data.label_map; "
+    "the names of the classes by default",
+}
+SIGN = {"sign": "file of an ed25519 private key (ssh-keygen -t ed25519) to sign the decoder with"}
 
 RUN = Usage(
     "run",
@@ -33,15 +45,25 @@ EXPORT = Usage(
         "workdir": "folder of a finished run; the decoder is written into it",
         "subject": "subject whose fold and alignment become the decoder; the first by default",
         "run": "name of the run that will be decoded; the last by default",
+        "classifier": "row of the result table that becomes the decoder; the headline by default",
         "bundle": "folder of the decoder; 'decoder' in the workdir by default",
+        **SIGN,
     },
     needs=("config", "workdir"),
     positional=("config",),
+    switches={"refit": "fit it to everybody, for a new person, instead of taking a fold's"},
     example="emojax export expA:demo --workdir=runs/demo --subject=01",
 )
 DECODE = Usage(
     "decode",
-    {"bundle": BUNDLE, "input": IMAGE, "workdir": "folder of the predictions"},
+    {
+        "bundle": BUNDLE,
+        "input": IMAGE,
+        "workdir": "folder of the predictions",
+        "correct": "'auto' (default) brings each volume onto the reference of its subject, "
+        "'motion' or 'level' alone does one of the two, 'none' replays the report",
+        **IDENTITY,
+    },
     needs=("bundle", "input", "workdir"),
     positional=("bundle", "input"),
     switches={"any_subject": "decode an image whose name says that it is another person's"},
@@ -55,6 +77,9 @@ CALIBRATE = Usage(
         "workdir": "folder of the new decoder",
         "subject": "name of the new subject",
         "run": "name of the training subjects' run that corresponds to it; the first by default",
+        **WAYS,
+        **IDENTITY,
+        **SIGN,
     },
     needs=("bundle", "input", "workdir"),
     positional=("bundle", "input"),
@@ -91,10 +116,18 @@ def export(argv: Sequence[str]) -> None:
         return
     with stops.deferred():
         start_jax()
-        from emojax.experiments.export import export
+        from emojax.decoder import commands
+        from emojax.experiments.exports.command import export
 
     text = given.text
-    print(export(given.config, *(text[n] for n in ("workdir", "subject", "run", "bundle"))))
+    made = export(
+        given.config,
+        *(text[name] for name in ("workdir", "subject", "run", "bundle")),
+        classifier=text["classifier"],
+        refit=given.switches["refit"],
+    )
+    commands.announce(made, text["sign"])
+    print(made)
 
 
 def decode(argv: Sequence[str]) -> None:
@@ -108,7 +141,9 @@ def decode(argv: Sequence[str]) -> None:
         from emojax.decoder import commands
 
     names = ("bundle", "input", "workdir")
-    print(commands.decode(*(text[name] for name in names), given.switches["any_subject"]))
+    identity = {name: text[name] for name in ("correct", *IDENTITY) if text[name]}
+    any_subject = given.switches["any_subject"]
+    print(commands.decode(*(text[name] for name in names), any_subject, **identity))
 
 
 def calibrate(argv: Sequence[str]) -> None:
@@ -121,7 +156,8 @@ def calibrate(argv: Sequence[str]) -> None:
         from emojax.decoder import commands
 
     names = ("bundle", "input", "workdir", "subject", "run")
-    print(commands.calibrate(*(text[name] for name in names)))
+    more = {name: text[name] for name in (*WAYS, *IDENTITY, *SIGN) if text[name]}
+    print(commands.calibrate(*(text[name] for name in names), **more))
 
 
 def report(argv: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ def read(
     names: Collection[str] | None = None,
     check: Callable[[Mapping[str, Header]], None] = lambda headers: None,
     *,
+    file: IO[bytes] | None = None,
     shrinks: float = SHRINKS,
     largest: int = LARGEST,
 ) -> dict[str, np.ndarray]:
@@ -42,6 +43,7 @@ def read(
       path: the file.
       names: arrays that are read if they are there; the others are not looked at. None: all.
       check: called with the headers of these arrays before the first is unpacked; it may raise.
+      file: the same, where it is open.
       shrinks: how many times its stored bytes an array may take that is larger than `largest`.
       largest: bytes.
 
@@ -49,9 +51,10 @@ def read(
       InputError: there is no such file, it is damaged, an array occurs twice, is of Python objects,
         or is not of the size that its header says.
     """
-    require_file(path, "an .npz file")
+    if file is None:
+        require_file(path, "an .npz file")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path if file is None else file) as archive:
             members = _members(path, archive, names)
             headers = {name: _header(path, archive, info) for name, info in members.items()}
             for name, header in headers.items():

@@ -6,6 +6,7 @@ import io
 import math
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import nibabel as nib
@@ -56,12 +57,17 @@ def load(path: Path, expected: str = "NIfTI-1/2 or Analyze") -> nib.spatialimage
         raise InputError(path, f"no readable image ({cause(error)})", expected) from None
 
 
-def read(path: Path, expected: str) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "4 4"]]:
+def read(
+    path: Path,
+    expected: str,
+    check: Callable[[tuple[int, ...]], None] = lambda shape: None,
+) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "4 4"]]:
     """Reads the values of an image as float32, time last, and its affine.
 
     Args:
       path: .nii, .nii.gz or .img.
       expected: for messages.
+      check: called with the shape in the header before a value is read; it may raise.
 
     Raises:
       InputError: as `load`, or it is no whole image of real numbers.
@@ -69,8 +75,11 @@ def read(path: Path, expected: str) -> tuple[Float[np.ndarray, "..."], Float[np.
     image = load(path, expected)
     try:
         _check_header(image)
+        check(tuple(image.shape))
         with np.errstate(all="ignore"):  # values that are not finite are for others to judge
             return np.asarray(image.dataobj, np.float32), image.affine
+    except InputError:
+        raise
     except Exception as error:  # nibabel raises many types on damaged files
         raise InputError(path, f"no readable image ({cause(error)})", expected) from None
 

@@ -30,6 +30,15 @@ class Facts(NamedTuple):
     left_out: str = ""  # the test subject of the fold that it comes from
     members: tuple[tuple[str, float, float], ...] = ()  # of a bag: who monitored, temperature, C
     temperature: float = 1.0  # that logits of a network are divided by
+    trained_on: tuple[str, ...] = ()  # the units that everything was fitted to
+    online: str = ""  # causal correction that the training volumes went through, `data.online`
+    limits: tuple[tuple[str, float, float], ...] = ()  # name, least, most; see `guards`
+    reference_of: str = ""  # whose runs the reference image is of; "" is the training subjects
+    scores: tuple[tuple[str, float], ...] = ()  # of the run's report: balanced_accuracy, nll, ece
+    reliability: tuple[tuple[float, float, int], ...] = ()  # confidence, accuracy, volumes
+    fit: tuple[tuple[str, float], ...] = ()  # of a calibration: lag, correlation, p
+    inputs: tuple[tuple[str, str], ...] = ()  # what a calibration has read: name, sha256
+    parent: str = ""  # id of the decoder that was calibrated
 
 
 @struct.dataclass
@@ -42,6 +51,8 @@ class Decoder:
     calibration: Mapping[str, Any] | None  # of vectors: what `calibrate` needs
     network: str = struct.field(pytree_node=False)  # as `model.name`, see `models.find`
     facts: Facts = struct.field(pytree_node=False)
+    reference: Float[np.ndarray, "X Y Z"] | None = None  # mean of the calibration runs, as scanned
+    id: str = struct.field(pytree_node=False, default="")  # of the bundle it was loaded from
 
 
 class Member(NamedTuple):
@@ -57,6 +68,7 @@ class Member(NamedTuple):
     template: Float[np.ndarray, "n m"] | None = None  # rows of its common space, for `calibrate`
     run: Int[np.ndarray, " n"] | None = None  # of each template row, from 0, as `facts.runs`
     frame: Int[np.ndarray, " n"] | None = None  # volume of each template row in its run
+    label: Int[np.ndarray, " n"] | None = None  # class of each template row; -1 is none
 
 
 def from_linear(
@@ -87,7 +99,8 @@ def from_linear(
             "temperature": np.float64(own.temperature),
         }
         fitted = own._asdict()
-        parts = {name: fitted[name] for name in ("mean", "sd", "template", "run", "frame")}
+        names = ("mean", "sd", "template", "run", "frame", "label")
+        parts = {name: fitted[name] for name in names}
         kept.append(keep(facts, mask, own.voxels, params=params, **parts))
     weights = fold("linear", kept, [own.mapping for own in members])
     return Decoder(weights, mask, affine, {"members": kept}, "linear", _with(facts, options))
@@ -169,10 +182,11 @@ def keep(
     template: Float[np.ndarray, "n m"] | None = None,
     run: Int[np.ndarray, " n"] | None = None,
     frame: Int[np.ndarray, " n"] | None = None,
+    label: Int[np.ndarray, " n"] | None = None,
 ) -> dict[str, Any]:
     """Returns what `fold` and `calibrate` need of one member, with voxels as places in a volume.
 
-    Arguments are those of `from_cnn1d`.
+    Arguments are those of `from_cnn1d` and `Member`.
 
     Raises:
       ValueError: shapes do not fit.
@@ -197,7 +211,8 @@ def keep(
         raise ValueError(f"want template [n, {m}], run and frame [n]; got {shapes}")
     if facts.runs and np.max(run) >= len(facts.runs):
         raise ValueError(f"want run < {len(facts.runs)}, as facts.runs; got {np.max(run)}")
-    return kept | {"template": np.asarray(template), "run": run, "frame": frame}
+    rows = {"template": np.asarray(template), "run": run, "frame": frame}
+    return kept | rows | ({} if label is None else {"label": label})
 
 
 def fold(

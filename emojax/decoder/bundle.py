@@ -1,34 +1,49 @@
 """Bundles: decoders as folders that stand alone.
 
-A bundle is a folder: `manifest.json` (facts, and the sha256 of every other file), `weights.npz`,
-`context.npz` (mask, affine, what a new subject is calibrated with) and `program.bin`, the compiled
-function for machines without this package:
+A bundle is a folder: `manifest.json` (facts, the sha256 of every other file, and the id that binds
+them, see `schema`), `weights.npz`, `context.npz` (mask, affine, reference image), `calibration.npz`
+(what a new subject is calibrated with; may stay behind when a bundle travels), `decoder_numpy.py`
+(a reader that needs NumPy alone, see `numpy_reader`) and `program.bin`, the compiled function for
+machines with jax, NumPy and flatbuffers:
 
-    program = jax.export.deserialize(pathlib.Path("program.bin").read_bytes())
-    weights = np.load("weights.npz"); probabilities = program.call([weights[k] for k in weights], x)
+    import pathlib, sys
+    import jax, numpy as np
+    from jax import export
+
+    folder = pathlib.Path(sys.argv[1])
+    program = jax.jit(export.deserialize((folder / "program.bin").read_bytes()).call)
+    weights = [jax.device_put(array) for array in np.load(folder / "weights.npz").values()]
+    volume = np.load(sys.argv[2])  # [X, Y, Z] float32, as scanned
+    print(program(weights, volume))  # NaN for a volume that nothing can be read from
 """
 
+import contextlib
+import functools
 import hashlib
 import json
 import os
 import pathlib
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import IO, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import export
 
-from emojax import files, fusion, models
-from emojax.data import archives
-from emojax.decoder import checks
+from emojax import files, models
+from emojax.decoder import bounds, checks, numpy_reader, program, schema, shapes, signing, stored
 from emojax.decoder.build import Decoder
-from emojax.errors import InputError
+from emojax.errors import InputError, say
 
-FORMAT = 2
-READABLE = (1, FORMAT)  # weights of the first have no centre, which is then 0
-FILES = ("weights.npz", "context.npz", "program.bin")
-LARGEST = 1 << 24  # bytes of a manifest
+FORMAT = schema.FORMAT
+FILES = ("weights.npz", "context.npz", "program.bin", "decoder_numpy.py")
+CALIBRATION = "calibration.npz"
+OLDER = FILES[:3]  # of format 1
+LACKS = (
+    "a decoder of format 1, which has no id, no reference image, no limits beyond mean and sd, and "
+    "no centre (export it again)"
+)
+SHORTEST = 8  # digits of an id that stand for it
 
 
 def save(decoder: Decoder, folder: str | os.PathLike) -> None:
@@ -42,85 +57,182 @@ def save(decoder: Decoder, folder: str | os.PathLike) -> None:
     checks.check(decoder)
     if folder.exists() and not (folder / "manifest.json").exists():
         raise InputError(folder, "something that is not a decoder", "a new folder")
-    context: dict[str, Any] = {"mask": decoder.mask}
-    if decoder.affine is not None:
-        context["affine"] = np.asarray(decoder.affine)
-    if decoder.calibration is not None:
-        context["calibration"] = decoder.calibration
+    context = {"mask": decoder.mask, "affine": decoder.affine, "reference": decoder.reference}
+    context = {name: np.asarray(part) for name, part in context.items() if part is not None}
+    weights, usual = _sorted(decoder.weights), bounds.of_program(decoder)
     with files.atomic_folder(folder) as partial:
-        weights = files.flatten(decoder.weights)
         np.savez(partial / "weights.npz", **weights)
-        np.savez(partial / "context.npz", **files.flatten(context))
-        (partial / "program.bin").write_bytes(_export(decoder, weights))
+        np.savez(partial / "context.npz", **context)
+        if decoder.calibration is not None:
+            np.savez(partial / CALIBRATION, **_sorted(decoder.calibration))
+        (partial / "decoder_numpy.py").write_bytes(_source(numpy_reader))
+        content, about = program.export(decoder, weights, usual)
+        (partial / "program.bin").write_bytes(content)
         manifest = {
             "format": FORMAT,
             "network": decoder.network,
             "facts": decoder.facts._asdict(),
-            "jax": jax.__version__,
-            "sha256": {name: _digest(partial / name) for name in FILES},
+            "bounds": usual,
+            "program": about,
+            "sha256": {path.name: _digest(path) for path in sorted(partial.iterdir())},
         }
-        (partial / "manifest.json").write_text(json.dumps(manifest, indent=1))
+        (partial / "manifest.json").write_text(schema.write(manifest))
 
 
-def _export(decoder: Decoder, weights) -> bytes:
-    """Returns StableHLO of (list of weights in the file's order, volume) -> probabilities."""
-    network = decoder.network
+def sign(folder: str | os.PathLike, key: str | os.PathLike) -> None:
+    """Writes the signature of a bundle into its manifest, which keeps its id.
 
-    def call(leaves, volume):
-        return fusion.apply(
-            network, files.unflatten(dict(zip(weights, leaves, strict=True))), volume
-        )
+    Args:
+      folder: of the bundle.
+      key: file of a private key, see `signing.sign`.
 
-    leaves = [jax.ShapeDtypeStruct(w.shape, w.dtype) for w in weights.values()]
-    volume = jax.ShapeDtypeStruct(tuple(decoder.facts.grid), np.float32)
-    return export.export(jax.jit(call), platforms=("cpu", "cuda"))(leaves, volume).serialize()
+    Raises:
+      InputError: there is no such key, or the manifest has none of the ids that can be signed.
+    """
+    path = pathlib.Path(folder, "manifest.json")
+    found = read_manifest(folder)
+    if not found.id:
+        raise InputError(path, LACKS, "one of format 2")
+    signature = signing.sign(found.id, key)
+    with files.atomic_write(path) as partial:
+        stated = json.loads(path.read_bytes()) | {"signature": signature}
+        partial.write_text(json.dumps(stated, indent=1))
 
 
-def load(folder: str | os.PathLike) -> Decoder:
+def load(
+    folder: str | os.PathLike,
+    *,
+    expect: str = "",
+    trust: str | os.PathLike = "",
+    calibration: bool | None = None,
+) -> Decoder:
     """Opens a bundle after checking it as a whole.
 
     After a `save` that was killed while it replaced the bundle, the older one is opened.
 
+    Args:
+      folder: of the bundle.
+      expect: id of the decoder, or its first eight digits or more; "" is any.
+      trust: file of the public key that it has to be signed with; "" is any or none.
+      calibration: whether `calibration.npz` is needed; None: it is read where it is there.
+
     Raises:
-      InputError: a file is missing or has changed, the format or the network is unknown, or facts,
-        weights and context do not belong together.
+      InputError: a file is missing, is no regular one or has changed, it is another decoder, the
+        format or the network is unknown, or facts, weights and context do not belong together.
     """
     folder = _find(pathlib.Path(folder))
-    manifest = _read_manifest(folder)
-    for name in FILES:
-        if not (folder / name).is_file():
-            raise InputError(folder / name, "no such file", "the whole decoder")
-        if _digest(folder / name) != manifest["sha256"].get(name):
-            raise InputError(folder / name, "content that was changed", "the file that was saved")
-    facts = checks.read_facts(manifest["facts"], folder / "manifest.json")
-    models.find(manifest["network"])
-    weights, context = (_read_tree(folder / name) for name in FILES[:2])
-    if not {"mask"} <= context.keys() <= {"mask", "affine", "calibration"}:
-        found = ", ".join(sorted(context)) or "nothing"
-        raise InputError(folder / "context.npz", found, "mask, affine and calibration")
-    loaded = Decoder(
+    manifest = read_manifest(folder)
+    _check_identity(folder / "manifest.json", manifest, expect, trust)
+    with contextlib.ExitStack() as opened:
+        parts = {
+            name: opened.enter_context(stored.open_regular(folder / name))
+            for name in _needed(folder, manifest, calibration)
+        }
+        for name, file in parts.items():
+            if hashlib.file_digest(file, "sha256").hexdigest() != manifest.sha256[name]:
+                found, expected = "content that was changed", "the file that was saved"
+                raise InputError(folder / name, found, expected)
+        loaded = _read(folder, manifest, parts)
+    checks.check(loaded, folder)
+    _check_bounds(folder / "manifest.json", manifest, loaded)
+    if manifest.format == 1:
+        _say_once(f"{folder}: {LACKS}")
+    return loaded.replace(weights=jax.tree.map(jnp.asarray, loaded.weights))
+
+
+def read_manifest(folder: str | os.PathLike) -> schema.Manifest:
+    """Reads the manifest of a bundle, without its other files.
+
+    Raises:
+      InputError: there is none, or it is not as it was saved.
+    """
+    path = pathlib.Path(folder, "manifest.json")
+    if not os.path.lexists(path):
+        raise InputError(folder, "no manifest.json", "a decoder made by --mode=export")
+    with stored.open_regular(path) as file:
+        content = file.read(schema.LARGEST + 1)
+    if len(content) > schema.LARGEST:
+        raise InputError(path, f"more than {schema.LARGEST:,} bytes", "a manifest as it was saved")
+    return schema.read(content, path)
+
+
+def _check_identity(where: pathlib.Path, manifest: schema.Manifest, expect: str, trust) -> None:
+    expect = expect.strip().lower()
+    if expect and len(expect) < SHORTEST:
+        raise InputError("expect", repr(expect), f"{SHORTEST} digits of an id or more")
+    if expect and not manifest.id.startswith(expect):
+        raise InputError(where, f"decoder {manifest.id or 'without id'}", f"decoder {expect}")
+    if trust:
+        signing.verify(manifest.id, manifest.signature, trust, where)
+
+
+def _needed(folder: pathlib.Path, manifest: schema.Manifest, calibration: bool | None) -> list[str]:
+    """Returns the files to read."""
+    names = list(OLDER if manifest.format == 1 else FILES)
+    for name in names:
+        if name not in manifest.sha256:
+            raise InputError(folder / "manifest.json", f"no sha256 of {name}", "that of every file")
+    if CALIBRATION not in manifest.sha256 or calibration is False:
+        return names
+    if os.path.lexists(folder / CALIBRATION):
+        return [*names, CALIBRATION]
+    if calibration:
+        expected = f"that of decoder {manifest.id[:16]}, which stayed behind when it was copied"
+        raise InputError(folder / CALIBRATION, "no such file", expected)
+    return names
+
+
+def _read(
+    folder: pathlib.Path, manifest: schema.Manifest, parts: Mapping[str, IO[bytes]]
+) -> Decoder:
+    """Reads the arrays of a bundle, whose types and shapes are checked before."""
+    network, facts = models.find(manifest.network), manifest.facts
+    kept = None
+
+    def read(name: str, check: Callable[[Any], Any]) -> dict[str, Any]:
+        return stored.read_tree(folder / name, parts[name], check)
+
+    def check_context(tree):
+        context = {k: v for k, v in tree.items() if k != "calibration" or manifest.format > 1}
+        shapes.check_context(context, facts, folder)
+
+    def check_calibration(tree):
+        shapes.check_calibration(tree, network, size, facts, folder)
+
+    context = read("context.npz", check_context)
+    inside = int(context["mask"].sum())
+    check_weights = functools.partial(
+        shapes.check_weights, name=manifest.network, facts=facts, inside=inside, where=folder
+    )
+    weights = read("weights.npz", check_weights)
+    size = check_weights(weights)
+    if manifest.format == 1:
+        kept = context.get("calibration")
+    elif CALIBRATION in parts:
+        kept = read(CALIBRATION, check_calibration)
+    return Decoder(
         weights,
         context["mask"],
         context.get("affine"),
-        context.get("calibration"),
-        manifest["network"],
+        kept,
+        manifest.network,
         facts,
+        context.get("reference"),
+        manifest.id,
     )
-    checks.check(loaded, folder)
-    return loaded.replace(weights=jax.tree.map(jnp.asarray, weights))
 
 
-def _read_tree(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the arrays of a file as nested dicts and lists."""
-    arrays = archives.read(path, shrinks=1, largest=0)  # `np.savez` compresses nothing
-    try:
-        tree = files.unflatten(arrays)
-    except Exception:  # flax raises many types
-        tree = None
-    if not isinstance(tree, dict) or files.flatten(tree).keys() != arrays.keys():
-        found = f"arrays called {', '.join(arrays) or 'nothing'}"
-        raise InputError(path, found, "names as they were saved")
-    return tree
+def _check_bounds(where: pathlib.Path, manifest: schema.Manifest, loaded: Decoder) -> None:
+    """Refuses bounds, which other readers obey, that do not follow from the facts."""
+    usual = bounds.of_program(loaded) if manifest.format > 1 else {}
+    good = usual.keys() == manifest.bounds.keys()
+    if not good or not all(np.allclose(manifest.bounds[n], usual[n], atol=0) for n in usual):
+        raise InputError(where, "bounds that do not follow from its facts", f"{usual}")
+
+
+@functools.cache
+def _say_once(line: str) -> None:
+    say(line)
 
 
 def _find(folder: pathlib.Path) -> pathlib.Path:
@@ -129,23 +241,13 @@ def _find(folder: pathlib.Path) -> pathlib.Path:
     return aside if not folder.exists() and aside.exists() else folder
 
 
-def _read_manifest(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns format, network, facts and hashes; what the facts are is checked later."""
-    path = folder / "manifest.json"
-    try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError
-        manifest = json.loads(path.read_bytes())
-        kinds = {"format": int, "network": str, "facts": dict, "sha256": dict}
-        if not all(isinstance(manifest[name], kind) for name, kind in kinds.items()):
-            raise ValueError
-    except FileNotFoundError:
-        raise InputError(folder, "no manifest.json", "a decoder made by --mode=export") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise InputError(path, "a damaged manifest", "one as it was saved") from None
-    if manifest["format"] not in READABLE:
-        raise InputError(folder, f"a decoder of format {manifest['format']}", f"format {FORMAT}")
-    return manifest
+def _sorted(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Returns arrays in the order of their names, so that the same decoder has the same id."""
+    return dict(sorted(files.flatten(tree).items()))
+
+
+def _source(module: Any) -> bytes:
+    return pathlib.Path(module.__file__).read_bytes()
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -5,35 +5,51 @@ replaces only what the same bundle and image have made before.
 """
 
 import json
+import os
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from emojax import files
-from emojax.data import grid, nifti
+from emojax import files, online
+from emojax.data import nifti
 from emojax.data.acquisitions import canonical
 from emojax.data.hashes import sha256
 from emojax.decoder import bundle as bundles
-from emojax.decoder import calibration
+from emojax.decoder import calibration, localizer
 from emojax.decoder.build import Decoder
-from emojax.decoder.decode import decode_file, read_image
-from emojax.errors import InputError
+from emojax.decoder.decode import read_image, read_run
+from emojax.errors import InputError, say
 
 SUBJECT = re.compile(r"(?:^|[/\\_])sub-([A-Za-z0-9]+)")
-SAME_TR = 1e-3  # s
+MOTION = ("x_mm", "y_mm", "z_mm", "x_deg", "y_deg", "z_deg")
 RUN_FILES = ("config.json", "metrics.json")  # a workdir with one of them holds a run
 
 
-def decode(bundle: str, path: str, workdir: str, any_subject: bool = False) -> pathlib.Path:
-    """Decodes every volume of an image; writes predictions.csv, or nothing.
+def decode(
+    bundle: str,
+    path: str,
+    workdir: str,
+    any_subject: bool = False,
+    *,
+    correct: str = online.AUTO,
+    expect: str = "",
+    trust: str = "",
+) -> pathlib.Path:
+    """Decodes the volumes of a run, in order; writes predictions.csv, or nothing.
+
+    A volume that stands out is marked in the table; one that cannot be decoded ends the command.
 
     Args:
       bundle: folder of the decoder.
       path: the image file.
       workdir: folder to write to.
       any_subject: whether an image may be another person's than the decoder's.
+      correct: what is corrected, see `online.steps_of`; "none" replays the report.
+      expect: id of the decoder, or its first digits; "" is any.
+      trust: file of the public key that the decoder has to be signed with; "" asks for none.
 
     Returns:
       The table's path.
@@ -43,20 +59,69 @@ def decode(bundle: str, path: str, workdir: str, any_subject: bool = False) -> p
         used, or the image has the name of another subject.
     """
     folder = _folder(workdir)
-    loaded = bundles.load(bundle)
+    loaded = bundles.load(bundle, expect=expect, trust=trust, calibration=False)
     if not any_subject:
         _check_subject(path, loaded.facts.subject)
-    found = decode_file(loaded, path)
-    _claim(folder, "decode.json", "predictions.csv", bundle, path)
-    classes = np.array(loaded.facts.classes)
-    columns = {"volume": np.arange(len(found)), "predicted": classes[found.argmax(1)]}
-    columns |= {f"p_{name}": found[:, k] for k, name in enumerate(classes)}
-    files.write_csv(folder / "predictions.csv", columns)
+    volumes, affine = read_run(loaded, path)
+    records = online.replay(loaded, volumes, affine, correct=correct, where=path)
+    _claim(folder, "decode.json", "predictions.csv", loaded, bundle, path, correct=correct)
+    files.write_csv(folder / "predictions.csv", _columns(records, loaded.facts.classes))
+    announce(bundle)
+    _summarise(records, online.steps_of(loaded, correct))
     return folder / "predictions.csv"
 
 
-def calibrate(bundle: str, path: str, workdir: str, subject: str, run: int | str) -> pathlib.Path:
-    """Aligns a decoder to a new subject by one run; writes the new decoder.
+def _columns(records: Sequence[online.Record], classes: Sequence[str]) -> dict[str, Any]:
+    """Returns the table of decoded volumes."""
+    p, marks = np.stack([own.probabilities for own in records]), [own.marks for own in records]
+    columns: dict[str, Any] = {
+        "volume": np.arange(len(records)),
+        "predicted": [own.decision for own in records],
+    }
+    columns |= {f"p_{name}": p[:, k] for k, name in enumerate(classes)}
+    columns |= {
+        "status": [own.status for own in records],
+        "marks": ["; ".join(own.reasons) for own in marks],
+    }
+    columns |= {
+        name: _known([getattr(own, name) for own in marks])
+        for name in ("gain", "offset", "correlation")
+    }
+    motion = np.stack([own.motion for own in records])
+    columns |= {name: _known(motion[:, i]) for i, name in enumerate(MOTION)}
+    return columns | {"fd_mm": _known([own.displacement for own in records])}
+
+
+def _known(values: Sequence[float]) -> list[str]:
+    """Returns numbers as text, "" where one is not known."""
+    return ["" if np.isnan(value) else f"{value:.6g}" for value in values]
+
+
+def _summarise(records: Sequence[online.Record], steps: Sequence[str]) -> None:
+    """Says what was corrected, and how many volumes stand out."""
+    if steps:
+        say(f"each volume brought onto the reference: {', '.join(steps)} (--correct=none does not)")
+    marked = [own for own in records if own.marks.reasons]
+    if marked:
+        first = f"volume {marked[0].volume}: {'; '.join(marked[0].marks.reasons)}"
+        say(f"{len(marked)} of {len(records)} volumes are marked (column status); {first}")
+
+
+def calibrate(
+    bundle: str,
+    path: str,
+    workdir: str,
+    subject: str,
+    run: int | str,
+    *,
+    expect: str = "",
+    trust: str = "",
+    sign: str = "",
+    by: str = "time",
+    events: str = "",
+    label_map: str = "",
+) -> pathlib.Path:
+    """Aligns a decoder to a new subject by one run; writes the new decoder, and says how it fits.
 
     Args:
       bundle: folder of the decoder.
@@ -65,6 +130,12 @@ def calibrate(bundle: str, path: str, workdir: str, subject: str, run: int | str
       subject: name of the new subject.
       run: name of the corresponding run of the training subjects, or its number in a bundle without
         names; "" is the first.
+      expect: id of the decoder, or its first digits; "" is any.
+      trust: file of the public key that the decoder has to be signed with; "" asks for none.
+      sign: file of the private key to sign the new decoder with; "" does not.
+      by: what corresponds, see `calibration.calibrate`.
+      events: of by="class": the run's events.tsv; "" is the one beside the image.
+      label_map: of by="class": which values mean which class; "" are the classes' names.
 
     Returns:
       The new bundle's folder.
@@ -74,22 +145,61 @@ def calibrate(bundle: str, path: str, workdir: str, subject: str, run: int | str
         bundle, the run or the image cannot be used.
     """
     folder = _folder(workdir)
-    loaded = bundles.load(bundle)
+    loaded = bundles.load(bundle, expect=expect, trust=trust, calibration=True)
     if not subject:
         raise InputError("subject", "none", "--subject, the name of the new one")
     values, affine = read_image(path)
     if values.ndim != 4:
         raise InputError(path, f"{values.ndim} axes", "a whole run [X, Y, Z, t]")
+    _check_subject(path, subject, "that of --subject")
     run = 0 if run == "" else run
-    _check_scan(path, values.shape[:3], affine, loaded)
-    made = calibration.calibrate(loaded, np.moveaxis(values, -1, 0), subject, run, affine)
-    more = {"subject": subject, "run": run}
-    _claim(folder, "calibrate.json", "decoder", bundle, path, **more)
+    volumes, tr = np.moveaxis(values, -1, 0), nifti.repetition_time(nifti.load(path).header)
+    inputs, labels = [(pathlib.Path(path).name, sha256(path))], None
+    if by == "class":
+        table = localizer.events_of(path, events)
+        inputs.append((table.name, sha256(table)))
+        labels = localizer.read_labels(table, loaded.facts, len(volumes), tr, label_map)
+    made = calibration.calibrate(
+        loaded,
+        volumes,
+        subject,
+        run,
+        affine,
+        by=by,
+        labels=labels,
+        tr=tr,
+        inputs=inputs,
+        where=path,
+    )
+    found = {name: value for name, value in made.facts.fit if not name.startswith("lag ")}
+    if found:
+        say(f"{path}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
+    more = {"subject": subject, "run": run, "by": by, "inputs": inputs, "label_map": label_map}
+    more |= {"fit": made.facts.fit}
+    more = json.loads(json.dumps(more))  # as it will be read again
+    _claim(folder, "calibrate.json", "decoder", loaded, bundle, path, **more)
     bundles.save(made, folder / "decoder")
+    announce(folder / "decoder", sign)
     return folder / "decoder"
 
 
-def _check_subject(path: str, subject: str) -> None:
+def announce(bundle: str | os.PathLike, sign: str = "") -> None:
+    """Says the id of a decoder, for the log of whoever uses it, and signs it first.
+
+    Args:
+      bundle: folder of the decoder.
+      sign: file of a private key; "" does not sign.
+
+    Raises:
+      InputError: there is no such decoder or key.
+    """
+    if sign:
+        bundles.sign(bundle, sign)
+    if found := bundles.read_manifest(bundle).id:
+        say(f"{bundle}: decoder {found}")
+
+
+def _check_subject(path: str, subject: str, expected: str = "") -> None:
     """Refuses an image that says it is of another person: the decoder's voxels are turned for one.
 
     Raises:
@@ -97,25 +207,11 @@ def _check_subject(path: str, subject: str) -> None:
     """
     found = SUBJECT.findall(str(path))
     if subject and found and canonical(found[-1]) != canonical(subject.removeprefix("sub-")):
-        expected = (
+        expected = expected or (
             f"one of subject {subject}, whose decoder this is (emojax calibrate makes one for "
             "another subject; --any_subject decodes all the same)"
         )
         raise InputError(path, f"an image of subject {found[-1]}", expected)
-
-
-def _check_scan(path: str, shape: tuple[int, ...], affine, decoder: Decoder) -> None:
-    """Refuses a calibration run of another grid or TR than the training runs."""
-    facts, tr = decoder.facts, nifti.repetition_time(nifti.load(path).header)
-    if (
-        grid.turn(affine, shape, decoder.affine, tuple(facts.grid)) is None
-        and decoder.affine is not None
-    ):
-        expected = f"{tuple(facts.grid)}, the grid of the training volumes (resample the run to it)"
-        raise InputError(path, f"volumes of {tuple(shape)} with another affine or shape", expected)
-    if tr is not None and facts.tr is not None and abs(tr - facts.tr) > SAME_TR:
-        expected = f"{facts.tr:g} s as in training: volumes correspond by their number"
-        raise InputError(path, f"TR {tr:g} s", expected)
 
 
 def _folder(workdir: str) -> pathlib.Path:
@@ -128,13 +224,16 @@ def _folder(workdir: str) -> pathlib.Path:
     return folder
 
 
-def _claim(folder: pathlib.Path, note: str, target: str, bundle, path, **more: Any) -> None:
+def _claim(
+    folder: pathlib.Path, note: str, target: str, loaded: Decoder, bundle, path, **more: Any
+) -> None:
     """Makes the folder and notes what its content comes from, unless it is something else's.
 
     Raises:
       InputError: the target is there, and comes from another bundle or image.
     """
-    source = {"bundle": sha256(pathlib.Path(bundle, "manifest.json")), "image": sha256(path)} | more
+    which = loaded.id or sha256(pathlib.Path(bundle, "manifest.json"))  # format 1 has no id
+    source = {"decoder": which, "image": sha256(path)} | more
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / target).exists() and _read(folder / note) != source:
         found = f"{target} of another bundle or image"

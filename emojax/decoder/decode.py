@@ -1,6 +1,9 @@
 """Single volumes and image files: checked against the training volumes, then decoded."""
 
+import functools
+import math
 import os
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -8,49 +11,52 @@ from jaxtyping import Float
 
 from emojax import fusion, models
 from emojax.data import grid, nifti
+from emojax.decoder import guards
 from emojax.decoder.build import Decoder
+from emojax.decoder.guards import Marks
 from emojax.errors import InputError
 
-FACTOR = 3.0  # largest ratio of mean and sd inside the mask to those of the training volumes
 
-
-def verify(decoder: Decoder, volume, affine=None, where: str = "volume") -> None:
-    """Refuses a volume that is not like those that the decoder was trained on.
+def verify(decoder: Decoder, volume, affine=None, where: str = "volume", before=None) -> Marks:
+    """Refuses a volume that cannot be decoded, and marks one that stands out.
 
     Its mean inside the mask must lie within a factor of `FACTOR` of the training volumes' (where
-    that is not near 0), and so must its sd over the mask.
+    that is not near 0), and so must its sd over the mask. What else is odd is returned.
 
     Args:
       decoder: the decoder.
       volume: [X, Y, Z].
       affine: voxel -> mm of the volume; None is not checked.
       where: name of the volume, for messages.
+      before: [X, Y, Z] the volume before it in the run, to find one that came twice.
+
+    Returns:
+      What stands out, see `guards.marks`.
 
     Raises:
       InputError: another shape, affine or size of values, or values that are not finite.
     """
-    facts, shape = decoder.facts, np.shape(volume)
-    if shape != tuple(facts.grid):
-        raise InputError(where, f"shape {shape}", f"{tuple(facts.grid)} as trained on")
+    shape = np.shape(volume)
+    if shape != tuple(decoder.facts.grid):
+        raise InputError(where, f"shape {shape}", f"{tuple(decoder.facts.grid)} as trained on")
     known = affine is not None and decoder.affine is not None
     if known and not grid.same(affine, decoder.affine, shape):
         off = grid.offset(affine, decoder.affine, shape)
         raise InputError(
             where, f"another affine (off by up to {off:.3g} voxels)", "that of training"
         )
-    inside = np.asarray(volume)[decoder.mask]
-    with np.errstate(invalid="ignore"):  # said below, in one line
-        mean, sd = float(inside.mean(dtype=np.float64)), float(inside.std(dtype=np.float64))
-    if not np.isfinite(mean + sd):
-        bad = int((~np.isfinite(inside)).sum())
+    guard = guards.prepare(decoder)
+    found = guards.look(guard, volume)
+    if not np.isfinite(found.mean + found.length):
+        bad = int((~np.isfinite(found.values)).sum())
         raise InputError(where, f"{bad} voxels of the mask that are not finite", "finite values")
-    pairs = [("sd", sd, facts.spread)]
-    if abs(facts.level) > facts.spread / 2:
-        pairs.append(("mean", mean, facts.level))
-    for name, got, usual in pairs:
-        if not 1 / FACTOR < got / usual < FACTOR:
-            expected = f"{usual / FACTOR:.3g} to {usual * FACTOR:.3g} as the training volumes"
+    for name, got in (("sd", found.sd), ("mean", found.mean)):
+        least, most = guard.bounds.get(name, (-np.inf, np.inf))
+        if not least < got < most:
+            expected = f"{least:.3g} to {most:.3g} as the training volumes"
             raise InputError(where, f"{name} {got:.3g} inside the mask", expected)
+    same = before is not None and np.array_equal(volume, before)
+    return guards.marks(guard, found, same)
 
 
 def onto_grid(
@@ -78,6 +84,8 @@ def decode(
 ) -> Float[np.ndarray, " k"]:
     """Returns the probabilities of one volume, which is turned to the grid and checked first.
 
+    The volume is decoded as it comes; `online.step` corrects it before.
+
     Args:
       decoder: see `load`; calls are fast where its weights are on the device.
       volume: [X, Y, Z] in the units of the scanner, after the decoder's `facts.preprocessing`.
@@ -89,11 +97,28 @@ def decode(
     """
     volume, affine = onto_grid(decoder, np.asarray(volume), affine)
     verify(decoder, volume, affine, where)
+    return decode_inputs(decoder, inputs(decoder, volume), where)
+
+
+def inputs(decoder: Decoder, volume: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "..."]:
+    """Returns what the network reads of a volume: its voxels [v], or all of it."""
     x = np.asarray(volume, np.float32)
     if models.find(decoder.network).input == "vector":  # only these voxels go to the device
         x = x.reshape(-1)[np.asarray(decoder.weights["voxels"])]
-    found = np.asarray(_probabilities(decoder.network, decoder.weights, x[None]))[0]
-    if not np.isfinite(found).all():
+    return x
+
+
+def decode_inputs(
+    decoder: Decoder, x: Float[np.ndarray, "..."], where: str = "volume"
+) -> Float[np.ndarray, " k"]:
+    """Returns the probabilities of what `inputs` returns, perhaps corrected.
+
+    Raises:
+      InputError: the network has no finite output for it.
+    """
+    weights = {name: part for name, part in decoder.weights.items() if name != "voxels"}
+    found = np.asarray(_probabilities(decoder.network, weights, x[None]))[0]
+    if not math.isfinite(found.sum()):
         expected = "finite ones (the decoder's weights are out of range: export it again)"
         raise InputError(where, "probabilities that are not finite", expected)
     return found
@@ -110,23 +135,50 @@ def decode_file(decoder: Decoder, path: str | os.PathLike) -> Float[np.ndarray, 
       InputError: no readable or whole image, or a volume that does not pass `verify`: then no
         volume is decoded.
     """
-    values, affine = read_image(path)
-    if values.ndim not in (3, 4):
-        raise InputError(path, f"{values.ndim} axes", "one volume or a run")
-    volumes = np.moveaxis(values, -1, 0) if values.ndim == 4 else values[None]
+    volumes, affine = read_run(decoder, path)
     found = [
         decode(decoder, volume, affine, f"{path}, volume {i}") for i, volume in enumerate(volumes)
     ]
     return np.stack(found)
 
 
+def read_run(
+    decoder: Decoder, path: str | os.PathLike
+) -> tuple[Float[np.ndarray, "t X Y Z"], Float[np.ndarray, "4 4"]]:
+    """Reads the volumes of an image that a decoder can take; its header is looked at first.
+
+    Args:
+      decoder: see `load`.
+      path: .nii, .nii.gz or .img, 3-D or 4-D.
+
+    Raises:
+      InputError: no readable or whole image, or volumes of another shape.
+    """
+    values, affine = read_image(path, functools.partial(check_shape, decoder, path))
+    return (np.moveaxis(values, -1, 0) if values.ndim == 4 else values[None]), affine
+
+
+def check_shape(decoder: Decoder, path: str | os.PathLike, shape: tuple[int, ...]) -> None:
+    """Refuses an image of another grid; its axes may be in another order.
+
+    Raises:
+      InputError: another number of axes, or other lengths.
+    """
+    grid = tuple(decoder.facts.grid)
+    if len(shape) not in (3, 4):
+        raise InputError(path, f"{len(shape)} axes", "one volume or a run")
+    if sorted(shape[:3]) != sorted(grid):
+        raise InputError(f"{path}, volume 0", f"shape {tuple(shape[:3])}", f"{grid} as trained on")
+
+
 def read_image(
-    path: str | os.PathLike,
+    path: str | os.PathLike, check: Callable[[tuple[int, ...]], None] = lambda shape: None
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "4 4"]]:
     """Reads an image file: its values as scanned, float32, time last, and its affine.
 
     Args:
       path: .nii, .nii.gz or .img.
+      check: called with the shape that the header states, before a value is read.
 
     Returns:
       The values, and the affine (voxel -> mm).
@@ -134,4 +186,4 @@ def read_image(
     Raises:
       InputError: no such file, or no readable or whole image of real numbers.
     """
-    return nifti.read(path, "an image")
+    return nifti.read(path, "an image", check)

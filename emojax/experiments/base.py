@@ -53,8 +53,8 @@ class Experiment:
     program: Callable[[Any, int], Program] | None = None  # (config, number of classes)
     baselines: Callable[[Any, FoldData, Sequence[str]], Iterable[Job]] = _no_jobs
     label: Callable[[Any], str] = lambda config: "network"  # its name in tables
-    # (config, view, data), and the weights of an arm with a decoder
-    pack: Callable[..., dict[str, Any]] | None = None
+    # (exports.parts.Made, exports.parts.Trained, run) -> exports.parts.Packed: a decoder
+    pack: Callable[..., Any] | None = None
     notes: Callable[[Any, Any], Sequence[str]] = lambda config, view: ()  # sentences for a reader
 
 

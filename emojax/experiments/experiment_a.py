@@ -16,10 +16,11 @@ from emojax import models, resampling, splits
 from emojax.alignment import REGIMES
 from emojax.data.belonging import check_grids
 from emojax.errors import InputError
-from emojax.experiments import export, programs
+from emojax.experiments import programs
 from emojax.experiments import settings as schema
 from emojax.experiments.arms_a import arms
 from emojax.experiments.base import Experiment
+from emojax.experiments.exports import vectors
 from emojax.features import across_subjects, correspondence, every_voxel, masked
 from emojax.features.across_subjects import Settings
 from emojax.features.masked import MaskedCohort
@@ -263,6 +264,6 @@ EXPERIMENT = Experiment(
     programs.make_program,
     jobs,
     label,
-    export.pack_a,
+    vectors.pack,
     notes,
 )

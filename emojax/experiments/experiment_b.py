@@ -16,8 +16,9 @@ from emojax import models, splits
 from emojax.data import roi
 from emojax.data.belonging import check_grids
 from emojax.errors import InputError
-from emojax.experiments import base, export, programs, settings
+from emojax.experiments import base, programs, settings
 from emojax.experiments.base import Experiment
+from emojax.experiments.exports import volumes
 from emojax.features import kernels, scaling
 from emojax.files import split_list
 from emojax.provenance import Ledger
@@ -228,5 +229,5 @@ EXPERIMENT = Experiment(
     program=programs.make_program,
     baselines=jobs,
     label=label,
-    pack=export.pack_b,
+    pack=volumes.pack,
 )

@@ -44,6 +44,11 @@ def members_of(arm: Arm, number: int, data: FoldData) -> list[tuple[Number, Fold
     return [(f"{number}.{i}", member) for i, member in enumerate(data.members)]
 
 
+def model_name(arm: Arm, number: Number, instance: int) -> str:
+    """Returns the name under which a network is kept for the export."""
+    return f"{arm.name} {number}" + (f" {instance}" if instance else "")
+
+
 def trainings(arm: Arm, made: Sequence[FoldData]) -> list[tuple[Number, FoldData]]:
     """Returns (number, data) of all trainings of an arm; none where it is about no network."""
     if arm.decoder:

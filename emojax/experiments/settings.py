@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from emojax import models, plateau
 from emojax.alignment import REGIMES
+from emojax.data import causal_settings
 from emojax.data.events import CONFLICTS
 from emojax.errors import InputError
 from emojax.features import scaling
@@ -80,6 +81,7 @@ DATA = {
     "centre": flag,
     "zscore": flag,
     "motion": flag,
+    "online": Rule(causal_settings.EXPECTED, causal_settings.is_known),
 }
 SYNTHETIC = {
     "seed": whole("[0, 4294967295]"),

@@ -128,9 +128,9 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
         return None
 
     with _stage(seconds, "training"):
-        outcomes = trainings.train(experiment, config, work, console, plan, views, trained, made)
+        outcomes = trainings.train(experiment, config, work, console, plan, trained, made)
     with _stage(seconds, "baselines"):
-        classical = trainings.classify(experiment, config, work, console, views, trained, made)
+        classical = trainings.classify(experiment, config, console, trained, made)
     if arms[0].decoder == choice.AUTO:
         with _stage(seconds, "choice"), _bar(console, "choice", len(ask[-1]), config) as tick:
             network = next(arm for arm in trained if not arm.decoder)

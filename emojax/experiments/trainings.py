@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from emojax import stops
-from emojax.experiments import audits, fits
+from emojax.experiments import fits
 from emojax.experiments.base import Experiment
-from emojax.experiments.choice import AUTO
 from emojax.records import Arm, FoldData
 from emojax.report import console as consoles
 from emojax.scoring.baselines import Fitted
@@ -22,17 +21,13 @@ def train(
     work: Workdir,
     console: Any,
     plan: fits.Plan | None,
-    views: audits.Sources,
     arms: Sequence[Arm],
     made: Mapping[str, Sequence[FoldData]],
 ) -> dict[str, dict[int, Sequence[Mapping[str, np.ndarray]]]]:
     """Trains the networks of every arm: arm -> fold -> outcome of each instance."""
     if plan is None:
         return {}
-    kept_arms = {arms[0].name}
     arms = [arm for arm in arms if not arm.decoder]
-    if config.get("headline") == AUTO:
-        kept_arms.add(arms[0].name)
     names = {
         f"{arm.name} {i} {j}": (arm.name, data.fold.name + (f" ({j + 1})" if j else ""))
         for arm in arms
@@ -53,18 +48,16 @@ def train(
     ):
         log = _logger(training, names)
         for arm in arms:
-            kept = arm.name in kept_arms and not arm.members
-            kept = kept and config.train.keep_models and experiment.pack
+            kept = arm is arms[0] and config.train.keep_models and experiment.pack
 
             def keep(number, instance, best, arm=arm, kept=kept):
-                if kept and instance == 0:
+                if kept and (arm.members or instance == 0):
                     tree = {"params": best.params, "batch_stats": best.batch_stats}
-                    data = made[arm.name][number]
-                    tree["fitted"] = experiment.pack(config, views[arm.source][1], data)
-                    work.save_model(f"{arm.name} {number}", tree)
+                    work.save_model(fits.model_name(arm, number, instance), tree)
 
             def is_kept(number, instance, arm=arm, kept=kept):
-                return not kept or instance > 0 or work.has_model(f"{arm.name} {number}")
+                needed = kept and (arm.members or instance == 0)
+                return not needed or work.has_model(fits.model_name(arm, number, instance))
 
             numbered = fits.trainings(arm, made[arm.name])
             done = fits.fit_networks(
@@ -93,22 +86,13 @@ def _logger(training, names: Mapping[str, tuple[str, str]]) -> Callable:
 def classify(
     experiment: Experiment,
     config: Any,
-    work: Workdir,
     console: Any,
-    views: audits.Sources,
     arms: Sequence[Arm],
     made: Mapping[str, Sequence[FoldData]],
 ) -> dict[tuple[str, int], dict[str, Fitted]]:
-    """Fits the classical classifiers: (arm, fold) -> name -> predictions; keeps those to export."""
+    """Fits the classical classifiers: (arm, fold) -> name -> predictions."""
     folds = [(arm, i, data) for arm in arms for i, data in enumerate(made[arm.name])]
     folds = [fold for fold in folds if fold[0].baselines]
     total = sum(len(arm.baselines) for arm, _, _ in folds)
     with consoles.bar(console, "baselines", total, config.data.progress) as tick:
-        found = fits.fit_classifiers(experiment, config, folds, tick)
-    if config.train.keep_models and experiment.pack and checkpoint.is_first():
-        for arm, i, data in folds:
-            if arm.decoder:
-                weights = found[arm.name, i][arm.decoder].weights
-                packed = experiment.pack(config, views[arm.source][1], data, weights)
-                work.save_model(f"{arm.name} {i}", {"fitted": packed})
-    return found
+        return fits.fit_classifiers(experiment, config, folds, tick)

@@ -8,7 +8,7 @@ All values and labels come from a `Ledger`, whose record says what each step has
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -54,6 +54,7 @@ class Features(NamedTuple):
     scaler: tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]  # mean and sd
     space: tuple[hyperalignment.Hyperalignment, np.ndarray] | None  # and keys of its rows
     mask: Bool[np.ndarray, " v"] | None  # of all training units; None where each has its own voxels
+    everyones: Any | None = None  # the one map of regime "group"
 
 
 def fold_features(
@@ -98,7 +99,8 @@ def fold_features(
         place = common_space.placer(space, choose, settings, centres(ledger, settings))
         if team.monitor not in ("", team.test):
             place(ledger, team, team.monitor, x, scoring=False)
-        place(ledger, team, team.test, x, scoring=True)
+        if team.test:
+            place(ledger, team, team.test, x, scoring=True)
     mean, sd = _fit_scaler(ledger.derive(x), fold, by_column=space is None)
     ledger.keep("scaler", (mean, sd))
     return Features(
@@ -108,6 +110,7 @@ def fold_features(
         (mean, sd),
         space and (space.model, space.keys),
         allowed,
+        space and space.everyones,
     )
 
 

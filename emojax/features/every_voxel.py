@@ -20,6 +20,7 @@ class EveryVoxel(NamedTuple):
     read: Read  # training rows
     read_test: Read  # test rows
     size: int  # v
+    scale: tuple[Float[np.ndarray, " v"], Float[np.ndarray, " v"]]  # mean, sd of centred voxels
 
 
 def every_voxel(
@@ -38,7 +39,7 @@ def every_voxel(
     means = []  # (rows, what is subtracted from them)
     if centres(ledger, settings):
         means += [(rows, ledger.values("baselines", rows, columns).mean(0)) for rows in parts]
-        rows = np.flatnonzero(units == units[fold.test[0]])
+        rows = np.flatnonzero(np.isin(units, units[fold.test]))
         for number in np.unique(run[rows]):
             here, others = rows[run[rows] == number], rows[run[rows] != number]
             part = ledger.scoring(here)
@@ -65,7 +66,7 @@ def every_voxel(
     def reader(read: Read) -> Read:
         return lambda rows: (centred(read, rows) - mean) / sd
 
-    return EveryVoxel(reader(granted), reader(scored), len(columns))
+    return EveryVoxel(reader(granted), reader(scored), len(columns), (mean, sd))
 
 
 def inputs(

@@ -6,6 +6,7 @@ towards the identity, nearest neighbours) says the same on n coordinates as on 1
 LDA, which did not fit on the paper's machines, runs in seconds.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -47,19 +48,42 @@ def isometry(
     """
     gram, cross = np.asarray(gram, np.float64), np.asarray(cross, np.float64)
     means, grand = gram.mean(0), gram.mean()
-    centred = gram - means - means[:, None] + grand
+    vectors, roots = _components(gram)
     k = cross - cross.mean(1, keepdims=True) - means + grand
-    values, vectors = np.linalg.eigh(centred)
-    keep = values > 1e-7 * values[-1]
-    roots, vectors = np.sqrt(values[keep]), vectors[:, keep]
     test = k @ vectors / roots
     left = np.asarray(norms, np.float64) - 2 * cross.mean(1) + grand - (test**2).sum(1)
     test = np.column_stack([test, np.sqrt(np.maximum(left, 0))])
     train = np.column_stack([vectors * roots, np.zeros(len(gram))])
-    unit = 1.0
-    if squared_norm is not None:
-        unit = np.sqrt(squared_norm / (train**2).sum(1).mean())
+    unit = _unit(vectors * roots, squared_norm)
     return Isometry((unit * train).astype(np.float32), (unit * test).astype(np.float32))
+
+
+def axes(
+    x: Float[np.ndarray, "n p"], squared_norm: float | None = SQUARED_NORM
+) -> tuple[Float[np.ndarray, "n r"], Float[np.ndarray, " r"]]:
+    """Returns the coordinates of `span`, but the last, as an affine map: y @ (x.T @ axes) + offset.
+
+    Args:
+      x: the training rows.
+      squared_norm: see `isometry`.
+    """
+    gram = products(x, x)
+    vectors, roots = _components(gram)
+    found = _unit(vectors * roots, squared_norm) * vectors / roots
+    return found - found.mean(0), (gram.mean() - gram.mean(0)) @ found
+
+
+def _components(gram: Float[np.ndarray, "n n"]):
+    """Returns eigenvectors of the centred inner products, and the roots of their eigenvalues."""
+    means = gram.mean(0)
+    values, vectors = np.linalg.eigh(gram - means - means[:, None] + gram.mean())
+    keep = values > 1e-7 * values[-1]
+    return vectors[:, keep], np.sqrt(values[keep])
+
+
+def _unit(train: Float[np.ndarray, "n r"], squared_norm: float | None) -> float:
+    """Returns what coordinates are multiplied by."""
+    return 1.0 if squared_norm is None else np.sqrt(squared_norm / (train**2).sum(1).mean())
 
 
 def span(
@@ -81,11 +105,9 @@ def rows_of(
     read: Callable[[np.ndarray], Float[np.ndarray, "k X Y Z"]], rows: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "n p"]:
     """Volumes as rows, float32, read chunk by chunk."""
-    out = None
+    out = np.empty((len(rows), math.prod(read(rows[:1]).shape[1:])), np.float32)
     for start, part in zip(range(0, len(rows), 64), chunks(rows), strict=True):
-        values = read(part).reshape(len(part), -1)
-        out = np.empty((len(rows), values.shape[1]), np.float32) if out is None else out
-        out[start : start + len(part)] = values
+        out[start : start + len(part)] = read(part).reshape(len(part), -1)
     return out
 
 

@@ -53,6 +53,8 @@ class MaskedCohort:
     union: Bool[np.ndarray, "X Y Z"] | None  # columns of `volumes`; None where units have their own
     mean: Float[np.ndarray, "X Y Z"] | None
     run_names: tuple[str, ...]  # of all units; run-1 and run-01 are one
+    # Unit -> the mask whose voxels are its columns, where there is no union.
+    own_columns: Mapping[str, Bool[np.ndarray, "X Y Z"]] = dataclasses.field(default_factory=dict)
 
     @property
     def labels(self) -> Int[np.ndarray, " n"]:
@@ -151,7 +153,8 @@ def read(
     together = np.empty((len(unit), columns), np.float32)
     together[ordered] = np.concatenate([block[:, :columns] for block in nuisance])
     volumes = UnitRows(rows, blocks, len(unit))
-    return MaskedCohort(cohort, volumes, unit, run, inside, together, union, mean, run_names)
+    own = masks if union is None else {}
+    return MaskedCohort(cohort, volumes, unit, run, inside, together, union, mean, run_names, own)
 
 
 def _numbered(names: Shaped[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:

@@ -3,7 +3,7 @@
 from flax import linen as nn
 
 from emojax.errors import InputError
-from emojax.models import linear
+from emojax.models import linear, mlp
 from emojax.models.network import Network, check_module, from_module
 from emojax.registry import Registry
 
@@ -16,6 +16,8 @@ NETWORKS = Registry(
     },
 )
 
+FITTED = {"linear": linear.NETWORK, **mlp.NETWORKS}  # decoders that are fitted, not trained
+
 __all__ = ["NETWORKS", "Network", "check_module", "find"]
 
 
@@ -24,13 +26,12 @@ def find(name: str) -> Network:
 
     Args:
       name: a name of `NETWORKS`, or the dotted path "package.module:name" of a `Network` or of a
-        Flax module class (see `network.from_module`); or "linear", of decoders that are fitted and
-        not trained.
+        Flax module class (see `network.from_module`); or one of `FITTED`.
 
     Raises:
       InputError: an unknown name, or a path to something else.
     """
-    found = linear.NETWORK if name == "linear" else NETWORKS[name]
+    found = FITTED.get(name) or NETWORKS[name]
     if isinstance(found, Network):
         return found
     if isinstance(found, type) and issubclass(found, nn.Module):

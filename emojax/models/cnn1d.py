@@ -21,6 +21,7 @@ from emojax.models.cnn1d_folded import (
     layer_names,
 )
 from emojax.models.folded import check_cnn1d
+from emojax.models.members import with_members
 from emojax.models.network import Network, check_penalty
 from emojax.rules import each, flag, number, one_of, tuple_of, whole
 
@@ -240,16 +241,18 @@ def _obstacle(config: Any) -> str:
     return f"model.conv_activation={activation!r}" if activation else ""
 
 
-NETWORK = Network(
-    make=_make,
-    penalty=_penalty,
-    label=lambda config: "CNN",
-    input="vector",
-    kinds=KINDS,
-    least=lambda config: _least(_options(config)["filters"], _options(config)["window"]),
-    rules=RULES,
-    fold=_fold,
-    apply=apply_cnn1d,
-    obstacle=_obstacle,
-    check_folded=check_cnn1d,
+NETWORK = with_members(
+    Network(
+        make=_make,
+        penalty=_penalty,
+        label=lambda config: "CNN",
+        input="vector",
+        kinds=KINDS,
+        least=lambda config: _least(_options(config)["filters"], _options(config)["window"]),
+        rules=RULES,
+        fold=_fold,
+        apply=apply_cnn1d,
+        obstacle=_obstacle,
+        check_folded=check_cnn1d,
+    )
 )

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from emojax.errors import InputError
 from emojax.models.network import Network, penalty_l2
@@ -55,17 +55,29 @@ def join(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
       "kernel" [voxels, members, k], 0 where a member lacks a voxel, and "bias" [members, k], with
       "voxels" and "centre" [voxels].
     """
+    voxels, centre, places = union(parts)
+    kernel = np.zeros((len(voxels), len(parts), parts[0]["kernel"].shape[1]))
+    bias = np.stack([part["bias"] for part in parts])
+    for j, (part, at) in enumerate(zip(parts, places, strict=True)):
+        kernel[at, j] = part["kernel"]
+        bias[j] += (np.float64(centre[at]) - part["centre"]) @ part["kernel"]
+    folded = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
+    return folded | {"voxels": voxels, "centre": centre}
+
+
+def union(
+    parts: Sequence[Mapping[str, Any]],
+) -> tuple[Int[np.ndarray, " v"], Float[np.ndarray, " v"], list[Int[np.ndarray, " _"]]]:
+    """Returns the voxels that any member has, their mean centre, and the places of each member's.
+
+    Args:
+      parts: of each member its "voxels", positions in the volume, and "centre".
+    """
     voxels, at = np.unique(np.concatenate([part["voxels"] for part in parts]), return_inverse=True)
     sums = np.bincount(at, np.concatenate([part["centre"] for part in parts]))
     centre = (sums / np.bincount(at)).astype(np.float32)
-    kernel = np.zeros((len(voxels), len(parts), parts[0]["kernel"].shape[1]))
-    bias = np.stack([part["bias"] for part in parts])
-    for j, part in enumerate(parts):
-        places = np.searchsorted(voxels, part["voxels"])
-        kernel[places, j] = part["kernel"]
-        bias[j] += (np.float64(centre[places]) - part["centre"]) @ part["kernel"]
-    folded = {"kernel": kernel.astype(np.float32), "bias": bias.astype(np.float32)}
-    return folded | {"voxels": voxels.astype(np.int32), "centre": centre}
+    places = [np.searchsorted(voxels, part["voxels"]) for part in parts]
+    return voxels.astype(np.int32), centre, places
 
 
 def apply_linear(

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from emojax import rules
 from emojax.models.cnn1d_folded import layer_names
 from emojax.models.folded import check_residual
+from emojax.models.members import with_members
 from emojax.models.network import Network, penalty_l2
 from emojax.rules import each, number, tuple_of, whole
 
@@ -141,13 +142,15 @@ def _make(config: Any, num_classes: int) -> Residual:
     return Residual(num_classes, tuple(config.dense), tuple(config.dropout))
 
 
-NETWORK = Network(
-    make=_make,
-    penalty=penalty_l2,
-    label=lambda config: "linear + MLP",
-    linear=True,
-    rules=RULES,
-    fold=fold_residual,
-    apply=apply_residual,
-    check_folded=check_residual,
+NETWORK = with_members(
+    Network(
+        make=_make,
+        penalty=penalty_l2,
+        label=lambda config: "linear + MLP",
+        linear=True,
+        rules=RULES,
+        fold=fold_residual,
+        apply=apply_residual,
+        check_folded=check_residual,
+    )
 )

@@ -66,6 +66,28 @@ def columns(classes: Sequence[str]) -> list[str]:
     return list(_names(f"p_{name}" for name in classes).values())
 
 
+def prefix(metrics: Mapping[str, Any], arm: str, classifier: str, by_arm: bool) -> str:
+    """Returns what stands before the names of the columns of a row of the result table.
+
+    Args:
+      metrics: content of metrics.json.
+      arm: name of the row's arm.
+      classifier: of the row.
+      by_arm: whether the predictions have a row per arm.
+    """
+    if by_arm:
+        return "" if classifier == NETWORK else f"{_names([classifier])[classifier]} "
+    return _prefixes(metrics)[arm, classifier]
+
+
+def _prefixes(metrics: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """Returns (arm, classifier) -> what stands before its columns, of rows on measured values."""
+    real = [arm["name"] for arm in texts.real(metrics)]
+    rows = [row for row in tables.rows(metrics) if row.arm["name"] in real]
+    names = _names(row.name for row in rows)
+    return {(row.arm["name"], row.classifier): f"{names[row.name]} " for row in rows}
+
+
 def _names(names: Iterable[str]) -> dict[str, str]:
     """Returns names without commas and colons, each of them once."""
     out: dict[str, str] = {}
@@ -85,11 +107,8 @@ def _wide(metrics, cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
     arms = {r.arm.name: r for r in results}
     first = next(arm for arm in metrics["arms"] if arm["name"] == results[0].arm.name)
     out |= _said(cohort, results[0], texts.first(first)[0], "")
-    real = [arm["name"] for arm in texts.real(metrics)]
-    rows = [r for r in tables.rows(metrics) if r.arm["name"] in arms and r.arm["name"] in real]
-    names = _names(row.name for row in rows)
-    for row in rows:
-        out |= _said(cohort, arms[row.arm["name"]], row.classifier, f"{names[row.name]} ")
+    for (name, classifier), before in _prefixes(metrics).items():
+        out |= _said(cohort, arms[name], classifier, before)
     return pd.DataFrame(out)
 
 

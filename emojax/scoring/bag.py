@@ -136,7 +136,7 @@ def linear_weights(model: Any) -> dict[str, np.ndarray] | None:
     """
     if isinstance(model, Bag):
         members = model.members_
-    elif isinstance(model, LogisticRegression):
+    elif isinstance(model, LogisticRegression) and model.solver != "liblinear":
         members = [Linear(*weights_of(model), 1.0, float(model.C))]
     else:
         return None

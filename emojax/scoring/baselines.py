@@ -184,6 +184,30 @@ def make_job(
     return Job(shown, _estimator(name, seed), train_x, train_y, test_x, num_classes, groups)
 
 
+class Estimator(NamedTuple):
+    """A fitted estimator."""
+
+    model: Any
+    converged: bool
+
+
+def fit(job: Job) -> Estimator:
+    """Fits one classifier on one thread.
+
+    Raises:
+      ValueError: training rows that lack a class.
+    """
+    present = np.unique(job.train_y)
+    if not np.array_equal(present, np.arange(job.num_classes)):
+        raise ValueError(f"want training rows of {job.num_classes} classes; got {present.tolist()}")
+    model = copy.deepcopy(job.estimator)
+    own = {} if job.groups is None else {"groups": job.groups}
+    with warnings.catch_warnings(record=True) as said, _alone():
+        warnings.simplefilter("always")
+        model.fit(job.train_x, job.train_y, **own)
+    return Estimator(model, not any(issubclass(w.category, ConvergenceWarning) for w in said))
+
+
 def fit_predict(job: Job) -> Fitted:
     """Fits one classifier on one thread and applies it.
 
@@ -191,24 +215,21 @@ def fit_predict(job: Job) -> Fitted:
       ValueError: training rows that lack a class.
       InputError: an estimator that predicts anything but these classes.
     """
-    present = np.unique(job.train_y)
-    if not np.array_equal(present, np.arange(job.num_classes)):
-        raise ValueError(f"want training rows of {job.num_classes} classes; got {present.tolist()}")
-    model = copy.deepcopy(job.estimator)
     _reset_peak()
-    with (
-        warnings.catch_warnings(record=True) as said,
-        threadpoolctl.threadpool_limits(1),
-        joblib.parallel_config("sequential"),
-    ):
-        warnings.simplefilter("always")
-        own = {} if job.groups is None else {"groups": job.groups}
-        model.fit(job.train_x, job.train_y, **own)
+    model, converged = fit(job)
+    with warnings.catch_warnings(), _alone():
+        warnings.simplefilter("ignore")
         probabilities = np.asarray(_probabilities(model, job), np.float32)
     _check_probabilities(job, probabilities)
-    converged = not any(issubclass(w.category, ConvergenceWarning) for w in said)
     predicted = probabilities.argmax(1).astype(np.int32)
     return Fitted(predicted, probabilities, converged, _peak(), bag.linear_weights(model))
+
+
+@contextlib.contextmanager
+def _alone():
+    """Leaves one thread to scikit-learn: classifiers are fitted side by side."""
+    with threadpoolctl.threadpool_limits(1), joblib.parallel_config("sequential"):
+        yield
 
 
 def run(

@@ -3,6 +3,7 @@
 from typing import Any
 
 from emojax import registry
+from emojax.data import causal_settings
 from emojax.data.cleaning_settings import Settings
 from emojax.data.cohort import Cohort
 from emojax.errors import InputError
@@ -51,6 +52,8 @@ def load(config) -> Cohort:
     if not callable(source):
         raise InputError("data.source", repr(data.source), "the name of a function")
     _refuse_unread(data)
+    asked = cleaned_by(data)
+    causal_settings.check(data.online, asked)
     cohort = source(data)
     if not isinstance(cohort, Cohort):
         found = f"{data.source!r}, which returned {type(cohort).__name__}"
@@ -58,8 +61,7 @@ def load(config) -> Cohort:
     if data.group and not cohort.groups:
         found = f"{data.group!r}, and data.source={data.source}, which has no groups"
         raise InputError("data.group", found, "bids or maps (or --config.data.group='')")
-    asked = cleaned_by(data)
-    if not (asked or data.mask):
+    if not (asked or data.mask or data.online):
         return cohort
     return _prepare(cohort, data, asked)
 
@@ -79,13 +81,17 @@ def _refuse_unread(data) -> None:
 
 
 def _prepare(cohort: Cohort, data, asked: dict[str, Any]) -> Cohort:
-    """Smooths, cleans and masks; what that needs is imported here, some of it large."""
+    """Smooths, corrects, cleans and masks; what that needs is imported here, some of it large."""
     from emojax.data.store import Store, default
 
     if fwhm := asked.pop("smooth_mm", 0):
         from emojax.data import smoothing
 
         cohort = smoothing.apply(cohort, Store(default(data)), fwhm)
+    if data.online:
+        from emojax.data import causal
+
+        cohort = causal.apply(cohort, Store(default(data)), data.online, skip=data.drop_first)
     if asked:
         from emojax.data import cleaning
 

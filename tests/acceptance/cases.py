@@ -68,7 +68,7 @@ import emojax
 
 def _deploy():
     from emojax.decoder import commands
-    from emojax.experiments.export import export
+    from emojax.experiments.exports.command import export
 
     def calibrate(bundle, path, workdir, subject, run):
         return commands.calibrate(bundle, path, workdir, subject, run or "")

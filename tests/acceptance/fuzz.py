@@ -63,7 +63,7 @@ LIMIT = 30  # s of other cases
 LEAST = 200  # malformed inputs that a run without --only has to try
 COLUMNS = ("refused", "accepted", "accepted: NaN", "traceback", "noisy", "hang", "crash", "other")
 MODULES = (  # loaded before the children start
-    *("cli.commands", "cli.flags", "data.store", "decoder.commands", "experiments.export"),
+    *("cli.commands", "cli.flags", "data.store", "decoder.commands", "experiments.exports.command"),
     *("experiments.experiment_a", "experiments.experiment_b", "models.keras_import"),
     *("sources.arrays", "sources.bids", "sources.lab", "sources.spm", "sources.synthetic"),
     *("training.checkpoint", "training.loop", "report.console", "report.results"),

@@ -21,17 +21,13 @@ from fuzz_cases import (
     rows,
     swap,
 )
-from fuzz_inputs import SHAPE, nifti, scan
+from fuzz_identity import CONTEXT, WEIGHTS, bombs, decode, identities
+from fuzz_inputs import FRAMES, SHAPE, VOXELS, nifti, scan
 
 F = np.float32
 NAN, INF = float("nan"), float("inf")
-WEIGHTS, CONTEXT = "decoder/weights.npz", "decoder/context.npz"
-
-
-def decode(folder, work, name="run.nii", bundle="decoder"):
-    """Returns the flags that decode an image."""
-    words = ["--mode=decode", f"--bundle={folder}/{bundle}", f"--input={folder}/{name}"]
-    return [*words, f"--workdir={work}"]
+CALIBRATION = "decoder/calibration.npz"
+FILES = ("manifest.json", "weights.npz", "context.npz", "program.bin", "decoder_numpy.py")
 
 
 def decoding(name="run.nii", bundle="decoder"):
@@ -39,12 +35,12 @@ def decoding(name="run.nii", bundle="decoder"):
     return lambda folder, work: decode(folder, work, name, bundle)
 
 
-def calibrate(*more, bundle="decoder"):
+def calibrate(*more, bundle="decoder", name="run.nii"):
     """Returns the flags that calibrate a decoder."""
     return lambda folder, work: [
         "--mode=calibrate",
         f"--bundle={folder}/{bundle}",
-        f"--input={folder}/run.nii",
+        f"--input={folder}/{name}",
         f"--workdir={work}",
         *more,
     ]
@@ -53,15 +49,24 @@ def calibrate(*more, bundle="decoder"):
 def cases(rng):
     """Yields the cases of decoders."""
     yield Case("bundle", "undamaged", nothing, decode, GOOD)
-    for file in ("manifest.json", "weights.npz", "context.npz", "program.bin"):
+    for file in FILES:
         for kind in ("empty", "truncated", "bits", "zeroed", "garbage"):
-            rule = MAY if (file, kind) == ("manifest.json", "bits") else MUST
+            may = kind == "zeroed" or (file, kind) == ("manifest.json", "bits")
+            rule = MAY if may else MUST  # zeros may replace zeros
             step = damage(f"decoder/{file}", kind, rng)
             yield Case("bundle", f"{file} {kind}", step, decode, rule)
-        for what in ("missing", "folder"):
+        for what in ("missing", "folder", "link", "loop", "fifo"):
             yield Case("bundle", f"{file} {what}", swap(f"decoder/{file}", what), decode)
     yield from rows("bundle:manifest", decode, _manifests())
     yield from rows("bundle:manifest", decode, _facts())
+    yield from rows("bundle:id", decode, identities())
+    yield from rows("bundle:bomb", decode, bombs())
+    for what in ("folder", "link", "loop", "fifo"):
+        step = swap(CALIBRATION, what)
+        yield Case("bundle", f"calibration.npz {what}", step, calibrate("--subject=x"))
+    step = swap(CALIBRATION, "missing")
+    yield Case("bundle", "decoded without calibration.npz", step, decode, GOOD)
+    yield Case("bundle", "calibrated without calibration.npz", step, calibrate("--subject=x"))
     yield from rows("bundle:arrays", decode, (*_weights(), *_contexts()))
     yield from rows("bundle:image", decode, _images())
     for kind in ("empty", "garbage", "truncated", "bits", "bits", "zeroed", "removed"):
@@ -144,13 +149,13 @@ def _weights():
         return npz(WEIGHTS, True, **arrays)
 
     yield from (
-        ("voxels out of range", w(voxels=np.full(60, 10**6, np.int32))),
-        ("voxels negative", w(voxels=np.full(60, -5, np.int32))),
-        ("voxels float", w(voxels=np.zeros(60, F))),
+        ("voxels out of range", w(voxels=np.full(VOXELS, 10**6, np.int32))),
+        ("voxels negative", w(voxels=np.full(VOXELS, -5, np.int32))),
+        ("voxels float", w(voxels=np.zeros(VOXELS, F))),
         ("voxels fewer", w(voxels=np.zeros(30, np.int32))),
         ("voxels 2-D", w(voxels=np.zeros((60, 2), np.int32))),
         ("voxels missing", w(drop=("voxels",))),
-        ("voxels twice the same", w(voxels=np.zeros(60, np.int32)), MAY),
+        ("voxels twice the same", w(voxels=np.zeros(VOXELS, np.int32)), MAY),
         ("weights of objects", w(voxels=np.array([None], object))),
         ("weights text", w(voxels=np.array(["a"]))),
         ("an extra array", w(extra=np.zeros(3)), MAY),
@@ -162,7 +167,7 @@ def _weights():
         ("first missing", None),
         ("first transposed", lambda a: a.T),
         ("first float64", lambda a: a.astype(float)),
-        ("first huge", lambda a: a * F(1e38)),
+        ("first huge", lambda a: a / np.abs(a).max() * F(3e38)),
         ("first complex", lambda a: a.astype(complex)),
         ("first int", lambda a: a.astype(int)),
     ):
@@ -228,10 +233,11 @@ def _images():
 
 def _calibrations():
     def c(**arrays):
-        return npz(CONTEXT, True, **{f"calibration/{name}": a for name, a in arrays.items()})
+        return npz(CALIBRATION, True, **arrays)
 
     rng, new = np.random.default_rng(0), "--subject=x"
-    single = np.repeat(scan(rng, 1), 21, -1)
+    single, noise = np.repeat(scan(rng, 1), FRAMES, -1), scan(rng, FRAMES)
+    n = 2 * FRAMES
     for name, step, *more in (
         ("no subject", nothing),
         ("run text", nothing, new, "--run=a"),
@@ -242,14 +248,15 @@ def _calibrations():
         ("3-D image", image("run.nii", lambda: nifti(np.ones(SHAPE, "i2"))), new),
         ("short run", image("run.nii", lambda: nifti(scan(rng, 5))), new),
         ("constant run", image("run.nii", lambda: nifti(single)), new),
-        ("template of another width", c(template=np.zeros((40, 5), F)), new),
-        ("template nan", c(template=np.full((40, 60), np.nan, F)), new),
-        ("frames huge", c(frame=np.full(40, 10**9)), new),
-        ("frames negative", c(frame=np.full(40, -3)), new),
-        ("frames float", c(frame=np.tile(np.arange(20.0), 2)), new),
-        ("frames missing", npz(CONTEXT, True, drop=("calibration/frame",)), new),
+        ("noise", image("run.nii", lambda: nifti(noise)), new),
+        ("another run", nothing, new, "--run=1"),
+        ("template of another width", c(template=np.zeros((n, 5), F)), new),
+        ("template nan", c(template=np.full((n, VOXELS), np.nan, F)), new),
+        ("frames huge", c(frame=np.full(n, 10**9)), new),
+        ("frames negative", c(frame=np.full(n, -3)), new),
+        ("frames float", c(frame=np.tile(np.arange(float(FRAMES)), 2)), new),
+        ("frames missing", npz(CALIBRATION, True, drop=("frame",)), new),
         ("runs of another length", c(run=np.zeros(5, int)), new),
         ("workdir a file", nothing, new, "--workdir=/etc/hostname"),
     ):
-        rule = MAY if name == "constant run" else MUST
-        yield Case("bundle:calibrate", name, step, calibrate(*more), rule)
+        yield Case("bundle:calibrate", name, step, calibrate(*more))

@@ -195,7 +195,7 @@ def header(relative: str, **fields) -> Step:
 
 
 def npz(relative: str, rehash: bool = False, drop=(), **arrays) -> Step:
-    """Replaces arrays of an .npz; with `rehash` the manifest of a bundle agrees."""
+    """Replaces arrays of an .npz; with `rehash` the hashes and the id of a bundle agree."""
 
     def prepare(folder):
         path = folder / relative
@@ -208,8 +208,12 @@ def npz(relative: str, rehash: bool = False, drop=(), **arrays) -> Step:
     return prepare
 
 
-def manifest(edit: Callable[[dict], object]) -> Step:
-    """Edits the manifest of a bundle, whose hashes then agree with its files."""
+def manifest(edit: Callable[[dict], object], renew: bool = True) -> Step:
+    """Edits the manifest of a bundle, whose hashes then agree with its files.
+
+    With `renew`, so does its id, as somebody would do who knows the format: the rules of the schema
+    have to hold, or it is another decoder.
+    """
 
     def prepare(folder):
         path = folder / "decoder" / "manifest.json"
@@ -219,6 +223,10 @@ def manifest(edit: Callable[[dict], object]) -> Step:
             if file.is_file():
                 content["sha256"][name] = hashlib.sha256(file.read_bytes()).hexdigest()
         content = edit(content) or content
+        if renew and isinstance(content, dict) and "id" in content:
+            bound = {k: v for k, v in content.items() if k not in ("id", "signature")}
+            canonical = json.dumps(bound, sort_keys=True, separators=(",", ":"))
+            content["id"] = hashlib.sha256(canonical.encode()).hexdigest()
         path.write_text(json.dumps(content))
 
     return prepare

@@ -41,7 +41,7 @@ OF_B = (
     *("model.depth=50", "model.width=8", "model.head_features=8", "model.dtype=float32"),
     *("model.dtype=bfloat16", "model.remat=True", "model.norm_momentum=0"),
     *("train.shortcut_l2=0", "train.shortcut_l2=0.01", "train.early_stop=False"),
-    *("train.feed=stream", "train.feed_dtype=float32", "data.centre=True"),
+    *("train.feed=stream", "train.feed_dtype=float32", "data.online=ema:30"),
 )
 SYNTHETIC = (
     *("seed=3", "design=B", "subjects=2", "volumes=90", "grid=(20,18,14)", "signal=0"),
@@ -126,8 +126,12 @@ def _bundles():
             decoding(bundle="Gefühl [1]"),
         ),
         ("calibrate", nothing, calibrate(new)),
-        ("calibrate by number", nothing, calibrate(new, "--run=1")),
-        ("calibrate by name", nothing, calibrate(new, "--run=run-02", bundle="named")),
+        ("calibrate by number", nothing, calibrate(new, "--run=1", name="run2.nii")),
+        (
+            "calibrate by name",
+            nothing,
+            calibrate(new, "--run=run-02", bundle="named", name="run2.nii"),
+        ),
         ("calibrate a subject of unicode", nothing, calibrate("--subject=Jürgen [/b] 走")),
         ("calibrate by another scale", header(run, scl_slope=1.1), calibrate(new)),
     ):

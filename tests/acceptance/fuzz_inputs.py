@@ -11,6 +11,7 @@ import scipy.io
 from fuzz_cases import cell
 
 SHAPE = (16, 16, 12)
+VOXELS, FRAMES = 60, 30  # of a decoder, and of each of the two runs of its template
 STEM = "sub-01/func/sub-01_task-emo_run-01"  # of the first run of the BIDS study
 LABEL_MAP = "--config.data.label_map=rest=;neutral=neutral;negative=negative"
 
@@ -170,32 +171,35 @@ def make_keras(root, rng, voxels=60):
 
 
 def make_bundle(root, rng):
-    """Writes a decoder of Experiment A with random weights, and a run that it reads."""
+    """Writes a decoder of Experiment A with random weights, and two runs like its template's."""
     import jax
 
     from emojax import decoder
     from emojax.models.cnn1d import CNN1D
 
-    m, n = 60, 40
     root.mkdir(parents=True)
-    params = CNN1D().init(jax.random.key(0), np.zeros((1, m), np.float32))["params"]
+    params = CNN1D().init(jax.random.key(0), np.zeros((1, VOXELS), np.float32))["params"]
+    patterns = rng.normal(size=(2, FRAMES, 4)) @ rng.normal(size=(4, VOXELS)) / 2
     facts = decoder.Facts(("rest", "neutral", "negative"), SHAPE, 800.0, 20.0, 2.0, "01")
     for folder, names in (("decoder", ()), ("named", ("run-01", "run-02"))):
         made = decoder.from_cnn1d(
             facts._replace(runs=names),
             params,
             mask=brain(),
-            voxels=np.arange(m),
-            mean=np.full(m, 800, np.float32),
-            sd=np.full(m, 20, np.float32),
-            template=rng.normal(size=(n, m)).astype(np.float32),
-            run=np.repeat([0, 1], n // 2),
-            frame=np.tile(np.arange(n // 2), 2),
+            voxels=np.arange(VOXELS),
+            mean=np.full(VOXELS, 800, np.float32),
+            sd=np.full(VOXELS, 20, np.float32),
+            template=patterns.reshape(-1, VOXELS).astype(np.float32),
+            run=np.repeat([0, 1], FRAMES),
+            frame=np.tile(np.arange(FRAMES), 2),
             affine=np.diag([12.0, 12, 11, 1]),
         )
         decoder.save(made, root / folder)
-    nib.save(nifti(scan(rng, 21)), root / "run.nii")
-    nib.save(nifti(scan(rng, 21)), root / "run.nii.gz")
+    inside = tuple(axis[:VOXELS] for axis in np.nonzero(brain()))
+    for name, pattern in (("run.nii", 0), ("run.nii.gz", 0), ("run2.nii", 1)):
+        values = scan(rng, FRAMES)
+        values[inside] += (20 * patterns[pattern].T).astype(np.int16)
+        nib.save(nifti(values), root / name)
 
 
 MAKERS = {

@@ -44,7 +44,7 @@ QUICK = {  # one short training of a study in files
         *("train.epochs=1", "train.keep_models=False", "audit=False", LABEL_MAP[9:], *OFF),
     ),
     "B": (
-        *("data.centre=False", "fractions=(0.5,0.25,0.25)", "model.depth=18", "model.width=4"),
+        *("data.online=", "fractions=(0.5,0.25,0.25)", "model.depth=18", "model.width=4"),
         *("baselines=", "floor_baselines=", "splits=by_subject", "folds=1", "null_floor=False"),
         *("train.epochs=1", "train.keep_models=False", "audit=False", *OFF),
         "data.label_map=neutral=neutral;negative=negative",

@@ -47,7 +47,7 @@ SETTINGS = {  # name -> config and flags; one arm each, but for "A full" and "B 
     "B": ("B", "splits=by_subject", "null_floor=False"),
     "B run": ("B", "splits=by_run", "null_floor=False"),
     "B random": ("B", "splits=random", "null_floor=False"),
-    "B raw": ("B", "splits=by_subject", "null_floor=False", "data.centre=False"),
+    "B raw": ("B", "splits=by_subject", "null_floor=False", "data.online="),
     "B full": (
         "B",
         "baselines=1-NN,SVM-linear hard,LDA-shrinkage,SVM-RBF,SVM-RBF unscaled,MLP,RF,XGB-voxels",

@@ -38,7 +38,6 @@ FLAGS = {
     "B": (
         "--config=configs/expB.py:demo",
         "--config.data.label_map=neutral=neutral;negative=negative",
-        "--config.data.centre=True",
         "--config.fractions=(0.4,0.2,0.4)",
         "--config.folds=1",
         "--config.model.depth=18",

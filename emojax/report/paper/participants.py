@@ -196,6 +196,11 @@ def _cleaning(data: Mapping, cite: Citations) -> str:
             f"volumes with a framewise displacement above {limit:g} mm "
             f"{cite('power2012')} were left out"
         )
+    if online := data.get("online"):
+        steps.append(
+            f"each volume was corrected with the volumes before it alone ({online}), as a decoder "
+            "does at the scanner"
+        )
     if not steps:
         return "emojax did no cleaning: no smoothing, filter, confound regression or detrending."
     text = f"In each run by itself, {listed(steps)}."

@@ -1,0 +1,110 @@
+"""The settings of causal correction: the text of `data.online`. Nothing here needs jax."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from emojax.errors import InputError
+
+EXPECTED = (
+    "steps joined by +: gain, drift:1, motion, one of first:20, cumulative and ema:30, and zscore "
+    "or zscore:20, such as gain+ema:30 ('' for none)"
+)
+OFF = "--config.data.online=''"
+BASELINES = ("first", "cumulative", "ema")
+
+_NUMBER = ":[1-9][0-9]{0,5}"
+_STEPS = {  # in their order, with what may follow the name
+    "gain": "",
+    "drift": ":[1-5]",
+    "motion": "",
+    "first": _NUMBER,
+    "cumulative": "",
+    "ema": _NUMBER,
+    "zscore": f"({_NUMBER})?",
+}
+
+
+class Regression(NamedTuple):
+    """A recursive regression whose residual stays."""
+
+    degree: int = 0  # of the polynomial in time; 0 is the mean alone
+    motion: bool = False
+
+
+class Running(NamedTuple):
+    """A running mean that is subtracted, and perhaps a running sd."""
+
+    kind: str  # of BASELINES
+    size: int = 0  # volumes: how many are first, or the half-life
+    divide: bool = False
+
+
+class Correction(NamedTuple):
+    """A parsed correction; static."""
+
+    text: str  # the steps in their order
+    gain: bool
+    steps: tuple[Regression | Running, ...]  # those with a memory, voxel by voxel
+
+    @property
+    def needs_motion(self) -> bool:
+        """Whether each volume must come with six realignment parameters."""
+        return any(isinstance(own, Regression) and own.motion for own in self.steps)
+
+
+def parse(text: str) -> Correction:
+    """Returns the correction that a text asks for; "" is none.
+
+    Raises:
+      ValueError: a step or size that is unknown, or comes twice, or a second baseline.
+    """
+    sizes: dict[str, str] = {}
+    for part in text.split("+") if text else ():
+        name = part.partition(":")[0]
+        size = part.removeprefix(name)
+        if name in sizes or not re.fullmatch(_STEPS.get(name, "(?!)"), size):
+            raise ValueError(f"want {EXPECTED}; got {part!r} in {text!r}")
+        sizes[name] = size
+    baselines = [name for name in BASELINES if name in sizes]
+    if len(baselines) > 1:
+        raise ValueError(f"want {EXPECTED}; got {' and '.join(baselines)}")
+    number = {name: int(size[1:] or 0) for name, size in sizes.items()}
+    steps: list[Regression | Running] = []
+    if "drift" in number or "motion" in number:
+        steps.append(Regression(number.get("drift", 0), "motion" in number))
+    steps += [Running(name, number[name]) for name in baselines]
+    if "zscore" in number:
+        size = number["zscore"]
+        steps.append(Running("first" if size else "cumulative", size, divide=True))
+    ordered = "+".join(name + sizes[name] for name in _STEPS if name in sizes)
+    return Correction(ordered, "gain" in sizes, tuple(steps))
+
+
+def is_known(text: Any) -> bool:
+    """Returns whether a value is the text of a correction, or ""."""
+    try:
+        return isinstance(text, str) and bool(parse(text))
+    except ValueError:
+        return False
+
+
+def check(text: str, asked: Mapping[str, Any]) -> None:
+    """Refuses an unknown correction, or one beside cleaning of whole runs, which nobody repeats.
+
+    Smoothing, which is done first, and scrubbing, which takes labels away, may stand beside it.
+
+    Args:
+      text: the correction; "" is none.
+      asked: keys of cleaning that are in use -> their values.
+
+    Raises:
+      InputError: names what was found.
+    """
+    if not is_known(text):
+        raise InputError("data.online", repr(text), EXPECTED)
+    whole = [key for key in asked if key not in ("smooth_mm", "scrub_fd_mm")]
+    if text and whole:
+        found = f"{text!r} beside {', '.join(f'data.{key}={asked[key]}' for key in whole)}"
+        expected = f"one of them: {OFF} leaves the cleaning of whole runs, which no decoder repeats"
+        raise InputError("data.online", found, expected)

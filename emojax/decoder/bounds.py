@@ -1,0 +1,35 @@
+"""Bounds of a volume's values inside the mask: beyond them, probabilities would mean nothing."""
+
+import numpy as np
+
+from emojax.decoder.build import Decoder, Facts
+
+FACTOR = 3.0  # largest ratio of mean and sd inside the mask to those of the training volumes
+
+Bounds = dict[str, tuple[float, float]]  # "sd" and, unless the level is near 0, "mean"
+
+
+def usual(facts: Facts) -> Bounds:
+    """Returns (least, most) of the sd over the mask, and of the mean where that is not near 0."""
+    level, found = facts.level, {"sd": (facts.spread / FACTOR, facts.spread * FACTOR)}
+    if abs(level) > facts.spread / 2:
+        found["mean"] = _in_order(level / FACTOR, level * FACTOR)
+    return found
+
+
+def of_program(decoder: Decoder) -> Bounds:
+    """Returns the bounds of a reader that corrects nothing and marks nothing: NaN lies beyond.
+
+    They are the usual ones, and the limits of the gain where the decoder has a reference.
+    """
+    found = usual(decoder.facts)
+    limits = {name: ends for name, *ends in decoder.facts.limits}
+    if decoder.reference is not None and "gain" in limits and "mean" in found:
+        level = float(np.asarray(decoder.reference)[decoder.mask].mean(dtype=np.float64))
+        own = _in_order(*(level * end for end in limits["gain"]))
+        found["mean"] = max(found["mean"][0], own[0]), min(found["mean"][1], own[1])
+    return found
+
+
+def _in_order(one: float, other: float) -> tuple[float, float]:
+    return min(one, other), max(one, other)

@@ -1,0 +1,190 @@
+"""Guards: whether a volume looks like those that a decoder knows, and what is wrong with it.
+
+A decoder holds the mean image of the calibration runs, and how much single volumes differed from
+it. A volume that differs more (moved, flipped, half written, another person's), a slice without
+content, a volume that came twice and a level far off are marked; nothing is thrown away here.
+"""
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from emojax.decoder import bounds
+from emojax.decoder.build import Decoder
+
+GAIN = (0.8, 1.25)  # of the level that the calibration runs had
+FARTHER = {True: 6.0, False: 2.0}  # than any calibration volume, which were one run or several
+LEAST = 8  # voxels of a slice inside the mask, fewer may well be equal
+
+
+class Marks(NamedTuple):
+    """What stands out in a volume, and the line gain * reference + offset that is nearest to it."""
+
+    reasons: tuple[str, ...]  # in words; () where nothing does
+    gain: float = float("nan")  # NaN without a reference
+    offset: float = float("nan")  # in units of the scanner
+    correlation: float = float("nan")  # with the reference inside the mask
+
+
+class Guard(NamedTuple):
+    """What volumes are compared with; see `prepare`."""
+
+    voxels: Int[np.ndarray, " v"]  # positions inside the mask, slice by slice of the last axis
+    starts: Int[np.ndarray, " s"]  # first of each slice
+    slices: Int[np.ndarray, " s"]  # its number; -1 where it says nothing
+    reference: Float[np.ndarray, " v"] | None  # of mean 0 and length 1
+    level: float  # mean of the reference inside the mask
+    length: float  # of the reference, less its mean
+    bounds: dict[str, tuple[float, float]]  # of mean and sd, see `bounds.usual`
+    limits: dict[str, tuple[float, float]]  # `Facts.limits`
+
+
+def measured(
+    groups: Sequence[Iterable[Float[np.ndarray, "X Y Z"]]], mask: Bool[np.ndarray, "X Y Z"]
+) -> tuple[Float[np.ndarray, "X Y Z"], tuple[tuple[str, float, float], ...]]:
+    """Measures the reference image of calibration volumes, and the limits that follow.
+
+    Every volume is compared with the mean of the other groups, so that the limits know what changes
+    from run to run; with one group, with the mean of its other volumes.
+
+    Args:
+      groups: volumes of each run, or of each subject where many are the reference, as scanned; read
+        twice, one at a time.
+      mask: where volumes are compared.
+
+    Returns:
+      The mean image, float32, and `Facts.limits`. Where several groups show what changes between
+      runs, 1 - correlation may be twice the largest one; with one group, six times: drift
+      differs between runs (measured on simulated and real runs). Gain and level may leave their
+      range by the factors `GAIN`; without a level, as those of contrast maps, they have no limit.
+
+    Raises:
+      ValueError: fewer than two volumes.
+    """
+    sums, counts = [], []
+    for group in groups:
+        total, count = np.zeros(mask.shape), 0
+        for volume in group:
+            total += volume
+            count += 1
+        sums.append(total)
+        counts.append(count)
+    if sum(counts) < 2:
+        raise ValueError(f"want two volumes or more as a reference; got {sum(counts)}")
+    whole = np.sum(sums, axis=0)
+    inside, found = whole[mask] / sum(counts), []
+    for group, total, count in zip(groups, sums, counts, strict=True):
+        rest = (whole - total)[mask] if count < sum(counts) else None
+        for volume in group:
+            others = whole[mask] - volume[mask] if rest is None else rest
+            found.append((*_line(volume[mask], inside), 1 - _line(volume[mask], others)[2]))
+    gains, levels, _, distances = np.transpose(found)
+    most = max(distances) * FARTHER[len(groups) == 1]
+    limits = [("correlation", float(1 - most), 1.0)]
+    if abs(inside.mean()) > inside.std() / 2:  # else values have no level, as contrast maps
+        for name, values in (("gain", gains), ("level", levels)):
+            ends = GAIN[0] * min(1, values.min()), GAIN[1] * max(1, values.max())
+            limits.append((name, *map(float, ends)))
+    return (whole / sum(counts)).astype(np.float32), tuple(limits)
+
+
+def _line(x: Float[np.ndarray, " v"], y: Float[np.ndarray, " v"]) -> tuple[float, float, float]:
+    """Returns slope of x on y, mean of x by that of y, correlation; 0 where one does not vary."""
+    level = np.mean(x, dtype=np.float64) / (np.mean(y) or 1)
+    x, y = x - x.mean(dtype=np.float64), y - y.mean(dtype=np.float64)
+    xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
+    return xy / yy if yy else 0.0, float(level), xy / np.sqrt(xx * yy) if xx * yy else 0.0
+
+
+@functools.lru_cache(maxsize=2)
+def _prepare(of: "_Same") -> Guard:
+    decoder = of.decoder
+    found = np.nonzero(decoder.mask)
+    order = np.argsort(found[-1], kind="stable")
+    voxels = np.ravel_multi_index(found, decoder.mask.shape)[order]
+    slices, starts, count = np.unique(found[-1][order], return_index=True, return_counts=True)
+    facts, reference, level, length = decoder.facts, None, decoder.facts.level, float("nan")
+    usable = count >= LEAST
+    if decoder.reference is not None:
+        values = np.asarray(decoder.reference).reshape(-1)[voxels]
+        level = float(values.mean(dtype=np.float64))
+        usable &= np.maximum.reduceat(values, starts) > np.minimum.reduceat(values, starts)
+        reference = values - np.float32(level)
+        length = max(float(np.sqrt(reference @ reference)), 1e-30)
+        reference /= length
+    limits = {name: (least, most) for name, least, most in facts.limits}
+    slices = np.where(usable, slices, -1)
+    if facts.online and reference is not None:  # the training volumes' are after a correction
+        spread = length / np.sqrt(len(voxels))
+        facts = facts._replace(level=level, spread=spread)
+    usual = bounds.usual(facts)
+    return Guard(voxels, starts, slices, reference, level, length, usual, limits)
+
+
+class _Same(NamedTuple):
+    """A decoder as a key: equal where it is the very same object."""
+
+    decoder: Decoder
+
+    def __hash__(self) -> int:
+        return id(self.decoder)
+
+    def __eq__(self, other) -> bool:
+        return self.decoder is other.decoder
+
+
+def prepare(decoder: Decoder) -> Guard:
+    """Prepares what volumes are compared with; once for a decoder."""
+    return _prepare(_Same(decoder))
+
+
+class Inside(NamedTuple):
+    """The values of a volume at the guard's voxels."""
+
+    values: Float[np.ndarray, " v"]  # as scanned, float32
+    mean: float
+    centred: Float[np.ndarray, " v"]  # less the mean
+    length: float  # of these
+
+    @property
+    def sd(self) -> float:
+        """Their standard deviation."""
+        return self.length / np.sqrt(len(self.values))
+
+
+def look(guard: Guard, volume: Float[np.ndarray, "X Y Z"]) -> Inside:
+    """Reads a volume at the voxels of a guard; what is not finite makes the mean so."""
+    values = np.asarray(volume).reshape(-1).take(guard.voxels).astype(np.float32, copy=False)
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller refuses them
+        mean = float(values.mean())  # pairwise: exact to 1e-6
+        centred = values - np.float32(mean)
+        return Inside(values, mean, centred, float(np.sqrt(centred @ centred)))
+
+
+def marks(guard: Guard, found: Inside, repeated: bool = False) -> Marks:
+    """Looks for what is wrong with a volume.
+
+    Args:
+      guard: of the decoder, see `prepare`.
+      found: its values, finite.
+      repeated: whether the volume is the one before once more.
+    """
+    reasons = ["the same as the volume before"] if repeated else []
+    ends = (part.reduceat(found.values, guard.starts) for part in (np.maximum, np.minimum))
+    if (empty := guard.slices[np.equal(*ends) & (guard.slices >= 0)]).size:
+        count = f"{len(empty)} slices" if len(empty) > 1 else "a slice"
+        reasons.append(f"{count} without content (the first is {empty[0]})")
+    if guard.reference is None:
+        return Marks(tuple(reasons))
+    along = float(found.centred @ guard.reference)
+    correlation, gain = along / max(found.length, 1e-30), along / guard.length
+    offset, level = found.mean - gain * guard.level, found.mean / (guard.level or 1)
+    for name, value in (("correlation", correlation), ("gain", gain), ("level", level)):
+        least, most = guard.limits.get(name, (-np.inf, np.inf))
+        if not least <= value <= most:
+            limit = f"less than {least:.4g}" if value < least else f"more than {most:.4g}"
+            reasons.append(f"{name} {value:.4g}, {limit}")
+    return Marks(tuple(reasons), gain, offset, correlation)

@@ -1,0 +1,216 @@
+"""The command `export`: reads a finished run and its data, and writes the decoder."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from emojax import decoder, experiments, files, fusion, resampling, sources, splits
+from emojax import metrics as measures
+from emojax.data import identity
+from emojax.decoder import Decoder
+from emojax.errors import InputError
+from emojax.experiments import base
+from emojax.experiments.base import Experiment
+from emojax.experiments.exports import classifiers, facts
+from emojax.experiments.exports import rows as table
+from emojax.experiments.exports.parts import Made, Packed, Trained
+from emojax.experiments.exports.rows import Row
+from emojax.provenance import Ledger
+from emojax.records import Arm
+from emojax.report import predictions
+from emojax.report.outcomes import NETWORK
+from emojax.splits import Fold
+from emojax.training import checkpoint
+
+CLOSE = 1e-3  # of probabilities: another machine has other rounding, not another decoder
+CHUNK = 64  # volumes at a time
+
+
+def export(
+    config: Any,
+    workdir: str | os.PathLike,
+    subject: str = "",
+    run: str = "",
+    bundle: str | os.PathLike = "",
+    *,
+    classifier: str = "",
+    refit: bool = False,
+    cohort: Any = None,
+) -> pathlib.Path:
+    """Writes a decoder of a finished run.
+
+    Args:
+      config: that of the run.
+      workdir: of the run.
+      subject: A: the test subject whose fold and alignment are taken; "" is the first. The
+        classifier has not seen it.
+      run: A: name of the run to be decoded, aligned by the subject's other runs; "" is the last.
+        With units=run it is the run that was left out.
+      bundle: the folder to write; "" is `decoder` in the workdir. An older decoder of the same
+        subject and run may be there.
+      classifier: row of the result table; "" is the headline.
+      refit: whether everybody trains, for a new person; nobody is left out then.
+      cohort: the data of the run; None: read as `config.data` says.
+
+    Returns:
+      The bundle's folder.
+
+    Raises:
+      InputError: the run is not finished, cannot be repeated volume by volume, or has read files
+        that have changed since; the decoder does not say what the report says; or the folder holds
+        another decoder.
+    """
+    folder = pathlib.Path(workdir)
+    if not (folder / "metrics.json").exists():
+        expected = "one (the same command without --mode=export)"
+        raise InputError(workdir, "no finished run", expected)
+    work = checkpoint.open_workdir(workdir, config.to_dict())
+    work.check_inputs()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    _check_asked(config, metrics, subject, run, refit)
+    number = table.fold_of(metrics["arms"][0], config.get("units", ""), subject, run)
+    row = table.choose(metrics, classifier, number)
+    config = config.copy_and_resolve_references()
+    if not config.data.store:
+        config.data.store = str(folder.absolute().parent / "store")
+    cohort = sources.load(config.data) if cohort is None else cohort
+    identity.check_same(checkpoint.read_run(folder)["inputs"], identity.describe(cohort))
+    experiment = base.check_experiment(
+        config.experiment, experiments.EXPERIMENTS[config.experiment]
+    )
+    if experiment.pack is None:
+        raise InputError(
+            "experiment", f"{config.experiment!r} without pack", "a function as its pack"
+        )
+    made = make(experiment, config, cohort, row, None if refit else number)
+    if refit:
+        trained = _refitted(experiment, made, row)
+    elif row.classifier == NETWORK:
+        fold = row.arm["folds"][number]
+        trained = classifiers.kept(work, made, number, (fold["instances"] or [fold["network"]])[0])
+    else:
+        trained = classifiers.classical(experiment, made, row.classifier)
+    packed = experiment.pack(made, trained, run)
+    reported = table.reported(
+        metrics, predictions.read(folder / "predictions.csv", metrics["classes"]), row
+    )
+    if not refit:
+        check_replay(made, packed, reported, metrics["classes"], workdir)
+    result = _with_scores(packed.decoder, metrics, row, reported)
+    target = pathlib.Path(bundle or folder / "decoder")
+    if (target / "manifest.json").exists():
+        _check_same(target, decoder.load(target), result)
+    decoder.save(result, target)
+    return target
+
+
+def _check_asked(
+    config: Any, metrics: Mapping[str, Any], subject: str, run: str, refit: bool
+) -> None:
+    """Refuses what no decoder can be made of, before data is read."""
+    if config.null:
+        raise InputError("decoder", "a run on noise (null=True)", "a run on measured values")
+    if (name := metrics["chosen_arm"]) is not None:
+        factor = next(arm["factor"] for arm in metrics["arms"] if arm["name"] == name)
+        chosen = f"--config.sweep='()' --config.train.penalty_factor={factor:g}"
+        expected = f"a run with that one alone ({chosen})"
+        raise InputError("decoder", f"a sweep of penalties, which chose {factor:g}", expected)
+    if refit and (subject or run):
+        raise InputError(
+            "refit", f"--{'subject' if subject else 'run'}", "neither: everybody trains"
+        )
+
+
+def make(experiment: Experiment, config: Any, cohort: Any, row: Row, number: int | None) -> Made:
+    """Makes the data of a fold as the run made them, or of everybody (None)."""
+    assert experiment.arms and experiment.folds and experiment.features
+    arms = {arm.name: arm for arm in experiment.arms(config, cohort)}
+    arm = arms[row.arm["shares"] or row.arm["name"]]
+    if row.classifier != NETWORK:
+        arm = dataclasses.replace(
+            arm, decoder=arm.decoder and row.classifier, baselines=(row.classifier,)
+        )
+    view = experiment.view(config, cohort)
+    folds = experiment.folds(config, view, arm)
+    fold = everybody(config, view, arm, row) if number is None else folds[number]
+    data = experiment.features(config, Ledger(view), fold, arm, number or 0)
+    return Made(config, view, arm, data)
+
+
+def everybody(config: Any, view: Any, arm: Arm, row: Row) -> Fold:
+    """Returns a fold that tests nobody; a network without members has somebody to monitor it."""
+    n, none = np.arange(len(view.labels)), np.zeros(0, int)
+    if row.classifier != NETWORK or arm.members:
+        return Fold("", n, none, none)
+    if not arm.split:
+        monitored = view.units == np.unique(view.units)[0]
+        return Fold("", n[~monitored], n[monitored], none)
+    share = config.fractions[1] / (config.fractions[0] + config.fractions[1])
+    groups = splits.SPLITS[arm.split].groups(view)
+    key, shares = jax.random.key(config.seed), (1 - share, share)
+    return Fold("", *resampling.group_split(key, groups, shares, labels=view.labels), none)
+
+
+def _refitted(experiment: Experiment, made: Made, row: Row) -> Trained:
+    if row.classifier == NETWORK:
+        return classifiers.trained(experiment, made)
+    return classifiers.classical(experiment, made, row.classifier)
+
+
+def check_replay(made: Made, packed: Packed, reported: Any, classes: Any, where: Any) -> None:
+    """Refuses a decoder that does not say what the report says of the run that it is to decode.
+
+    Raises:
+      InputError: its probabilities differ by more than `CLOSE`.
+    """
+    cohort = getattr(made.view, "cohort", made.view)
+    rows = packed.rows[:CHUNK]
+    keys = zip(reported["subject"], reported["run"], reported["frame"], strict=True)
+    place = {key: i for i, key in enumerate(keys)}
+    own = zip(cohort.subject[rows], cohort.run[rows], cohort.frame[rows], strict=True)
+    wanted = table.probabilities(reported, classes)[[place[key] for key in own]]
+    grid = packed.decoder.facts.grid
+    volumes = np.stack([_volume(made, row).reshape(grid) for row in rows])
+    found = np.asarray(jax.jit(fusion.fuse(packed.decoder))(volumes))
+    off = float(np.abs(found - wanted).max())
+    if not off < CLOSE:
+        found = f"a decoder whose probabilities are up to {off:.2g} from those of the report"
+        raise InputError(where, found, "the machine and the versions that the run was made with")
+
+
+def _volume(made: Made, row: int) -> np.ndarray:
+    """Returns a volume as the decoder reads it."""
+    cohort = getattr(made.view, "cohort", made.view)
+    run = cohort.runs[cohort.run_index[row]]
+    if facts.centred_maps(made.config, cohort):
+        run = run.uncleaned or run
+    return run.read(cohort.frame[row : row + 1])[0]
+
+
+def _with_scores(made: Decoder, metrics: Mapping[str, Any], row: Row, reported: Any) -> Decoder:
+    """Returns a decoder that states scores and reliability, those of all folds of the report."""
+    classes = metrics["classes"]
+    labels = np.array([classes.index(name) for name in reported["label"]], np.int32)
+    found = measures.reliability(labels, table.probabilities(reported, classes))
+    curve = {name: np.asarray(part) for name, part in found._asdict().items()}
+    return made.replace(facts=facts.with_scores(made.facts, row.summary, curve))
+
+
+def _check_same(folder: pathlib.Path, there: Decoder, made: Decoder) -> None:
+    """Refuses to replace another decoder.
+
+    Raises:
+      InputError: facts or weights differ.
+    """
+    leaves = [files.flatten(one.weights) for one in (there, made)]
+    same = there.facts == made.facts and leaves[0].keys() == leaves[1].keys()
+    if not same or any(not np.array_equal(leaves[0][n], leaves[1][n]) for n in leaves[0]):
+        who = f"subject {there.facts.subject}" if there.facts.subject else "another training"
+        expected = "none of another subject or run (--bundle=DIR writes elsewhere)"
+        raise InputError(folder, f"a decoder of {who}", expected)

@@ -1,0 +1,167 @@
+"""Metadata of a decoder: what it was fitted to, how good it is, and how its volumes look."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from emojax import provenance, sources
+from emojax.data import causal, causal_settings
+from emojax.data.cohort import Cohort
+from emojax.data.run import Run
+from emojax.decoder import Decoder, Facts, guards
+from emojax.errors import InputError
+from emojax.experiments.exports.parts import Made, Trained
+
+CHUNK = 64  # volumes at a time
+SCORES = ("balanced_accuracy", "nll", "ece")
+
+
+def check_scanned(config: Any, cohort: Cohort) -> None:
+    """Refuses volumes or runs that something was done to which no scanner can do.
+
+    The one exception is the mean of maps: they are no points in time, and the decoder holds it.
+
+    Raises:
+      InputError: names what was done, and its causal twin where it has one.
+    """
+    asked = {k: v for k, v in sources.cleaned_by(config.data).items() if k != "scrub_fd_mm"}
+    prior = [str(step) for step in cohort.prior]
+    others = [step for step in prior if step != "cleaning" and not step.startswith("online ")]
+    if centred_maps(config, cohort) and not others:
+        return
+    done = [*others, *(f"data.{key}={value}" for key, value in asked.items())]
+    if not done and "cleaning" in prior:
+        done = ["cleaning"]
+    if not done:
+        return
+    expected = "volumes as scanned: single ones cannot be cleaned"
+    if _timed(cohort) and (text := causal.twin(config.data)):
+        undone = " ".join(f"--config.data.{key}={_off(value)}" for key, value in asked.items())
+        expected += f" (a run with {undone} --config.data.online={text} can: see data.online)"
+    raise InputError("decoder", f"volumes after {', '.join(done)}", expected)
+
+
+def _off(value: Any) -> str:
+    return "False" if isinstance(value, bool) else "''" if isinstance(value, str) else "0"
+
+
+def centred_maps(config: Any, cohort: Cohort) -> bool:
+    """Returns whether nothing but `data.centre` was done, to rows that are no points in time."""
+    asked = sources.cleaned_by(config.data)
+    return set(asked) == {"centre"} and not _timed(cohort)
+
+
+def _timed(cohort: Cohort) -> bool:
+    return any(run.tr is not None or run.starts is not None for run in cohort.runs)
+
+
+def common(
+    made: Made, trained: Trained, values: Iterable[np.ndarray], grid: Sequence[int]
+) -> Facts:
+    """Returns what all decoders state.
+
+    Args:
+      made: of the fold.
+      trained: the classifier.
+      values: training volumes inside the mask, [k, voxels] at a time.
+      grid: shape of a volume.
+    """
+    config, cohort, fold = made.config, _cohort(made), made.data.fold
+    level, spread, count = 0.0, 0.0, 0
+    for part in values:
+        level += float(part.mean(1, dtype=np.float64).sum())
+        spread += float(part.std(1, dtype=np.float64).sum())
+        count += len(part)
+    behind, left = config.data.hrf_delay_s, config.data.drop_first
+    return Facts(
+        tuple(map(str, cohort.classes)),
+        tuple(map(int, grid)),
+        level / count,
+        spread / count,
+        None if cohort.tr is None else float(cohort.tr),
+        preprocessing=(f"labels {behind:g} s behind events", f"first {left} volumes left"),
+        kind=trained.kind,
+        members=trained.members,
+        temperature=float(trained.temperature),
+        trained_on=_names(made, np.concatenate([fold.train, fold.monitor])),
+        left_out=", ".join(_names(made, fold.test)),
+        online=causal_settings.parse(config.data.online).text,
+    )
+
+
+def _cohort(made: Made) -> Cohort:
+    return getattr(made.view, "cohort", made.view)
+
+
+def _names(made: Made, rows: Int[np.ndarray, " k"]) -> tuple[str, ...]:
+    """Returns the units of rows: subjects, or runs where those are what is kept apart."""
+    if hasattr(made.view, "units"):
+        return tuple(np.unique(made.view.units[rows]).tolist())
+    cohort = _cohort(made)
+    subjects, runs = cohort.subject[rows], cohort.run[rows]
+    if made.arm.split == "by_subject":
+        return tuple(np.unique(subjects).tolist())
+    return tuple(np.unique(np.char.add(np.char.add(subjects, "/"), runs)).tolist())
+
+
+def seen(record: provenance.Provenance) -> tuple[tuple[str, int, int], ...]:
+    """Returns a record as `Facts.provenance`."""
+    rows = provenance.table(record)
+    return tuple((row["step"], row["values"], row["labels"]) for row in rows)
+
+
+class _Scanned:
+    """The volumes of runs as scanned, one at a time and as often as they are asked for."""
+
+    def __init__(self, runs: Sequence[Run]):
+        self._runs = [run.uncleaned or run for run in runs]
+
+    def __iter__(self) -> Iterator[Float[np.ndarray, "X Y Z"]]:
+        for run in self._runs:
+            for start in range(0, len(run.frames), CHUNK):
+                yield from run.read(slice(start, start + CHUNK))
+
+
+def with_reference(
+    decoder: Decoder,
+    groups: Sequence[Sequence[Run]],
+    of: str,
+    mask: Bool[np.ndarray, "X Y Z"] | None = None,
+) -> Decoder:
+    """Returns a decoder with a reference image, and the limits that follow from its runs.
+
+    Args:
+      decoder: without.
+      groups: its runs; those of a group are compared with the others.
+      of: the subject whose runs they are; "" is the training subjects.
+      mask: where they are compared; None: the decoder's.
+
+    Returns:
+      The decoder as it was where rows are no points in time, or not all runs are on its grid.
+    """
+    runs, grid = [run for group in groups for run in group], tuple(decoder.facts.grid)
+    timed = all(run.tr is not None or run.starts is not None for run in runs)
+    if not runs or not timed or any(run.frames.shape[1:] != grid for run in runs):
+        return decoder
+    if sum(len(run.frames) for run in runs) < 2:
+        return decoder
+    inside = decoder.mask if mask is None else mask
+    reference, limits = guards.measured([_Scanned(group) for group in groups], inside)
+    facts = decoder.facts._replace(limits=limits, reference_of=of)
+    return decoder.replace(reference=reference, facts=facts)
+
+
+def with_scores(facts: Facts, summary: Mapping[str, Any], reliability: Any) -> Facts:
+    """Returns facts with what the report says of the classifier.
+
+    Args:
+      facts: without.
+      summary: metric -> its "mean".
+      reliability: "confidence", "accuracy" and "count" of each bin.
+    """
+    scores = tuple((name, summary[name]["mean"]) for name in SCORES if name in summary)
+    bins = zip(*(reliability[name] for name in ("confidence", "accuracy", "count")), strict=True)
+    curve = tuple((float(c), float(a), int(n)) for c, a, n in bins if n)
+    return facts._replace(scores=scores, reliability=curve)

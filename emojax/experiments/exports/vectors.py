@@ -1,0 +1,256 @@
+"""Decoders of Experiment A: voxels, alignment, scaler and classifier as one function."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from emojax import alignment
+from emojax.data.acquisitions import canonical
+from emojax.decoder import Decoder, Facts, build
+from emojax.errors import InputError
+from emojax.experiments.exports import facts, span
+from emojax.experiments.exports.parts import Made, Packed, Trained
+from emojax.features import across_subjects
+from emojax.features.masked import MaskedCohort
+from emojax.procrustes import Procrustes
+from emojax.records import FoldData
+
+
+class Place(NamedTuple):
+    """The volumes that a decoder reads, and where the columns of its voxels are in them."""
+
+    mask: Bool[np.ndarray, "X Y Z"]
+    columns: Int[np.ndarray, " v"]  # position of each among the mask's voxels; -1 outside
+
+
+def pack(made: Made, trained: Trained, run: str) -> Packed:
+    """Builds the decoder of a run of the fold's test subject; of nobody's where everybody trains.
+
+    Args:
+      made: the fold.
+      trained: its classifier.
+      run: name of the run to be decoded; "" is the last.
+
+    Raises:
+      InputError: what was fitted cannot be repeated volume by volume, or there is no such run.
+    """
+    config, view, data = made.config, made.view, made.data
+    settings = data.notes["settings"]
+    facts.check_scanned(config, view.cohort)
+    _check(made)
+    here = _rows_of(view, data.fold.test, run)
+    unit = str(view.units[here[0] if len(here) else data.fold.train[0]])
+    place = _place(view, unit)
+    own = alignment.REGIMES[settings.regime].own_map
+    stated = _facts(made, trained, here, place, own)
+    affine = view.cohort.affine(view.subject[view.rows(unit)[0]])
+    affine = None if affine is None else np.asarray(affine)
+    if "every voxel" in data.notes and trained.job is not None and not trained.by_member:
+        mean = _centre(made, here, np.flatnonzero(data.notes["made"].mask))
+        weights = span.every_voxel(made, trained, place.mask, mean)
+        decoder = Decoder(weights, place.mask, affine, None, trained.network, stated)
+    else:
+        parts = data.members if trained.by_member else (data,)
+        found = _fitted(made, here, trained.by_member)
+        kept, maps = [], []
+        for part, params, (columns, mapping) in zip(parts, trained.params, found, strict=True):
+            voxels = place.columns[columns]
+            kept.append(_keep(stated, part, params, trained, voxels, place.mask, own))
+            maps.append(_before(mapping, _centre(made, here, columns)))
+        weights = build.fold(trained.network, kept, maps, trained.temperature)
+        calibration = {"members": kept}
+        decoder = Decoder(weights, place.mask, affine, calibration, trained.network, stated)
+    return Packed(facts.with_reference(decoder, *_reference(made, here, own)), here)
+
+
+def _check(made: Made) -> None:
+    """Refuses what has seen the scored rows, or has no meaning for a new person."""
+    settings, arm = made.data.notes["settings"], made.arm
+    if arm.leaks:
+        expected = "an arm without leaks (--config.protocols=nested)"
+        raise InputError("decoder", f"{arm.name}, which is leaky by name", expected)
+    if settings.regime == "transductive":
+        found = "regime transductive, whose map is fitted to the run that is decoded"
+        raise InputError("decoder", found, "--config.align.regimes=independent_runs or group first")
+    if settings.own_voxels and not len(made.data.fold.test):
+        found = "voxels.own=True: those of a new person are chosen by its labels"
+        expected = "--config.voxels.own=False, or --subject of one who takes part in the study"
+        raise InputError("refit", found, expected)
+
+
+def _rows_of(view: MaskedCohort, rows: Int[np.ndarray, " t"], run: str) -> Int[np.ndarray, " k"]:
+    """Returns the rows of a run of the test unit; "" is the last."""
+    if not len(rows):
+        return rows
+    names = view.cohort.run[rows]
+    known = list(dict.fromkeys(names[np.argsort(view.run_index[rows], kind="stable")].tolist()))
+    name = run or known[-1]
+    same = {canonical(one): one for one in known}
+    if canonical(name) not in same:
+        raise InputError("run", repr(run), f"one of {', '.join(known)}")
+    return rows[names == same[canonical(name)]]
+
+
+def _place(view: MaskedCohort, unit: str) -> Place:
+    """Returns the volumes of a unit: those of a vector have one axis of more than one voxel."""
+    mask = view.union if view.union is not None else view.own_columns.get(unit)
+    if mask is None:
+        mask = view.inside[unit].reshape(-1, 1, 1)
+        return Place(mask, np.where(mask.ravel(), np.cumsum(mask) - 1, -1))
+    return Place(mask, np.arange(int(mask.sum())))
+
+
+def _facts(made: Made, trained: Trained, here, place: Place, own: bool) -> Facts:
+    view, data = made.view, made.data
+    settings, subjects = data.notes["settings"], np.unique(view.subject)
+    names = dict.fromkeys(view.units[data.fold.train].tolist())
+    if settings.own_voxels:  # others have voxels of their own
+        rows = np.flatnonzero(
+            (view.units == view.units[here[0]]) & ~np.isin(view.run_index, _runs(view, here))
+        )
+        values = [_scanned(made, rows if len(rows) else here)[:, place.columns >= 0]]
+    else:
+        values = (_scanned(made, view.rows(name))[:, place.columns >= 0] for name in names)
+    stated = facts.common(made, trained, values, place.mask.shape)
+    subject = str(view.subject[here[0]]) if len(here) else ""
+    if made.config.units == "run" and len(subjects) == 1:
+        subject = str(subjects[0])
+    if own:
+        options = data.notes["made"].space[0].options._asdict()
+        stated = stated._replace(alignment=tuple(options.items()))
+        stated = stated._replace(runs=tuple(map(str, view.run_names)))  # by their numbers
+    record = data.ledger.shared
+    if len(here):
+        record = next(s for rows, s in data.ledger.seen(data.fold.test) if here[0] in rows)
+    if facts.centred_maps(made.config, view.cohort):
+        said = "the mean of all its maps is subtracted, those to be decoded among them"
+        stated = stated._replace(preprocessing=(*stated.preprocessing, said))
+    return stated._replace(subject=subject, provenance=facts.seen(record))
+
+
+def _scanned(made: Made, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k v"]:
+    """Returns rows before the maps' mean was subtracted, where the decoder does that."""
+    x, view = made.view.volumes[rows], made.view
+    if not facts.centred_maps(made.config, view.cohort):
+        return x
+    parts = [x[view.run_index[rows] == i] + _map_mean(view, i) for i in _runs(view, rows)]
+    return np.concatenate(parts)
+
+
+def _runs(view: MaskedCohort, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " r"]:
+    return np.unique(view.run_index[rows])
+
+
+def _map_mean(view: MaskedCohort, index: int) -> Float[np.ndarray, " v"]:
+    """Returns the mean of the maps of a run, as scanned, in the columns of the view."""
+    run = view.cohort.runs[index]
+    mean = (run.uncleaned or run).read(slice(None)).mean(0, dtype=np.float64)
+    columns = view.union if view.union is not None else view.own_columns.get(run.subject)
+    return mean if columns is None else mean[columns]
+
+
+def _centre(made: Made, here, columns) -> Float[np.ndarray, " m"] | None:
+    """Returns what is subtracted before everything that was fitted: the mean of the maps."""
+    view = made.view
+    if not facts.centred_maps(made.config, view.cohort):
+        return None
+    if not len(here):
+        found = "data.centre: the mean of a new person's maps is not known"
+        raise InputError("refit", found, "--config.data.centre=False, or --subject of the study")
+    return _map_mean(view, int(view.run_index[here[0]]))[columns]
+
+
+def _fitted(made: Made, here, by_member: bool) -> list[tuple[Int[np.ndarray, " m"], Any]]:
+    """Returns columns and alignment of the run to be decoded: of the fold, or of each member."""
+    data = made.data
+    settings, parts = data.notes["settings"], (data, *data.members)
+    columns = [part.notes["made"].voxels for part in parts]
+    if settings.own_voxels:
+        columns = [columns for _, columns in _kept(data, here, ("voxels",))]
+    if len(here):
+        maps = _kept(data, here, ("alignment", "centring")) or [None] * len(parts)
+    else:
+        maps = [_map_of_nobody(made, part) for part in parts]
+    found = list(zip(columns, maps, strict=True))
+    return found[1:] if by_member else found[:1]
+
+
+def _kept(data: FoldData, here, steps: tuple[str, ...]) -> list[Any]:
+    """Returns what steps fitted for the rows of a run, of the fold and then of each member."""
+    return [fit for step, own, fit in data.ledger.kept if own and here[0] in own and step in steps]
+
+
+def _map_of_nobody(made: Made, part: FoldData) -> Any:
+    """Returns the map of a person who is not known: that of all, or the mean of the others."""
+    if (everyones := part.notes["made"].everyones) is not None:
+        return everyones
+    if not across_subjects.centres(part.ledger, part.notes["settings"]):
+        return None
+    view, rows, columns = made.view, part.fold.train, part.notes["made"].voxels
+    units = dict.fromkeys(view.units[rows].tolist())
+    return np.mean([view.volumes[view.rows(name)][:, columns].mean(0) for name in units], axis=0)
+
+
+def _before(mapping: Any, mean: Float[np.ndarray, " m"] | None) -> Any:
+    """Returns an alignment of x - mean as one of x; a mean that is subtracted is one, too."""
+    if isinstance(mapping, np.ndarray) or (mapping is None and mean is not None):
+        source = np.zeros(()) if mapping is None else mapping
+        source = source + (0 if mean is None else mean)
+        return Procrustes(np.eye(len(source)), np.ones(()), source, np.zeros(len(source)))
+    if mean is None:
+        return mapping
+    return mapping._replace(source_mean=mapping.source_mean + mean)
+
+
+def _keep(
+    stated: Facts, part: FoldData, params, trained: Trained, voxels, mask, own: bool
+) -> dict[str, Any]:
+    """Returns what a member is folded from, for this subject and by `calibrate` for others."""
+    fitted, rows = part.notes["made"], {}
+    if own:
+        model, keys = fitted.space
+        run, frame = keys.T
+        rows = {"template": np.asarray(model.template), "run": run, "frame": frame}
+        label = frame if part.notes["settings"].match == "class" else _labels(part, keys)
+    mean, sd = fitted.scaler
+    more = {"batch_stats": trained.batch_stats} | rows
+    kept = build.keep(stated, mask, voxels, params=params, mean=mean, sd=sd, **more)
+    if own:
+        kept["label"] = label
+    if trained.job is None and (path := part.notes.get("linear path")) is not None:
+        kept["path"] = tuple(path)
+    return kept
+
+
+def _labels(part: FoldData, keys: Int[np.ndarray, "r 2"]) -> Int[np.ndarray, " r"]:
+    """Returns the class of each (run, frame) of a template; -1 where training subjects differ."""
+    rows = part.fold.train
+    run, frame = (part.ledger.design(name)[rows].tolist() for name in ("run", "frame"))
+    classes: dict[tuple[int, int], set[int]] = {}
+    for *time, label in zip(run, frame, part.labels[rows].tolist(), strict=True):
+        classes.setdefault(tuple(time), set()).add(label)
+    found = [classes[key] for key in map(tuple, keys.tolist())]
+    return np.array([min(own) if len(own) == 1 else -1 for own in found])
+
+
+def _reference(made: Made, here, own: bool):
+    """Returns the runs of the reference, in groups, and the subject that they are of.
+
+    They are the subject's other runs where something was fitted to these, else the training
+    subjects'.
+    """
+    view, data = made.view, made.data
+    settings, cohort = data.notes["settings"], view.cohort
+    used = [cohort.runs[i] for i in _runs(view, np.arange(len(view.labels)))]
+    known = own or settings.own_voxels or made.config.units == "run"
+    known = known or across_subjects.centres(data.ledger, settings)
+    subject = str(view.subject[here[0]]) if len(here) else ""
+    if made.config.units == "run" and len(cohort.subjects) == 1:
+        subject = cohort.subjects[0]
+    if subject and known:
+        unseen = cohort.runs[view.run_index[here[0]]] if len(here) else None
+        return [[r] for r in used if r.subject == subject and r is not unseen], subject
+    train = view.subject[np.concatenate([data.fold.train, data.fold.monitor])]
+    groups = [[r for r in used if r.subject == name] for name in np.unique(train)]
+    return groups, ""

@@ -1,0 +1,261 @@
+"""Decoding one volume after the other: corrected without the future, checked, decoded.
+
+state = online.init(decoder)
+state, record = online.step(state, volume)
+
+A scanner's gain drifts within a run and differs between runs, and heads move. A decoder that holds
+a reference image of its subject (see `decoder.guards`) brings each volume onto it: in space by a
+rigid motion, in intensity by the line that is nearest in least squares. So a volume depends on
+nothing but itself and the reference. A decoder whose training volumes went through a causal
+correction (`data.online`) gives each volume the same, with the volumes before it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from emojax import models
+from emojax.decoder.build import Decoder
+from emojax.decoder.decode import decode_inputs, inputs, onto_grid, verify
+from emojax.decoder.guards import Marks
+from emojax.errors import InputError
+from emojax.online import blur, correction, rigid
+
+STEPS = ("motion", "level")
+AUTO, NONE = "auto", "none"
+LEAST_GAIN = 0.1  # of a volume that is brought to the level of the reference
+STILL = 0.02, 0.05  # voxels of a shift, and of a turn 50 mm away: with less, a volume stays
+SPOTS = 4096  # voxels at which the level of a moved volume is measured
+
+
+class Record(NamedTuple):
+    """The outcome of one volume."""
+
+    volume: int  # from 0, in order of the steps
+    probabilities: Float[np.ndarray, " k"]
+    decision: str  # the class of the highest probability
+    marks: Marks  # of the volume as scanned
+    aligned: float  # correlation with the reference after the correction; NaN without one
+    motion: Float[np.ndarray, " 6"]  # mm and degrees from the reference; NaN: not estimated
+    displacement: float  # mm from the volume before (Power et al., NeuroImage 59, 2012)
+
+    @property
+    def status(self) -> str:
+        """ "ok", or "marked" where something stands out."""
+        return "marked" if self.marks.reasons else "ok"
+
+
+class Registration(NamedTuple):
+    """What brings a volume onto the reference."""
+
+    model: rigid.Model
+    voxels: Int[np.ndarray, " v"] | None  # of the network, then of the level; None is all
+    spots: Int[np.ndarray, " s"]  # positions in the volume, at which the level is measured
+    reference: Float[np.ndarray, " s"]  # there, less its mean
+    errors: Float[np.ndarray, "3 n"]  # of reading between voxels, see `blur`; of those read
+    level: float
+    reach: float  # voxels that 1 mm is at most
+
+
+class State(NamedTuple):
+    """All that goes from one volume to the next."""
+
+    decoder: Decoder
+    steps: tuple[str, ...]  # of `STEPS`
+    registration: Registration | None
+    correction: correction.Correction | None  # that of the training volumes
+    memory: correction.State | None
+    count: int
+    before: Float[np.ndarray, "X Y Z"] | None  # the last volume
+    pose: rigid.Pose  # of the last volume that looked like the reference after the correction
+
+
+def steps_of(decoder: Decoder, correct: str = AUTO) -> tuple[str, ...]:
+    """Returns the steps that bring volumes onto the reference.
+
+    Args:
+      decoder: see `decoder.load`.
+      correct: "motion", "level", or both joined by "+"; "none", where volumes are decoded as they
+        come, as the report's were; "auto": both where there is a reference of the decoder's own
+        subject, and no level where the training volumes were scaled already (`data.online`).
+
+    Raises:
+      InputError: an unknown step, or one that the decoder has no reference for.
+    """
+    facts = decoder.facts
+    limits = {name for name, *_ in facts.limits}
+    possible = [] if decoder.affine is None else ["motion"]
+    possible += ["level"] if "gain" in limits else []
+    if decoder.reference is None or not facts.reference_of:
+        possible = []
+    if correct == NONE:
+        return ()
+    if correct == AUTO:
+        scaled = "gain" in facts.online.split("+")
+        return tuple(name for name in possible if not (scaled and name == "level"))
+    asked = tuple(correct.split("+"))
+    if not set(asked) <= set(STEPS) or len(set(asked)) < len(asked):
+        raise InputError("correct", repr(correct), f"{AUTO}, {NONE}, or {'+'.join(STEPS)} or one")
+    if not set(asked) <= set(possible):
+        expected = "a decoder with a reference image of its subject (export again, or calibrate)"
+        raise InputError("correct", f"{correct!r} without a reference", expected)
+    return asked
+
+
+def init(decoder: Decoder, correct: str = AUTO) -> State:
+    """Returns the state before the first volume of a run.
+
+    Args:
+      decoder: see `decoder.load`.
+      correct: see `steps_of`.
+
+    Raises:
+      InputError: as `steps_of`.
+    """
+    steps, chosen, memory = steps_of(decoder, correct), None, None
+    if decoder.facts.online:
+        chosen = correction.parse(decoder.facts.online)
+        shape = inputs(decoder, np.zeros(decoder.facts.grid, np.float32)).shape
+        memory = correction.init(chosen._replace(gain=False), shape)
+    made = _register(decoder) if "motion" in steps else None
+    return State(decoder, steps, made, chosen, memory, 0, None, rigid.Pose.still())
+
+
+def _register(decoder: Decoder) -> Registration:
+    reference, affine = np.asarray(decoder.reference), np.asarray(decoder.affine)
+    model = rigid.init(reference, decoder.mask, affine)
+    inside = np.flatnonzero(decoder.mask)
+    spots = inside[:: -(-len(inside) // SPOTS)]
+    voxels, errors = None, blur.at_half(reference).reshape(3, -1)
+    if models.find(decoder.network).input == "vector":
+        voxels = np.concatenate([np.asarray(decoder.weights["voxels"]), spots])
+        errors = errors[:, voxels]
+    values = reference.reshape(-1)[spots]
+    level = float(values.mean(dtype=np.float64))
+    reach = float(1 / np.linalg.norm(affine[:3, :3], axis=0).min())
+    reference = values - np.float32(level)
+    return Registration(model, voxels, spots, reference, errors, level, reach)
+
+
+def step(
+    state: State,
+    volume: Float[np.ndarray, "X Y Z"],
+    affine=None,
+    where: str = "",
+    motion: Float[np.ndarray, " 6"] | None = None,
+) -> tuple[State, Record]:
+    """Decodes the next volume.
+
+    Args:
+      state: as from `init` or the step before; it is not changed.
+      volume: [X, Y, Z] in the units of the scanner, after the decoder's `facts.preprocessing`.
+      affine: voxel -> mm of the volume; None is not checked.
+      where: name of the volume, for messages.
+      motion: realignment parameters, where the training volumes were corrected for such ones.
+
+    Raises:
+      InputError: the volume does not pass `decoder.verify`, or there are no motion parameters.
+    """
+    decoder, where = state.decoder, where or f"volume {state.count}"
+    volume, affine = onto_grid(decoder, np.asarray(volume), affine)
+    marks = verify(decoder, volume, affine, where, state.before)
+    volume = np.asarray(volume, np.float32)
+    x, pose = inputs(decoder, volume), state.pose
+    line = marks.gain, marks.offset, marks.correlation
+    found, displacement = np.full(6, np.nan), float("nan")
+    if state.registration is not None:
+        pose = rigid.estimate(state.registration.model, volume, state.pose)
+        found = np.concatenate([pose.shift, np.degrees(pose.turn)])
+        displacement = float(rigid.displacement(pose, state.pose))
+        if _has_moved(pose, state.registration.reach):
+            x, line = _moved_back(state.registration, volume, pose)
+    if "level" in state.steps and line[0] > LEAST_GAIN:
+        x = (x - np.float32(line[1])) / np.float32(line[0])
+    memory = state.memory
+    if state.correction is not None:
+        memory, x = _as_in_training(state, volume, x, motion, where)
+    probabilities = decode_inputs(decoder, x, where)
+    decision = decoder.facts.classes[int(probabilities.argmax())]
+    record = Record(state.count, probabilities, decision, marks, line[2], found, displacement)
+    least = dict((name, least) for name, least, _ in decoder.facts.limits).get("correlation", -1.0)
+    pose = pose if line[2] >= least else state.pose
+    after = state._replace(memory=memory, count=state.count + 1, before=volume, pose=pose)
+    return after, record
+
+
+def _has_moved(pose: rigid.Pose, reach: float) -> bool:
+    sizes = np.linalg.norm(pose.shift), np.linalg.norm(pose.turn) * rigid.RADIUS
+    return any(size * reach > least for size, least in zip(sizes, STILL, strict=True))
+
+
+def _moved_back(
+    own: Registration, volume: Float[np.ndarray, "X Y Z"], pose: rigid.Pose
+) -> tuple[Float[np.ndarray, "..."], tuple[float, float, float]]:
+    """Returns what the network reads of a volume without its motion; its line and correlation."""
+    read = np.arange(volume.size) if own.voxels is None else own.voxels
+    x = np.asarray(rigid.resample(own.model, volume, pose, read))
+    error = np.asarray(blur.between(own.errors, rigid.away(own.model, pose, read)))
+    spots = own.spots if own.voxels is None else slice(-len(own.spots), None)
+    gain, offset, _ = _line(own, x[spots])
+    x = x - np.float32(gain) * error
+    gain, offset, correlation = _line(own, x[spots])
+    x = x.reshape(volume.shape) if own.voxels is None else x[: -len(own.spots)]
+    return x, (gain, offset, correlation)
+
+
+def _line(own: Registration, values: Float[np.ndarray, " s"]) -> tuple[float, float, float]:
+    """Returns gain, offset and correlation of the values at the spots with the reference."""
+    mean = float(values.mean(dtype=np.float64))
+    values = values - np.float32(mean)
+    along, length = float(values @ own.reference), float(own.reference @ own.reference)
+    correlation = along / max(np.sqrt(length * float(values @ values)), 1e-30)
+    return along / length, mean - along / length * own.level, correlation
+
+
+def _as_in_training(
+    state: State, volume: Any, x: Any, motion: Any, where: str
+) -> tuple[correction.State, Float[np.ndarray, "..."]]:
+    """Returns the memory and what the network reads, after the correction of the training."""
+    chosen = state.correction
+    assert chosen is not None
+    if chosen.needs_motion and motion is None:
+        expected = f"six, as in training (data.online={chosen.text})"
+        raise InputError(where, "no motion parameters", expected)
+    if chosen.gain:
+        x = x * np.asarray(correction.gain(volume))
+    if not chosen.steps:
+        return state.memory, x
+    own = None if motion is None else jnp.asarray(motion, jnp.float32)
+    memory, x = correction.step(chosen._replace(gain=False), state.memory, jnp.asarray(x), own)
+    return memory, np.asarray(x)
+
+
+def replay(
+    decoder: Decoder,
+    volumes: Iterable[Float[np.ndarray, "X Y Z"]],
+    affine=None,
+    *,
+    correct: str = AUTO,
+    where: Sequence[str] | str = "",
+) -> list[Record]:
+    """Decodes the volumes of a run in order.
+
+    Args:
+      decoder: see `decoder.load`.
+      volumes: of one run, from its first.
+      affine: voxel -> mm of the volumes; None is not checked.
+      correct: see `steps_of`.
+      where: name of the run, for messages.
+
+    Raises:
+      InputError: as `init` and `step`.
+    """
+    state, records = init(decoder, correct), []
+    for volume in volumes:
+        name = f"{where}, volume {state.count}" if where else ""
+        state, record = step(state, volume, affine, name)
+        records.append(record)
+    return records

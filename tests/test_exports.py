@@ -1,0 +1,143 @@
+"""Every row of a result table that can be a decoder, against the predictions of the report."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from configs import expA, expB
+from emojax import decoder, experiments, fusion, sources
+from emojax.errors import InputError
+from emojax.experiments.exports import rows
+from emojax.experiments.exports.command import export
+from emojax.report import predictions
+
+LINEAR = ("bag", "logistic", "SVM-linear", "LDA", "LDA-shrinkage", "MLP", "MLP-modern")
+
+
+def small(config, **data):
+    """The config of a run that takes seconds."""
+    off = {"null_floor": False, "permutations": 0, "audit": False, "crossed": "", "design": False}
+    config.update(off)
+    config.data.progress = False
+    config.data.synthetic.update({"subjects": 4, "grid": (16, 16, 12), "volumes": 40})
+    config.data.update(data)
+    config.train.epochs = 1
+    return config
+
+
+def config_a(variant="demo", **changes):
+    config = small(expA.get_config(variant))
+    config.within_subject, config.protocols = False, "nested"
+    config.voxels.keep, config.balance = 30, 10
+    config.baselines = "SVM-linear,LDA,LDA-shrinkage,MLP,MLP-modern,1-NN"
+    if variant == "demo":
+        config.model.update({"filters": (2,), "window": 3, "dense": (4,)})
+    config.update(changes)
+    return config
+
+
+@pytest.fixture(scope="module")
+def run_a(tmp_path_factory):
+    config, folder = config_a(), tmp_path_factory.mktemp("a") / "run"
+    experiments.run(config, folder)
+    return config, folder
+
+
+def replayed(config, folder, bundle, classifier="", volumes=None, **who):
+    """Exports a row; returns the decoder and its largest difference to predictions.csv."""
+    export(config, folder, bundle=bundle, classifier=classifier, **who)
+    made = decoder.load(bundle)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    row = rows.choose(metrics, classifier, 0)
+    table = predictions.read(folder / "predictions.csv", metrics["classes"])
+    found = rows.reported(metrics, table, row)
+    cohort = sources.load(config.data)
+    at = {
+        key: i for i, key in enumerate(zip(cohort.subject, cohort.run, cohort.frame, strict=True))
+    }
+    folds = found["fold"].tolist()
+    mine = found[found["fold"] == (made.facts.left_out if made.facts.subject else folds[0])]
+    if made.facts.subject:
+        mine = mine[mine["run"] == mine["run"].iloc[-1]]
+    where = [at[key] for key in zip(mine["subject"], mine["run"], mine["frame"], strict=True)]
+    values = cohort.volumes[np.array(where)] if volumes is None else volumes(cohort, where)
+    p = jax.jit(fusion.fuse(made))(values.reshape(-1, *made.facts.grid))
+    return made, np.abs(p - rows.probabilities(mine, metrics["classes"])).max()
+
+
+@pytest.mark.parametrize("name", [*LINEAR, "nested"])
+def test_a_row_has_the_probabilities_of_the_report(run_a, tmp_path, name):
+    made, off = replayed(*run_a, tmp_path / "decoder", name)
+    assert off < 1e-5
+    facts = made.facts
+    assert (facts.subject, facts.left_out, facts.reference_of) == ("01", "01", "01")
+    assert facts.trained_on == ("02", "03", "04")
+    assert [limit[0] for limit in facts.limits][:2] == ["correlation", "gain"]
+    assert dict(facts.scores).keys() == {"balanced_accuracy", "nll", "ece"}
+    assert sum(count for *_, count in facts.reliability) == 4 * 2 * 40  # volumes
+    (own, *_) = made.calibration["members"]
+    assert set(own["label"].tolist()) <= {-1, 0, 1, 2}
+
+
+@pytest.mark.parametrize("name", ["1-NN", "nuisance only (logistic)"])
+def test_what_does_not_fold_is_refused(run_a, tmp_path, name):
+    with pytest.raises(InputError, match="expected one that folds into a decoder: linear"):
+        export(*run_a, bundle=tmp_path / "decoder", classifier=name)
+    with pytest.raises(InputError, match=r"found 'QDA'; expected one of nested, bag"):
+        export(*run_a, bundle=tmp_path / "decoder", classifier="QDA")
+
+
+@pytest.mark.parametrize("name", ["", "LDA", "network"])
+def test_everybody_trains_for_a_new_person(run_a, tmp_path, name):
+    export(*run_a, bundle=tmp_path / "decoder", classifier=name, refit=True)
+    facts = decoder.load(tmp_path / "decoder").facts
+    assert facts.trained_on == ("01", "02", "03", "04")
+    assert (facts.subject, facts.left_out, facts.reference_of) == ("", "", "")
+    assert facts.alignment  # its own map comes by `calibrate`
+    with pytest.raises(InputError, match="--subject; expected neither: everybody trains"):
+        export(*run_a, "01", bundle=tmp_path / "decoder", refit=True)
+
+
+def test_members_with_several_networks(tmp_path):
+    config = config_a("modern", headline="network", instances=2, baselines="")
+    config.train.least_steps = 3
+    config.model.dense = (6,)
+    experiments.run(config, tmp_path / "run")
+    made, off = replayed(config, tmp_path / "run", tmp_path / "decoder")
+    assert (made.network, made.facts.kind) == ("residual", "mean of 6 linear + MLP networks")
+    assert off < 1e-5
+    assert len({float(own["temperature"]) for own in made.weights["members"]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("regimes", "match", "units"),
+    [
+        ("independent_runs", "class", "subject"),
+        ("group", "class", "subject"),
+        ("none", "time", "run"),
+    ],
+)
+def test_regimes_and_units(tmp_path, regimes, match, units):
+    config = config_a(baselines="", units=units)
+    config.align.update({"regimes": regimes, "match": match})
+    experiments.run(config, tmp_path / "run")
+    made, off = replayed(config, tmp_path / "run", tmp_path / "decoder", run="")
+    assert off < 1e-5
+    assert bool(made.facts.alignment) == (regimes == "independent_runs")
+
+
+def test_volumes_of_experiment_b(tmp_path):
+    config = small(expB.get_config("demo"), online="gain+cumulative")
+    config.baselines, config.splits, config.folds, config.pad = "LDA-shrinkage,RF", "by_run", 1, 18
+    config.model.depth, config.model.width = 18, 2
+    config.floor_baselines = ""
+    experiments.run(config, tmp_path / "run")
+    for name in ("", "LDA-shrinkage"):
+        made, off = replayed(config, tmp_path / "run", tmp_path / f"decoder{name}", name)
+        assert off < 1e-5
+        assert made.facts.online == "gain+cumulative"
+        assert made.facts.grid == (16, 16, 12)
+    with pytest.raises(InputError, match="found 'RF'"):
+        export(config, tmp_path / "run", bundle=tmp_path / "decoder", classifier="RF")
