@@ -1,10 +1,12 @@
 """What a scanner does to volumes, and what is left of a decoder: accuracy, confidence, marks.
 
-    python -m benchmarks.scanner --workdir=runs/demo030     # a finished run of expA.py:demo030
+    python launch.py --config=configs/expA.py:demo030 --workdir=runs/demo030
+    python -m benchmarks.scanner --workdir=runs/demo030
+    python -m benchmarks.scanner --print                    # the stored tables, for docs/decoder.md
 
 Two decoders: that of subject 01 on its run-02, and the same calibrated to subject 02 by its run-01,
 on its run-02. Each volume is changed, decoded as it comes ("none") and corrected ("auto").
-The table goes to benchmarks/results/scanner_cpu.json and, from there, to docs/decoder.md.
+The numbers go to benchmarks/results/scanner_cpu.json and, from there, to docs/decoder.md.
 """
 
 import argparse
@@ -15,9 +17,10 @@ import tempfile
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.record import keep
-from configs import expA
-from emojax import decoder, online, sources
+from benchmarks.record import RESULTS, keep
+from configs import audiovisual, expA, haxby
+from emojax import decoder, masking, online, sources
+from emojax.decoder import guards
 from emojax.errors import InputError
 from emojax.experiments.exports import command
 
@@ -156,16 +159,91 @@ def tables(made, cohort):
     return out
 
 
+def clean(store):
+    """Data -> (marked, all) clean volumes, each run compared with the subject's other runs.
+
+    A study of one run is cut in the middle: the first half is the reference of the second.
+    """
+    configs = {}
+    for seed in (0, 1):
+        configs[f"simulated, seed {seed}"] = config = expA.get_config("demo030")
+        config.data.synthetic.seed = seed
+    configs["haxby, one slice"] = haxby.get_config()
+    configs["audiovisual"] = audiovisual.get_config()
+    out = {}
+    for name, config in configs.items():
+        config.data.store, config.data.online = store, ""
+        cohort, marked, total = sources.load(config.data), 0, 0
+        for subject in cohort.subjects:
+            runs = [run.read(slice(None)) for run in cohort.runs if run.subject == subject]
+            if len(runs) == 1:
+                runs = np.array_split(runs[0], 2)
+            for i, run in enumerate(runs):
+                others = [other for j, other in enumerate(runs) if j != i]
+                options = config.get("mask", {"lower": 0.2, "upper": 0.85, "opening": 2})
+                mask = np.asarray(masking.brain_mask(others[0].mean(0), **options))
+                marked += sum(bool(own) for own in reasons(others, mask, run))
+                total += len(run)
+        out[name] = (marked, total)
+        print(name, out[name], flush=True)
+    return out
+
+
+def reasons(calibration, mask, run):
+    """Reasons for a mark of each volume of a run."""
+    reference, limits = guards.measured(calibration, mask)
+    inside = reference[mask]
+    facts = decoder.Facts(
+        ("a", "b"), mask.shape, float(inside.mean()), float(inside.std()), limits=limits
+    )
+    own = decoder.Decoder({}, mask, None, None, "linear", facts, reference)
+    pairs = zip([None, *run], run, strict=False)
+    return [decoder.verify(own, volume, before=before).reasons for before, volume in pairs]
+
+
+def markdown(results):
+    """The stored numbers as tables of docs/decoder.md."""
+    lines = [
+        "| volumes | 01: as they come | corrected | 02, calibrated: as they come | corrected |",
+        "|---|---|---|---|---|",
+    ]
+    for name, subjects in results["changed"].items():
+        cells = []
+        for row in subjects.values():
+            for correct in (online.NONE, online.AUTO):
+                own = row[correct]
+                cells.append(f"{own['balanced_accuracy']:.3f} ({own['confidence']:.2f})")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "| volumes | marked, subject 01 | subject 02 |", "|---|---|---|"]
+    for name, subjects in results["damaged"].items():
+        lines.append(f"| {name} | {' | '.join(f'{share:.0%}' for share in subjects.values())} |")
+    lines += ["", "| clean volumes of | marked |", "|---|---|"]
+    for name, (marked, total) in results["clean"].items():
+        lines.append(f"| {name} | {marked} of {total:,} |")
+    lines += ["", "| calibration run of subject 02 | |", "|---|---|"]
+    for name, said in results["calibrations"].items():
+        lines.append(f"| {name} | {said.removeprefix('calibration run: found ')} |")
+    return "\n".join(lines)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workdir", default="runs/demo030", type=pathlib.Path)
+    parser.add_argument(
+        "--print", action="store_true", help="print what is stored, measure nothing"
+    )
     args = parser.parse_args()
+    if args.print:
+        stored = json.loads((RESULTS / "scanner_cpu.json").read_text())
+        print(markdown(stored["demo030"]["results"]))
+        return
     config = expA.get_config("demo030")
     config.data.store = str(args.workdir.absolute().parent / "store")
     with tempfile.TemporaryDirectory() as folder:
         command.export(_config_of(args.workdir), args.workdir, "01", "run-02", f"{folder}/01")
         made = decoder.load(f"{folder}/01")
-    keep("scanner_cpu", "demo030", tables(made, Cohort(config)))
+    found = tables(made, Cohort(config))
+    keep("scanner_cpu", "demo030", found | {"clean": clean(config.data.store)})
 
 
 def _config_of(workdir):

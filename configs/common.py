@@ -157,7 +157,7 @@ def _train() -> ConfigDict:
     train.feed_dtype = "float32"  # "bfloat16"; auto: by what rounding would do
     train.feed_rounding = 0.05  # auto: bfloat16 if its rounding is less than this part of an sd
     train.memory_share = 0.9  # auto: resident if this part of the device's memory holds it
-    train.keep_models = True  # decoders of the headline's folds, for --mode=export
+    train.keep_models = True  # networks of the headline's folds, which --mode=export needs
     train.strategy = "auto"  # "loop" (CPU) or "scan" (folds side by side, epochs on the device)
     train.checkpoint_epochs = 50  # epochs between checkpoints, and per dispatch of "scan"
     return train

@@ -21,6 +21,8 @@ from configs import common, finger7t
 
 def get_config(variant: str = ""):
     """Returns the study, or a variant that the module describes."""
+    if variant not in ("", "uncentred", "null"):
+        raise ValueError(f"unknown variant {variant!r}; want uncentred, null or none")
     config = common.get_config()
     config.data.source = "maps"
     config.data.root = "../shared/data/emotion-maps"

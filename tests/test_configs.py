@@ -9,6 +9,7 @@ import pathlib
 import nibabel as nib
 import numpy as np
 import pytest
+from shipped import ALL, NAMES
 from small_studies import nearest_mean
 
 from configs import common, ds000108, expA, expB, study
@@ -19,15 +20,6 @@ from emojax.provenance import Ledger, classify
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 OF_0_3_0 = json.loads(pathlib.Path(__file__).with_name("config_0_3_0.json").read_text())
-NAMES = sorted(
-    p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("common", "__init__")
-)
-VARIANTS = [
-    *(("expA", variant) for variant in ("demo", "demo030", "authors", "modern", "null")),
-    *(("expB", variant) for variant in ("demo", "authors", "null", "l2_sweep")),
-    *(("study", variant) for variant in ("B", "null", "B_null")),
-    *((name, "null") for name in ("finger7t", "haxby", "haxby_b", "audiovisual", "ds000108")),
-]
 
 
 def flat(config):
@@ -43,7 +35,7 @@ def flat(config):
     return dict(walk(config.to_dict(), ""))
 
 
-@pytest.mark.parametrize(("name", "variant"), [(n, "") for n in NAMES] + VARIANTS)
+@pytest.mark.parametrize(("name", "variant"), ALL)
 def test_loads_locked_and_in_range(name, variant):
     module = importlib.import_module(f"configs.{name}")
     config = module.get_config(variant) if variant else module.get_config()

@@ -258,8 +258,9 @@ def test_a_bag_without_alignment(study, tmp_path):
     found = decoder.decode_file(decoder.load(folder), study / RUN.format("04", "01"))
     want = probabilities(tmp_path / "run" / "predictions.csv", subject="04", run="run-01")
     same(dict(enumerate(found.tolist())), want, 1e-5)
+    volumes = np.moveaxis(nib.load(study / RUN.format("04", "02")).get_fdata(), -1, 0)
     with pytest.raises(InputError, match="found no template"):
-        decoder.calibrate(decoder.load(folder), np.zeros((60, 16, 16, 12)), "new", "run-01")
+        decoder.calibrate(decoder.load(folder), volumes, "new", "run-01")
 
 
 def arm_of(name, decoder="", **more):

@@ -1,5 +1,6 @@
 """Every row of a result table that can be a decoder, against the predictions of the report."""
 
+import dataclasses
 import json
 
 import jax
@@ -7,12 +8,14 @@ import numpy as np
 import pytest
 
 from configs import expA, expB
-from emojax import decoder, experiments, fusion, sources
+from emojax import decoder, experiments, fusion, online, sources
+from emojax.data import cohort as cohorts
 from emojax.errors import InputError
 from emojax.experiments.exports import rows
 from emojax.experiments.exports.command import export
 from emojax.report import predictions
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
 LINEAR = ("bag", "logistic", "SVM-linear", "LDA", "LDA-shrinkage", "MLP", "MLP-modern")
 
 
@@ -45,15 +48,15 @@ def run_a(tmp_path_factory):
     return config, folder
 
 
-def replayed(config, folder, bundle, classifier="", volumes=None, **who):
+def replayed(config, folder, bundle, classifier="", cohort=None, **who):
     """Exports a row; returns the decoder and its largest difference to predictions.csv."""
-    export(config, folder, bundle=bundle, classifier=classifier, **who)
+    export(config, folder, bundle=bundle, classifier=classifier, cohort=cohort, **who)
     made = decoder.load(bundle)
     metrics = json.loads((folder / "metrics.json").read_text())
     row = rows.choose(metrics, classifier, 0)
     table = predictions.read(folder / "predictions.csv", metrics["classes"])
     found = rows.reported(metrics, table, row)
-    cohort = sources.load(config.data)
+    cohort = sources.load(config.data) if cohort is None else cohort
     at = {
         key: i for i, key in enumerate(zip(cohort.subject, cohort.run, cohort.frame, strict=True))
     }
@@ -62,9 +65,23 @@ def replayed(config, folder, bundle, classifier="", volumes=None, **who):
     if made.facts.subject:
         mine = mine[mine["run"] == mine["run"].iloc[-1]]
     where = [at[key] for key in zip(mine["subject"], mine["run"], mine["frame"], strict=True)]
-    values = cohort.volumes[np.array(where)] if volumes is None else volumes(cohort, where)
-    p = jax.jit(fusion.fuse(made))(values.reshape(-1, *made.facts.grid))
+    values = np.stack([volume_of(cohort, i) for i in where]).reshape(-1, *made.facts.grid)
+    p = jax.jit(fusion.fuse(made))(values)
     return made, np.abs(p - rows.probabilities(mine, metrics["classes"])).max()
+
+
+def volume_of(cohort, row):
+    run = cohort.runs[cohort.run_index[row]]
+    return run.read(cohort.frame[row : row + 1])[0]
+
+
+def study_of(run):
+    return sources.load(run[0].data)
+
+
+def run_of(cohort, subject, name):
+    (run,) = (r for r in cohort.runs if (r.subject, r.name) == (subject, name))
+    return run.read(slice(None))
 
 
 @pytest.mark.parametrize("name", [*LINEAR, "nested"])
@@ -96,6 +113,12 @@ def test_everybody_trains_for_a_new_person(run_a, tmp_path, name):
     assert facts.trained_on == ("01", "02", "03", "04")
     assert (facts.subject, facts.left_out, facts.reference_of) == ("", "", "")
     assert facts.alignment  # its own map comes by `calibrate`
+    made, volumes = decoder.load(tmp_path / "decoder"), run_of(study_of(run_a), "01", "run-01")
+    for call in (lambda: decoder.decode(made, volumes[0]), lambda: online.init(made)):
+        with pytest.raises(InputError, match=r"not calibrated yet; .* --by=time or --by=class"):
+            call()
+    now = decoder.calibrate(made, volumes, "new", "run-01")
+    assert np.isfinite(decoder.decode(now, volumes[0])).all()
     with pytest.raises(InputError, match="--subject; expected neither: everybody trains"):
         export(*run_a, "01", bundle=tmp_path / "decoder", refit=True)
 
@@ -128,6 +151,7 @@ def test_regimes_and_units(tmp_path, regimes, match, units):
     assert bool(made.facts.alignment) == (regimes == "independent_runs")
 
 
+@pytest.mark.slow
 def test_volumes_of_experiment_b(tmp_path):
     config = small(expB.get_config("demo"), online="gain+cumulative")
     config.baselines, config.splits, config.folds, config.pad = "LDA-shrinkage,RF", "by_run", 1, 18
@@ -141,3 +165,71 @@ def test_volumes_of_experiment_b(tmp_path):
         assert made.facts.grid == (16, 16, 12)
     with pytest.raises(InputError, match="found 'RF'"):
         export(config, tmp_path / "run", bundle=tmp_path / "decoder", classifier="RF")
+
+
+@pytest.fixture(scope="module")
+def run_centred(tmp_path_factory):
+    """A run in which nothing is aligned, but each person's voxels are centred."""
+    config, folder = config_a(baselines="logistic"), tmp_path_factory.mktemp("c") / "run"
+    config.align.regimes, config.voxels.classical = "none", "all"
+    experiments.run(config, folder)
+    return config, folder
+
+
+def test_every_voxel_and_a_mean_of_each(run_centred, tmp_path):
+    made, off = replayed(*run_centred, tmp_path / "decoder", "logistic")
+    assert off < 1e-5
+    assert len(made.weights["voxels"]) > 500 and made.calibration is None
+    with pytest.raises(InputError, match=r"found voxels\.centre with every voxel"):
+        export(*run_centred, bundle=tmp_path / "all", classifier="logistic", refit=True)
+    volumes = run_of(study_of(run_centred), "01", "run-01")
+    with pytest.raises(InputError, match=r"expected one with calibration\.npz"):
+        decoder.calibrate(made, volumes, "new", by="none")
+
+
+def test_a_calibration_renews_the_mean_of_each_voxel(run_centred, tmp_path):
+    cohort = study_of(run_centred)
+    first, second = (run_of(cohort, "01", name) for name in ("run-01", "run-02"))
+    wanted, off = replayed(*run_centred, tmp_path / "second")
+    assert off < 1e-5
+    other = decoder.load(export(*run_centred, "01", "run-01", tmp_path / "first"))
+    made = decoder.calibrate(other, first, "01", by="none")
+    p = [np.stack([decoder.decode(own, x) for x in second]) for own in (wanted, made, other)]
+    np.testing.assert_allclose(p[1], p[0], atol=1e-5)
+    assert np.abs(p[2] - p[0]).max() > 1e-3
+    assert ("centring", 40, 0) in made.facts.provenance
+
+    everybodys = decoder.load(export(*run_centred, bundle=tmp_path / "all", refit=True))
+    assert ("centring", 0, 0) in everybodys.facts.provenance
+    with pytest.raises(InputError, match=r"not calibrated yet; .* --by=none"):
+        online.replay(everybodys, second)
+    new = decoder.calibrate(everybodys, first, "new", by="none")
+    shifted = decoder.calibrate(everybodys, first + 50, "new", by="none")
+    found = [decoder.decode(new, second[0]), decoder.decode(shifted, second[0] + 50)]
+    np.testing.assert_allclose(*found, atol=1e-4)
+
+
+def test_own_voxels_of_images_of_other_shapes(tmp_path):
+    config = config_a(baselines="LDA-shrinkage")
+    config.voxels.own, config.align.match = True, "class"
+    whole = sources.load(config.data)
+    ends = dict(zip(whole.subjects, (16, 15, 14, 16), strict=True))
+    runs = [
+        dataclasses.replace(run, frames=run.frames[:, : ends[run.subject]], hashes={})
+        for run in whole.runs
+    ]
+    labels = [whole.labels[whole.run_index == i] for i in range(len(runs))]
+    cohort = cohorts.build(runs, whole.classes, labels)
+    experiments.run(config, tmp_path / "run", cohort)
+    for name in ("", "LDA-shrinkage"):
+        who = {"subject": "03", "run": "run-02"}
+        export(
+            config,
+            tmp_path / "run",
+            bundle=tmp_path / f"b{name}",
+            classifier=name,
+            cohort=cohort,
+            **who,
+        )
+        made = decoder.load(tmp_path / f"b{name}")
+        assert made.facts.grid == (14, 16, 12) and made.facts.reference_of == "03"

@@ -200,3 +200,13 @@ def test_steps_that_are_not_possible_say_so():
         bad = LATER[:2].copy()
         bad[1][10, 10, 7] = np.nan
         online.replay(MADE, bad, AFFINE, where="RUN")
+
+
+def test_volumes_that_training_left_out_are_left_out():
+    own, later, _ = made(online_text="gain+cumulative")
+    rest = online.replay(own, later[3:12], AFFINE, correct="none")
+    own = own.replace(facts=own.facts._replace(drop_first=3))
+    found = online.replay(own, later[:12], AFFINE, correct="none")
+    assert [one.decision for one in found[:3]] == [""] * 3
+    assert all(one.marks.reasons == ("one of the first 3, left in training",) for one in found[:3])
+    np.testing.assert_array_equal(probabilities(found)[3:], probabilities(rest))

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from benchmarks import paper_settings
+from benchmarks import paper_settings, scanner
 from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -68,3 +68,9 @@ def test_the_readme_has_the_stored_measurements_of_the_published_settings():
     assert cost in section
     assert f"about {step['core_days_of_the_training_extrapolated']} days" in section
     assert all(len(row["curves"]["accuracy"]) == found["epochs"] == 2 for row in found["rows"])
+
+
+def test_decoder_md_has_the_stored_tables_of_the_scanner():
+    stored = json.loads((scanner.RESULTS / "scanner_cpu.json").read_text())
+    tables = scanner.markdown(stored["demo030"]["results"])
+    assert tables in (ROOT / "docs" / "decoder.md").read_text()

@@ -32,6 +32,7 @@ class Facts(NamedTuple):
     temperature: float = 1.0  # that logits of a network are divided by
     trained_on: tuple[str, ...] = ()  # the units that everything was fitted to
     online: str = ""  # causal correction that the training volumes went through, `data.online`
+    drop_first: int = 0  # volumes at the start of each run that it left out, `data.drop_first`
     limits: tuple[tuple[str, float, float], ...] = ()  # name, least, most; see `guards`
     reference_of: str = ""  # whose runs the reference image is of; "" is the training subjects
     scores: tuple[tuple[str, float], ...] = ()  # of the run's report: balanced_accuracy, nll, ece
@@ -218,7 +219,7 @@ def keep(
 def fold(
     network: str,
     members: Sequence[Mapping[str, Any]],
-    mappings: Sequence[procrustes.Mapping | None],
+    mappings: Sequence[procrustes.Mapping | Float[np.ndarray, " m"] | None],
     temperature: float = 1.0,
 ) -> dict[str, Any]:
     """Folds alignment, scaler and network of vectors into the weights for inference.
@@ -229,7 +230,8 @@ def fold(
     Args:
       network: name of the network.
       members: of a bag, or the one: "voxels", "params", "mean", "sd" and, if any, "batch_stats".
-      mappings: the alignment of each; None leaves voxels as they are.
+      mappings: the alignment of each, or the mean that is subtracted instead; None leaves voxels as
+        they are.
       temperature: see `Facts`.
 
     Returns:
@@ -254,17 +256,19 @@ def fold(
 
 
 def affine_parts(
-    mapping: procrustes.Mapping | None, mean: Float[np.ndarray, " m"]
+    mapping: procrustes.Mapping | Float[np.ndarray, " m"] | None, mean: Float[np.ndarray, " m"]
 ) -> tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m m"], Float[np.ndarray, " m"]]:
     """Returns (centre, matrix, target): the map x -> (x - centre) @ matrix + target, in float64.
 
     Args:
-      mapping: an alignment; None leaves voxels as they are.
+      mapping: an alignment, or the mean that is subtracted; None leaves voxels as they are.
       mean: of the scaler, the centre where nothing is aligned.
     """
     if mapping is None:
         centre = np.asarray(mean, np.float32)
         return centre, np.eye(len(centre)), centre.astype(np.float64)
+    if isinstance(mapping, np.ndarray):
+        return np.asarray(mapping, np.float32), np.eye(len(mapping)), np.zeros(len(mapping))
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), mapping)
         centre = np.asarray(procrustes.inverse(exact, exact.target_mean), np.float32)

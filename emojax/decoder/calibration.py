@@ -10,9 +10,9 @@ from emojax import alignment, hyperalignment
 from emojax.data import grid
 from emojax.data.acquisitions import canonical
 from emojax.data.causal_settings import parse
-from emojax.decoder import checks, fit_quality, guards
+from emojax.decoder import checks, fit_quality, guards, personal
 from emojax.decoder.build import Decoder, Facts, fold
-from emojax.decoder.decode import onto_grid, verify
+from emojax.decoder.decode import as_volumes, onto_grid, verify
 from emojax.decoder.fit_quality import Fit
 from emojax.errors import InputError
 from emojax.online import correction
@@ -20,7 +20,6 @@ from emojax.online import correction
 WAYS = ("time", "class", "none")
 RUN = "calibration run"
 SAME_TR = 1e-3  # s
-OWN_STEPS = ("alignment", "centring")  # of provenance: fitted to the subject itself
 
 
 def calibrate(
@@ -40,14 +39,15 @@ def calibrate(
 
     Args:
       decoder: a decoder.
-      volumes: [t, X, Y, Z], the whole run, as scanned.
+      volumes: [t, X, Y, Z], the whole run, as scanned; or [t, v] of a decoder of vectors.
       subject: name of the new subject.
       run: of "time": name of the corresponding run of the template, or its number.
       affine: voxel -> mm of the volumes; None is not checked.
       by: "time": volumes correspond with those of a run that the training subjects share, and no
-        label is needed. "class": means of classes correspond. "none": weights stay, and reference,
-        limits and level are renewed: for decoders without alignment, and for a new session of the
-        decoder's own subject.
+        label is needed. "class": means of classes correspond. "none": reference, limits and level
+        are renewed, and the mean that a decoder without alignment may subtract of each voxel; other
+        weights stay: for decoders without alignment, and for a new session of the decoder's own
+        subject.
       labels: of "class": the class of each volume, as in `facts.classes`; -1 for none.
       tr: s, of the volumes; None is not checked.
       inputs: (name, sha256) of files that were read, for the record.
@@ -61,12 +61,12 @@ def calibrate(
         raise InputError("by", repr(by), f"one of {', '.join(WAYS)}")
     if not subject:
         raise InputError("subject", "none", "the name of whom the run is of")
-    volumes = np.asarray(volumes)
+    volumes = as_volumes(decoder, np.asarray(volumes))
     affine = _check_scan(decoder, volumes, affine, tr, where)
     volumes, affine = onto_grid(decoder, volumes, affine)
     _check_volumes(decoder, volumes, affine, subject, where)
     if by == "none":
-        weights, fit = _kept_weights(decoder, subject), None
+        weights, fit = _centred(decoder, volumes, subject, where), None
     else:
         members = _templates(decoder)
         values = _as_in_training(decoder, volumes, members, where)
@@ -143,14 +143,21 @@ def _same_person(one: str, other: str) -> bool:
     return bool(one) and names[0] == names[1]
 
 
-def _kept_weights(decoder: Decoder, subject: str) -> Mapping[str, Any]:
-    """Returns the weights of a decoder that fits the subject as it is."""
+def _centred(decoder: Decoder, volumes: np.ndarray, subject: str, where: str) -> Mapping[str, Any]:
+    """Returns the weights of a decoder that fits the subject as it is, or with its voxels' mean."""
     aligned = any("template" in own for own in members_of(decoder)) or decoder.facts.alignment
     if aligned and not _same_person(decoder.facts.subject, subject):
         whose = decoder.facts.subject or "the training subjects"
         expected = f"--by=time or --by=class for subject {subject}, or --subject={whose}"
         raise InputError("by", f"none, with a decoder that is aligned to {whose}", expected)
-    return decoder.weights
+    if not personal.centres(decoder.facts):
+        return decoder.weights
+    members = members_of(decoder)
+    if not members:
+        found = "nothing of its fit, to subtract another mean of each voxel"
+        raise InputError("decoder", found, "one with calibration.npz and voxels.classical=keep")
+    values, left = _as_in_training(decoder, volumes, members, where), decoder.facts.drop_first
+    return _folded(decoder, members, [x[left:].mean(0, dtype=np.float64) for x in values])
 
 
 def _as_in_training(
@@ -166,13 +173,14 @@ def _as_in_training(
         raise InputError(where, "no motion parameters", expected)
     if chosen.gain:
         x = x * np.array([correction.gain(volume) for volume in volumes], np.float32)[:, None]
-    plain = chosen._replace(gain=False)
+    plain, left = chosen._replace(gain=False), decoder.facts.drop_first
     found = []
     for own in members:
         part = x[:, own["voxels"]]
-        if chosen.steps:
-            part = correction.replay(plain, correction.init(plain, part.shape[1:]), part)[1]
-        found.append(np.asarray(part))
+        if chosen.steps:  # it begins behind those left out
+            state = correction.init(plain, part.shape[1:])
+            part[left:] = np.asarray(correction.replay(plain, state, part[left:])[1])
+        found.append(part)
     return found
 
 
@@ -282,9 +290,10 @@ def _renewed(
         sds = [volume[mask].std(dtype=np.float64) for volume in volumes]
         facts = facts._replace(level=float(np.mean(means)), spread=float(np.mean(sds)))
     steps = facts.provenance
-    if fit is not None:
-        steps = tuple(step for step in steps if step[0] not in OWN_STEPS)
-        steps = (*steps, ("alignment", len(volumes), labelled))
+    step = personal.CENTRING if personal.centres(facts) else personal.ALIGNMENT
+    if fit is not None or step == personal.CENTRING:
+        steps = tuple(one for one in steps if one[0] not in personal.STEPS)
+        steps = (*steps, (step, len(volumes), labelled))
     return facts._replace(
         subject=subject,
         provenance=steps,

@@ -171,14 +171,14 @@ def calibrate(
         inputs=inputs,
         where=path,
     )
-    found = {name: value for name, value in made.facts.fit if not name.startswith("lag ")}
-    if found:
-        say(f"{path}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
     more = {"subject": subject, "run": run, "by": by, "inputs": inputs, "label_map": label_map}
     more |= {"fit": made.facts.fit}
     more = json.loads(json.dumps(more))  # as it will be read again
     _claim(folder, "calibrate.json", "decoder", loaded, bundle, path, **more)
     bundles.save(made, folder / "decoder")
+    found = {name: value for name, value in made.facts.fit if not name.startswith("lag ")}
+    if found:
+        say(f"{path}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
     announce(folder / "decoder", sign)
     return folder / "decoder"
 

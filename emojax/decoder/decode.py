@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from emojax import fusion, models
 from emojax.data import grid, nifti
-from emojax.decoder import guards
+from emojax.decoder import guards, personal
 from emojax.decoder.build import Decoder
 from emojax.decoder.guards import Marks
 from emojax.errors import InputError
@@ -25,7 +25,7 @@ def verify(decoder: Decoder, volume, affine=None, where: str = "volume", before=
 
     Args:
       decoder: the decoder.
-      volume: [X, Y, Z].
+      volume: [X, Y, Z], or [v] of a decoder of vectors.
       affine: voxel -> mm of the volume; None is not checked.
       where: name of the volume, for messages.
       before: [X, Y, Z] the volume before it in the run, to find one that came twice.
@@ -36,7 +36,7 @@ def verify(decoder: Decoder, volume, affine=None, where: str = "volume", before=
     Raises:
       InputError: another shape, affine or size of values, or values that are not finite.
     """
-    shape = np.shape(volume)
+    shape = as_volumes(decoder, np.asarray(volume)).shape
     if shape != tuple(decoder.facts.grid):
         raise InputError(where, f"shape {shape}", f"{tuple(decoder.facts.grid)} as trained on")
     known = affine is not None and decoder.affine is not None
@@ -59,6 +59,18 @@ def verify(decoder: Decoder, volume, affine=None, where: str = "volume", before=
     return guards.marks(guard, found, same)
 
 
+def as_volumes(
+    decoder: Decoder, values: Float[np.ndarray, "..."]
+) -> Float[np.ndarray, "... X Y Z"]:
+    """Returns vectors [..., v] as the volumes [..., v, 1, 1] that a decoder of vectors has them as.
+
+    Values of another kind or length stay as they are.
+    """
+    size = tuple(decoder.facts.grid)
+    are_vectors = size[1:] == (1, 1) and values.shape[-1:] == size[:1]
+    return values[..., None, None] if are_vectors else values
+
+
 def onto_grid(
     decoder: Decoder, volumes: Float[np.ndarray, "... X Y Z"], affine
 ) -> tuple[Float[np.ndarray, "... X Y Z"], Float[np.ndarray, "4 4"] | None]:
@@ -67,6 +79,7 @@ def onto_grid(
     Returns:
       Volumes and their affine; as they came where a turn does not bring them onto the grid.
     """
+    volumes = as_volumes(decoder, volumes)
     shape = volumes.shape[-3:]
     if affine is None or decoder.affine is None:
         return volumes, affine
@@ -88,13 +101,16 @@ def decode(
 
     Args:
       decoder: see `load`; calls are fast where its weights are on the device.
-      volume: [X, Y, Z] in the units of the scanner, after the decoder's `facts.preprocessing`.
+      volume: [X, Y, Z] in the units of the scanner, after the decoder's `facts.preprocessing`; or
+        [v] of a decoder of vectors.
       affine: voxel -> mm of the volume; None is not checked.
       where: name of the volume, for messages.
 
     Raises:
-      InputError: the volume does not pass `verify`, or the network has no finite output for it.
+      InputError: the volume does not pass `verify`, the decoder is not calibrated yet, or the
+        network has no finite output for the volume.
     """
+    personal.check_calibrated(decoder)
     volume, affine = onto_grid(decoder, np.asarray(volume), affine)
     verify(decoder, volume, affine, where)
     return decode_inputs(decoder, inputs(decoder, volume), where)

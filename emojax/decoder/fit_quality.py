@@ -4,7 +4,9 @@ A map is fitted to a part of the run and applied to the rest, whose patterns are
 with those of the template. The map is a ridge regression in its kernel form, so that one
 decomposition per part of the run serves every shift of the template in time. Both are filtered
 alike: drift is removed and rhythms of the design are damped, so that the shift by one period is not
-as good as none. The filters act on the run as a circle, and so favour no shift.
+as good as none. The filters act on the run as a circle, and so favour no shift. There are two
+nulls, shifts in time and random phases, and the larger p counts: shifts keep the rhythm of a
+design, and phases are as many as are wanted.
 """
 
 from collections.abc import Sequence
@@ -23,7 +25,8 @@ RIDGE = 1.0  # times the mean eigenvalue
 SLOWEST = 64  # volumes of a cycle; slower ones are drift
 WHITENING = 0.3  # of an autoregression
 RHYTHM = 7  # frequencies on either side, whose median power a rhythm keeps
-SHUFFLES = 999
+SHUFFLES = 999  # of by_class
+SCRAMBLES = 199  # of the template's phases
 
 
 class Fit(NamedTuple):
@@ -68,25 +71,29 @@ def by_time(members: Sequence[Rows], number: int) -> Fit:
       number: the run of the template.
     """
     curves = {run: [] for run in np.unique(members[0].run).tolist()}
+    scrambled = []
     for own in members:
         smoother = _smoother(_filtered(own.x))
         norm = smoother.T @ smoother
         for run, found in curves.items():
             rows = (own.run == run) & (own.frame < len(own.x))
             if rows.sum() > 1:
-                kernel = _kernel(own.template[rows], own.frame[rows], len(own.x))
-                found.append(_correlations(smoother, norm, kernel))
+                placed = _placed(own.template[rows], own.frame[rows], len(own.x))
+                found.append(_correlations(smoother, norm, _kernel(placed)))
+                if run == number:
+                    scrambled.append(_scrambled(smoother, norm, placed))
     means = {run: np.mean(found, axis=0) for run, found in curves.items() if found}
     curve = means[number]
     best = np.max([np.roll(curve, by) for by in range(-NEAR, NEAR + 1)], axis=0)
-    null = best[NEAREST_NULL : 1 - NEAREST_NULL]
+    shifts = best[NEAREST_NULL : 1 - NEAREST_NULL]
+    phases = np.mean(scrambled, axis=0).max(1)
     farthest = min(FARTHEST, len(curve) // 4)
     lags = {lag: float(curve[lag]) for lag in range(-farthest, farthest + 1)}
     others = {run: _near(found) for run, found in means.items()}
     lag = max(lags, key=lambda one: (lags[one], -abs(one)))
-    spread = float(null.mean()), float(null.std())
-    least = 1 / (1 + len(null))
-    return Fit(lag, float(best[0]), _p(null, best[0]), spread, lags, others, least)
+    spread = float(shifts.mean()), float(shifts.std())
+    p, least = max(_p(null, best[0]) for null in (shifts, phases)), 1 / (1 + len(shifts))
+    return Fit(lag, float(best[0]), p, spread, lags, others, least)
 
 
 def _near(curve: Float[np.ndarray, " t"]) -> float:
@@ -113,15 +120,35 @@ def _filtered(x: Float[np.ndarray, "t m"], damp: bool = False) -> Float[np.ndarr
     return np.fft.irfft(found * gain[:, None], n=t, axis=0)
 
 
-def _kernel(
+def _placed(
     template: Float[np.ndarray, "r m"], frame: Int[np.ndarray, " r"], t: int
-) -> Float[np.ndarray, "t t"]:
-    """Returns products of the template's patterns; volumes without one have zeros."""
+) -> Float[np.ndarray, "t m"]:
+    """Returns the template's patterns at their places in the run, 0 where it has none."""
     placed = np.zeros((t, template.shape[1]))
     placed[frame] = template - template.mean(0, dtype=np.float64)
-    placed = _filtered(placed, damp=True)
+    return _filtered(placed, damp=True)
+
+
+def _kernel(placed: Float[np.ndarray, "t m"]) -> Float[np.ndarray, "t t"]:
     kernel = placed @ placed.T
     return kernel / max(np.trace(kernel), 1e-30)
+
+
+def _scrambled(smoother, norm, placed: Float[np.ndarray, "t m"]) -> Float[np.ndarray, "draws 3"]:
+    """Returns correlations with templates of random phases, common to all voxels, at near lags.
+
+    Shifts of a short run are few, and those beside each other alike; draws of phases are neither.
+    """
+    rng, t = np.random.default_rng(0), len(placed)
+    left, size, _ = np.linalg.svd(placed, full_matrices=False)
+    spectrum = np.fft.rfft(left * size, axis=0)  # the same kernel in fewer columns
+    near = [(np.arange(t) - lag) % t for lag in range(-NEAR, NEAR + 1)]
+    out = np.empty((SCRAMBLES, len(near)))
+    for draw in out:
+        phases = np.exp(2j * np.pi * rng.random((len(spectrum), 1)))
+        kernel = _kernel(np.fft.irfft(spectrum * phases, n=t, axis=0))
+        draw[:] = [_correlation(smoother, norm, kernel[np.ix_(rows, rows)]) for rows in near]
+    return out
 
 
 def _smoother(x: Float[np.ndarray, "t m"]) -> Float[np.ndarray, "t t"]:
@@ -146,10 +173,12 @@ def _correlations(smoother, norm, kernel) -> Float[np.ndarray, " t"]:
     out = np.empty(t)
     for lag in range(t):
         rows = (np.arange(t) - lag) % t
-        shifted = kernel[np.ix_(rows, rows)]
-        length = np.sqrt(max((norm * shifted).sum(), 1e-30))
-        out[lag] = (smoother * shifted).sum() / length
+        out[lag] = _correlation(smoother, norm, kernel[np.ix_(rows, rows)])
     return out
+
+
+def _correlation(smoother, norm, kernel) -> float:
+    return float((smoother * kernel).sum() / np.sqrt(max((norm * kernel).sum(), 1e-30)))
 
 
 def by_class(

@@ -76,6 +76,7 @@ FACTS = {
     "members": each(tuple_of(text, *[number("(0, inf)")] * 2), most=MANY),
     "trained_on": each(text, most=MANY),
     "online": text,
+    "drop_first": whole("[0, 1e6]"),
     "limits": each(tuple_of(text, *[number("[-1e30, 1e30]")] * 2)),
     "reference_of": text,
     "scores": each(tuple_of(text, number("(-1e30, 1e30)"))),

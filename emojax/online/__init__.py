@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax import models
+from emojax.decoder import personal
 from emojax.decoder.build import Decoder
 from emojax.decoder.decode import decode_inputs, inputs, onto_grid, verify
 from emojax.decoder.guards import Marks
@@ -113,8 +114,9 @@ def init(decoder: Decoder, correct: str = AUTO) -> State:
       correct: see `steps_of`.
 
     Raises:
-      InputError: as `steps_of`.
+      InputError: as `steps_of`, or the decoder is not calibrated yet.
     """
+    personal.check_calibrated(decoder)
     steps, chosen, memory = steps_of(decoder, correct), None, None
     if decoder.facts.online:
         chosen = correction.parse(decoder.facts.online)
@@ -151,7 +153,8 @@ def step(
 
     Args:
       state: as from `init` or the step before; it is not changed.
-      volume: [X, Y, Z] in the units of the scanner, after the decoder's `facts.preprocessing`.
+      volume: [X, Y, Z] in the units of the scanner, after the decoder's `facts.preprocessing`; or
+        [v] of a decoder of vectors.
       affine: voxel -> mm of the volume; None is not checked.
       where: name of the volume, for messages.
       motion: realignment parameters, where the training volumes were corrected for such ones.
@@ -174,11 +177,17 @@ def step(
             x, line = _moved_back(state.registration, volume, pose)
     if "level" in state.steps and line[0] > LEAST_GAIN:
         x = (x - np.float32(line[1])) / np.float32(line[0])
-    memory = state.memory
-    if state.correction is not None:
-        memory, x = _as_in_training(state, volume, x, motion, where)
-    probabilities = decode_inputs(decoder, x, where)
-    decision = decoder.facts.classes[int(probabilities.argmax())]
+    memory, left = state.memory, decoder.facts.drop_first if state.correction else 0
+    if state.count < left:  # the correction begins behind them, in training as here
+        marks = marks._replace(
+            reasons=(*marks.reasons, f"one of the first {left}, left in training")
+        )
+        probabilities, decision = np.full(len(decoder.facts.classes), np.nan), ""
+    else:
+        if state.correction is not None:
+            memory, x = _as_in_training(state, volume, x, motion, where)
+        probabilities = decode_inputs(decoder, x, where)
+        decision = decoder.facts.classes[int(probabilities.argmax())]
     record = Record(state.count, probabilities, decision, marks, line[2], found, displacement)
     least = dict((name, least) for name, least, _ in decoder.facts.limits).get("correlation", -1.0)
     pose = pose if line[2] >= least else state.pose

@@ -218,21 +218,22 @@ class Checks:
         flags = launcher.flags("A", trial)
         done = launcher.call(["--mode=export", *flags])
         self.check("export", done.returncode == 0, done.stderr.strip())
-        scans = sorted(launcher.data.glob("sub-01/func/*_bold.nii.gz"))
         bundle = f"--bundle={work / 'decoder'}"
         made = {p: p.read_bytes() for p in (work / "decoder").iterdir()}
         done = launcher.call(["--mode=export", *flags, "--subject=02"])
         self.refused("export of a second subject", done.returncode, done.stderr, "subject 01")
         done = launcher.call(["--mode=export", *flags, "--subject=02", f"--bundle={trial / 'b2'}"])
         self.check("export of it elsewhere", done.returncode == 0, done.stderr.strip())
-        for mode in ("decode", "calibrate"):
-            new = ["--subject=NEW"] if mode == "calibrate" else []
+        for mode, subject in (("decode", "01"), ("calibrate", "04")):
+            scans = sorted(launcher.data.glob(f"sub-{subject}/func/*_bold.nii.gz"))
+            new = [f"--subject={subject}"] if mode == "calibrate" else []
             call = [f"--mode={mode}", bundle, f"--input={scans[0]}", *new]
             done = launcher.call([*call, f"--workdir={work}"])
             self.refused(f"{mode} into the run's workdir", done.returncode, done.stderr, "run")
             for again in (1, 2):
                 done = launcher.call([*call, f"--workdir={trial / mode}"])
                 self.check(f"{mode} into a folder, {again}", done.returncode == 0, done.stderr)
+            new += ["--run=run-02"] if mode == "calibrate" else []
             call = [f"--mode={mode}", bundle, f"--input={scans[1]}", *new]
             done = launcher.call([*call, f"--workdir={trial / mode}"])
             name = f"{mode} of another image into the same folder"

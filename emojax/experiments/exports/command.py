@@ -66,6 +66,8 @@ def export(
         that have changed since; the decoder does not say what the report says; or the folder holds
         another decoder.
     """
+    if config.null:
+        raise InputError("decoder", "a run on noise (null=True)", "a run on measured values")
     folder = pathlib.Path(workdir)
     if not (folder / "metrics.json").exists():
         expected = "one (the same command without --mode=export)"
@@ -73,7 +75,7 @@ def export(
     work = checkpoint.open_workdir(workdir, config.to_dict())
     work.check_inputs()
     metrics = json.loads((folder / "metrics.json").read_text())
-    _check_asked(config, metrics, subject, run, refit)
+    _check_asked(metrics, subject, run, refit)
     number = table.fold_of(metrics["arms"][0], config.get("units", ""), subject, run)
     row = table.choose(metrics, classifier, number)
     config = config.copy_and_resolve_references()
@@ -110,12 +112,8 @@ def export(
     return target
 
 
-def _check_asked(
-    config: Any, metrics: Mapping[str, Any], subject: str, run: str, refit: bool
-) -> None:
+def _check_asked(metrics: Mapping[str, Any], subject: str, run: str, refit: bool) -> None:
     """Refuses what no decoder can be made of, before data is read."""
-    if config.null:
-        raise InputError("decoder", "a run on noise (null=True)", "a run on measured values")
     if (name := metrics["chosen_arm"]) is not None:
         factor = next(arm["factor"] for arm in metrics["arms"] if arm["name"] == name)
         chosen = f"--config.sweep='()' --config.train.penalty_factor={factor:g}"
@@ -167,7 +165,7 @@ def check_replay(made: Made, packed: Packed, reported: Any, classes: Any, where:
     """Refuses a decoder that does not say what the report says of the run that it is to decode.
 
     Raises:
-      InputError: its probabilities differ by more than `CLOSE`.
+      InputError: its probabilities differ by more than `CLOSE`, or the report has none.
     """
     cohort = getattr(made.view, "cohort", made.view)
     rows = packed.rows[:CHUNK]
@@ -175,6 +173,9 @@ def check_replay(made: Made, packed: Packed, reported: Any, classes: Any, where:
     place = {key: i for i, key in enumerate(keys)}
     own = zip(cohort.subject[rows], cohort.run[rows], cohort.frame[rows], strict=True)
     wanted = table.probabilities(reported, classes)[[place[key] for key in own]]
+    if not np.isfinite(wanted).all():
+        expected = "finite ones (did the training diverge? lower train.lr, or --classifier=NAME)"
+        raise InputError(where, "probabilities in the report that are not finite", expected)
     grid = packed.decoder.facts.grid
     volumes = np.stack([_volume(made, row).reshape(grid) for row in rows])
     found = np.asarray(jax.jit(fusion.fuse(packed.decoder))(volumes))

@@ -88,6 +88,7 @@ def common(
         trained_on=_names(made, np.concatenate([fold.train, fold.monitor])),
         left_out=", ".join(_names(made, fold.test)),
         online=causal_settings.parse(config.data.online).text,
+        drop_first=int(left),
     )
 
 

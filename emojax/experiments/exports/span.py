@@ -22,7 +22,7 @@ def every_voxel(
       made: the fold.
       trained: the classifier.
       mask: of the decoder; its voxels are the view's columns.
-      mean: [v] that is subtracted before, see `vectors`; or None.
+      mean: [v] that is subtracted before, where voxels are centred by people; or None.
     """
     data, every = made.data, made.data.notes["every voxel"]
     x = every.read(data.fold.train)

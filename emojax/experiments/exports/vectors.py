@@ -7,13 +7,13 @@ from jaxtyping import Bool, Float, Int
 
 from emojax import alignment
 from emojax.data.acquisitions import canonical
-from emojax.decoder import Decoder, Facts, build
+from emojax.data.run import Run
+from emojax.decoder import Decoder, Facts, build, personal
 from emojax.errors import InputError
 from emojax.experiments.exports import facts, span
 from emojax.experiments.exports.parts import Made, Packed, Trained
 from emojax.features import across_subjects
 from emojax.features.masked import MaskedCohort
-from emojax.procrustes import Procrustes
 from emojax.records import FoldData
 
 
@@ -38,7 +38,7 @@ def pack(made: Made, trained: Trained, run: str) -> Packed:
     config, view, data = made.config, made.view, made.data
     settings = data.notes["settings"]
     facts.check_scanned(config, view.cohort)
-    _check(made)
+    _check(made, trained)
     here = _rows_of(view, data.fold.test, run)
     unit = str(view.units[here[0] if len(here) else data.fold.train[0]])
     place = _place(view, unit)
@@ -46,37 +46,51 @@ def pack(made: Made, trained: Trained, run: str) -> Packed:
     stated = _facts(made, trained, here, place, own)
     affine = view.cohort.affine(view.subject[view.rows(unit)[0]])
     affine = None if affine is None else np.asarray(affine)
-    if "every voxel" in data.notes and trained.job is not None and not trained.by_member:
-        mean = _centre(made, here, np.flatnonzero(data.notes["made"].mask))
-        weights = span.every_voxel(made, trained, place.mask, mean)
-        decoder = Decoder(weights, place.mask, affine, None, trained.network, stated)
+    if _is_of_every_voxel(made, trained):
+        mean = _mean_of_others(made, data, here, np.flatnonzero(data.notes["made"].mask))
+        weights, calibration = span.every_voxel(made, trained, place.mask, mean), None
     else:
         parts = data.members if trained.by_member else (data,)
         found = _fitted(made, here, trained.by_member)
-        kept, maps = [], []
-        for part, params, (columns, mapping) in zip(parts, trained.params, found, strict=True):
-            voxels = place.columns[columns]
-            kept.append(_keep(stated, part, params, trained, voxels, place.mask, own))
-            maps.append(_before(mapping, _centre(made, here, columns)))
+        kept = [
+            _keep(stated, part, params, trained, place.columns[columns], place.mask, own)
+            for part, params, (columns, _) in zip(parts, trained.params, found, strict=True)
+        ]
+        maps = [mapping for _, mapping in found]
         weights = build.fold(trained.network, kept, maps, trained.temperature)
         calibration = {"members": kept}
-        decoder = Decoder(weights, place.mask, affine, calibration, trained.network, stated)
+    if facts.centred_maps(config, view.cohort):
+        mean = _map_mean(view.cohort.runs[view.run_index[here[0]]]).ravel()
+        weights["centre"] = np.float32(weights["centre"] + mean[weights["voxels"]])
+    decoder = Decoder(weights, place.mask, affine, calibration, trained.network, stated)
     return Packed(facts.with_reference(decoder, *_reference(made, here, own)), here)
 
 
-def _check(made: Made) -> None:
+def _check(made: Made, trained: Trained) -> None:
     """Refuses what has seen the scored rows, or has no meaning for a new person."""
-    settings, arm = made.data.notes["settings"], made.arm
+    settings, arm, data = made.data.notes["settings"], made.arm, made.data
     if arm.leaks:
         expected = "an arm without leaks (--config.protocols=nested)"
         raise InputError("decoder", f"{arm.name}, which is leaky by name", expected)
     if settings.regime == "transductive":
         found = "regime transductive, whose map is fitted to the run that is decoded"
         raise InputError("decoder", found, "--config.align.regimes=independent_runs or group first")
-    if settings.own_voxels and not len(made.data.fold.test):
+    if len(data.fold.test):
+        return
+    one = "--subject of one who takes part in the study"
+    if settings.own_voxels:
         found = "voxels.own=True: those of a new person are chosen by its labels"
-        expected = "--config.voxels.own=False, or --subject of one who takes part in the study"
-        raise InputError("refit", found, expected)
+        raise InputError("refit", found, f"--config.voxels.own=False, or {one}")
+    if facts.centred_maps(made.config, made.view.cohort):
+        found = "data.centre: the mean of a new person's maps is not known"
+        raise InputError("refit", found, f"--config.data.centre=False, or {one}")
+    if _is_of_every_voxel(made, trained) and across_subjects.centres(data.ledger, settings):
+        found = "voxels.centre with every voxel: the mean of a new person's is not known"
+        raise InputError("refit", found, f"--config.voxels.classical=keep, or {one}")
+
+
+def _is_of_every_voxel(made: Made, trained: Trained) -> bool:
+    return "every voxel" in made.data.notes and trained.job is not None and not trained.by_member
 
 
 def _rows_of(view: MaskedCohort, rows: Int[np.ndarray, " t"], run: str) -> Int[np.ndarray, " k"]:
@@ -126,7 +140,11 @@ def _facts(made: Made, trained: Trained, here, place: Place, own: bool) -> Facts
     if facts.centred_maps(made.config, view.cohort):
         said = "the mean of all its maps is subtracted, those to be decoded among them"
         stated = stated._replace(preprocessing=(*stated.preprocessing, said))
-    return stated._replace(subject=subject, provenance=facts.seen(record))
+    steps = facts.seen(record)
+    if not len(here) and across_subjects.centres(data.ledger, settings):
+        steps = tuple(step for step in steps if step[0] != personal.CENTRING)
+        steps = (*steps, (personal.CENTRING, 0, 0))  # by `calibrate`
+    return stated._replace(subject=subject, provenance=steps)
 
 
 def _scanned(made: Made, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k v"]:
@@ -134,7 +152,12 @@ def _scanned(made: Made, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k v"
     x, view = made.view.volumes[rows], made.view
     if not facts.centred_maps(made.config, view.cohort):
         return x
-    parts = [x[view.run_index[rows] == i] + _map_mean(view, i) for i in _runs(view, rows)]
+    parts = []
+    for i in _runs(view, rows):
+        run, mean = view.cohort.runs[i], _map_mean(view.cohort.runs[i])
+        columns = view.union if view.union is not None else view.own_columns.get(run.subject)
+        own = x[view.run_index[rows] == i]
+        parts.append(own + (mean if columns is None else mean[columns]))
     return np.concatenate(parts)
 
 
@@ -142,23 +165,9 @@ def _runs(view: MaskedCohort, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " 
     return np.unique(view.run_index[rows])
 
 
-def _map_mean(view: MaskedCohort, index: int) -> Float[np.ndarray, " v"]:
-    """Returns the mean of the maps of a run, as scanned, in the columns of the view."""
-    run = view.cohort.runs[index]
-    mean = (run.uncleaned or run).read(slice(None)).mean(0, dtype=np.float64)
-    columns = view.union if view.union is not None else view.own_columns.get(run.subject)
-    return mean if columns is None else mean[columns]
-
-
-def _centre(made: Made, here, columns) -> Float[np.ndarray, " m"] | None:
-    """Returns what is subtracted before everything that was fitted: the mean of the maps."""
-    view = made.view
-    if not facts.centred_maps(made.config, view.cohort):
-        return None
-    if not len(here):
-        found = "data.centre: the mean of a new person's maps is not known"
-        raise InputError("refit", found, "--config.data.centre=False, or --subject of the study")
-    return _map_mean(view, int(view.run_index[here[0]]))[columns]
+def _map_mean(run: Run) -> Float[np.ndarray, "..."]:
+    """Returns the mean of the maps of a run, as scanned."""
+    return (run.uncleaned or run).read(slice(None)).mean(0, dtype=np.float64)
 
 
 def _fitted(made: Made, here, by_member: bool) -> list[tuple[Int[np.ndarray, " m"], Any]]:
@@ -171,7 +180,7 @@ def _fitted(made: Made, here, by_member: bool) -> list[tuple[Int[np.ndarray, " m
     if len(here):
         maps = _kept(data, here, ("alignment", "centring")) or [None] * len(parts)
     else:
-        maps = [_map_of_nobody(made, part) for part in parts]
+        maps = [_map_of_nobody(made, part, here) for part in parts]
     found = list(zip(columns, maps, strict=True))
     return found[1:] if by_member else found[:1]
 
@@ -181,26 +190,24 @@ def _kept(data: FoldData, here, steps: tuple[str, ...]) -> list[Any]:
     return [fit for step, own, fit in data.ledger.kept if own and here[0] in own and step in steps]
 
 
-def _map_of_nobody(made: Made, part: FoldData) -> Any:
+def _map_of_nobody(made: Made, part: FoldData, here) -> Any:
     """Returns the map of a person who is not known: that of all, or the mean of the others."""
     if (everyones := part.notes["made"].everyones) is not None:
         return everyones
+    return _mean_of_others(made, part, here, part.notes["made"].voxels)
+
+
+def _mean_of_others(made: Made, part: FoldData, here, columns) -> Float[np.ndarray, " m"] | None:
+    """Returns the mean that regime "none" subtracts, of other runs or people; None: of nothing."""
     if not across_subjects.centres(part.ledger, part.notes["settings"]):
         return None
-    view, rows, columns = made.view, part.fold.train, part.notes["made"].voxels
-    units = dict.fromkeys(view.units[rows].tolist())
+    view = made.view
+    if len(here):
+        rows = view.rows(str(view.units[here[0]]))
+        others = rows[view.run_index[rows] != view.run_index[here[0]]]
+        return view.volumes[others][:, columns].mean(0)
+    units = dict.fromkeys(view.units[part.fold.train].tolist())
     return np.mean([view.volumes[view.rows(name)][:, columns].mean(0) for name in units], axis=0)
-
-
-def _before(mapping: Any, mean: Float[np.ndarray, " m"] | None) -> Any:
-    """Returns an alignment of x - mean as one of x; a mean that is subtracted is one, too."""
-    if isinstance(mapping, np.ndarray) or (mapping is None and mean is not None):
-        source = np.zeros(()) if mapping is None else mapping
-        source = source + (0 if mean is None else mean)
-        return Procrustes(np.eye(len(source)), np.ones(()), source, np.zeros(len(source)))
-    if mean is None:
-        return mapping
-    return mapping._replace(source_mean=mapping.source_mean + mean)
 
 
 def _keep(
