@@ -171,7 +171,7 @@ def test_what_training_did_is_done_to_every_volume(text):
 def test_motion_regressors_must_be_given():
     own, later, _ = made(online_text="motion")
     state = online.init(own, "none")
-    with pytest.raises(InputError, match="no motion parameters; expected six, as in training"):
+    with pytest.raises(InputError, match="motion parameters None; expected six finite ones, as in"):
         online.step(state, later[0], AFFINE)
     state, record = online.step(state, later[0], AFFINE, motion=np.zeros(6))
     assert np.isfinite(record.probabilities).all()
@@ -192,7 +192,7 @@ def test_auto_corrects_what_can_be_corrected():
 def test_steps_that_are_not_possible_say_so():
     with pytest.raises(InputError, match="'drift'; expected auto, none, or motion"):
         online.init(MADE, "drift")
-    with pytest.raises(InputError, match="'level' without a reference; expected a decoder with"):
+    with pytest.raises(InputError, match="'level'; expected none, which this decoder has"):
         online.init(made(reference=False)[0], "level")
     with pytest.raises(InputError, match="another affine"):
         online.step(online.init(MADE), LATER[0], np.diag([4.0, 4, 5, 1]))
@@ -210,3 +210,52 @@ def test_volumes_that_training_left_out_are_left_out():
     assert [one.decision for one in found[:3]] == [""] * 3
     assert all(one.marks.reasons == ("one of the first 3, left in training",) for one in found[:3])
     np.testing.assert_array_equal(probabilities(found)[3:], probabilities(rest))
+
+
+def test_a_buffer_that_is_used_again_is_no_repeated_volume():
+    state, buffer = online.init(MADE), np.empty_like(LATER[0])
+    for volume in LATER[:4]:
+        buffer[:] = volume
+        state, record = online.step(state, buffer, AFFINE)
+        assert record.status == "ok"
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int16])
+def test_a_frozen_scanner_is_marked_in_every_type(dtype):
+    x = (LATER[:3] * 1.0000001234).astype(dtype)
+    x[2] = x[1]
+    assert [one.status for one in online.replay(MADE, x, AFFINE)] == ["ok", "ok", "marked"]
+
+
+def test_motion_that_is_not_found_is_said_and_not_used():
+    x = LATER[:6].copy()
+    x[3, 2, 10, 7] = 3e5  # outside of the mask
+    found = online.replay(MADE, x, AFFINE)
+    np.testing.assert_allclose(found[3].probabilities, CLEAN[3].probabilities, atol=0.1)
+    np.testing.assert_allclose(found[4].probabilities, CLEAN[4].probabilities, atol=0.1)
+
+
+def test_what_training_scaled_is_not_scaled_twice():
+    own, later, _ = made(online_text="gain")
+    with pytest.raises(InputError, match="'level'; expected motion, which this decoder has"):
+        online.init(own, "level")
+    with pytest.raises(InputError, match="a decoder of corrected volumes .data.online=gain."):
+        decoder.decode(own, later[0], AFFINE)
+
+
+def test_a_marked_volume_does_not_enter_the_memory():
+    own, later, _ = made(online_text="cumulative")
+    bad = later[:8].copy()
+    bad[3] = bad[3][::-1] * 1.8
+    without = np.delete(later[:8], 3, axis=0)
+    found = probabilities(online.replay(own, bad, AFFINE, correct="none"))
+    expected = probabilities(online.replay(own, without, AFFINE, correct="none"))
+    np.testing.assert_array_equal(np.delete(found, 3, axis=0), expected)
+
+
+def test_a_reference_may_be_anything_outside_of_the_mask():
+    reference = MADE.reference.copy()
+    reference[:, 0] = np.nan
+    x = np.stack([ndimage.shift(v, (0.5, 0, 0), order=5, mode="nearest") for v in LATER[:4]])
+    found = online.replay(MADE.replace(reference=reference), x, AFFINE)
+    assert np.isfinite(probabilities(found)).all()

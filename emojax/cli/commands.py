@@ -116,10 +116,12 @@ def export(argv: Sequence[str]) -> None:
         return
     with stops.deferred():
         start_jax()
-        from emojax.decoder import commands
+        from emojax.decoder import commands, signing
         from emojax.experiments.exports.command import export
 
     text = given.text
+    if text["sign"]:
+        signing.check_key(text["sign"])
     made = export(
         given.config,
         *(text[name] for name in ("workdir", "subject", "run", "bundle")),

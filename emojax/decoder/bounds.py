@@ -20,11 +20,15 @@ def usual(facts: Facts) -> Bounds:
 def of_program(decoder: Decoder) -> Bounds:
     """Returns the bounds of a reader that corrects nothing and marks nothing: NaN lies beyond.
 
-    They are the usual ones, and the limits of the gain where the decoder has a reference.
+    They are the usual ones, and the limits of the gain where the decoder has a reference. With
+    `Facts.online` such a reader takes volumes that are corrected already, which the reference's
+    limits are not for.
     """
     found = usual(decoder.facts)
     limits = {name: ends for name, *ends in decoder.facts.limits}
-    if decoder.reference is not None and "gain" in limits and "mean" in found:
+    if decoder.reference is None or decoder.facts.online:
+        return found
+    if "gain" in limits and "mean" in found:
         level = float(np.asarray(decoder.reference)[decoder.mask].mean(dtype=np.float64))
         own = _in_order(*(level * end for end in limits["gain"]))
         found["mean"] = max(found["mean"][0], own[0]), min(found["mean"][1], own[1])

@@ -10,7 +10,7 @@ from emojax import alignment, hyperalignment
 from emojax.data import grid
 from emojax.data.acquisitions import canonical
 from emojax.data.causal_settings import parse
-from emojax.decoder import checks, fit_quality, guards, personal
+from emojax.decoder import bounds, checks, fit_quality, guards, personal
 from emojax.decoder.build import Decoder, Facts, fold
 from emojax.decoder.decode import as_volumes, onto_grid, verify
 from emojax.decoder.fit_quality import Fit
@@ -61,7 +61,8 @@ def calibrate(
         raise InputError("by", repr(by), f"one of {', '.join(WAYS)}")
     if not subject:
         raise InputError("subject", "none", "the name of whom the run is of")
-    volumes = as_volumes(decoder, np.asarray(volumes))
+    volumes, left = as_volumes(decoder, np.asarray(volumes)), decoder.facts.drop_first
+    labels = None if labels is None else np.array(labels)  # a copy
     affine = _check_scan(decoder, volumes, affine, tr, where)
     volumes, affine = onto_grid(decoder, volumes, affine)
     _check_volumes(decoder, volumes, affine, subject, where)
@@ -70,6 +71,8 @@ def calibrate(
     else:
         members = _templates(decoder)
         values = _as_in_training(decoder, volumes, members, where)
+        if labels is not None:
+            labels[:left] = -1
         if by == "time":
             number = _run_number(decoder.facts, members, run)
             fit, maps = _by_time(decoder.facts, members, values, number, where)
@@ -77,8 +80,8 @@ def calibrate(
             fit, maps = _by_class(decoder.facts, members, values, labels, where)
         weights = _folded(decoder, members, maps)
     seen = int((labels >= 0).sum()) if by == "class" and labels is not None else 0
-    facts = _renewed(decoder, volumes, subject, fit, inputs, seen)
-    reference, limits = guards.measured([volumes], np.asarray(decoder.mask))
+    facts = _renewed(decoder, volumes[left:], subject, fit, inputs, seen)
+    reference, limits = guards.measured([volumes[left:]], np.asarray(decoder.mask))
     facts = facts._replace(limits=limits, reference_of=subject)
     made = decoder.replace(weights=weights, facts=facts, reference=reference, id="")
     checks.check(made, "calibrated decoder")
@@ -105,9 +108,10 @@ def _check_scan(decoder: Decoder, volumes: np.ndarray, affine, tr: float | None,
     """Refuses a run of another grid or TR; returns its affine, None where nothing is known."""
     facts, shape = decoder.facts, volumes.shape[1:]
     size = tuple(facts.grid)
-    if volumes.ndim != 4 or len(volumes) < fit_quality.SHORTEST:
+    least = fit_quality.SHORTEST + facts.drop_first
+    if volumes.ndim != 4 or len(volumes) < least:
         found = f"{len(volumes)} volumes" if volumes.ndim == 4 else f"{volumes.ndim} axes"
-        raise InputError(where, found, f"{fit_quality.SHORTEST} or more, of a whole run")
+        raise InputError(where, found, f"{least} or more, of a whole run")
     if affine is not None and decoder.affine is not None:
         if grid.turn(affine, shape, decoder.affine, size) is None:
             found = f"volumes of {shape} with another affine or shape"
@@ -138,6 +142,17 @@ def _check_volumes(decoder: Decoder, volumes: np.ndarray, affine, subject: str, 
         raise InputError(where, found, expected)
 
 
+def _check_level(decoder: Decoder, volumes: np.ndarray, where: str) -> None:
+    """Refuses another level for weights that stay: nothing brings it back to the training's."""
+    facts = decoder.facts
+    if facts.online or "mean" not in bounds.usual(facts):
+        return
+    gain = volumes[:, np.asarray(decoder.mask)].mean(dtype=np.float64) / facts.level
+    if not guards.GAIN[0] <= gain <= guards.GAIN[1]:
+        expected = f"{guards.GAIN[0]:g} to {guards.GAIN[1]:g}, as --by=none leaves the weights"
+        raise InputError(where, f"{gain:.3g} times the level of training", expected)
+
+
 def _same_person(one: str, other: str) -> bool:
     names = [canonical(name.removeprefix("sub-")) for name in (one, other)]
     return bool(one) and names[0] == names[1]
@@ -151,6 +166,7 @@ def _centred(decoder: Decoder, volumes: np.ndarray, subject: str, where: str) ->
         expected = f"--by=time or --by=class for subject {subject}, or --subject={whose}"
         raise InputError("by", f"none, with a decoder that is aligned to {whose}", expected)
     if not personal.centres(decoder.facts):
+        _check_level(decoder, volumes, where)
         return decoder.weights
     members = members_of(decoder)
     if not members:
@@ -180,6 +196,7 @@ def _as_in_training(
         if chosen.steps:  # it begins behind those left out
             state = correction.init(plain, part.shape[1:])
             part[left:] = np.asarray(correction.replay(plain, state, part[left:])[1])
+        part[:left] = part[left:].mean(0)  # they say nothing
         found.append(part)
     return found
 
@@ -233,6 +250,9 @@ def _by_class(facts: Facts, members, values, labels, where: str) -> tuple[Fit, l
         expected = "one that is exported again (or --by=time)"
         raise InputError("decoder", "a template without labels", expected)
     labels = np.full(0, -1) if labels is None else np.asarray(labels)
+    if labels.size and not np.isin(labels, np.arange(-1, len(facts.classes))).all():
+        found = f"labels from {labels.min()} to {labels.max()}"
+        raise InputError(where, found, f"-1 to {len(facts.classes) - 1}")
     if labels.shape != values[0].shape[:1]:
         found = f"labels of {len(labels)} volumes"
         raise InputError(where, found, f"one for each of {len(values[0])} volumes, -1 for none")

@@ -18,12 +18,13 @@ from emojax.data import nifti
 from emojax.data.acquisitions import canonical
 from emojax.data.hashes import sha256
 from emojax.decoder import bundle as bundles
-from emojax.decoder import calibration, localizer
+from emojax.decoder import calibration, localizer, signing
 from emojax.decoder.build import Decoder
 from emojax.decoder.decode import read_image, read_run
 from emojax.errors import InputError, say
 
 SUBJECT = re.compile(r"(?:^|[/\\_])sub-([A-Za-z0-9]+)")
+WEAK = 0.5  # limit of a correlation that hardly marks anything
 MOTION = ("x_mm", "y_mm", "z_mm", "x_deg", "y_deg", "z_deg")
 RUN_FILES = ("config.json", "metrics.json")  # a workdir with one of them holds a run
 
@@ -145,6 +146,10 @@ def calibrate(
         bundle, the run or the image cannot be used.
     """
     folder = _folder(workdir)
+    if sign:
+        signing.check_key(sign)
+    if by != "class" and (events or label_map):
+        raise InputError("events", events or label_map, f"none with --by={by} (or --by=class)")
     loaded = bundles.load(bundle, expect=expect, trust=trust, calibration=True)
     if not subject:
         raise InputError("subject", "none", "--subject, the name of the new one")
@@ -177,6 +182,9 @@ def calibrate(
     _claim(folder, "calibrate.json", "decoder", loaded, bundle, path, **more)
     bundles.save(made, folder / "decoder")
     found = {name: value for name, value in made.facts.fit if not name.startswith("lag ")}
+    least = {name: least for name, least, _ in made.facts.limits}.get("correlation", 1.0)
+    if least < WEAK:
+        say(f"{path}: volumes differ much from each other; only r < {least:.2f} is marked")
     if found:
         say(f"{path}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
     announce(folder / "decoder", sign)
@@ -236,7 +244,7 @@ def _claim(
     source = {"decoder": which, "image": sha256(path)} | more
     folder.mkdir(parents=True, exist_ok=True)
     if (folder / target).exists() and _read(folder / note) != source:
-        found = f"{target} of another bundle or image"
+        found = f"{target} of another bundle or image, or of other settings"
         raise InputError(folder, found, "another --workdir (nothing is overwritten)")
     with files.atomic_write(folder / note) as partial:
         partial.write_text(json.dumps(source, indent=1))

@@ -81,7 +81,7 @@ def onto_grid(
     """
     volumes = as_volumes(decoder, volumes)
     shape = volumes.shape[-3:]
-    if affine is None or decoder.affine is None:
+    if affine is None or decoder.affine is None or len(shape) < 3:
         return volumes, affine
     by = grid.turn(affine, shape, decoder.affine, tuple(decoder.facts.grid))
     if by is None or by.is_identity:
@@ -107,10 +107,13 @@ def decode(
       where: name of the volume, for messages.
 
     Raises:
-      InputError: the volume does not pass `verify`, the decoder is not calibrated yet, or the
-        network has no finite output for the volume.
+      InputError: the volume does not pass `verify`, the decoder is not calibrated yet or takes
+        corrected volumes (`facts.online`), or the network has no finite output for the volume.
     """
     personal.check_calibrated(decoder)
+    if text := decoder.facts.online:
+        expected = "emojax.online, which corrects each volume by those before it"
+        raise InputError(where, f"a decoder of corrected volumes (data.online={text})", expected)
     volume, affine = onto_grid(decoder, np.asarray(volume), affine)
     verify(decoder, volume, affine, where)
     return decode_inputs(decoder, inputs(decoder, volume), where)

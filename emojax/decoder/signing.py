@@ -55,6 +55,15 @@ def verify(identity: str, signature: dict[str, str] | None, key: Path, where: An
         raise InputError(where, "a signature that is another's", expected) from None
 
 
+def check_key(key: Path) -> None:
+    """Refuses a private key that cannot be used, before anything is written.
+
+    Raises:
+      InputError: no such file or key, or no package for it.
+    """
+    _read(key, private=True)
+
+
 def _read(path: Path, private: bool) -> Any:
     """Returns the key in a file."""
     try:

@@ -13,6 +13,7 @@ correction (`data.online`) gives each volume the same, with the volumes before i
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
@@ -59,6 +60,7 @@ class Registration(NamedTuple):
     errors: Float[np.ndarray, "3 n"]  # of reading between voxels, see `blur`; of those read
     level: float
     reach: float  # voxels that 1 mm is at most
+    largest: float  # value that is taken for one; splines would spread what is beyond
 
 
 class State(NamedTuple):
@@ -89,20 +91,20 @@ def steps_of(decoder: Decoder, correct: str = AUTO) -> tuple[str, ...]:
     facts = decoder.facts
     limits = {name for name, *_ in facts.limits}
     possible = [] if decoder.affine is None else ["motion"]
-    possible += ["level"] if "gain" in limits else []
+    scaled = "gain" in facts.online.split("+")  # as the training volumes: once is enough
+    possible += ["level"] if "gain" in limits and not scaled else []
     if decoder.reference is None or not facts.reference_of:
         possible = []
     if correct == NONE:
         return ()
     if correct == AUTO:
-        scaled = "gain" in facts.online.split("+")
-        return tuple(name for name in possible if not (scaled and name == "level"))
+        return tuple(possible)
     asked = tuple(correct.split("+"))
     if not set(asked) <= set(STEPS) or len(set(asked)) < len(asked):
         raise InputError("correct", repr(correct), f"{AUTO}, {NONE}, or {'+'.join(STEPS)} or one")
     if not set(asked) <= set(possible):
-        expected = "a decoder with a reference image of its subject (export again, or calibrate)"
-        raise InputError("correct", f"{correct!r} without a reference", expected)
+        expected = f"{'+'.join(possible) or 'none'}, which this decoder has a reference for"
+        raise InputError("correct", repr(correct), expected)
     return asked
 
 
@@ -122,7 +124,11 @@ def init(decoder: Decoder, correct: str = AUTO) -> State:
         chosen = correction.parse(decoder.facts.online)
         shape = inputs(decoder, np.zeros(decoder.facts.grid, np.float32)).shape
         memory = correction.init(chosen._replace(gain=False), shape)
-    made = _register(decoder) if "motion" in steps else None
+    try:
+        made = _register(decoder) if "motion" in steps else None
+    except ValueError as error:
+        expected = "--correct=level or none (correct= in Python)"
+        raise InputError("reference", error, expected) from None
     return State(decoder, steps, made, chosen, memory, 0, None, rigid.Pose.still())
 
 
@@ -139,7 +145,8 @@ def _register(decoder: Decoder) -> Registration:
     level = float(values.mean(dtype=np.float64))
     reach = float(1 / np.linalg.norm(affine[:3, :3], axis=0).min())
     reference = values - np.float32(level)
-    return Registration(model, voxels, spots, reference, errors, level, reach)
+    largest = 10 * float(np.nanmax(np.abs(values)))
+    return Registration(model, voxels, spots, reference, errors, level, reach, largest)
 
 
 def step(
@@ -164,17 +171,24 @@ def step(
     """
     decoder, where = state.decoder, where or f"volume {state.count}"
     volume, affine = onto_grid(decoder, np.asarray(volume), affine)
+    volume = np.array(volume, np.float32)  # a copy: the caller may use its own again
     marks = verify(decoder, volume, affine, where, state.before)
-    volume = np.asarray(volume, np.float32)
     x, pose = inputs(decoder, volume), state.pose
     line = marks.gain, marks.offset, marks.correlation
+    least = dict((name, least) for name, least, _ in decoder.facts.limits).get("correlation", -1.0)
     found, displacement = np.full(6, np.nan), float("nan")
     if state.registration is not None:
-        pose = rigid.estimate(state.registration.model, volume, state.pose)
+        seen = volume.clip(-state.registration.largest, state.registration.largest)
+        pose = rigid.estimate(state.registration.model, seen, state.pose)
         found = np.concatenate([pose.shift, np.degrees(pose.turn)])
         displacement = float(rigid.displacement(pose, state.pose))
         if _has_moved(pose, state.registration.reach):
-            x, line = _moved_back(state.registration, volume, pose)
+            back, after = _moved_back(state.registration, seen, pose)
+            if after[2] >= min(line[2], least):
+                x, line = back, after
+            else:
+                marks = marks._replace(reasons=(*marks.reasons, "motion that was not found"))
+                pose = state.pose
     if "level" in state.steps and line[0] > LEAST_GAIN:
         x = (x - np.float32(line[1])) / np.float32(line[0])
     memory, left = state.memory, decoder.facts.drop_first if state.correction else 0
@@ -189,8 +203,8 @@ def step(
         probabilities = decode_inputs(decoder, x, where)
         decision = decoder.facts.classes[int(probabilities.argmax())]
     record = Record(state.count, probabilities, decision, marks, line[2], found, displacement)
-    least = dict((name, least) for name, least, _ in decoder.facts.limits).get("correlation", -1.0)
-    pose = pose if line[2] >= least else state.pose
+    if line[2] < least:  # nothing of such a volume goes on to the next
+        pose, memory = state.pose, state.memory
     after = state._replace(memory=memory, count=state.count + 1, before=volume, pose=pose)
     return after, record
 
@@ -224,17 +238,20 @@ def _line(own: Registration, values: Float[np.ndarray, " s"]) -> tuple[float, fl
     return along / length, mean - along / length * own.level, correlation
 
 
+_gain = jax.jit(correction.gain)
+
+
 def _as_in_training(
     state: State, volume: Any, x: Any, motion: Any, where: str
 ) -> tuple[correction.State, Float[np.ndarray, "..."]]:
     """Returns the memory and what the network reads, after the correction of the training."""
     chosen = state.correction
     assert chosen is not None
-    if chosen.needs_motion and motion is None:
-        expected = f"six, as in training (data.online={chosen.text})"
-        raise InputError(where, "no motion parameters", expected)
+    if chosen.needs_motion and (np.shape(motion) != (6,) or not np.isfinite(motion).all()):
+        expected = f"six finite ones, as in training (data.online={chosen.text})"
+        raise InputError(where, f"motion parameters {motion}", expected)
     if chosen.gain:
-        x = x * np.asarray(correction.gain(volume))
+        x = x * np.asarray(_gain(volume))
     if not chosen.steps:
         return state.memory, x
     own = None if motion is None else jnp.asarray(motion, jnp.float32)

@@ -17,7 +17,7 @@ EDGES = "mirror"  # as `splines`
 
 def at_half(reference: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "3 X Y Z"]:
     """Returns the error of reading half a voxel away, along each axis."""
-    reference, errors = np.asarray(reference, np.float32), []
+    reference, errors = np.nan_to_num(np.asarray(reference, np.float32)), []
     for shift in np.eye(3) / 2:
         moved = ndimage.shift(reference, shift, order=5, mode=EDGES)
         errors.append(ndimage.shift(moved, -shift, order=3, mode=EDGES) - reference)
