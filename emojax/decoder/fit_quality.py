@@ -21,6 +21,7 @@ NEAREST_NULL = 3  # volumes: shifts of the null are that far or farther
 SHORTEST = 24  # volumes: fewer leave no null
 LARGEST_P = 0.01  # noise passes less often than with .05; all right runs that were tried have .005
 FOLDS, GAP = 8, 4  # parts of the run; volumes beside each that the map is not fitted to
+MOST_P = 0.05  # of a short run
 RIDGE = 1.0  # times the mean eigenvalue
 SLOWEST = 64  # volumes of a cycle; slower ones are drift
 WHITENING = 0.3  # of an autoregression
@@ -42,8 +43,8 @@ class Fit(NamedTuple):
 
     @property
     def largest_p(self) -> float:
-        """Returns the largest p that is accepted; short runs cannot reach a small one."""
-        return max(LARGEST_P, self.least_p)
+        """Returns the largest p that is accepted; short runs hardly reach a small one."""
+        return min(MOST_P, max(LARGEST_P, 2 * self.least_p))
 
     @property
     def facts(self) -> tuple[tuple[str, float], ...]:
