@@ -295,6 +295,7 @@ def leave_out(subjects, test):
     return training, np.concatenate([y for _, _, y in training]), subjects[test]
 
 
+@pytest.mark.slow
 def test_fingers_of_a_new_subject_are_decoded_after_alignment_only(shared):
     """The scored run is never seen: the subject's map comes from its other runs."""
     subjects, narrowest = fingers(shared)

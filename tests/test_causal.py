@@ -115,6 +115,7 @@ def vectors(data):
     return make_vectors(*make_values(), tr=2.0)
 
 
+@pytest.mark.slow
 def test_the_audit_agrees(tmp_path, config, capsys):
     """Every fold is perturbed and made again; nothing moves that a corrected run would not."""
     config.data.update({"source": f"{__name__}:vectors", "online": "ema:10"})

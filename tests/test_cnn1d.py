@@ -219,6 +219,7 @@ def test_batch_norm_of_dense_layers_leaves_the_convolutions_linear():
     np.testing.assert_allclose(stats["var"], 0.8 + 0.2 * y.var(0), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_folds_with_batch_norm_train_side_by_side_and_resume(quick_compile):
     """Moving statistics are part of a fold's state: in a loop, side by side, and interrupted."""
     sizes = {"filters": (3, 2), "window": 3, "dense": (6, 5), "dropout": (0.1, 0.1)}

@@ -210,6 +210,7 @@ def test_unknown_variants_are_refused(name):
         importlib.import_module(f"configs.{name}").get_config("x")
 
 
+@pytest.mark.slow
 def test_ds000108_on_simulated_bold(shared, tmp_path, quick_compile):
     """Five subjects' real events, volumes with a planted response: read, aligned, above chance."""
     real = shared("data/bids-events/ds000108")

@@ -50,6 +50,7 @@ def accuracies(config, cohort):
     return found, isc
 
 
+@pytest.mark.slow
 def test_runs_are_matched_by_name_not_by_rank(config):
     all_there, isc = accuracies(config, study(["run-1", "run-2", "run-3"]))
     spelled = {"a": ["run-1", "run-2", "run-3"], "b": ["run-01", "run-02", "run-03"]}
@@ -75,6 +76,7 @@ def counterbalanced(subject, number):
     return np.roll(ORDER, number) if subject in "ab" else (np.roll(ORDER, number) + 1) % 3
 
 
+@pytest.mark.slow
 def test_other_orders_are_refused_with_the_way_out(config):
     cohort = study(["run-1", "run-2"], counterbalanced)
     line = r"labels of c: found other labels in 100% .* of a in time; .* --config.align.match=cla"

@@ -104,6 +104,7 @@ def test_jobs_see_every_voxel_and_the_network_its_own(small):
     assert next(iter(experiment_a.jobs(small, data, ("LDA",)))).train_x.shape[1] == 20
 
 
+@pytest.mark.slow
 def test_the_audit_passes(small, tmp_path):
     assert experiments.run(small, tmp_path / "run", cohort=COHORT, until="plan") is None
 

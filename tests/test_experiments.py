@@ -86,6 +86,7 @@ def start(config, tmp_path, cohort, experiment="mypkg.majority:EXPERIMENT", **op
     return experiments.run(config, tmp_path / "run", cohort=cohort, **options)
 
 
+@pytest.mark.slow
 def test_a_third_experiment_is_sixty_lines_and_runs_to_its_report(mypkg, config, tmp_path, cohort):
     assert MAJORITY.count("\n") <= 60
     result = start(config, tmp_path, cohort)
@@ -113,6 +114,7 @@ def test_a_third_experiment_is_sixty_lines_and_runs_to_its_report(mypkg, config,
     assert not (tmp_path / "run" / "done").exists()  # nothing was trained
 
 
+@pytest.mark.slow
 def test_the_example_adds_a_network_a_classifier_and_a_source(tmp_path, monkeypatch, quick_compile):
     monkeypatch.syspath_prepend(ROOT / "examples")
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")

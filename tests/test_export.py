@@ -184,6 +184,7 @@ def test_volumes_of_experiment_b(run_b, study, tmp_path):
     same(probabilities(tmp_path / "new" / "predictions.csv"), want, 1e-5)
 
 
+@pytest.mark.slow
 def test_another_decoder_is_not_replaced(run_a, tmp_path):
     first = exported(run_a, "expA.py:demo", "--subject=01", to=tmp_path / "decoder")
     before = {path.name: path.read_bytes() for path in first.iterdir()}
@@ -199,6 +200,7 @@ def test_another_decoder_is_not_replaced(run_a, tmp_path):
     assert {path.name: path.read_bytes() for path in first.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_what_cannot_be_decoded_ends_in_one_line(run_a, study, tmp_path):
     bundle = exported(run_a, "expA.py:demo")
     good = study / RUN.format("01", "01")
@@ -243,6 +245,7 @@ def test_what_cannot_be_exported_ends_in_one_line(run_a, tmp_path):
         assert (code, out, err.count("\n")) == (2, "", 1) and said in err, err
 
 
+@pytest.mark.slow
 def test_a_bag_without_alignment(study, tmp_path):
     """Without commands; voxels are centred by the other run, and there is no template."""
     config = expA.get_config("demo")

@@ -123,6 +123,7 @@ def test_everybody_trains_for_a_new_person(run_a, tmp_path, name):
         export(*run_a, "01", bundle=tmp_path / "decoder", refit=True)
 
 
+@pytest.mark.slow
 def test_members_with_several_networks(tmp_path):
     config = config_a("modern", headline="network", instances=2, baselines="")
     config.train.least_steps = 3
@@ -209,6 +210,7 @@ def test_a_calibration_renews_the_mean_of_each_voxel(run_centred, tmp_path):
     np.testing.assert_allclose(*found, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_own_voxels_of_images_of_other_shapes(tmp_path):
     config = config_a(baselines="LDA-shrinkage")
     config.voxels.own, config.align.match = True, "class"

@@ -1211,8 +1211,8 @@ OTHERS = [
         "audit",
         (
             KERNELS,
-            "unit = np.sqrt(squared_norm / (train**2).sum(1).mean())",
-            "unit = np.sqrt(squared_norm / np.concatenate([train, test]).__pow__(2).sum(1).mean())",
+            "unit = _unit(vectors * roots, squared_norm)",
+            "unit = _unit(np.concatenate([train, test]), squared_norm)",
         ),
     ),
     leak(
