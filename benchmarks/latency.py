@@ -4,6 +4,7 @@
     python benchmarks/latency.py --budget_ms=50           # exit code 1 if a p99 from file is above
     python benchmarks/latency.py --peers                  # plain Flax, PyTorch and MONAI, too
     python benchmarks/latency.py --paper                  # the paper's 1950 volumes, on a CPU, too
+    python benchmarks/latency.py --online                 # guards and correction alone
 
 Both networks at the paper's size, weights random, volumes 64 x 64 x 44. Stages: `device`: the
 compiled function on arrays that are there already; `host`: NumPy volume to NumPy probabilities,
@@ -140,6 +141,18 @@ def stages(network, folder, seconds, tr, paper):
         found, times[stage] = distribution(one, seconds, tr)
         rows.append(row_of(stage, 1, found) | {"dtype": "float32"})
     return [{"network": network, "tool": "emojax"} | row for row in rows], times
+
+
+def corrected(seconds, tr):
+    """Returns the stages of the CNN's decoder with a reference: guards, level, motion."""
+    made, x = make_cnn1d(), volume()[0].astype(np.float32)
+    made = made.replace(weights=jax.tree.map(jnp.asarray, made.weights))
+    calls = {"host": lambda: decoder.decode(made, x), "checks": lambda: decoder.verify(made, x)}
+    calls |= {"level": stepper(made, x, "level"), "motion": stepper(made, x, "motion+level")}
+    rows = [row_of(stage, 1, distribution(call, seconds, tr)[0]) for stage, call in calls.items()]
+    for row in rows:
+        print(row["stage"], {name: round(row[name], 3) for name in ("p50", "p95", "p99")})
+    return rows
 
 
 def has_volumes(network):
@@ -279,7 +292,11 @@ def main():
     parser.add_argument("--budget_ms", type=float, help="limit of p99 from file; exit code 1 above")
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--paper", action="store_true")
+    parser.add_argument("--online", action="store_true", help="checks and correction alone")
     args = parser.parse_args()
+    if args.online:
+        keep(f"latency_{jax.default_backend()}", "online", corrected(args.seconds, args.tr))
+        return 0
     rows, times = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for network in PAPER_MS:
