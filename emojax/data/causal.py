@@ -9,12 +9,11 @@ import functools
 import hashlib
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from emojax.data import mapped
-from emojax.data.causal_settings import OFF, Correction, parse
+from emojax.data.causal_settings import OFF, Correction, parse, prior_of
 from emojax.data.cohort import Cohort, Prior
 from emojax.data.run import Run
 from emojax.data.store import Store
@@ -71,7 +70,7 @@ def apply(cohort: Cohort, store: Store, text: str, *, skip: int = 0) -> Cohort:
     note = f"runs corrected causally, each volume by those before it (data.online={chosen.text})"
     if not chosen.steps:
         note = f"each volume scaled to one level (data.online={chosen.text})"
-    prior = (Prior(f"online {chosen.text}"),) if chosen.steps else ()
+    prior = (Prior(prior_of(chosen)),) if chosen.steps else ()
     return dataclasses.replace(
         cohort, runs=runs, prior=(*cohort.prior, *prior), notes=(*cohort.notes, note)
     )
@@ -110,14 +109,11 @@ def _correct_run(run: Run, store: Any, *, chosen: Correction, skip: int) -> Run:
     return run.with_values(frames, recipe, again)
 
 
-_level = jax.jit(correction.level_of)
-
-
 def _gains(run: Run, skip: int) -> Float[np.ndarray, " t"]:
     """Returns the factor of each volume; those that no decoder is given stay as they are."""
     gains = np.ones(len(run.frames), np.float32)
     for t in range(skip, len(run.frames)):
-        level = np.float32(_level(run.read([t])[0]))
+        level = np.float32(correction.level_of(run.read([t])[0]))
         if not 0 < level < np.inf:
             expected = f"values as scanned, above 0, for gain in data.online (or {OFF})"
             raise InputError(f"{run.place}, volume {t}", f"a level of {level:.3g}", expected)

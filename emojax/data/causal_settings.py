@@ -10,6 +10,7 @@ EXPECTED = (
     "steps joined by +: gain, drift:1, motion, one of first:20, cumulative and ema:30, and zscore "
     "or zscore:20, such as gain+ema:30 ('' for none)"
 )
+PRIOR = "online "
 OFF = "--config.data.online=''"
 BASELINES = ("first", "cumulative", "ema")
 
@@ -79,6 +80,16 @@ def parse(text: str) -> Correction:
         steps.append(Running("first" if size else "cumulative", size, divide=True))
     ordered = "+".join(name + sizes[name] for name in _STEPS if name in sizes)
     return Correction(ordered, "gain" in sizes, tuple(steps))
+
+
+def prior_of(correction: Correction) -> str:
+    """Returns the name of the prior step that a correction with a memory is declared as."""
+    return f"{PRIOR}{correction.text}"
+
+
+def is_prior(step: Any) -> bool:
+    """Returns whether a prior step is a causal correction."""
+    return str(step).startswith(PRIOR)
 
 
 def is_known(text: Any) -> bool:

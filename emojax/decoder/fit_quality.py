@@ -31,7 +31,7 @@ SCRAMBLES = 199  # of the template's phases
 
 
 class Fit(NamedTuple):
-    """How well a run fits."""
+    """Quality of the fit of a run."""
 
     lag: int  # volumes that the run comes late
     correlation: float  # without lag, or with one volume of it
@@ -199,7 +199,8 @@ def by_class(
     for _, means in members:
         centred = means - means.mean(0, dtype=np.float64)
         kernels.append(centred @ centred.T)
-    values = [x - x.mean(0, dtype=np.float64) for x, _ in members]
+    kept = np.flatnonzero(labels >= 0)
+    values = [(x - x.mean(0, dtype=np.float64))[kept] for x, _ in members]
     inner = [x @ x.T for x in values]
 
     def correlation(order: np.ndarray) -> float:
@@ -210,8 +211,6 @@ def by_class(
         ]
         return float(np.mean(found))
 
-    kept = np.flatnonzero(labels >= 0)
-    inner = [own[np.ix_(kept, kept)] for own in inner]
     found, rng = correlation(labels[kept]), np.random.default_rng(0)
     stretches = np.split(labels[kept], np.flatnonzero(np.diff(labels[kept])) + 1)
     null = np.array(

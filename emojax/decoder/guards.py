@@ -21,7 +21,7 @@ LEAST = 8  # voxels of a slice inside the mask, fewer may well be equal
 
 
 class Marks(NamedTuple):
-    """What stands out in a volume, and the line gain * reference + offset that is nearest to it."""
+    """Oddities of a volume, and the line gain * reference + offset that is nearest to it."""
 
     reasons: tuple[str, ...]  # in words; () where nothing does
     gain: float = float("nan")  # NaN without a reference
@@ -30,7 +30,7 @@ class Marks(NamedTuple):
 
 
 class Guard(NamedTuple):
-    """What volumes are compared with; see `prepare`."""
+    """Standard that volumes are compared with; see `prepare`."""
 
     voxels: Int[np.ndarray, " v"]  # positions inside the mask, slice by slice of the last axis
     starts: Int[np.ndarray, " s"]  # first of each slice
@@ -111,11 +111,8 @@ def _prepare(of: "_Same") -> Guard:
     usable = count >= LEAST
     if decoder.reference is not None:
         values = np.asarray(decoder.reference).reshape(-1)[voxels]
-        level = float(values.mean(dtype=np.float64))
         usable &= np.maximum.reduceat(values, starts) > np.minimum.reduceat(values, starts)
-        reference = values - np.float32(level)
-        length = max(float(np.sqrt(reference @ reference)), 1e-30)
-        reference /= length
+        reference, level, length = unit(values)
     limits = {name: (least, most) for name, least, most in facts.limits}
     slices = np.where(usable, slices, -1)
     if facts.online and reference is not None:  # the training volumes' are after a correction
@@ -123,6 +120,16 @@ def _prepare(of: "_Same") -> Guard:
         facts = facts._replace(level=level, spread=spread)
     usual = bounds.usual(facts)
     return Guard(voxels, starts, slices, reference, level, length, usual, limits)
+
+
+def unit(
+    values: Float[np.ndarray, " v"],
+) -> tuple[Float[np.ndarray, " v"], float, float]:
+    """Returns values of mean 0 and length 1, the mean, and the length before."""
+    level = float(values.mean(dtype=np.float64))
+    centred = values - np.float32(level)
+    length = max(float(np.sqrt(centred @ centred)), 1e-30)
+    return centred / length, level, length
 
 
 class _Same(NamedTuple):
@@ -157,12 +164,39 @@ class Inside(NamedTuple):
 
 
 def look(guard: Guard, volume: Float[np.ndarray, "X Y Z"]) -> Inside:
-    """Reads a volume at the voxels of a guard; what is not finite makes the mean so."""
-    values = np.asarray(volume).reshape(-1).take(guard.voxels).astype(np.float32, copy=False)
+    """Reads a volume at the voxels of a guard."""
+    return inside(np.asarray(volume).reshape(-1).take(guard.voxels))
+
+
+def inside(values: Float[np.ndarray, " v"]) -> Inside:
+    """Returns values with their mean and length; what is not finite makes the mean so."""
+    values = values.astype(np.float32, copy=False)
     with np.errstate(invalid="ignore", over="ignore"):  # the caller refuses them
         mean = float(values.mean())  # pairwise: exact to 1e-6
         centred = values - np.float32(mean)
         return Inside(values, mean, centred, float(np.sqrt(centred @ centred)))
+
+
+class Line(NamedTuple):
+    """The line gain * reference + offset that is nearest to a volume in least squares."""
+
+    gain: float
+    offset: float
+    correlation: float
+
+
+def line(found: Inside, reference: Float[np.ndarray, " v"], level: float, length: float) -> Line:
+    """Returns the line of a volume's values.
+
+    Args:
+      found: the values.
+      reference: at the same voxels, of mean 0 and length 1.
+      level: mean of the reference before.
+      length: its length, less the mean.
+    """
+    along = float(found.centred @ reference)
+    gain = along / length
+    return Line(gain, found.mean - gain * level, along / max(found.length, 1e-30))
 
 
 def marks(guard: Guard, found: Inside, repeated: bool = False) -> Marks:
@@ -180,9 +214,8 @@ def marks(guard: Guard, found: Inside, repeated: bool = False) -> Marks:
         reasons.append(f"{count} without content (the first is {empty[0]})")
     if guard.reference is None:
         return Marks(tuple(reasons))
-    along = float(found.centred @ guard.reference)
-    correlation, gain = along / max(found.length, 1e-30), along / guard.length
-    offset, level = found.mean - gain * guard.level, found.mean / (guard.level or 1)
+    gain, offset, correlation = line(found, guard.reference, guard.level, guard.length)
+    level = found.mean / (guard.level or 1)
     for name, value in (("correlation", correlation), ("gain", gain), ("level", level)):
         least, most = guard.limits.get(name, (-np.inf, np.inf))
         if not least <= value <= most:

@@ -114,7 +114,7 @@ ALWAYS = {
 }
 LATER = {
     "bounds": _table(tuple_of(*[number("[-1e31, 1e31]")] * 2)),
-    "program": TABLE,  # for people, see `program.describe`
+    "program": TABLE,  # for people, see `program.export`
     "id": _hexadecimal(64),
 }
 SIGNED = Rule(

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
 from emojax import masking
-from emojax.data import phases
+from emojax.data import causal_settings, phases
 from emojax.data.acquisitions import canonical, natural
 from emojax.data.cohort import Cohort
 from emojax.errors import InputError
@@ -170,7 +170,7 @@ def _masks(cohort: Cohort, options, rows):
     masks, means = {}, []
     for name, own in rows.items():
         part = cohort.select(own)
-        if any(str(step).startswith("online ") for step in part.prior):  # values around 0
+        if any(map(causal_settings.is_prior, part.prior)):  # values around 0
             part = dataclasses.replace(part, runs=tuple(map(phases.uncleaned, part.runs)))
         total = np.zeros(part.shape)
         for _, values in part.chunks():

@@ -13,16 +13,15 @@ correction (`data.online`) gives each volume the same, with the volumes before i
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
 from emojax import models
-from emojax.decoder import personal
+from emojax.decoder import guards, personal
 from emojax.decoder.build import Decoder
 from emojax.decoder.decode import decode_inputs, inputs, onto_grid, verify
-from emojax.decoder.guards import Marks
+from emojax.decoder.guards import Line, Marks
 from emojax.errors import InputError
 from emojax.online import blur, correction, rigid
 
@@ -51,14 +50,15 @@ class Record(NamedTuple):
 
 
 class Registration(NamedTuple):
-    """What brings a volume onto the reference."""
+    """The reference, as volumes are brought onto it."""
 
     model: rigid.Model
     voxels: Int[np.ndarray, " v"] | None  # of the network, then of the level; None is all
     spots: Int[np.ndarray, " s"]  # positions in the volume, at which the level is measured
-    reference: Float[np.ndarray, " s"]  # there, less its mean
+    reference: Float[np.ndarray, " s"]  # there, of mean 0 and length 1
     errors: Float[np.ndarray, "3 n"]  # of reading between voxels, see `blur`; of those read
-    level: float
+    level: float  # mean of the reference at the spots
+    length: float  # of it, less the mean
     reach: float  # voxels that 1 mm is at most
     largest: float  # value that is taken for one; splines would spread what is beyond
 
@@ -142,11 +142,10 @@ def _register(decoder: Decoder) -> Registration:
         voxels = np.concatenate([np.asarray(decoder.weights["voxels"]), spots])
         errors = errors[:, voxels]
     values = reference.reshape(-1)[spots]
-    level = float(values.mean(dtype=np.float64))
+    own, level, length = guards.unit(values)
     reach = float(1 / np.linalg.norm(affine[:3, :3], axis=0).min())
-    reference = values - np.float32(level)
     largest = 10 * float(np.nanmax(np.abs(values)))
-    return Registration(model, voxels, spots, reference, errors, level, reach, largest)
+    return Registration(model, voxels, spots, own, errors, level, length, reach, largest)
 
 
 def step(
@@ -173,24 +172,8 @@ def step(
     volume, affine = onto_grid(decoder, np.asarray(volume), affine)
     volume = np.array(volume, np.float32)  # a copy: the caller may use its own again
     marks = verify(decoder, volume, affine, where, state.before)
-    x, pose = inputs(decoder, volume), state.pose
-    line = marks.gain, marks.offset, marks.correlation
-    least = dict((name, least) for name, least, _ in decoder.facts.limits).get("correlation", -1.0)
-    found, displacement = np.full(6, np.nan), float("nan")
-    if state.registration is not None:
-        seen = volume.clip(-state.registration.largest, state.registration.largest)
-        pose = rigid.estimate(state.registration.model, seen, state.pose)
-        found = np.concatenate([pose.shift, np.degrees(pose.turn)])
-        displacement = float(rigid.displacement(pose, state.pose))
-        if _has_moved(pose, state.registration.reach):
-            back, after = _moved_back(state.registration, seen, pose)
-            if after[2] >= min(line[2], least):
-                x, line = back, after
-            else:
-                marks = marks._replace(reasons=(*marks.reasons, "motion that was not found"))
-                pose = state.pose
-    if "level" in state.steps and line[0] > LEAST_GAIN:
-        x = (x - np.float32(line[1])) / np.float32(line[0])
+    placed = _onto_reference(state, volume, marks)
+    x, marks = placed.x, placed.marks
     memory, left = state.memory, decoder.facts.drop_first if state.correction else 0
     if state.count < left:  # the correction begins behind them, in training as here
         marks = marks._replace(
@@ -202,11 +185,50 @@ def step(
             memory, x = _as_in_training(state, volume, x, motion, where)
         probabilities = decode_inputs(decoder, x, where)
         decision = decoder.facts.classes[int(probabilities.argmax())]
-    record = Record(state.count, probabilities, decision, marks, line[2], found, displacement)
-    if line[2] < least:  # nothing of such a volume goes on to the next
+    aligned, pose = placed.line.correlation, placed.pose
+    if aligned < _least(decoder):  # nothing of such a volume goes on to the next
         pose, memory = state.pose, state.memory
     after = state._replace(memory=memory, count=state.count + 1, before=volume, pose=pose)
-    return after, record
+    more = aligned, placed.motion, placed.displacement
+    return after, Record(state.count, probabilities, decision, marks, *more)
+
+
+class _Placed(NamedTuple):
+    """A volume on the reference."""
+
+    x: Float[np.ndarray, "..."]  # what the network reads
+    marks: Marks
+    line: Line  # before the level was changed
+    pose: rigid.Pose
+    motion: Float[np.ndarray, " 6"]
+    displacement: float
+
+
+def _onto_reference(state: State, volume: Float[np.ndarray, "X Y Z"], marks: Marks) -> _Placed:
+    """Brings a volume onto the reference by the steps of the state."""
+    line = Line(marks.gain, marks.offset, marks.correlation)
+    x, pose, own = inputs(state.decoder, volume), state.pose, state.registration
+    motion, displacement = np.full(6, np.nan), float("nan")
+    if own is not None:
+        seen = volume.clip(-own.largest, own.largest)
+        found = pose = rigid.estimate(own.model, seen, state.pose)
+        motion = np.concatenate([found.shift, np.degrees(found.turn)])
+        displacement = float(rigid.displacement(found, state.pose))
+        if _has_moved(found, own.reach):
+            back, after = _moved_back(own, seen, found)
+            if after.correlation >= min(line.correlation, _least(state.decoder)):
+                x, line = back, after
+            else:
+                marks = marks._replace(reasons=(*marks.reasons, "motion that was not found"))
+                pose = state.pose
+    if "level" in state.steps and line.gain > LEAST_GAIN:
+        x = (x - np.float32(line.offset)) / np.float32(line.gain)
+    return _Placed(x, marks, line, pose, motion, displacement)
+
+
+def _least(decoder: Decoder) -> float:
+    """Returns the least correlation with the reference of a volume that looks like it."""
+    return guards.prepare(decoder).limits.get("correlation", (-1.0, 1.0))[0]
 
 
 def _has_moved(pose: rigid.Pose, reach: float) -> bool:
@@ -216,29 +238,19 @@ def _has_moved(pose: rigid.Pose, reach: float) -> bool:
 
 def _moved_back(
     own: Registration, volume: Float[np.ndarray, "X Y Z"], pose: rigid.Pose
-) -> tuple[Float[np.ndarray, "..."], tuple[float, float, float]]:
-    """Returns what the network reads of a volume without its motion; its line and correlation."""
+) -> tuple[Float[np.ndarray, "..."], Line]:
+    """Returns what the network reads of a volume without its motion, and its line."""
     read = np.arange(volume.size) if own.voxels is None else own.voxels
     x = np.asarray(rigid.resample(own.model, volume, pose, read))
     error = np.asarray(blur.between(own.errors, rigid.away(own.model, pose, read)))
     spots = own.spots if own.voxels is None else slice(-len(own.spots), None)
-    gain, offset, _ = _line(own, x[spots])
-    x = x - np.float32(gain) * error
-    gain, offset, correlation = _line(own, x[spots])
-    x = x.reshape(volume.shape) if own.voxels is None else x[: -len(own.spots)]
-    return x, (gain, offset, correlation)
+    x = x - np.float32(_line(own, x[spots]).gain) * error
+    line = _line(own, x[spots])
+    return (x.reshape(volume.shape) if own.voxels is None else x[: -len(own.spots)]), line
 
 
-def _line(own: Registration, values: Float[np.ndarray, " s"]) -> tuple[float, float, float]:
-    """Returns gain, offset and correlation of the values at the spots with the reference."""
-    mean = float(values.mean(dtype=np.float64))
-    values = values - np.float32(mean)
-    along, length = float(values @ own.reference), float(own.reference @ own.reference)
-    correlation = along / max(np.sqrt(length * float(values @ values)), 1e-30)
-    return along / length, mean - along / length * own.level, correlation
-
-
-_gain = jax.jit(correction.gain)
+def _line(own: Registration, values: Float[np.ndarray, " s"]) -> Line:
+    return guards.line(guards.inside(values), own.reference, own.level, own.length)
 
 
 def _as_in_training(
@@ -251,7 +263,7 @@ def _as_in_training(
         expected = f"six finite ones, as in training (data.online={chosen.text})"
         raise InputError(where, f"motion parameters {motion}", expected)
     if chosen.gain:
-        x = x * np.asarray(_gain(volume))
+        x = x * np.asarray(correction.gain(volume))
     if not chosen.steps:
         return state.memory, x
     own = None if motion is None else jnp.asarray(motion, jnp.float32)

@@ -164,6 +164,7 @@ def replay(
     return jax.lax.scan(lambda carry, one: step(correction, carry, *one), state, (x, motion))
 
 
+@jax.jit
 def gain(
     x: Float[Array, "*volume"],
     level: float | Float[Array, ""] = LEVEL,
@@ -174,6 +175,7 @@ def gain(
     return jnp.where(found > 0, level / jnp.where(found > 0, found, 1), 1)
 
 
+@jax.jit
 def level_of(
     x: Float[Array, "*volume"], mask: Bool[Array, "*volume"] | None = None
 ) -> Float[Array, ""]:

@@ -41,7 +41,7 @@ class Pose(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What is known of the reference: `n` voxels, and what each motion does to their values."""
+    """Knowledge of the reference: `n` voxels, and what each motion does to their values."""
 
     places: Float[jax.Array, "3 n"]  # mm from the middle of the volume
     design: Float[jax.Array, "n p"]  # orthonormal columns: six motions, then intensities

@@ -12,7 +12,7 @@ import numpy as np
 
 from emojax import decoder, experiments, files, fusion, resampling, sources, splits
 from emojax import metrics as measures
-from emojax.data import identity
+from emojax.data import identity, phases
 from emojax.decoder import Decoder
 from emojax.errors import InputError
 from emojax.experiments import base
@@ -29,7 +29,7 @@ from emojax.splits import Fold
 from emojax.training import checkpoint
 
 CLOSE = 1e-3  # of probabilities: another machine has other rounding, not another decoder
-CHUNK = 64  # volumes at a time
+REPLAYED = 64  # volumes, at most
 
 
 def export(
@@ -167,8 +167,7 @@ def check_replay(made: Made, packed: Packed, reported: Any, classes: Any, where:
     Raises:
       InputError: its probabilities differ by more than `CLOSE`, or the report has none.
     """
-    cohort = getattr(made.view, "cohort", made.view)
-    rows = packed.rows[:CHUNK]
+    cohort, rows = made.cohort, packed.rows[:REPLAYED]
     keys = zip(reported["subject"], reported["run"], reported["frame"], strict=True)
     place = {key: i for i, key in enumerate(keys)}
     own = zip(cohort.subject[rows], cohort.run[rows], cohort.frame[rows], strict=True)
@@ -187,10 +186,10 @@ def check_replay(made: Made, packed: Packed, reported: Any, classes: Any, where:
 
 def _volume(made: Made, row: int) -> np.ndarray:
     """Returns a volume as the decoder reads it."""
-    cohort = getattr(made.view, "cohort", made.view)
+    cohort = made.cohort
     run = cohort.runs[cohort.run_index[row]]
     if facts.centred_maps(made.config, cohort):
-        run = run.uncleaned or run
+        run = phases.uncleaned(run)
     return run.read(cohort.frame[row : row + 1])[0]
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from emojax import provenance, sources
-from emojax.data import causal, causal_settings
+from emojax.data import causal, causal_settings, phases
 from emojax.data.cohort import Cohort
 from emojax.data.run import Run
 from emojax.decoder import Decoder, Facts, guards
@@ -28,7 +28,7 @@ def check_scanned(config: Any, cohort: Cohort) -> None:
     """
     asked = {k: v for k, v in sources.cleaned_by(config.data).items() if k != "scrub_fd_mm"}
     prior = [str(step) for step in cohort.prior]
-    others = [step for step in prior if step != "cleaning" and not step.startswith("online ")]
+    others = [step for step in prior if step != "cleaning" and not causal_settings.is_prior(step)]
     if centred_maps(config, cohort) and not others:
         return
     done = [*others, *(f"data.{key}={value}" for key, value in asked.items())]
@@ -68,7 +68,7 @@ def common(
       values: training volumes inside the mask, [k, voxels] at a time.
       grid: shape of a volume.
     """
-    config, cohort, fold = made.config, _cohort(made), made.data.fold
+    config, cohort, fold = made.config, made.cohort, made.data.fold
     level, spread, count = 0.0, 0.0, 0
     for part in values:
         level += float(part.mean(1, dtype=np.float64).sum())
@@ -92,16 +92,11 @@ def common(
     )
 
 
-def _cohort(made: Made) -> Cohort:
-    return getattr(made.view, "cohort", made.view)
-
-
 def _names(made: Made, rows: Int[np.ndarray, " k"]) -> tuple[str, ...]:
     """Returns the units of rows: subjects, or runs where those are what is kept apart."""
     if hasattr(made.view, "units"):
         return tuple(np.unique(made.view.units[rows]).tolist())
-    cohort = _cohort(made)
-    subjects, runs = cohort.subject[rows], cohort.run[rows]
+    subjects, runs = made.cohort.subject[rows], made.cohort.run[rows]
     if made.arm.split == "by_subject":
         return tuple(np.unique(subjects).tolist())
     return tuple(np.unique(np.char.add(np.char.add(subjects, "/"), runs)).tolist())
@@ -117,7 +112,7 @@ class _Scanned:
     """The volumes of runs as scanned, one at a time and as often as they are asked for."""
 
     def __init__(self, runs: Sequence[Run]):
-        self._runs = [run.uncleaned or run for run in runs]
+        self._runs = list(map(phases.uncleaned, runs))
 
     def __iter__(self) -> Iterator[Float[np.ndarray, "X Y Z"]]:
         for run in self._runs:
@@ -125,19 +120,13 @@ class _Scanned:
                 yield from run.read(slice(start, start + CHUNK))
 
 
-def with_reference(
-    decoder: Decoder,
-    groups: Sequence[Sequence[Run]],
-    of: str,
-    mask: Bool[np.ndarray, "X Y Z"] | None = None,
-) -> Decoder:
+def with_reference(decoder: Decoder, groups: Sequence[Sequence[Run]], of: str) -> Decoder:
     """Returns a decoder with a reference image, and the limits that follow from its runs.
 
     Args:
       decoder: without.
       groups: its runs; those of a group are compared with the others.
       of: the subject whose runs they are; "" is the training subjects.
-      mask: where they are compared; None: the decoder's.
 
     Returns:
       The decoder as it was where rows are no points in time, or not all runs are on its grid.
@@ -148,8 +137,7 @@ def with_reference(
         return decoder
     if sum(len(run.frames) for run in runs) < 2:
         return decoder
-    inside = decoder.mask if mask is None else mask
-    reference, limits = guards.measured([_Scanned(group) for group in groups], inside)
+    reference, limits = guards.measured([_Scanned(group) for group in groups], decoder.mask)
     facts = decoder.facts._replace(limits=limits, reference_of=of)
     return decoder.replace(reference=reference, facts=facts)
 

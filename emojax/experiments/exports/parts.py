@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from emojax.data.cohort import Cohort
 from emojax.decoder import Decoder
 from emojax.records import Arm, FoldData
 from emojax.scoring.baselines import Job
@@ -18,6 +19,11 @@ class Made(NamedTuple):
     view: Any  # what ledgers read
     arm: Arm
     data: FoldData  # no test rows where everybody trains
+
+    @property
+    def cohort(self) -> Cohort:
+        """The data behind the view, which may be the cohort itself."""
+        return getattr(self.view, "cohort", self.view)
 
 
 class Trained(NamedTuple):

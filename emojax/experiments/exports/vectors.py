@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from emojax import alignment
+from emojax.data import phases
 from emojax.data.acquisitions import canonical
 from emojax.data.run import Run
 from emojax.decoder import Decoder, Facts, build, personal
@@ -167,7 +168,7 @@ def _runs(view: MaskedCohort, rows: Int[np.ndarray, " k"]) -> Int[np.ndarray, " 
 
 def _map_mean(run: Run) -> Float[np.ndarray, "..."]:
     """Returns the mean of the maps of a run, as scanned."""
-    return (run.uncleaned or run).read(slice(None)).mean(0, dtype=np.float64)
+    return phases.uncleaned(run).read(slice(None)).mean(0, dtype=np.float64)
 
 
 def _fitted(made: Made, here, by_member: bool) -> list[tuple[Int[np.ndarray, " m"], Any]]:
@@ -219,12 +220,10 @@ def _keep(
         model, keys = fitted.space
         run, frame = keys.T
         rows = {"template": np.asarray(model.template), "run": run, "frame": frame}
-        label = frame if part.notes["settings"].match == "class" else _labels(part, keys)
+        rows["label"] = frame if part.notes["settings"].match == "class" else _labels(part, keys)
     mean, sd = fitted.scaler
     more = {"batch_stats": trained.batch_stats} | rows
     kept = build.keep(stated, mask, voxels, params=params, mean=mean, sd=sd, **more)
-    if own:
-        kept["label"] = label
     if trained.job is None and (path := part.notes.get("linear path")) is not None:
         kept["path"] = tuple(path)
     return kept
