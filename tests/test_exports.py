@@ -10,7 +10,10 @@ import pytest
 from configs import expA, expB
 from emojax import decoder, experiments, fusion, online, sources
 from emojax.data import cohort as cohorts
+from emojax.data.run import Run
+from emojax.decoder import guards
 from emojax.errors import InputError
+from emojax.experiments.exports import facts as export_facts
 from emojax.experiments.exports import rows
 from emojax.experiments.exports.command import export
 from emojax.report import predictions
@@ -235,3 +238,18 @@ def test_own_voxels_of_images_of_other_shapes(tmp_path):
         )
         made = decoder.load(tmp_path / f"b{name}")
         assert made.facts.grid == (14, 16, 12) and made.facts.reference_of == "03"
+
+
+def test_volumes_that_training_left_out_are_no_part_of_the_reference():
+    rng = np.random.default_rng(0)
+    mask = np.ones((6, 6, 4), bool)
+    image = 800 + 100 * rng.normal(size=mask.shape)
+    x = (image + rng.normal(size=(30, *mask.shape))).astype(np.float32)
+    x[:3] *= 1.6  # before the steady state
+    facts = decoder.Facts(("a", "b"), mask.shape, 800.0, 100.0, drop_first=3)
+    plain = decoder.Decoder({}, mask, None, None, "linear", facts)
+    run = Run("01", "run-01", x, tr=2.0)
+    made = export_facts.with_reference(plain, [[run]], "01")
+    reference, limits = guards.measured([x[3:]], mask)
+    np.testing.assert_array_equal(made.reference, reference)
+    assert made.facts.limits == limits and made.facts.reference_of == "01"

@@ -111,12 +111,13 @@ def seen(record: provenance.Provenance) -> tuple[tuple[str, int, int], ...]:
 class _Scanned:
     """The volumes of runs as scanned, one at a time and as often as they are asked for."""
 
-    def __init__(self, runs: Sequence[Run]):
-        self._runs = list(map(phases.uncleaned, runs))
+    def __init__(self, runs: Sequence[Run], skip: int):
+        """Args: runs, and how many volumes at the start of each are left out."""
+        self._runs, self._skip = list(map(phases.uncleaned, runs)), skip
 
     def __iter__(self) -> Iterator[Float[np.ndarray, "X Y Z"]]:
         for run in self._runs:
-            for start in range(0, len(run.frames), CHUNK):
+            for start in range(self._skip, len(run.frames), CHUNK):
                 yield from run.read(slice(start, start + CHUNK))
 
 
@@ -135,9 +136,11 @@ def with_reference(decoder: Decoder, groups: Sequence[Sequence[Run]], of: str) -
     timed = all(run.tr is not None or run.starts is not None for run in runs)
     if not runs or not timed or any(run.frames.shape[1:] != grid for run in runs):
         return decoder
-    if sum(len(run.frames) for run in runs) < 2:
+    left = decoder.facts.drop_first  # those of before the steady state look otherwise
+    if sum(max(len(run.frames) - left, 0) for run in runs) < 2:
         return decoder
-    reference, limits = guards.measured([_Scanned(group) for group in groups], decoder.mask)
+    scanned = [_Scanned(group, left) for group in groups]
+    reference, limits = guards.measured(scanned, decoder.mask)
     facts = decoder.facts._replace(limits=limits, reference_of=of)
     return decoder.replace(reference=reference, facts=facts)
 
