@@ -36,15 +36,7 @@ def verify(decoder: Decoder, volume, affine=None, where: str = "volume", before=
     Raises:
       InputError: another shape, affine or size of values, or values that are not finite.
     """
-    shape = as_volumes(decoder, np.asarray(volume)).shape
-    if shape != tuple(decoder.facts.grid):
-        raise InputError(where, f"shape {shape}", f"{tuple(decoder.facts.grid)} as trained on")
-    known = affine is not None and decoder.affine is not None
-    if known and not grid.same(affine, decoder.affine, shape):
-        off = grid.offset(affine, decoder.affine, shape)
-        raise InputError(
-            where, f"another affine (off by up to {off:.3g} voxels)", "that of training"
-        )
+    check_grid(decoder, as_volumes(decoder, np.asarray(volume)).shape, affine, where)
     guard = guards.prepare(decoder)
     found = guards.look(guard, volume)
     if not np.isfinite(found.mean + found.length):
@@ -57,6 +49,28 @@ def verify(decoder: Decoder, volume, affine=None, where: str = "volume", before=
             raise InputError(where, f"{name} {got:.3g} inside the mask", expected)
     same = before is not None and np.array_equal(volume, before)
     return guards.marks(guard, found, same)
+
+
+def check_grid(decoder: Decoder, shape: tuple[int, ...], affine, where: str) -> None:
+    """Refuses a volume that lies on another grid than the training volumes.
+
+    Args:
+      decoder: the decoder.
+      shape: of the volume.
+      affine: voxel -> mm of it; None is not checked.
+      where: name of the volume, for messages.
+
+    Raises:
+      InputError: another shape or affine.
+    """
+    if shape != tuple(decoder.facts.grid):
+        raise InputError(where, f"shape {shape}", f"{tuple(decoder.facts.grid)} as trained on")
+    known = affine is not None and decoder.affine is not None
+    if known and not grid.same(affine, decoder.affine, shape):
+        off = grid.offset(affine, decoder.affine, shape)
+        raise InputError(
+            where, f"another affine (off by up to {off:.3g} voxels)", "that of training"
+        )
 
 
 def as_volumes(

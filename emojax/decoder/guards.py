@@ -17,6 +17,7 @@ from emojax.decoder.build import Decoder
 
 GAIN = (0.8, 1.25)  # of the level that the calibration runs had
 FARTHER = {True: 6.0, False: 2.0}  # than any calibration volume, which were one run or several
+REPEATED = "the same as the volume before"
 LEAST = 8  # voxels of a slice inside the mask, fewer may well be equal
 
 
@@ -207,7 +208,7 @@ def marks(guard: Guard, found: Inside, repeated: bool = False) -> Marks:
       found: its values, finite.
       repeated: whether the volume is the one before once more.
     """
-    reasons = ["the same as the volume before"] if repeated else []
+    reasons = [REPEATED] if repeated else []
     ends = (part.reduceat(found.values, guard.starts) for part in (np.maximum, np.minimum))
     if (empty := guard.slices[np.equal(*ends) & (guard.slices >= 0)]).size:
         count = f"{len(empty)} slices" if len(empty) > 1 else "a slice"
