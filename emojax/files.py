@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from flax import traverse_util
 
 from emojax import locks
 
@@ -94,6 +93,7 @@ def cause(error: BaseException) -> str:
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:
     """Returns nested dicts and lists as {"a/0/b": array}, the way .npz files hold them."""
+    from flax import traverse_util  # and jax with it, which other users of this file do without
 
     def as_dicts(node):
         if isinstance(node, (list, tuple)):
@@ -107,6 +107,7 @@ def flatten(tree: Any) -> dict[str, np.ndarray]:
 
 def unflatten(arrays: Mapping[str, Any]) -> Any:
     """Inverts `flatten`, with lists for tuples."""
+    from flax import traverse_util
 
     def as_lists(node):
         if not isinstance(node, dict):

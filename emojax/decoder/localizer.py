@@ -63,6 +63,11 @@ def read_labels(
     number = {value: facts.classes.index(known.classes[k]) for value, k in known.number.items()}
     baseline = facts.classes.index(known.classes[known.baseline]) if known.baseline >= 0 else -1
     known = known._replace(classes=facts.classes, number=number, baseline=baseline)
-    delay = next(filter(None, map(DELAY.match, facts.preprocessing)), None)
-    timing = tables.Timing(hrf_delay_s=float(delay[1]) if delay else tables.Timing().hrf_delay_s)
+    timing = tables.Timing(hrf_delay_s=hrf_delay_s(facts))
     return assign(events, known, timing, windows.regular(num_volumes, tr)).labels
+
+
+def hrf_delay_s(facts: Facts) -> float:
+    """Returns how far the labels of the training volumes lie behind their events, in s."""
+    found = next(filter(None, map(DELAY.match, facts.preprocessing)), None)
+    return float(found[1]) if found else tables.Timing().hrf_delay_s
