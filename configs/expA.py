@@ -78,10 +78,10 @@ def demo(config):
     config.permutations = 39
     config.align.regimes = "independent_runs,none"
     config.balance = 40
-    config.train.epochs = 3
+    config.train.epochs = 2
     config.train.lr = 5e-4
     config.train.penalty_factor = 1e-3
-    config.train.checkpoint_epochs = 3
+    config.train.checkpoint_epochs = 2
 
 
 def demo030(config):

@@ -36,9 +36,15 @@ COMMANDS = {
     "decode": Command("emojax.cli.commands:decode", "Decode an image with a decoder."),
     "calibrate": Command("emojax.cli.commands:calibrate", "Fit a decoder to a new subject."),
     "report": Command("emojax.cli.commands:report", "Print the results of a finished run."),
+    "watch": Command("emojax.cli.realtime:watch", "Decode volumes as a scanner writes them."),
+    "simulate": Command("emojax.cli.simulate:simulate", "Write a run as a scanner does."),
+    "replay": Command("emojax.cli.realtime:replay", "Decode a session again, and compare."),
+    "session": Command("emojax.cli.realtime:session", "Write the report of a session."),
+    "verify-log": Command("emojax.cli.realtime:verify_log", "Check the journal of a session."),
+    "seal": Command("emojax.cli.seal:seal", "Allocate people to real or sham feedback, sealed."),
     "clean": Command("emojax.cli.clean:clean", "Show the stores of decoded scans; remove them."),
 }
-MODES = ("run", "plan", "data", "export", "decode", "calibrate", "report")  # of launch.py
+MODES = tuple(name for name in COMMANDS if name != "clean")  # of launch.py
 HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 
 

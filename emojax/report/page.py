@@ -55,7 +55,7 @@ def write(
       maps: file name -> values and affine, for NIfTI files.
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
-    images = {name: _png(figure) for name, figure in figures.items()}
+    images = {name: png(figure) for name, figure in figures.items()}
     for name, image in images.items():
         with atomic_write(folder / "figures" / f"{name}.png") as partial:
             partial.write_bytes(image)
@@ -80,7 +80,8 @@ def write(
             partial.write_text(text, encoding="utf-8")
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Returns a figure as the content of a .png file."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(plots.LITERAL), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script without a font

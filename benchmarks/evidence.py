@@ -1,0 +1,143 @@
+"""Accuracy of evidence by volume of the block, and how often its sequential tests are wrong.
+
+    python launch.py --config=configs/expA.py:demo030 --workdir=runs/demo030
+    python -m benchmarks.evidence --workdir=runs/demo030
+    python -m benchmarks.evidence --print              # the stored tables, for docs/realtime.md
+
+The probabilities are those of the run's predictions.csv, each by a decoder that has not seen the
+subject's labels; windows come from onsets and durations of the simulated blocks. The numbers go to
+benchmarks/results/evidence_cpu.json.
+"""
+
+import argparse
+import csv
+import json
+import pathlib
+
+import numpy as np
+
+from benchmarks.record import RESULTS, keep
+from configs import expA
+from emojax.data.events import Timing
+from emojax.online import evidence
+from emojax.sources import synthetic
+
+BLOCK, TR = 10, 2.0  # volumes, s
+ERRORS = (0.2, 0.1, 0.05, 0.01)
+PREFIX = "p_"
+
+
+def runs(workdir):
+    """Subject, run, rows of class -> p, and labels of each run in predictions.csv."""
+    with open(workdir / "predictions.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    classes = [name.removeprefix(PREFIX) for name in rows[0] if name.startswith(PREFIX)]
+    found = {}
+    for row in sorted(rows, key=lambda row: int(row["frame"])):
+        p, labels = found.setdefault((row["subject"], row["run"]), ([], []))
+        p.append({name: float(row[PREFIX + name]) for name in classes})
+        labels.append(row["label"])
+    return classes, [(subject, run, *own) for (subject, run), own in sorted(found.items())]
+
+
+def decisions(classes, own, text, data):
+    """Decisions [blocks, BLOCK] of the evidence over one run, "" where it abstains."""
+    subject, run, rows, _ = own
+    events = [evidence.Event(e.onset, e.duration) for e in synthetic.events(data, subject, run)]
+    state, out = evidence.init(classes, text, tr=TR, events=events), []
+    for i, p in enumerate(rows):
+        state, found = evidence.step(state, p, i + 1, i * TR)
+        out.append(found["decision"])
+    return np.array(out).reshape(-1, BLOCK)
+
+
+def balanced(said, labels, classes):
+    """Balanced accuracy of decisions [b] about blocks of these labels [b]."""
+    return float(np.mean([(said[labels == name] == name).mean() for name in classes]))
+
+
+def pair_correlation(classes, found):
+    """Correlation of the log-odds of two volumes of a block, once the mean of the class is out."""
+    x = np.log([[list(p.values()) for p in rows] for _, _, rows, _ in found])
+    x = np.clip(x - x.mean(-1, keepdims=True), -3, 3).reshape(-1, len(classes))
+    labels = np.concatenate([own[3] for own in found])
+    for name in classes:
+        x[labels == name] -= x[labels == name].mean(0)
+    x = x.reshape(-1, BLOCK, len(classes))
+    sums = (x.sum(1) ** 2).mean() / (x**2).mean()  # of n volumes: n (1 + (n - 1) rho)
+    return float((sums / BLOCK - 1) / (BLOCK - 1))
+
+
+def measure(classes, found, data):
+    """All measurements of a run."""
+    labels = np.concatenate([np.array(own[3])[::BLOCK] for own in found])
+
+    def said(text):
+        return np.concatenate([decisions(classes, own, text, data) for own in found])
+
+    def by_volume(text):
+        own = said(text)
+        return [balanced(own[:, i], labels, classes) for i in range(BLOCK)]
+
+    rows = np.concatenate([[max(p, key=p.get) for p in own[2]] for own in found])
+    single = rows.reshape(-1, BLOCK)
+    out = {
+        "blocks": len(labels),
+        "pair_correlation": pair_correlation(classes, found),
+        "single": [balanced(single[:, i], labels, classes) for i in range(BLOCK)],
+        "block": by_volume("block"),
+        "block, base=.5/.25/.25": by_volume("block,base=.5/.25/.25"),
+        "ema:1": by_volume("ema:1"),
+        "tests": {},
+    }
+    for error in ERRORS:
+        for options in ("rho=.5", "rho=.5,least=1", "rho=0,least=1"):
+            own = said(f"sprt:{error},{options}")
+            there = own != ""
+            decided = there.any(1)
+            first = there.argmax(1)[decided]
+            wrong = own[decided, first] != labels[decided]
+            out["tests"].setdefault(options, {})[str(error)] = {
+                "decided": float(decided.mean()),
+                "wrong": float(wrong.mean()),
+                "volumes": float(first.mean() + 1),
+            }
+    return out
+
+
+def markdown(results):
+    """The stored numbers as tables."""
+    names = ("single", "block", "block, base=.5/.25/.25", "ema:1")
+    numbers = " | ".join(str(i + 1) for i in range(BLOCK))
+    lines = [f"| volume of the block | {numbers} |", "|---" * (BLOCK + 1) + "|"]
+    for name in names:
+        lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in results[name])} |")
+    lines += [
+        "",
+        "| test | error asked for | decided | of these wrong | volumes |",
+        "|---" * 5 + "|",
+    ]
+    for options, tests in results["tests"].items():
+        for error, row in tests.items():
+            cells = f"{row['decided']:.0%} | {row['wrong']:.3f} | {row['volumes']:.1f}"
+            lines.append(f"| {options} | {error} | {cells} |")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--workdir", default="runs/demo030", type=pathlib.Path)
+    parser.add_argument(
+        "--print", action="store_true", help="print what is stored, measure nothing"
+    )
+    args = parser.parse_args()
+    if not args.print:
+        data = expA.get_config("demo030").data
+        assert data.hrf_delay_s == Timing().hrf_delay_s
+        keep("evidence_cpu", "demo030", measure(*runs(args.workdir), data))
+    stored = json.loads((RESULTS / "evidence_cpu.json").read_text())
+    print(markdown(stored["demo030"]["results"]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""`emojax simulate`: writes a run as a scanner does, to rehearse with; without jax."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from emojax.cli.flags import Usage, parse
+from emojax.errors import InputError
+
+SIMULATE = Usage(
+    "simulate",
+    {
+        "run": "the run to write: a 4-D NIfTI image",
+        "folder": "folder that the scanner writes to; it is made where its parent exists",
+        "tr": "s between volumes; that of the run by default",
+        "speed": "how many times faster than the scanner; 1 by default",
+        "as": "form of the files: nifti (default), nifti.gz, mosaic, enhanced or slices; the last "
+        "three are DICOM of Siemens",
+        "faults": "what goes wrong, by commas: late, shuffled, lost, duplicate, conflict, series, "
+        "half, slow, prealloc, truncated, frozen, zeros, motion, drift; with a share of the "
+        "volumes (lost:0.05) or in given ones (lost@7+9, motion@100-200)",
+        "seed": "of the faults; 0 by default",
+        "first": "number of the first volume; 1 by default",
+        "repeat": "how often the run is written; the numbers go on; 1 by default",
+        "keep": "number of volumes whose files stay; all by default",
+        "pattern": "names of the files, with {n} for the volume (and {k} for the slice): "
+        "vol_{n:05}.nii by default",
+        "log": "file of JSON lines: when which volume was closed",
+    },
+    needs=("run", "folder"),
+    positional=("run", "folder"),
+    switches={
+        "atomic": "write each file under a temporary name, and rename it when it is whole",
+        "clean": "remove all that was written at the end",
+    },
+    example="emojax simulate RUN.nii.gz incoming --tr=2 --as=mosaic --faults=lost,half",
+)
+
+
+def simulate(argv: Sequence[str]) -> None:
+    """Writes a run, volume by volume, and prints how well the times were kept."""
+    given = parse(argv, SIMULATE)
+    text = given.text
+    numbers = {name: _number(text, name, int) for name in ("seed", "first", "repeat", "keep")}
+    numbers |= {name: _number(text, name, float) for name in ("tr", "speed")}
+    from emojax.online import simulate as scanner
+
+    def ready(count: int, step: float) -> None:
+        print(f"writing {count} volumes to {text['folder']}, one every {step:.3g} s", flush=True)
+
+    summary = scanner.simulate(
+        text["run"],
+        text["folder"],
+        form=text["as"] or "nifti",
+        faults=[fault.strip() for fault in text["faults"].split(",") if fault.strip()],
+        name=text["pattern"],
+        log=text["log"] or None,
+        ready=ready,
+        **given.switches,
+        **{name: number for name, number in numbers.items() if number is not None},
+    )
+    half, most = summary.late_ms
+    took = f"{summary.volumes} volumes in {summary.seconds:.1f} s"
+    print(f"{took}; {half:.1f} ms behind schedule (median), {most:.1f} ms (99 of 100)")
+
+
+def _number(text: dict[str, str], name: str, kind: Callable[[str], Any]) -> Any:
+    if not text[name]:
+        return None
+    try:
+        return kind(text[name])
+    except ValueError:
+        expected = "a whole number" if kind is int else "a number"
+        raise InputError(f"--{name}", repr(text[name]), expected) from None

@@ -1,0 +1,131 @@
+"""The latest records in memory, and how far each client has read.
+
+Everything here runs in one thread, that of the servers' event loop. Clients have no queues: each
+has a place in the sequence, and takes the records behind it when its connection has room. Records
+that have left the memory come from the journal (`replay`), or are dropped and counted.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+RECENT = 512  # records in memory
+BATCH = 64  # records that a client takes at once
+
+History = Callable[[int], Iterator[bytes]]
+
+
+@dataclasses.dataclass(eq=False)
+class Client:
+    """A connection that reads records."""
+
+    kind: str  # "tcp" or "http"
+    after: int  # seq of the last record that it has taken
+    replay: bool  # records that it was too slow for come from the journal; else they are dropped
+    stored: Iterator[bytes] | None = None  # the journal, from the record behind `after`
+
+
+class Hub:
+    """The records of a session, for any number of clients."""
+
+    def __init__(self, history: History):
+        """Args: gives the lines of the journal's records from a seq on."""
+        self.recent: dict[int, bytes] = {}  # by seq, ascending
+        self.newest = -1
+        self.state: dict[str, Any] = {}
+        self.closed = False
+        self.dropped: Counter[str] = Counter()
+        self.clients: set[Client] = set()
+        self._history = history
+        self._fresh = asyncio.Event()
+        for line in history(0):
+            self._add(_seq(line), line)
+
+    @property
+    def oldest(self) -> int:
+        """The first seq in memory."""
+        return next(iter(self.recent), self.newest + 1)
+
+    @property
+    def latest(self) -> bytes:
+        """The last record; empty before the first."""
+        return self.recent.get(self.newest, b"")
+
+    def publish(self, seq: int, line: bytes) -> None:
+        """Adds a record, or the same one again after a restart, and wakes the clients."""
+        self._add(seq, line)
+        self._wake()
+
+    def update(self, values: dict[str, Any]) -> None:
+        """Changes facts of the session, such as its classes."""
+        self.state = self.state | values
+        self._wake()
+
+    def close(self) -> None:
+        """Lets the clients take what is left, then nothing more."""
+        self.closed = True
+        self._wake()
+
+    @contextlib.contextmanager
+    def client(self, kind: str, first: int | None = None):
+        """Gives a client's place: from a seq on (-300: the last 300; None: what is to come)."""
+        client = Client(kind, self.newest, replay=False)
+        if first is not None:
+            self.rewind(client, first)
+        self.clients.add(client)
+        try:
+            yield client
+        finally:
+            self.clients.remove(client)
+
+    def rewind(self, client: Client, first: int) -> None:
+        """Makes a record the next of a client; from now on it misses none."""
+        start = first if first >= 0 else max(0, self.newest + 1 + first)
+        client.after, client.replay, client.stored = start - 1, True, None
+        self._wake()
+
+    async def take(self, client: Client, patience: float) -> list[tuple[int, bytes]]:
+        """Returns the next records of a client, waiting for one at most `patience` seconds."""
+        fresh = self._fresh
+        if client.after >= self.newest and patience and not self.closed:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):  # wait_for may swallow a cancellation
+                    await fresh.wait()
+        while client.replay and client.after + 1 < self.oldest:
+            after = client.after
+            batch = await asyncio.to_thread(self._stored, client)
+            if client.after == after:  # else it has asked for others meanwhile
+                client.after = batch[-1][0] if batch else self.oldest - 1
+                return batch
+        client.after = max(client.after, self.oldest - 1)
+        numbers = range(client.after + 1, min(self.newest, client.after + BATCH) + 1)
+        client.after += len(numbers)
+        return [(seq, self.recent[seq]) for seq in numbers if seq in self.recent]
+
+    def _stored(self, client: Client) -> list[tuple[int, bytes]]:
+        if client.stored is None:
+            client.stored = self._history(client.after + 1)
+        lines = list(itertools.islice(client.stored, BATCH))
+        return [(_seq(line), line) for line in lines]
+
+    def _add(self, seq: int, line: bytes) -> None:
+        self.recent[seq] = line
+        self.newest = max(self.newest, seq)
+        if len(self.recent) > RECENT:
+            lost = self.oldest
+            del self.recent[lost]
+            slow = (c.kind for c in self.clients if c.after < lost and not c.replay)
+            self.dropped.update(slow)
+
+    def _wake(self) -> None:
+        self._fresh.set()
+        self._fresh = asyncio.Event()
+
+
+def _seq(line: bytes) -> int:
+    return json.loads(line)["seq"]

@@ -1,0 +1,33 @@
+"""One UDP datagram for each record, to one address."""
+
+import json
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from emojax.online.outputs import access
+
+LONGEST = 65_507  # bytes of a datagram
+LEFT_OUT = "files", "reasons"  # of a record that is longer
+
+
+class Udp:
+    """Sends records; nobody has to listen."""
+
+    def __init__(self, address: str):
+        """Args: "host:port"."""
+        family, self._address = access.target(address)
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+
+    def send(self, record: bytes, values: Mapping[str, Any]) -> None:
+        """Sends a record, or raises an OSError."""
+        for name in LEFT_OUT:
+            if len(record) > LONGEST:
+                values = {key: value for key, value in values.items() if key != name}
+                record = json.dumps(values).encode()
+        self._socket.sendto(record, self._address)
+
+    def close(self) -> None:
+        """Closes the socket."""
+        self._socket.close()

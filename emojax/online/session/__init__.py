@@ -1,0 +1,6 @@
+"""After a session: its statistics, and a report in HTML."""
+
+from emojax.online.session.measures import SENT, Accuracy, Statistics, labels_of, statistics
+from emojax.online.session.page import report
+
+__all__ = ["SENT", "Accuracy", "Statistics", "labels_of", "report", "statistics"]

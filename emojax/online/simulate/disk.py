@@ -1,0 +1,111 @@
+"""The files of a simulated scanner on the disk: written in parts or at once, logged, removed."""
+
+import contextlib
+import json
+import os
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from emojax.online.simulate.faults import Action
+
+PART = ".part"  # how the name of a file ends until it is whole, where files appear at once
+
+
+class Disk:
+    """A folder into which actions are written; as a context, it leaves no half of a file."""
+
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        *,
+        atomic: bool = False,
+        keep: int | None = None,
+        clean: bool = False,
+    ):
+        """Args: the folder; whether files get their names when they are whole; how many volumes
+        stay (None is all); whether all files go at the end.
+        """
+        self.folder, self._atomic, self._keep, self._clean = folder, atomic, keep, clean
+        self._open: dict[pathlib.Path, BinaryIO] = {}  # of files that grow
+        self._begun: set[pathlib.Path] = set()
+        self._written: dict[int, dict[pathlib.Path, None]] = {}  # paths of each volume
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        for file in self._open.values():
+            with contextlib.suppress(OSError):  # of a full disk
+                file.close()
+        for path in self._begun:
+            path.unlink(missing_ok=True)
+        for number in list(self._written) if self._clean else ():
+            self._remove(number)
+
+    def do(self, action: Action, names: Sequence[str], contents: Sequence[bytes]) -> None:
+        """Writes the part of a volume that an action says.
+
+        Args:
+          action: see `faults.plan`.
+          names: of the files of the volume.
+          contents: of each of them, whole.
+        """
+        paths = [self.folder / name for name in names]
+        if action.part is None:
+            for path, data in zip(paths, contents, strict=True):
+                self._write(path, bytes(len(data)), 0, done=False, closes=True)
+            return
+        low, high = (int(share * sum(map(len, contents))) for share in action.part)
+        for path, data in zip(paths, contents, strict=True):
+            start, stop = max(low, 0), min(high, len(data))
+            if start < stop:
+                done = action.is_last or stop == len(data)
+                self._write(path, data[start:stop], start, done, done or action.fault != "slow")
+            low, high = low - len(data), high - len(data)
+        if action.is_last:
+            self._written.setdefault(action.volume, {}).update(dict.fromkeys(paths))
+            self._forget(action.volume)
+
+    def _write(self, path: pathlib.Path, data: bytes, start: int, done: bool, closes: bool) -> None:
+        target = path.with_name(path.name + PART) if self._atomic else path
+        file = self._open.pop(target, None)
+        if file is None:
+            mode = "r+b" if target in self._begun else "wb"
+            self._begun.add(target)
+            file = open(target, mode)  # noqa: SIM115 (a later part closes it)
+        self._open[target] = file
+        file.seek(start)
+        file.write(data)
+        file.flush()
+        if closes:
+            self._open.pop(target).close()
+        if done:
+            if self._atomic:
+                os.replace(target, path)
+            self._begun.discard(target)
+
+    def _forget(self, newest: int) -> None:
+        """Removes volumes that are older than those that stay."""
+        if self._keep is not None:
+            for number in [n for n in self._written if n <= newest - self._keep]:
+                self._remove(number)
+
+    def _remove(self, number: int) -> None:
+        for path in self._written.pop(number):
+            path.unlink(missing_ok=True)
+
+
+def line(action: Action, name: str, due: float) -> str:
+    """Returns the line of the log for the end of a volume, just after its last file was closed.
+
+    Args:
+      action: the last of the volume; a lost one is there, too, without a file.
+      name: of its last file.
+      due: s since 1970, when it should have been.
+    """
+    lost = action.fault == "lost"
+    said = {"volume": action.volume, "file": None if lost else name}
+    said |= {"closed": None if lost else time.time(), "due": due, "fault": action.fault}
+    return json.dumps(said) + "\n"

@@ -1,0 +1,195 @@
+"""The journal of a session: JSON lines, each with the sha256 of the line before.
+
+A line is on the disk before its record is sent, and no line is ever changed: whoever keeps the hash
+of the last one can tell whether the journal is still what the session wrote (`verify`). The first
+line says what was decoded with which decoder; see docs/realtime.md for the others.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from emojax.errors import InputError
+
+NAME = "journal.jsonl"
+FORMAT = 1
+OWN = ("kind", "format", "before")  # of the first line, besides what the session says
+WANTED = "a journal of emojax watch"
+
+
+class Verified(NamedTuple):
+    """A journal whose lines follow from each other."""
+
+    lines: tuple[dict[str, Any], ...]
+    last: str  # sha256 of the last line
+    size: int  # bytes of whole lines; what follows is an unfinished one
+
+    def hash_of(self, line: Mapping[str, Any]) -> str:
+        """Returns the sha256 of one of the lines, which the line behind it holds."""
+        place = next(i for i, own in enumerate(self.lines) if own is line) + 1
+        return self.lines[place]["before"] if place < len(self.lines) else self.last
+
+
+class Journal:
+    """A journal that lines are added to; one process at a time."""
+
+    def __init__(self, path: pathlib.Path, last: str = "", size: int | None = None):
+        """Opens the file, and makes it where it is absent.
+
+        Args:
+          path: of the file.
+          last: sha256 of its last line; "" for a new file.
+          size: bytes to keep, see `Verified.size`; None keeps all.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        self.path, self.last = path, last
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        if size is not None:
+            os.ftruncate(self._file, size)
+        self._size = os.fstat(self._file).st_size
+
+    def add(self, entry: Mapping[str, Any], *, wait: bool = True) -> str:
+        """Adds a line.
+
+        Args:
+          entry: what it says.
+          wait: whether to return only when it is on the disk.
+
+        Returns:
+          Its sha256.
+
+        Raises:
+          OSError: the disk is full or gone; the file is as before.
+        """
+        line = encode(entry, self.last)
+        try:
+            written = os.write(self._file, line)
+            if written < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            if wait:
+                _to_disk(self._file)
+        except OSError:
+            os.ftruncate(self._file, self._size)
+            raise
+        self._size += len(line)
+        self.last = hashlib.sha256(line[:-1]).hexdigest()
+        return self.last
+
+    def close(self) -> None:
+        """Waits until everything is on the disk, and closes the file."""
+        _to_disk(self._file)
+        os.close(self._file)
+
+
+def _to_disk(file: int) -> None:
+    getattr(os, "fdatasync", os.fsync)(file)
+
+
+def encode(entry: Mapping[str, Any], before: str) -> bytes:
+    """Returns a line of a journal, with its newline."""
+    return plain(dict(entry) | {"before": before}) + b"\n"
+
+
+def plain(entry: Mapping[str, Any]) -> bytes:
+    """Returns data as one line of JSON; NaN and infinities are null."""
+    text = json.dumps(_plain(entry), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def as_read(value: Any) -> Any:
+    """Returns data as they come back from a line: tuples as lists, and so on."""
+    return json.loads(plain({"": value}))[""]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _plain(own) for name, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(own) for own in value]
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def read(path: str | os.PathLike) -> Iterator[tuple[dict[str, Any], str, int]]:
+    """Reads a journal line by line, and checks each against the one before.
+
+    Yields:
+      The line, its sha256, and the bytes up to its end. An unfinished last line is left out.
+
+    Raises:
+      InputError: the file cannot be read, or a line does not follow from the one before.
+    """
+    before, end = "", 0
+    try:
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    return
+                entry = _parse(line, f"{path}, line {number}")
+                if entry.get("before") != before:
+                    found = "a line that does not follow from the one before (changed, or lost)"
+                    raise InputError(f"{path}, line {number}", found, f"sha256 {before or 'none'}")
+                if number == 1 and (entry.get("kind"), entry.get("format")) != ("start", FORMAT):
+                    raise InputError(path, "another first line", f"{WANTED}, format {FORMAT}")
+                before, end = hashlib.sha256(line[:-1]).hexdigest(), end + len(line)
+                yield entry, before, end
+    except OSError as error:
+        raise InputError(path, error.strerror, WANTED) from None
+
+
+def _parse(line: bytes, where: str) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict):
+        raise InputError(where, "a line that is no JSON object", WANTED)
+    return entry
+
+
+def verify(path: str | os.PathLike) -> Verified:
+    """Reads a whole journal and checks that its lines follow from each other.
+
+    Raises:
+      InputError: as `read`, or there is no whole line.
+    """
+    found = list(read(path))
+    if not found:
+        raise InputError(path, "no whole line", WANTED)
+    return Verified(tuple(entry for entry, _, _ in found), *found[-1][1:])
+
+
+def records(path: str | os.PathLike, first: int = 0) -> Iterator[dict[str, Any]]:
+    """Returns what was sent: the records of a journal from number `first` on, as on the wire.
+
+    Args:
+      path: of the journal; it may still be written to.
+      first: the least `seq`.
+
+    Raises:
+      InputError: as `read`.
+    """
+    waiting: dict[str, Any] | None = None
+    for entry, line, _ in read(path):
+        if entry["kind"] == "volume":
+            if waiting is not None:
+                yield waiting
+            waiting = wire(entry, line) if entry["seq"] >= first else None
+        elif entry["kind"] == "sent" and waiting is not None and entry["seq"] == waiting["seq"]:
+            yield waiting | {"time_sent": entry["time_sent"]}
+            waiting = None
+    if waiting is not None:
+        yield waiting
+
+
+def wire(entry: Mapping[str, Any], line: str, time_sent: float | None = None) -> dict[str, Any]:
+    """Returns a record as it is sent: without the chain, with the hash of its line."""
+    own = {name: value for name, value in entry.items() if name != "before"}
+    return own | {"time_sent": time_sent, "line": line}

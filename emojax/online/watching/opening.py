@@ -1,0 +1,152 @@
+"""From the words of the command to a session: decoder, outputs, evidence; and its report."""
+
+import contextlib
+import pathlib
+import queue
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from emojax import online
+from emojax.decoder import bundle as bundles
+from emojax.errors import InputError, say
+from emojax.online import feedback, outputs
+from emojax.online.watching import journal as journals
+from emojax.online.watching import loop, meaning
+from emojax.online.watching.session import Session
+
+REPORT = "session.html"
+
+
+def session(
+    journal: journals.Journal,
+    state: online.State,
+    tr: float,
+    choices: meaning.Choices,
+    allocation: feedback.Allocation | None = None,
+    listeners: outputs.Outputs | None = None,
+) -> Session:
+    """Returns a session.
+
+    Args:
+      journal: that it writes.
+      state: see `online.init`.
+      tr: s.
+      choices: what records mean.
+      allocation: which feedback the person gets; None: the real one.
+      listeners: who gets the records; None: nobody.
+    """
+    classes, sealed = state.decoder.facts.classes, bool(choices.allocation)
+    made = Session(state, journal, meaning.Reader(classes, tr, choices, allocation))
+    made.visible = lambda own: feedback.visible(own, sealed)
+    if listeners is not None:
+        made.send, made.dropped = listeners.send, listeners.dropped
+        about = {"classes": list(classes), "tr": tr, "decoder": state.decoder.id}
+        made.begun = lambda line: listeners.state(run=line, **about)
+    return made
+
+
+def watch(
+    text: Mapping[str, str], out: pathlib.Path, settings: loop.Settings, *, quiet: bool = False
+) -> None:
+    """Runs the command `watch`.
+
+    Args:
+      text: its flags.
+      out: folder of the session.
+      settings: those of its flags that change records.
+      quiet: whether no line is printed for each volume.
+
+    Raises:
+      InputError: before the first volume, whatever cannot be used.
+    """
+    folder = pathlib.Path(text["input"])
+    if not folder.is_dir():
+        found = "no folder" if folder.exists() else "no such folder"
+        raise InputError(folder, found, "the folder that the scanner writes to")
+    decoder = bundles.load(
+        text["bundle"], expect=text["expect"], trust=text["trust"], calibration=False
+    )
+    subject, allocation = decoder.facts.subject, None
+    if text["feedback"]:
+        allocation = feedback.open_sealed(text["feedback"], subject, out.resolve().name)
+    sealed = allocation.sha256 if allocation else ""
+    words = (text[name] for name in ("evidence", "events", "target"))
+    choices = meaning.choose(decoder.facts, *words, sealed)
+    path, heard = out / journals.NAME, queue.SimpleQueue()
+    with contextlib.closing(_listen(text, path, bool(sealed))) as listeners:
+        listeners.on_event = heard.put
+        if listeners.page:
+            say(f"live page: {listeners.page}")
+        run = loop.Run(
+            decoder,
+            folder.absolute(),
+            out,
+            settings,
+            lambda own, state, tr: session(own, state, tr, choices, allocation, listeners),
+            {"bundle": str(pathlib.Path(text["bundle"]).absolute()), "meaning": choices._asdict()},
+            (lambda own: None) if quiet else _print,
+            lambda: _all_of(heard),
+        )
+        try:
+            say(f"ended: {loop.watch(run)}")
+        finally:
+            if path.is_file():
+                _report(path, text["events"])
+
+
+def choices_of(start: Mapping[str, Any]) -> meaning.Choices:
+    """Returns the choices that the first line of a journal holds."""
+    own = start["meaning"]
+    return meaning.Choices(**own | {"events": tuple(map(tuple, own["events"]))})
+
+
+def _listen(text: Mapping[str, str], path: pathlib.Path, sealed: bool) -> outputs.Outputs:
+    """Opens the outputs that the flags name.
+
+    Raises:
+      InputError: a port that is no number, or see `outputs.open_outputs`.
+    """
+
+    def history(first: int) -> Iterator[bytes]:
+        if path.is_file():
+            for own in journals.records(path, first):
+                yield journals.plain(feedback.visible(own, sealed))
+
+    ports = {name: _port(name, text[name]) for name in ("tcp", "http")}
+    words = {name: text[name] for name in ("token", "udp", "lsl", "page")}
+    host = text["host"] or outputs.LOOPBACK
+    return outputs.open_outputs(outputs.Settings(host=host, **words, **ports), history)
+
+
+def _port(name: str, text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) > 65535:
+        raise InputError(f"--{name}", repr(text), "a port from 0 to 65535")
+    return int(text)
+
+
+def _all_of(heard: queue.SimpleQueue) -> Iterator[dict[str, Any]]:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            yield heard.get_nowait()
+
+
+def _print(own: Mapping[str, Any]) -> None:
+    """Prints a record as a line of the terminal."""
+    p = f"{own['p'][own['decision']]:.2f}" if own["p"] and own["decision"] else ""
+    late = own["time_closed"] and f"{1000 * (own['time_sent'] - own['time_closed']):.0f} ms"
+    parts = (f"{own['volume']:5d}", own["decision"] or "-", p, late, *_told(own))
+    print("  ".join(filter(None, parts)), flush=True)
+
+
+def _told(own: Mapping[str, Any]) -> tuple[str, ...]:
+    return () if own["status"] == "ok" else (own["status"], "; ".join(own["reasons"]))
+
+
+def _report(path: pathlib.Path, events: str) -> None:
+    from emojax.online import session as sessions
+
+    out = path.with_name(REPORT)
+    sessions.report(path, out, events or None)
+    say(f"journal: {path}; report: {out}")

@@ -1,0 +1,284 @@
+"""Files of single volumes: whole or not, their numbers, and NIfTI as values.
+
+Each file is read once: its wholeness, its values and its checksum come from the same bytes.
+"""
+
+import functools
+import hashlib
+import math
+import os
+import pathlib
+import re
+import stat
+import zlib
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from jaxtyping import Float, Shaped
+
+from emojax.data.nifti import HEADER, TRAILING, repetition_time
+from emojax.errors import InputError
+from emojax.files import cause
+from emojax.online.dicom import NotWhole
+
+LARGEST = 2**29  # bytes of a file, and of the values of a volume
+TAIL = 8  # the last eighth of the last slice tells whether the values end in zeros
+ZEROS = 64  # bytes at the end, by which a file is told that its writer has only made room for
+WHOLE = "a whole .nii or .nii.gz of one volume"
+NUMBER = re.compile(r"\{n(?::0?\d*d?)?\}")  # in a pattern; its width does not matter
+ENDING = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
+GZIP = b"\x1f\x8b"
+
+
+class Scan(NamedTuple):
+    """One volume as the scanner gave it, or why it cannot be read."""
+
+    number: int
+    values: Float[np.ndarray, "X Y Z"] | None  # float32; None: see `reason`
+    affine: Float[np.ndarray, "4 4"] | None  # voxel -> mm
+    tr: float | None  # s
+    time_scan: float | None  # s since 1970, by the scanner's clock
+    time_closed: float  # s since 1970, when its last file was changed last
+    time_ready: float  # s since 1970, when it was found whole
+    files: tuple[str, ...]  # names
+    sha256: str  # see `digest`; "" where there are no values
+    reason: str = ""
+
+
+class Image(NamedTuple):
+    """The volume in a NIfTI file."""
+
+    series: str  # name of the file with {n} for the number
+    number: int
+    values: Float[np.ndarray, "X Y Z"]  # float32
+    affine: Float[np.ndarray, "4 4"]
+    tr: float | None
+    ends_in_zeros: bool  # as where a file is still being filled
+
+
+class _Layout(NamedTuple):
+    """What a header says."""
+
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    offset: int
+    slope: float
+    intercept: float
+    affine: Float[np.ndarray, "4 4"]
+    tr: float | None
+
+    @property
+    def size(self) -> int:
+        return self.offset + math.prod(self.shape) * self.dtype.itemsize
+
+
+def is_nifti(name: str) -> bool:
+    """Returns whether a file is NIfTI by its name."""
+    return name.lower().endswith((".nii", ".nii.gz"))
+
+
+def digest(values: Float[np.ndarray, "X Y Z"]) -> str:
+    """Returns the sha256 of the float32 values, the first axis fastest as in the file."""
+    return hashlib.sha256(np.ascontiguousarray(values.T, "<f4").data).hexdigest()
+
+
+def identify(name: str, pattern: str = "") -> tuple[str, int] | None:
+    """Returns series and number that the name of a NIfTI file stands for.
+
+    Args:
+      name: of the file.
+      pattern: see `check_pattern`; "" takes the last digits of the name.
+
+    Returns:
+      The name with {n} for the number (or the pattern), and the number; None where there is none.
+    """
+    if pattern:
+        found = _compiled(pattern).fullmatch(name)
+        return (pattern, int(found[1])) if found else None
+    stem = ENDING.sub("", name)
+    digits = re.search(r"([0-9]+)[^0-9]*$", stem)
+    if digits is None:
+        return None
+    return f"{stem[: digits.start(1)]}{{n}}{name[digits.end(1) :]}", int(digits[1])
+
+
+def check_pattern(pattern: str) -> str:
+    """Returns a pattern of file names: {n} is the number, * is anything.
+
+    Raises:
+      InputError: it is without {n}, or with several.
+    """
+    if pattern and len(NUMBER.findall(pattern)) != 1:
+        raise InputError("pattern", repr(pattern), 'one {n} in it, such as "vol_{n}.nii"')
+    return pattern
+
+
+def read_nifti(path: str | os.PathLike, pattern: str = "") -> Image:
+    """Reads a .nii or .nii.gz of one volume.
+
+    Args:
+      path: the file.
+      pattern: see `check_pattern`.
+
+    Raises:
+      NotWhole: it has fewer bytes than its header asks for; read it again later.
+      InputError: it is damaged, too large, of several volumes, or its name has no number.
+      OSError: it cannot be read, or is gone.
+    """
+    where = pathlib.Path(path).name
+    own = identify(where, pattern)
+    if own is None:
+        expected = f"one like {pattern}" if pattern else 'one such as "vol_0001.nii"'
+        raise InputError(where, "a name without a number", expected)
+    check_size(path)
+    data = read_bytes(path)
+    if data.startswith(GZIP):
+        data = _inflated(data, where)
+    layout = _checked(data, where)
+    if len(data) < layout.size:
+        raise _partly(where, len(data), layout.size)
+    if len(data) > layout.size + TRAILING:
+        raise InputError(where, f"{len(data):,} bytes", f"{layout.size:,} as its header says")
+    count = math.prod(layout.shape)
+    stored = np.frombuffer(data, layout.dtype, count, layout.offset)
+    stored = stored.reshape(layout.shape, order="F")
+    ends_in_zeros = not stored[:, -max(layout.shape[1] // TAIL, 1) :, -1].any()
+    return Image(*own, _scaled(stored, layout), layout.affine, layout.tr, ends_in_zeros)
+
+
+def read_bytes(path: str | os.PathLike, most: int = -1) -> bytes:
+    """Reads a regular file; of a pipe or a device, nothing is read, and nothing waited for.
+
+    Args:
+      path: the file.
+      most: bytes that are read; -1 is all.
+
+    Raises:
+      InputError: it is no regular file.
+      OSError: it cannot be read, or is gone.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    with open(os.open(path, flags), "rb", buffering=0) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise InputError(pathlib.Path(path).name, "no regular file", WHOLE)
+        return file.read(most)
+
+
+def check_size(path: str | os.PathLike) -> None:
+    """Checks how large a file is, before it is read.
+
+    Raises:
+      InputError: it is larger than `LARGEST`.
+      OSError: it is gone.
+    """
+    size = os.stat(path).st_size
+    if size > LARGEST:
+        raise InputError(pathlib.Path(path).name, f"{size:,} bytes", f"at most {LARGEST:,}")
+
+
+@functools.lru_cache(8)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    parts = NUMBER.split(ENDING.sub("", pattern))
+    before, after = (re.escape(part).replace(r"\*", ".*?") for part in parts)
+    return re.compile(f"{before}([0-9]+){after}{ENDING.pattern}", re.IGNORECASE)
+
+
+def _partly(where: str, there: int, wanted: int) -> NotWhole:
+    return NotWhole(where, f"{there:,} of {wanted:,} bytes", "all of them; it is half written")
+
+
+def _checked(data: bytes, where: str) -> _Layout:
+    """Returns what the header says, once it is there.
+
+    Raises:
+      NotWhole, InputError: as `read_nifti`.
+    """
+    if not any(data[:HEADER]):
+        raise NotWhole(where, f"{len(data):,} bytes without a header", WHOLE)
+    try:
+        return _layout(data[:HEADER])
+    except ValueError as error:
+        raise InputError(where, error, WHOLE) from None
+    except Exception as error:  # nibabel raises many types on damaged headers
+        if len(data) < HEADER:
+            raise _partly(where, len(data), HEADER) from None
+        raise InputError(where, f"a damaged header ({cause(error)})", WHOLE) from None
+
+
+@functools.lru_cache(8)  # that of one series is the same in all of its files
+def _layout(start: bytes) -> _Layout:
+    """Returns what a header says.
+
+    Raises:
+      ValueError: it is not that of one volume of real numbers; nibabel raises other types.
+    """
+    kinds = nib.Nifti1Header, nib.Nifti2Header
+    kind = next((kind for kind in kinds if kind.may_contain_header(start)), kinds[0])
+    header = kind(start[: kind.sizeof_hdr])
+    shape, dtype = tuple(map(int, header.get_data_shape())), header.get_data_dtype()
+    if len(shape) < 3 or min(shape) < 1 or max(shape[3:], default=1) > 1:
+        raise ValueError(f"an image of shape {shape}")
+    if dtype.kind not in "iuf":
+        raise ValueError(f"values of type {dtype}")
+    x, y, z = shape[:3]
+    if x * y * z * max(dtype.itemsize, 4) > LARGEST:
+        raise ValueError(f"an image of shape {shape}, larger than {LARGEST:,} bytes")
+    slope, intercept = header.get_slope_inter()
+    affine = np.array(header.get_best_affine(), np.float64)
+    if not np.isfinite(affine).all():
+        raise ValueError("an affine that is not finite")
+    affine.setflags(write=False)  # it is that of every volume
+    offset, scale = header.get_data_offset(), (slope or 1.0, intercept or 0.0)
+    if not header.sizeof_hdr <= offset <= LARGEST:
+        raise ValueError(f"values at byte {offset}, as of a pair of files")
+    return _Layout((x, y, z), dtype, offset, *scale, affine, repetition_time(header))
+
+
+def _scaled(stored: Shaped[np.ndarray, "X Y Z"], own: _Layout) -> Float[np.ndarray, "X Y Z"]:
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+        values = stored.astype(np.float32)
+        if own.slope != 1:
+            values *= np.float32(own.slope)
+        if own.intercept != 0:
+            values += np.float32(own.intercept)
+    return values
+
+
+def _inflated(data: bytes, where: str) -> bytes:
+    """Returns the image in a gzip file; all checksums are verified.
+
+    Raises:
+      NotWhole, InputError: as `read_nifti`.
+    """
+    try:
+        start, _ = _inflate(data, HEADER)
+        layout = _checked(start, where)
+        found, is_whole = _inflate(data, layout.size + TRAILING + 1)
+    except zlib.error as error:
+        if not any(data[-ZEROS:]):
+            raise NotWhole(where, "zeros at the end", "the rest; it is half written") from None
+        raise InputError(where, f"damage ({error})", WHOLE) from None
+    if len(found) < layout.size or not (is_whole or len(found) > layout.size + TRAILING):
+        if is_whole:
+            raise InputError(where, f"{len(found):,} bytes", f"{layout.size:,} as its header says")
+        raise NotWhole(
+            where,
+            f"{len(data):,} bytes without the end of the gzip file",
+            "all; it is half written",
+        )
+    return found
+
+
+def _inflate(data: bytes, most: int) -> tuple[bytes, bool]:
+    """Returns up to `most` bytes of all members of a gzip file, and whether it has its end."""
+    found = b""
+    while len(found) < most:
+        stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        found += stream.decompress(data, most - len(found))
+        if not stream.eof:
+            return found, False
+        data = stream.unused_data
+        if not data.strip(b"\0"):
+            return found, True
+    return found, False

@@ -1,0 +1,208 @@
+"""A session: numbers and volumes in, records out; the journal first, then whoever listens."""
+
+import dataclasses
+import pathlib
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from emojax import online
+from emojax.decoder import guards
+from emojax.errors import InputError, say
+from emojax.online.watching import journal as journals
+from emojax.online.watching import memory, record
+from emojax.online.watching.scans import Scan
+
+ANEW = "the correction begins anew: what it remembered is lost"
+Sender = Callable[[bytes, Mapping[str, Any]], None]
+Reader = Callable[[Mapping[str, Any]], tuple[Any, float | None]]  # record -> evidence, feedback
+
+
+@dataclasses.dataclass
+class Session:
+    """All that goes from one volume to the next, with the journal and the outputs.
+
+    Attributes:
+      state: of the decoding, see `online.init`.
+      journal: that lines are added to.
+      read: what makes evidence and feedback of a record, in order; it keeps its own state.
+      send: takes a record as JSON and as data, and returns at once.
+      visible: what of a record may be sent; all of it by default.
+      dropped: how many records each output has dropped so far.
+      begun: takes the sha256 of the first line, which names the session.
+    """
+
+    state: online.State
+    journal: journals.Journal
+    read: Reader = lambda own: (None, None)
+    send: Sender = lambda line, own: None
+    visible: Callable[[dict], dict] = lambda own: own
+    dropped: Callable[[], dict[str, int]] = dict
+    begun: Callable[[str], None] = lambda line: None
+
+    def __post_init__(self):
+        self.seq, self.missed = 0, 0  # of the next record; volumes lost so far
+        self.last: Mapping[str, Any] | None = None  # record
+        self._unwritten: deque[tuple[dict, bool]] = deque()
+        self._marks: list[str] = []  # of the next volume
+
+    @property
+    def folder(self) -> pathlib.Path:
+        """The folder of the session."""
+        return self.journal.path.parent
+
+    def start(self, about: Mapping[str, Any]) -> None:
+        """Writes the first line.
+
+        Args:
+          about: what it says; "time" is when the session began.
+
+        Raises:
+          OSError: the disk is full or gone.
+        """
+        self.begun(self.journal.add({"kind": "start", "format": journals.FORMAT, **about}))
+
+    def emit(self, number: int, scan: Scan | None, why: str = "") -> dict[str, Any]:
+        """Decodes the next volume in order, writes its record and sends it.
+
+        Args:
+          number: of the volume.
+          scan: the volume; None where its gap is declared.
+          why: what is known about the gap.
+
+        Returns:
+          The record.
+        """
+        began = time.perf_counter()
+        own = self._decode(number, scan, why)
+        own["missed"] = self.missed = self.missed + (own["status"] in record.LOST)
+        own["pose"] = record.as_numbers(self.state.pose) if self.state.registration else None
+        own["evidence"], own["feedback"] = self.read(own)
+        own["time_decoded"] = time.time()
+        own["stages_ms"] |= {"decode": 1000 * (time.perf_counter() - began)}
+        if self._remembers:
+            self._keep_memory()
+        began = time.perf_counter()
+        line = self._write(own)
+        self.seq, self.last = self.seq + 1, own
+        return self._send(own, line, {"journal": 1000 * (time.perf_counter() - began)})
+
+    def note(self, what: str, text: str, volume: int | None = None) -> None:
+        """Writes what happened besides volumes."""
+        own = {"kind": "note", "time": time.time(), "what": what, "text": text, "volume": volume}
+        self._write(own, wait=False)
+
+    def event(self, own: Mapping[str, Any]) -> None:
+        """Writes an event that came over the network; windows of evidence may begin with it."""
+        line = {"kind": "event", "time": time.time()} | dict(own)
+        self._write(line)
+        self.read(line)
+
+    def end(self, text: str) -> None:
+        """Writes the last line, and closes the journal."""
+        self._write({"kind": "end", "time": time.time(), "text": text})
+        if self._unwritten:
+            say(f"{self.journal.path}: {len(self._unwritten)} lines could not be written")
+        self.journal.close()
+
+    def resume(self, found: journals.Verified) -> None:
+        """Goes on behind the last line of a journal; sends its record where that is not certain.
+
+        Args:
+          found: the journal.
+        """
+        volumes = [own for own in found.lines if own["kind"] == "volume"]
+        self.begun(found.hash_of(found.lines[0]))
+        for own in found.lines:
+            self.read(own)
+        self.note("restart", f"goes on behind {len(volumes)} volumes")
+        if not volumes:
+            return
+        last = volumes[-1]
+        self.seq, self.missed, self.last = last["seq"] + 1, last["missed"], last
+        self.state = self.state._replace(count=len(volumes))
+        if (pose := record.pose_of(last)) is not None:
+            self.state = self.state._replace(pose=pose)
+        if self._remembers:
+            self._restore(last["seq"])
+        if not any(own["kind"] == "sent" and own["seq"] == last["seq"] for own in found.lines):
+            self._send(last, found.hash_of(last), {})
+
+    def _restore(self, seq: int) -> None:
+        assert self.state.memory is not None
+        kept = memory.restore(self.folder, seq, self.state.memory)
+        if kept is None:
+            self.note("restart", ANEW)
+            self._marks.append(ANEW)
+        else:
+            self.state = self.state._replace(memory=kept)
+
+    @property
+    def _remembers(self) -> bool:
+        return self.state.correction is not None and bool(self.state.correction.steps)
+
+    def _decode(self, number: int, scan: Scan | None, why: str) -> dict[str, Any]:
+        """Returns the record of a volume, without evidence."""
+        decoder = self.state.decoder
+        more: dict[str, Any] = {"decoder": decoder.id}
+        if scan is not None:
+            times = ("time_scan", "time_closed", "time_ready")
+            more |= {name: getattr(scan, name) for name in times}
+            more |= {"files": list(scan.files), "sha256": scan.sha256}
+            more["stages_ms"] = {
+                "wait": 1000 * (scan.time_ready - scan.time_closed),
+                "order": 1000 * (time.time() - scan.time_ready),
+            }
+            why = scan.reason
+        if scan is None or why:
+            status = record.MISSING if scan is None else record.UNREADABLE
+            return self._lost(number, status, why, more)
+        if self.state.before is None and self.last and scan.sha256 == self.last["sha256"]:
+            self._marks.append(guards.REPEATED)  # behind a restart
+        try:
+            where = " ".join(scan.files) or f"volume {number}"
+            self.state, found = online.step(self.state, scan.values, scan.affine, where)
+        except InputError as error:
+            return self._lost(number, record.UNREADABLE, str(error), more)
+        own = record.of_volume(found, decoder.facts.classes)
+        if self._marks:
+            own |= {"status": record.MARKED, "reasons": [*self._marks, *own["reasons"]]}
+        self._marks = []
+        return record.build(self.seq, number, **own, **more)
+
+    def _lost(self, number: int, status: str, why: str, more: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the record of a volume that is not decoded; its time in the run passes."""
+        self.state = self.state._replace(count=self.state.count + 1, before=None)
+        return record.build(self.seq, number, status, [why] if why else [], **more)
+
+    def _keep_memory(self) -> None:
+        try:
+            memory.keep(self.folder, self.seq, self.state.memory)
+        except OSError as error:
+            say(f"{self.folder}: {error.strerror}; a restart would lose what the correction knows")
+
+    def _write(self, own: Mapping[str, Any], wait: bool = True) -> str | None:
+        """Adds a line behind all that could not be written yet; None if this one cannot either."""
+        self._unwritten.append((dict(own), wait))
+        line = None
+        while self._unwritten:
+            entry, waits = self._unwritten[0]
+            try:
+                line = self.journal.add(entry, wait=waits)
+            except OSError as error:
+                if len(self._unwritten) == 1:
+                    say(f"{self.journal.path}: {error.strerror}; the run goes on without it")
+                return None
+            self._unwritten.popleft()
+        return line
+
+    def _send(self, own: dict, line: str | None, stages: Mapping[str, float]) -> dict[str, Any]:
+        sent = journals.wire(own, line or "", time.time())
+        if line is None:
+            sent["reasons"] = [*sent["reasons"], "not in the journal: it cannot be written"]
+        shown = self.visible(sent)
+        self.send(journals.plain(shown), shown)
+        after = {"kind": "sent", "seq": own["seq"], "time_sent": sent["time_sent"]}
+        self._write(after | {"dropped": self.dropped(), "stages_ms": dict(stages)}, wait=False)
+        return sent
