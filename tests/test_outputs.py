@@ -4,8 +4,11 @@ import contextlib
 import http.client
 import json
 import os
+import pathlib
+import shutil
 import socket
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -72,6 +75,11 @@ def events(outputs, count, query="", **headers):
     return found
 
 
+def test_close_twice():
+    with opened(tcp=0, http=0) as outputs:
+        outputs.close()
+
+
 # UDP
 
 
@@ -128,6 +136,20 @@ def test_get_gives_all_without_gap_or_repeat(before):
         session.send(outputs)
         assert seqs(file, 1) == [before + 600]
         assert outputs.dropped() == {"tcp": 0}
+        client.close()
+
+
+def test_small_records_are_not_held_back():
+    session = Session()
+    with opened(session, tcp=0) as outputs:
+        client, file = connect(outputs, "GET 0")
+        took = []
+        for _ in range(30):
+            start = time.perf_counter()
+            session.send(outputs, 2)  # the second one would wait for the answer to the first
+            seqs(file, 2)
+            took.append(time.perf_counter() - start)
+        assert np.median(took) < 0.02
         client.close()
 
 
@@ -323,7 +345,7 @@ def test_clients_that_vanish_leave_nothing_behind():
     assert not [t for t in threading.enumerate() if t.name.startswith("outputs")]
 
 
-def test_a_client_that_never_reads():
+def test_a_client_that_never_reads(capfd):
     session = Session()
     pad = {"sha256": "0" * 2_000}
     with opened(session, tcp=0, http=0, udp="127.0.0.1:9") as outputs:
@@ -352,6 +374,7 @@ def test_a_client_that_never_reads():
         start = time.perf_counter()
         stuck_left = stuck
     assert time.perf_counter() - start < 4
+    assert capfd.readouterr() == ("", "")
     stuck_left.close()
     reader.close()
 
@@ -411,3 +434,51 @@ def test_no_outputs_at_all():
     with opened(session) as outputs:
         session.send(outputs, 1_000)
     assert outputs.dropped() == {} and outputs.ports == {} and outputs.page == ""
+
+
+# The clients of examples/clients
+
+CLIENTS = pathlib.Path(__file__).parents[1] / "examples" / "clients"
+
+
+@contextlib.contextmanager
+def running(*words):
+    process = subprocess.Popen([*map(str, words)], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process.stdout
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_the_client_in_python_survives_a_restart():
+    session = Session(3)
+    with opened(session, tcp=0) as outputs:
+        port = outputs.ports["tcp"]
+        words = sys.executable, CLIENTS / "client.py", port
+        with running(*words) as lines:
+            found = [lines.readline() for _ in range(3)]
+            outputs.close()
+            session.lines.extend(Session(5).lines[3:])
+            with opened(session, tcp=port) as again:
+                found += [lines.readline() for _ in range(2)]
+                session.send(again, status="missing")
+                found.append(lines.readline())
+    assert found == [*(f"{n} ok fear 0.5\n" for n in range(1, 6)), "6 missing  None\n"]
+
+
+def test_the_client_in_cpp(tmp_path):
+    if not (compiler := shutil.which("g++") or shutil.which("clang++")):
+        pytest.skip("no C++ compiler is installed")
+    program = tmp_path / "client"
+    words = [compiler, "-Wall", "-Wextra", "-Werror", "-o", program, CLIENTS / "client.cpp"]
+    subprocess.run(words, check=True)
+    session = Session(2)
+    with opened(session, tcp=0) as outputs, running(program, outputs.ports["tcp"]) as lines:
+        session.send(outputs, feedback=-0.25)
+        assert [lines.readline() for _ in range(3)] == ["0.5\n", "0.5\n", "-0.25\n"]
+
+
+def test_clients_are_short():
+    for path in CLIENTS.iterdir():
+        assert len(path.read_text().splitlines()) <= 32, path

@@ -21,7 +21,7 @@ BLOCKS = "onset\tduration\ttrial_type\n3\t8\tfear\n19\t8\tfear\n"  # volumes 5-8
 def start(**more):
     choices = meaning.Choices(events=((3.0, 8.0), (19.0, 8.0)), target="fear")
     own = {"kind": "start", "format": journal.FORMAT, "time": BEGUN, "decoder": "ab" * 32}
-    own |= {"subject": "07", "classes": list(CLASSES), "tr": TR, "folder": "/scans"}
+    own |= {"classes": list(CLASSES), "tr": TR, "folder": "/scans"}
     own |= {"settings": {"correct": "auto"}, "versions": {"emojax": "1"}, "facts": FACTS}
     return own | {"meaning": choices._asdict()} | more
 
@@ -176,7 +176,7 @@ def test_texts_of_files_and_network_are_escaped(tmp_path):
     evil = "<script>alert(1)</script>"
     note = {"kind": "note", "time": BEGUN, "what": evil, "text": evil, "volume": 1}
     faults = {3: {"status": record.MARKED, "reasons": [evil]}}
-    extra = {"subject": evil, "folder": evil, "decoder": evil, "versions": {evil: evil}}
+    extra = {"folder": evil, "decoder": evil, "versions": {evil: evil}}
     extra["facts"] = FACTS | {"subject": evil, "inputs": [[evil, evil]]}
     path = write(tmp_path, lines_of(faults=faults, extra=[note], **extra))
     session.report(path, tmp_path / "session.html")

@@ -16,6 +16,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from emojax.cli.simulate import SIMULATE
 from emojax.errors import InputError
 from emojax.online import dicom
 from emojax.online.dicom import slices
@@ -413,6 +414,11 @@ def test_the_command(run, tmp_path):
     assert names == {f"i{n}-{k}" for n in (5, 6, 8, 9, 10) for k in range(1, SHAPE[2] + 1)}
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     assert [line["volume"] for line in lines] == [5, 7, 8, 9, 6, 10]
+
+
+def test_the_help_names_faults_and_forms():
+    assert all(name in SIMULATE.flags["faults"] for name in faults.FAULTS)
+    assert all(form in SIMULATE.flags["as"] for form in writers.NAMES)
 
 
 def test_ctrl_c_ends_it(run, tmp_path):

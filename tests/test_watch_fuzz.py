@@ -14,10 +14,10 @@ from emojax.online.watching.folder import Folder
 from emojax.online.watching.intake import Intake
 from emojax.online.watching.order import Order
 
-WINDOW = 0.6  # s
+WINDOW = 1.0  # s
 PACE = 0.02  # s from event to event
 SHAPE = (16, 12, 40)
-PATIENCE = 3 * WINDOW
+PATIENCE = 1.5 * WINDOW
 GOOD, BAD = {}, {}  # kinds of events: those whose volume must be decoded, and those that lose it
 
 
@@ -118,7 +118,7 @@ def lost(at):
 
 @event(BAD)
 def too_late(at):
-    time.sleep(2.5 * WINDOW)
+    time.sleep(1.5 * WINDOW)
     at.path.write_bytes(at.data)
 
 

@@ -267,10 +267,9 @@ def test_a_gap_says_what_there_is(tmp_path):
     taken(intake, put(tmp_path / "vol_1.nii", whole), put(tmp_path / "vol_2.nii", whole[:3000]))
     assert f"3,000 of {len(whole):,} bytes" in intake.incomplete(2)
     assert intake.incomplete(2) == ""
-    put(tmp_path / "x.dcm", bytes(5000))
-    taken(intake, tmp_path / "x.dcm")
-    assert intake.incomplete(3).startswith("perhaps x.dcm")
-    assert intake.incomplete(4) == ""  # one file is half of one volume
+    taken(intake, put(tmp_path / "001_000005_000003.dcm", bytes(5000)))
+    assert intake.incomplete(5) == ""
+    assert intake.incomplete(3).startswith("001_000005_000003.dcm: found 0 bytes")
 
 
 def test_zeros_at_the_end_are_doubted_until_they_are_usual(tmp_path):

@@ -49,6 +49,7 @@ def listen(host: str, port: int, where: str) -> socket.socket:
         found = f"port {port} of {host} ({error.strerror})"
         raise InputError(where, found, "a port that is free; 0 takes any") from error
     server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)  # accepted sockets inherit both
     return server
 
 

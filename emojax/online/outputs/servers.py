@@ -36,7 +36,8 @@ class Servers:
 
     def close(self) -> None:
         """Lets clients take what is left, and ends the thread with every connection."""
-        self.call(self._stopped.set)
+        if self._thread.is_alive():
+            self.call(self._stopped.set)
         self._thread.join()
 
     def _run(self, serving: Coroutine) -> None:
@@ -82,6 +83,8 @@ async def _start(listener: socket.socket, handler: Handler) -> asyncio.Server:
                 await handler(reader, writer)
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
             pass  # it has left, or said what nobody understands
+        except asyncio.CancelledError:
+            writer.transport.abort()  # the session has ended, and it does not take the rest
         finally:
             connected.discard(writer)
             await _close(writer)

@@ -11,7 +11,6 @@ from emojax.errors import InputError
 from emojax.files import atomic_write
 from emojax.online.session.measures import SENT, Statistics, labels_of, statistics, took_ms
 from emojax.online.watching import journal as journals
-from emojax.report.page import png
 
 FEW = 15  # rows of a table that is open at first
 Line = Mapping[str, Any]
@@ -92,6 +91,7 @@ def _render(path, lines, log, broken, events, label_map, unblind) -> tuple[Stati
     from emojax.report.template import STYLE, TABLE
 
     start, volumes = lines[0], [own for own in lines if own["kind"] == "volume"]
+    subject = texts.subject_of(start)
     hidden = bool((start.get("meaning") or {}).get("allocation")) and not unblind
     labels = labels_of(lines, events, label_map) if events and not hidden else {}
     found, tr = statistics(lines, labels), start["tr"]
@@ -100,7 +100,7 @@ def _render(path, lines, log, broken, events, label_map, unblind) -> tuple[Stati
     warnings = [f"The journal is not whole. {broken} What follows is up to there."] * bool(broken)
     warnings += [texts.HIDDEN] * hidden
     page = pages.ENVIRONMENT.from_string(TABLE + template.PAGE).render(
-        title=f"Session of subject {start['subject']}" if start.get("subject") else "Session",
+        title=f"Session of subject {subject}" if subject else "Session",
         style=STYLE + template.STYLE,
         headline=texts.headline(found, tr),
         warnings=warnings,
@@ -127,6 +127,7 @@ def _render(path, lines, log, broken, events, label_map, unblind) -> tuple[Stati
 def _images(lines, volumes, labels, found: Statistics, hidden: bool) -> dict[str, str]:
     """Returns the figures that there is something for, as base64."""
     from emojax.online.session import figures
+    from emojax.report.page import png
 
     start, drawn = lines[0], {}
     if SENT in found.latency_ms:

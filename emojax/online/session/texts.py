@@ -41,6 +41,11 @@ def headline(found: Statistics, tr: float) -> str:
     )
 
 
+def subject_of(start: Line) -> str:
+    """Returns whose decoder it was; "" where the journal does not say."""
+    return (start.get("facts") or {}).get("subject") or ""
+
+
 def head(start: Line, lines: Sequence[Line]) -> dict[str, str]:
     """Returns what the session was."""
     facts, meaning = start.get("facts") or {}, start.get("meaning") or {}
@@ -49,7 +54,7 @@ def head(start: Line, lines: Sequence[Line]) -> dict[str, str]:
     last = end["time"] if end else max(times, default=start["time"])
     versions = ", ".join(f"{name} {own}" for name, own in (start.get("versions") or {}).items())
     found = {
-        "subject": start.get("subject") or "not named",
+        "subject": subject_of(start) or "not named",
         "decoder": start.get("decoder") or "without an id",
         "kind": facts.get("kind", ""),
         "classes": ", ".join(start["classes"]),

@@ -28,7 +28,8 @@ from emojax.online.simulate.faults import Action
 
 __all__ = ["Summary", "simulate"]
 AHEAD = 256_000_000  # bytes of files that are made ahead of time
-LEAST = 16  # volumes that are, however large
+JOB = 4096  # bytes that each of them takes besides
+LEAST = 16  # volumes that are made ahead, however large
 LARGEST = 999_999  # number of a volume
 EXAMPLE = "as vol_{n:05}.nii, and for slices {k:03}, too"
 
@@ -88,8 +89,10 @@ def simulate(
     actions = plans.plan(count, faults, seed, first)
     named = functools.partial(_names, name or writers.NAMES[form], source.values.shape[2], form)
     _check_names(named, form)
-    depth = max(AHEAD // (source.values[..., 0].nbytes + 1), LEAST)
-    encode = _encoder(source, writers.writer(form, source, tr, run), form, seed, depth)
+    write = writers.writer(form, source, tr, run)
+    size = sum(map(len, write(source.values[..., 0], first, False)))
+    depth = max(AHEAD // (size + JOB), LEAST)
+    encode = _encoder(source, write, form, seed, depth)
     folder = _open(pathlib.Path(folder), (n for action in actions for n in named(action)))
     with (
         open(log or os.devnull, "w", encoding="utf-8") as lines,
@@ -165,8 +168,9 @@ def _open(folder: pathlib.Path, names: Iterable[str]) -> pathlib.Path:
 
 def _encoder(source: writers.Run, write: writers.Writer, form: str, seed: int, depth: int):
     """Returns the function that gives the files of an action; it remembers the last ones."""
+    has_numbers = not form.startswith("nifti")  # so that no two volumes have the same files
 
-    @functools.lru_cache(depth)
+    @functools.lru_cache(LEAST if has_numbers else depth)
     def content(action: Action) -> writers.Files:
         return write(writers.image(source, action, seed), action.volume, action.fault == "series")
 
@@ -174,7 +178,7 @@ def _encoder(source: writers.Run, write: writers.Writer, form: str, seed: int, d
         if action.fault == "lost":
             return []
         fault = action.fault if action.fault in writers.CHANGES else ""
-        number = 0 if form.startswith("nifti") else action.volume  # which NIfTI does not hold
+        number = action.volume if has_numbers else 0
         again = action.source % source.values.shape[3]
         return content(Action(0.0, number, again, fault, action.gain))
 

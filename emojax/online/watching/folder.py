@@ -25,6 +25,7 @@ from emojax.online.watching.notes import Note, Notes
 
 POLL_MS = 20.0  # between two looks without events
 SWEEP_S = 0.25  # between two looks besides events
+SOON_S = 0.1  # between these, while a file has not been quiet yet
 QUIET_S = 0.015  # that a file must stay unchanged between two looks
 LISTING = 0.05  # of the time may go into listing the folder
 PAUSE = 2  # times that the last listing took, before the next where the folder has changed
@@ -190,6 +191,8 @@ class Folder:
                 self._looks[name] = look._replace(is_given=True)
                 ready.append(name)
         given = [name for name, look in self._looks.items() if look.is_given]
+        if len(given) < len(self._looks):
+            self._next_look = min(self._next_look, now + SOON_S)
         for name in given[:-RECENT]:
             del self._looks[name]
         return ready

@@ -41,7 +41,7 @@ class _Waiting(NamedTuple):
     path: pathlib.Path
     is_short: bool  # only more bytes will do; otherwise time will, too
     text: str
-    number: int | None  # of the volume, where the name says it
+    number: int | None  # of the volume, as the name says; of half a DICOM file, nothing else does
     read: Stamp | None  # its stamp when it was read
     seen: Stamp | None  # at the last look
     since: float  # when it was first seen like this
@@ -126,10 +126,6 @@ class Intake:
             if own.number == number:
                 del self._waiting[name]
                 return own.text
-        for name, own in self._waiting.items():
-            if own.number is None:  # half of a DICOM file, which one is not known
-                self._waiting[name] = own._replace(number=number)
-                return f"perhaps {own.text}"
         return ""
 
     def _take(self, path: pathlib.Path, now: float, is_settled: bool) -> list[Scan]:
@@ -152,7 +148,8 @@ class Intake:
         except (InputError, OSError) as error:
             text, is_short = _say(path, error), isinstance(error, NotWhole)
             if is_short or not is_settled:
-                file = _Waiting(path, is_short, text, number, stamp, stamp, now)
+                named = number if own else scans.last_number(path.stem)
+                file = _Waiting(path, is_short, text, named, stamp, stamp, now)
                 if (lost := keep(self._waiting, path.name, file, MOST)) is not None:
                     self._notes.add("unreadable", lost.text, lost.number)
                 return []

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import math
 import pathlib
 import platform
 import sys
@@ -19,13 +20,15 @@ from emojax.errors import InputError, say
 from emojax.online.watching import journal as journals
 from emojax.online.watching import warm
 from emojax.online.watching.folder import Folder
-from emojax.online.watching.intake import Intake
+from emojax.online.watching.intake import SETTLE_S, Intake
 from emojax.online.watching.order import Order
 from emojax.online.watching.scans import Scan
 from emojax.online.watching.session import Session
 
 SWITCH = 5e-4  # s after which Python lets another thread go on; its 5 ms would be late volumes
 TR = 2.0  # s, where neither files nor decoder say
+PATIENCE = 30  # TRs without a volume, after which a run whose length is known ends
+OUTSIDE = ("volumes", "idle_s", "poll_ms")  # settings that change no record
 NEAR = 1e-3  # of the TR, by which two may differ
 
 
@@ -73,7 +76,7 @@ def watch(run: Run) -> str:
         path = run.out / journals.NAME
         earlier = journals.verify(path) if path.is_file() and path.stat().st_size else None
         if earlier is not None:
-            _check_same(run, path, earlier.lines[0])
+            _check_same(run, path, dict(earlier.lines[0]))
         poll = run.settings.poll_ms or None
         with Folder(run.folder, poll_ms=poll) as folder:
             say(f"{run.folder}: {folder.kind}; decoder {run.decoder.id[:12] or 'without id'}")
@@ -97,7 +100,8 @@ class _Loop:
         lines = earlier.lines if earlier else ()
         done = [name for line in lines for name in line.get("files", ())]
         series = lines[0]["series"] if lines else own.series
-        self._intake = Intake(series=series, pattern=own.pattern, done=done)
+        settle = min(SETTLE_S, own.reorder_ms / 2000 or SETTLE_S)
+        self._intake = Intake(series=series, pattern=own.pattern, settle_s=settle, done=done)
         self._order: Order | None = None
         self._session: Session | None = None
         self._early: list[Any] = []  # notes before the first volume
@@ -116,11 +120,11 @@ class _Loop:
             self._notes()
             if self._session is None:
                 continue
-            if own.volumes and self._count() >= own.volumes:
+            if own.volumes and self._session.seq >= own.volumes:
                 return f"{own.volumes} volumes"
-            if own.idle_s and time.monotonic() - self._heard > own.idle_s:
-                self._emit(self._order.finish(own.volumes or None))
-                return f"no volume for {own.idle_s:g} s"
+            if time.monotonic() - self._heard > self._patience:
+                self._emit(self._order.finish(self._last))
+                return f"no volume for {self._patience:g} s"
 
     def end(self, why: str) -> None:
         """Closes the journal."""
@@ -154,16 +158,17 @@ class _Loop:
             self._session.note(outcome, text, scan.number)
 
     def _notes(self) -> None:
-        self._early += self._intake.notes() + self._folder.notes()
+        """Writes what there is to say, and prints it: why nothing happens, for one."""
+        found = self._intake.notes() + self._folder.notes()
+        for note in found:
+            say(note.text)
+        self._early += found
         if self._session is not None:
             for note in self._early:
                 self._session.note(note.what, note.text, note.volume)
             self._early.clear()
             for event in self._run.events():
                 self._session.event(event)
-        # Before the first volume, a user would like to know why nothing happens.
-        elif self._early:
-            say(self._early[-1].text)
 
     def _begin(self, scan: Scan) -> None:
         """Opens the journal at the first volume.
@@ -198,9 +203,13 @@ class _Loop:
             done = [line for line in earlier.lines if line["kind"] == "volume"]
             first = done[-1]["volume"] + 1 if done else first
         self._order = Order(first, window_s=window)
+        self._patience = own.idle_s or (PATIENCE * tr if own.volumes else math.inf)
 
-    def _count(self) -> int:
-        return self._session.seq
+    @property
+    def _last(self) -> int | None:
+        """The number of the last volume of the run, where it is known."""
+        count = self._run.settings.volumes
+        return self._order.next + count - self._session.seq - 1 if count else None
 
 
 @contextlib.contextmanager
@@ -234,14 +243,16 @@ def _about(run: Run, tr: float) -> dict[str, Any]:
     }
 
 
-def _check_same(run: Run, path: pathlib.Path, start: Mapping[str, Any]) -> None:
+def _check_same(run: Run, path: pathlib.Path, start: dict[str, Any]) -> None:
     """Refuses to go on with the journal of another session.
 
     Raises:
       InputError: decoder, folder or settings differ.
     """
-    own = _about(run, start["tr"])
+    own = journals.as_read(_about(run, start["tr"]))
+    for one in (start, own):
+        one["settings"] = {k: v for k, v in one["settings"].items() if k not in OUTSIDE}
     names = ("decoder", "folder", "settings", *run.about)
-    if differ := [name for name in names if start.get(name) != journals.as_read(own[name])]:
-        found = f"a session with another {' and '.join(differ)}"
+    if differ := [name for name in names if start.get(name) != own[name]]:
+        found = f"a session with other {' and '.join(differ)}"
         raise InputError(path, found, "another --out for a new session, or the same command")

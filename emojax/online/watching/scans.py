@@ -28,6 +28,7 @@ ZEROS = 64  # bytes at the end, by which a file is told that its writer has only
 WHOLE = "a whole .nii or .nii.gz of one volume"
 NUMBER = re.compile(r"\{n(?::0?\d*d?)?\}")  # in a pattern; its width does not matter
 ENDING = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
+LAST = re.compile(r"([0-9]+)[^0-9]*$")
 GZIP = b"\x1f\x8b"
 
 
@@ -96,11 +97,16 @@ def identify(name: str, pattern: str = "") -> tuple[str, int] | None:
     if pattern:
         found = _compiled(pattern).fullmatch(name)
         return (pattern, int(found[1])) if found else None
-    stem = ENDING.sub("", name)
-    digits = re.search(r"([0-9]+)[^0-9]*$", stem)
+    digits = LAST.search(ENDING.sub("", name))
     if digits is None:
         return None
-    return f"{stem[: digits.start(1)]}{{n}}{name[digits.end(1) :]}", int(digits[1])
+    return f"{name[: digits.start(1)]}{{n}}{name[digits.end(1) :]}", int(digits[1])
+
+
+def last_number(stem: str) -> int | None:
+    """Returns the last number in a name without its ending."""
+    digits = LAST.search(stem)
+    return digits and int(digits[1])
 
 
 def check_pattern(pattern: str) -> str:

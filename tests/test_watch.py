@@ -1,0 +1,280 @@
+"""Watching as a whole: files in a folder, records in a journal and with whoever listens."""
+
+import json
+import os
+import socket
+import threading
+import time
+import urllib.request
+
+import nibabel as nib
+import numpy as np
+import pytest
+from tiny_decoder import AFFINE, CLASSES, made
+
+from emojax import cli, locks, online
+from emojax.decoder import bundle
+from emojax.online.watching import journal as journals
+from emojax.online.watching import loop, record
+
+COUNT, TR = 12, 0.4
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A decoder as a bundle, and volumes as the scanner has them."""
+    folder = tmp_path_factory.mktemp("decoder")
+    decoder, later, labels = made()
+    bundle.save(decoder, folder / "decoder")
+    values = later[:COUNT].round().astype(np.int16)
+    return folder / "decoder", values, labels
+
+
+def save(path, values, affine=AFFINE):
+    aside = path.with_name("." + path.name)
+    nib.save(nib.Nifti1Image(values, affine), aside)
+    os.replace(aside, path)
+
+
+class Scanner(threading.Thread):
+    """Writes volumes into a folder, one every few milliseconds, in any order."""
+
+    def __init__(self, folder, values, numbers, pause=0.03):
+        super().__init__(daemon=True)
+        self.folder, self.values, self.numbers, self.pause = folder, values, numbers, pause
+        self.start()
+
+    def run(self):
+        time.sleep(0.5)
+        for number in self.numbers:
+            save(self.folder / f"vol_{number:04}.nii", self.values[number - 1])
+            time.sleep(self.pause)
+
+
+def watch(decoder, folder, out, *flags):
+    words = [f"--{flag}" for flag in (f"tr={TR}", "reorder_ms=300", *flags)]
+    return cli.main(["emojax", "watch", str(decoder), str(folder), f"--out={out}", *words])
+
+
+def lines(out, kind="volume"):
+    return [own for own in journals.verify(out / journals.NAME).lines if own["kind"] == kind]
+
+
+@pytest.fixture
+def scans(tmp_path):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("poll", ["", "poll_ms=20"])
+def test_a_run_is_decoded_as_from_its_file(tmp_path, scans, study, poll, capsys):
+    decoder, values, _ = study
+    Scanner(scans, values, range(1, COUNT + 1))
+    out = tmp_path / "out"
+    assert watch(decoder, scans, out, f"volumes={COUNT}", *filter(None, [poll])) == 0
+    expected = online.replay(bundle.load(decoder), values.astype(np.float32), AFFINE)
+    found = lines(out)
+    assert [own["volume"] for own in found] == list(range(1, COUNT + 1))
+    for own, known in zip(found, expected, strict=True):
+        assert [own["p"][name] for name in CLASSES] == list(map(float, known.probabilities))
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == COUNT
+    assert f"ended: {COUNT} volumes" in printed.err and "session.html" in printed.err
+    assert (out / "session.html").read_text().startswith("<!doctype html>")
+    start, end = journals.verify(out / journals.NAME).lines[0], lines(out, "end")
+    assert start["facts"]["subject"] == "01" and start["series"] == "vol_{n}.nii"
+    assert end[0]["text"] == f"{COUNT} volumes"
+    assert {path.name for path in out.iterdir()} == {"journal.jsonl", "session.html"}
+
+
+def test_lost_late_and_doubled_volumes(tmp_path, scans, study):
+    decoder, values, _ = study
+
+    class Faulty(Scanner):
+        def run(self):
+            super().run()
+            save(self.folder / "vol_0003.nii", values[2])  # after its gap was declared
+            save(self.folder / "vol_0007.nii", values[6])  # the same again
+            save(self.folder / "vol_0009.nii", values[0])  # others
+
+    order = [1, 2, 5, 4, 6, 7, 8, 10, 9, 11, 12]
+    Faulty(scans, values, order, pause=0.05)
+    out = tmp_path / "out"
+    assert watch(decoder, scans, out, "idle_s=2") == 0
+    found = lines(out)
+    assert [own["volume"] for own in found] == list(range(1, COUNT + 1))
+    assert [own["status"] for own in found] == ["ok"] * 2 + ["missing"] + ["ok"] * 9
+    assert [own["missed"] for own in found] == [0, 0, *[1] * 10]
+    notes = {(own["what"], own["volume"]) for own in lines(out, "note")}
+    assert {("late", 3), ("duplicate", 7), ("conflict", 9)} <= notes
+
+
+def test_a_session_goes_on_where_it_ended(tmp_path, scans, study, capsys):
+    decoder, values, _ = study
+    out, whole = tmp_path / "out", tmp_path / "whole"
+    for number in range(1, COUNT + 1):
+        save(scans / f"vol_{number:04}.nii", values[number - 1])
+    assert watch(decoder, scans, whole, f"volumes={COUNT}") == 0
+    assert watch(decoder, scans, out, "volumes=5") == 0
+    assert watch(decoder, scans, out, f"volumes={COUNT}") == 0
+    pairs = zip(lines(whole), lines(out), strict=True)
+    assert [record.same(one, other) for one, other in pairs] == [[]] * COUNT
+    assert [own["what"] for own in lines(out, "note")].count("restart") == 1
+    capsys.readouterr()
+    assert watch(decoder, scans, out, "correct=none") == 2
+    assert "other settings" in capsys.readouterr().err
+    assert watch(decoder, scans, out, f"volumes={COUNT}", "evidence=ema:3") == 2
+    assert "other meaning" in capsys.readouterr().err
+
+
+def test_listeners_get_every_record(tmp_path, scans, study):
+    decoder, values, _ = study
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp, socket.socket() as free:
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(30)
+        free.bind(("127.0.0.1", 0))
+        port, target = free.getsockname()[1], f"127.0.0.1:{udp.getsockname()[1]}"
+        free.close()
+        Scanner(scans, values, range(1, COUNT + 1))
+        got = []
+
+        def ask():
+            while len(got) < 2:
+                try:
+                    url = f"http://127.0.0.1:{port}/latest"
+                    with urllib.request.urlopen(url, timeout=5) as answer:
+                        if answer.status == 200:
+                            got.append(json.load(answer))
+                except OSError:
+                    pass
+                time.sleep(0.05)
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        out = tmp_path / "out"
+        flags = f"volumes={COUNT}", f"udp={target}", f"http={port}", "target=fear"
+        assert watch(decoder, scans, out, *flags) == 0
+        datagrams = [json.loads(udp.recv(65536)) for _ in range(COUNT)]
+        asking.join(30)
+    assert [own["seq"] for own in datagrams] == list(range(COUNT))
+    hashes = {own["before"] for own in journals.verify(out / journals.NAME).lines}
+    assert {own["line"] for own in datagrams} <= hashes
+    assert all(0 <= own["feedback"] <= 1 for own in datagrams)
+    assert got and got[0]["kind"] == "volume" and got[0]["decision"] in CLASSES
+
+
+def test_a_lost_last_volume_does_not_keep_the_run_open(tmp_path, scans, study, monkeypatch):
+    decoder, values, _ = study
+    monkeypatch.setattr(loop, "PATIENCE", 3)  # TRs
+    Scanner(scans, values, range(1, COUNT))
+    assert watch(decoder, scans, tmp_path / "out", f"volumes={COUNT}") == 0
+    assert [own["status"] for own in lines(tmp_path / "out")][-2:] == ["ok", "missing"]
+
+
+def refused(capsys, code):
+    said = capsys.readouterr().err.strip().splitlines()
+    assert code == 2, said
+    return said[-1]
+
+
+def test_what_cannot_work_is_refused_before_the_first_volume(tmp_path, scans, study, capsys):
+    decoder, _, _ = study
+    out = tmp_path / "out"
+    assert "no such folder" in refused(capsys, watch(decoder, tmp_path / "no", out))
+    assert "--out" in refused(capsys, cli.main(["emojax", "watch", str(decoder), str(scans)]))
+    assert "manifest" in refused(capsys, watch(scans, scans, out))
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        line = refused(capsys, watch(decoder, scans, out, f"tcp={used.getsockname()[1]}"))
+        assert "in use" in line
+    for flag, said in [
+        ("http=x", "port"),
+        ("evidence=wrong", "evidence"),
+        ("target=nobody", "nobody"),
+        ("events=absent.tsv", "absent.tsv"),
+        ("correct=all", "correct"),
+        ("volumes=-1", "--volumes"),
+        ("tr=nan", "--tr"),
+        ("pattern=vol.nii", "{n}"),
+        ("host=0.0.0.0", "token"),
+    ]:
+        more = ("tcp=0",) if flag.startswith("host") else ()
+        assert said in refused(capsys, watch(decoder, scans, out, flag, *more)), flag
+    assert not out.exists() or not list(out.iterdir())
+
+
+@pytest.mark.parametrize("wrong", ["shape", "affine"])
+def test_a_first_volume_on_another_grid_ends_the_command(tmp_path, scans, study, capsys, wrong):
+    decoder, values, _ = study
+    other = values[0][:-1] if wrong == "shape" else values[0]
+    affine = np.diag([3.0, 4, 4, 1]) if wrong == "affine" else AFFINE
+    save(scans / "vol_0001.nii", other, affine)
+    line = refused(capsys, watch(decoder, scans, tmp_path / "out"))
+    assert wrong in line and "vol_0001.nii" in line
+    assert not (tmp_path / "out" / journals.NAME).exists()
+
+
+def test_a_later_one_is_a_record(tmp_path, scans, study):
+    decoder, values, _ = study
+    for number in range(1, 6):
+        save(scans / f"vol_{number:04}.nii", values[number - 1])
+    save(scans / "vol_0002.nii", values[1][:-1])
+    (scans / "vol_0003.nii").write_bytes(b"no header" * 400)
+    assert watch(decoder, scans, tmp_path / "out", "volumes=5") == 0
+    found = lines(tmp_path / "out")
+    assert [own["status"] for own in found] == ["ok", "unreadable", "unreadable", "ok", "ok"]
+
+
+def test_a_replay_is_the_same_and_keeps_to_a_budget(tmp_path, scans, study, capsys):
+    decoder, values, _ = study
+    out = tmp_path / "out"
+    for number in (1, 2, 3, 5, 6):
+        save(scans / f"vol_{number:04}.nii", values[number - 1])
+    assert watch(decoder, scans, out, "idle_s=1") == 0
+    path = str(out / journals.NAME)
+    events = tmp_path / "events.tsv"
+    events.write_text("onset\tduration\ttrial_type\n0\t2\tfear\n")
+    capsys.readouterr()
+    argv = ["emojax", "replay", path, f"--events={events}"]
+    assert cli.main([*argv, f"--out={tmp_path / 'again'}"]) == 0
+    said = capsys.readouterr().out
+    assert "6 of 6 records are the same" in said and "5 ok, 1 missing" in said
+    assert "balanced accuracy" in said
+    again = lines(tmp_path / "again")
+    assert [record.same(*pair) for pair in zip(lines(out), again, strict=True)] == [[]] * 6
+    assert cli.main([*argv, "--budget_ms=0.001"]) == 1
+    assert "above the budget" in capsys.readouterr().out
+    save(scans / "vol_0002.nii", values[0])
+    assert "vol_0002.nii" in refused(capsys, cli.main(argv))
+    (scans / "vol_0002.nii").unlink()
+    assert "no such file" in refused(capsys, cli.main(argv))
+
+
+def test_the_log_is_verified_by_command(tmp_path, scans, study, capsys):
+    decoder, values, _ = study
+    save(scans / "vol_0001.nii", values[0])
+    out = tmp_path / "out"
+    assert watch(decoder, scans, out, "volumes=1") == 0
+    path = out / journals.NAME
+    capsys.readouterr()
+    assert cli.main(["emojax", "verify-log", str(path)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert cli.main(["emojax", "verify-log", str(path), f"--expect={last}"]) == 0
+    assert cli.main(["emojax", "verify-log", str(path), "--expect=abc"]) == 2
+    text = path.read_text()
+    path.write_text(text.replace('"status": "ok"', '"status": "no"'))
+    assert "does not follow" in refused(capsys, cli.main(["emojax", "verify-log", str(path)]))
+    page = tmp_path / "s.html"
+    path.write_text(text)
+    assert cli.main(["emojax", "session", str(path), f"--out={page}"]) == 0
+    assert "Session of subject 01" in page.read_text()
+
+
+def test_two_watchers_do_not_write_into_one_folder(tmp_path, scans, study, capsys):
+    decoder, _, _ = study
+    out = tmp_path / "out"
+    out.mkdir()
+    with locks.Lock(out / "lock"):
+        assert "at work" in refused(capsys, watch(decoder, scans, out))
