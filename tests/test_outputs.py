@@ -139,6 +139,29 @@ def test_get_gives_all_without_gap_or_repeat(before):
         client.close()
 
 
+def test_a_client_that_reads_slowly_and_asks_again():
+    """It falls out of the memory again and again, and comes back by the journal each time."""
+    session = Session(RECENT + 900)
+    with opened(session, tcp=0, http=0) as outputs:
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect(("127.0.0.1", outputs.ports["tcp"]))
+        slow.sendall(b"GET 0\n")
+        file, found = slow.makefile("rb"), []
+        for _ in range(6):
+            found += seqs(file, 300)
+            session.send(outputs, RECENT + 100)
+            time.sleep(0.05)
+        found += seqs(file, len(session.lines) - len(found))
+        assert found == list(range(len(session.lines)))
+        for first in (5, 1_000, len(session.lines) - 2):
+            slow.sendall(f"GET {first}\n".encode())
+            wanted = list(range(first, len(session.lines)))
+            assert seqs(file, len(wanted)) == wanted
+        slow.close()
+        assert outputs.dropped() == {"tcp": 0, "http": 0}
+
+
 def test_small_records_are_not_held_back():
     session = Session()
     with opened(session, tcp=0) as outputs:
@@ -235,6 +258,7 @@ def test_pages_and_records(tmp_path):
         assert get(outputs, "/latest", "POST")[0] == 405
         assert get(outputs, "/latest", Host="evil.example")[0] == 403
         assert get(outputs, "/latest", Host="localhost:1")[0] == 200
+        assert get(outputs, "/latest", Host="127.0.0.2")[0] == 403
         with socket.create_connection(("127.0.0.1", outputs.ports["http"])) as client:
             client.sendall(b"nonsense\r\n\r\n")
             assert b" 400 " in client.recv(1000)
@@ -377,6 +401,39 @@ def test_a_client_that_never_reads(capfd):
     assert capfd.readouterr() == ("", "")
     stuck_left.close()
     reader.close()
+
+
+def test_nonsense_of_clients_is_survived(capfd):
+    rng = np.random.default_rng(0)
+    starts = (
+        b"",
+        b"GET ",
+        b"GET / HTTP/1.1\r\nHost: ",
+        b"onset 1 ",
+        b"TOKEN ",
+        b"HEAD /events?from=",
+    )
+    odd = [
+        b"GET /events?from=" + b"9" * 5_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: [::1\r\n\r\n",
+        b"GET /%ff?token=%ff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /latest HTTP/1.1\r\n" + b"X: y\r\n" * 50_000,
+        b"GET 1" + b"0" * 30 + b"\nGET -1" + b"0" * 30 + b"\n" + b"GET 0\n" * 5_000,
+        b"\n" * 50_000 + b"'\n" * 1_000,
+    ]
+    odd += [starts[n % 6] + rng.bytes(1 + n**2 // 4) + b"\r\n\r\n" for n in range(120)]
+    session = Session(3)
+    with opened(session, tcp=0, http=0) as outputs:
+        for words in odd:
+            for port in outputs.ports.values():
+                client = socket.create_connection(("127.0.0.1", port))
+                with client, contextlib.suppress(ConnectionError):
+                    client.sendall(words)
+        client, file = connect(outputs, "GET 0")
+        assert seqs(file, 3) == [0, 1, 2]
+        assert get(outputs, "/latest")[1] == session.lines[-1]
+        client.close()
+    assert capfd.readouterr() == ("", "")
 
 
 def test_more_clients_than_are_served():

@@ -1,54 +1,26 @@
-"""A simulated scanner: its plan, its files, its times, and what its faults leave on the disk."""
+"""A simulated scanner: its files, its times, and what its faults leave on the disk."""
 
 import io
-import itertools
-import json
-import os
-import re
-import signal
 import subprocess
-import sys
 import time
 
-import dicom_files
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
+from simulated import AFFINE, COUNT, SHAPE, TR, VALUES, WHOLE, sizes, write, write_run
 
-from emojax.cli.simulate import SIMULATE
-from emojax.errors import InputError
 from emojax.online import dicom
 from emojax.online.dicom import slices
 from emojax.online.simulate import dicom_files as writing
-from emojax.online.simulate import faults, simulate, writers
+from emojax.online.simulate import faults, writers
 from emojax.online.simulate.disk import PART, Disk
 from emojax.online.simulate.faults import plan
-
-SHAPE, COUNT, TR = (8, 8, 6), 6, 2.0
-VALUES = dicom_files.volumes(COUNT, SHAPE)
-AFFINE = dicom_files.oblique(1, shape=SHAPE)
-FAST = 200.0  # times the scanner's speed: a volume each 10 ms
-
-
-def write_run(path, values=VALUES, affine=AFFINE, tr=TR):
-    image = nib.Nifti1Image(np.moveaxis(values, 0, -1), affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.header.set_zooms((*image.header.get_zooms()[:3], tr))
-    nib.save(image, path)
-    return path
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return write_run(tmp_path_factory.mktemp("run") / "run.nii.gz")
-
-
-def write(run, folder, **settings):
-    """Simulates, and returns the lines of the log."""
-    log = folder.with_suffix(".log")
-    simulate(run, folder, log=log, **{"speed": FAST, **settings})
-    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 def volumes(folder):
@@ -60,94 +32,6 @@ def volumes(folder):
             found |= {(volume.series.kind, volume.number): volume for volume in whole}
     assert not slices.waiting(state)
     return found
-
-
-# The plan
-
-
-def test_without_faults_each_volume_comes_once_and_in_time():
-    actions = plan(50, first=7)
-    assert [a.volume for a in actions] == [*range(7, 57)]
-    assert [a.source for a in actions] == [*range(50)]
-    assert [a.at for a in actions] == [*range(1, 51)]
-    assert all(a.is_last and a.part == faults.WHOLE and a.gain == 1 for a in actions)
-
-
-@pytest.mark.parametrize("name", faults.FAULTS)
-def test_plans_are_in_order_complete_and_seeded(name):
-    actions = plan(500, [f"{name}:0.2"], seed=3)
-    assert actions == plan(500, [f"{name}:0.2"], seed=3)
-    assert [a.at for a in actions] == sorted(a.at for a in actions)
-    sound = [a for a in actions if not (name in faults.AGAIN and a.fault)]
-    ends = [a for a in sound if a.is_last]
-    assert sorted(a.volume for a in ends) == [*range(1, 501)]
-    for volume in {a.volume for a in sound}:
-        parts = [a for a in sound if a.volume == volume]
-        written = [a.part for a in parts if a.part is not None]
-        assert parts[-1].is_last and written[0][0] == 0
-        assert all(one[1] == two[0] for one, two in itertools.pairwise(written))
-        assert written[-1][1] == 1 or name == "truncated"
-    if name != faults.DRIFT:
-        struck = {a.volume for a in actions if a.fault}
-        assert 60 < len(struck) < 140 and 1 not in struck
-        assert struck != {a.volume for a in plan(500, [f"{name}:0.2"], seed=4) if a.fault}
-
-
-def test_faults_have_draws_of_their_own():
-    def struck(name, *others):
-        return {a.volume for a in plan(400, [name, *others], 1) if a.fault == name.split(":")[0]}
-
-    assert struck("half:0.1") == struck("half:0.1", "late:0.1", "lost")
-    after = {a.volume for a in plan(400, ["late:0.3", "half:0.3"], 1) if a.fault == "half"}
-    assert after == struck("half:0.3") - struck("late:0.3")  # the first one named goes first
-    assert struck("half:0.1") <= struck("half:0.3")
-
-
-def test_volumes_by_number():
-    actions = plan(20, ["lost@7+9", "motion@12-14", "half@1"], first=1)
-    found = {(a.fault, a.volume) for a in actions if a.fault}
-    want = {("lost", 7), ("lost", 9), *(("motion", n) for n in (12, 13, 14)), ("half", 1)}
-    assert found == want
-
-
-def test_order_and_delays():
-    def order(*names):
-        return [a.volume for a in plan(9, names)]
-
-    assert order("shuffled@3") == [1, 2, 4, 3, 5, 6, 7, 8, 9]
-    assert order("late@3").index(3) >= 4
-    assert order("lost@3") == [*range(1, 10)]  # its turn is in the log
-    assert order("duplicate@3").count(3) == order("conflict@3").count(3) == 2
-    pause = [a.at for a in plan(9, ["half@3"]) if a.volume == 3]
-    assert pause[1] - pause[0] > 0.5 and pause[1] == 3
-
-
-def test_a_frozen_scanner_repeats_the_last_image():
-    sources = [a.source for a in plan(8, ["frozen@3-5"])]
-    assert sources == [0, 1, 1, 1, 1, 5, 6, 7]
-
-
-def test_drift_comes_on_top():
-    actions = plan(11, ["drift:0.1", "zeros@4"])
-    np.testing.assert_allclose([a.gain for a in actions], 1 + np.arange(11) / 100)
-    assert actions[3].fault == "zeros"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("loss", "", "lost\n", "lost:2", "lost:-.1", "lost:many", "lost:", "lost:nan", "lost@"),
-        *("lost@x", "lost@9-7", "lost@0", "lost@21", "lost@99999999999", "drift@3", "drift:-2"),
-    ],
-)
-def test_refuses_faults(text):
-    with pytest.raises(InputError, match="faults"):
-        plan(20, [text])
-
-
-def test_refuses_two_faults_of_one_volume():
-    with pytest.raises(InputError, match="half@3 and lost@3"):
-        plan(20, ["half@2-4", "lost@3"])
 
 
 # The files
@@ -268,13 +152,6 @@ def after_each(fault, folder, form="nifti", **settings):
             yield action
 
 
-def sizes(folder):
-    return {path.name: path.stat().st_size for path in folder.iterdir()}
-
-
-WHOLE = 352 + 2 * VALUES[0].size
-
-
 @pytest.mark.parametrize("fault", ["half", "slow", "prealloc"])
 def test_files_that_grow(fault, tmp_path):
     seen = []
@@ -393,112 +270,3 @@ def test_a_stop_leaves_whole_files(fault, atomic, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         steps.throw(KeyboardInterrupt)
     assert sizes(tmp_path / "out") == {"1": WHOLE}
-
-
-# The command
-
-
-def emojax(*words, **settings):
-    call = [sys.executable, "-m", "emojax", "simulate", *map(str, words)]
-    return subprocess.Popen(call, stdout=-1, stderr=-1, text=True, **settings)
-
-
-def test_the_command(run, tmp_path):
-    words = ["--speed", "100", "--as", "slices", "--faults", "late@6,lost@7, half", "--seed=2"]
-    words += ["--first=5", "--pattern", "i{n}-{k}", "--log", tmp_path / "log", "--atomic"]
-    process = emojax(run, tmp_path / "out", "--tr", "1", *words)
-    said, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert f"writing {COUNT} volumes" in said and "behind schedule" in said
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {f"i{n}-{k}" for n in (5, 6, 8, 9, 10) for k in range(1, SHAPE[2] + 1)}
-    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert [line["volume"] for line in lines] == [5, 7, 8, 9, 6, 10]
-
-
-def test_the_help_names_faults_and_forms():
-    assert all(name in SIMULATE.flags["faults"] for name in faults.FAULTS)
-    assert all(form in SIMULATE.flags["as"] for form in writers.NAMES)
-
-
-def test_ctrl_c_ends_it(run, tmp_path):
-    process = emojax(run, tmp_path / "out", "--speed=4", "--faults=slow:1", "--repeat=9")
-    while not (tmp_path / "out" / "vol_00003.nii").exists():
-        assert process.poll() is None
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
-    assert process.returncode == 130 and errors == "interrupted\n"
-    assert {"vol_00001.nii"} <= set(sizes(tmp_path / "out"))
-    assert set(sizes(tmp_path / "out").values()) == {WHOLE}
-
-
-def test_needs_no_jax():
-    code = (
-        "import sys, emojax.cli.simulate, emojax.online.simulate as s; print('jax' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout == "False\n"
-
-
-SHEARED = AFFINE @ [[1, 0.1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"tr": 0.0}, "tr: found 0.0; expected a number above 0, e.g. --tr=2"),
-        ({"tr": float("nan")}, "tr: found nan"),
-        ({"speed": -1.0}, "speed: found -1.0"),
-        ({"speed": float("inf")}, "speed: found inf"),
-        ({"form": "dicom"}, "as: found 'dicom'; expected one of nifti, "),
-        ({"faults": ["lots"]}, "faults: found 'lots'; expected one of late, "),
-        ({"first": -1}, "first: found -1"),
-        ({"first": 0, "form": "mosaic"}, "first: found 0; expected a number from 1"),
-        ({"first": 999_999}, "first: found 999999; expected a number from 0 to 999994"),
-        ({"keep": 0}, "keep: found 0"),
-        ({"repeat": 0}, "repeat: found 0"),
-        ({"name": "vol.nii"}, "pattern: found vol.nii"),
-        ({"name": "{n}.dcm"}, "pattern: found 1.dcm; expected names that end in .nii"),
-        ({"name": "{n.nii"}, "pattern: found ValueError"),
-        ({"name": "{m}.nii"}, "pattern: found KeyError"),
-        ({"name": "a/{n}.nii"}, "pattern: found a/1.nii"),
-        ({"name": "{n}.dcm", "form": "slices"}, "pattern: found 1.dcm"),
-    ],
-)
-def test_refuses_settings(settings, message, run, tmp_path):
-    with pytest.raises(InputError, match=re.escape(message)):
-        simulate(run, tmp_path / "out", **settings)
-    assert not (tmp_path / "out").exists()
-
-
-def test_refuses_runs(run, tmp_path):
-    def refuses(path, message, **settings):
-        with pytest.raises(InputError, match=message):
-            simulate(path, tmp_path / "out", **settings)
-        assert not (tmp_path / "out").exists()
-
-    refuses(tmp_path / "none.nii", "none.nii: found no such file")
-    nib.save(nib.Nifti1Image(VALUES[0], AFFINE), tmp_path / "3d.nii")
-    refuses(tmp_path / "3d.nii", "expected one run, a 4-D NIfTI image")
-    (tmp_path / "cut.nii.gz").write_bytes(run.read_bytes()[:-500])
-    refuses(tmp_path / "cut.nii.gz", "no readable image")
-    nib.save(nib.Nifti1Image(np.moveaxis(VALUES, 0, -1), AFFINE), tmp_path / "tr.nii")
-    refuses(tmp_path / "tr.nii", "tr: found none in the run; expected a number above 0")
-    write_run(tmp_path / "sheared.nii", affine=SHEARED)
-    refuses(tmp_path / "sheared.nii", "axes at right angles in mosaic", form="mosaic")
-
-
-def test_refuses_folders(run, tmp_path):
-    (tmp_path / "file").touch()
-    for folder in (tmp_path / "file", tmp_path / "none" / "out"):
-        with pytest.raises(InputError, match="expected a folder"):
-            simulate(run, folder)
-    write(run, tmp_path / "out")
-    with pytest.raises(InputError, match="6 files that would be written again, such as vol_00001"):
-        simulate(run, tmp_path / "out")
-    write(run, tmp_path / "out", first=1 + COUNT)
-    if os.getuid():  # root may write anywhere
-        (tmp_path / "out").chmod(0o500)
-        with pytest.raises(InputError, match="no right to write"):
-            simulate(run, tmp_path / "out", first=100)

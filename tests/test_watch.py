@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -162,6 +165,44 @@ def test_listeners_get_every_record(tmp_path, scans, study):
     assert {own["line"] for own in datagrams} <= hashes
     assert all(0 <= own["feedback"] <= 1 for own in datagrams)
     assert got and got[0]["kind"] == "volume" and got[0]["decision"] in CLASSES
+
+
+def test_ctrl_c_leaves_a_whole_journal_and_its_report(tmp_path, scans, study):
+    decoder, values, _ = study
+    for number in range(1, 4):
+        save(scans / f"vol_{number:04}.nii", values[number - 1])
+    out = tmp_path / "out"
+    words = ("watch", str(decoder), str(scans), f"--out={out}")
+    command = [sys.executable, "-m", "emojax", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while "3  " not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert lines(out, "end")[0]["text"] == "stopped: SIGINT"
+    assert (out / "session.html").exists()
+
+
+def test_sealed_feedback_shows_nothing_else(tmp_path, scans, study, capsys):
+    decoder, values, _ = study
+    sealed, out = tmp_path / "sealed.json", tmp_path / "out"
+    seal = ["emojax", "seal", str(sealed), "--subjects=01", "--kinds=real"]
+    assert cli.main(seal) == 0
+    digest = capsys.readouterr().out.split()[-1]
+    for number in range(1, 4):
+        save(scans / f"vol_{number:04}.nii", values[number - 1])
+    flags = "volumes=3", "target=fear", f"feedback={sealed}"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.bind(("127.0.0.1", 0))
+        udp.settimeout(30)
+        assert watch(decoder, scans, out, *flags, f"udp=127.0.0.1:{udp.getsockname()[1]}") == 0
+        sent = [json.loads(udp.recv(65536)) for _ in range(3)]
+    assert all(own["p"] is None and own["decision"] == "" for own in sent)
+    assert all(own["feedback"] is not None for own in sent)
+    said = capsys.readouterr().out
+    assert not any(name in said for name in CLASSES)
+    assert all(own["p"] for own in lines(out))
+    assert journals.verify(out / journals.NAME).lines[0]["meaning"]["allocation"] == digest
 
 
 def test_a_lost_last_volume_does_not_keep_the_run_open(tmp_path, scans, study, monkeypatch):

@@ -4,6 +4,7 @@ The one place where affines are compared. Flips and swaps of axes lose nothing a
 anything else would need interpolation, which is not ours to choose.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -37,11 +38,25 @@ def offset(
     shape: tuple[int, ...],
 ) -> float:
     """Returns how far a corner of the grid is from the other's, at most, in voxels of the other."""
+    return _offset(_key(affine), _key(other), tuple(shape))
+
+
+def _key(affine: Float[np.ndarray, "4 4"]) -> bytes:
+    """Returns an affine as something to remember an answer by: a scanner asks for each volume."""
+    return np.asarray(affine, np.float64).tobytes()
+
+
+def _affine(key: bytes) -> Float[np.ndarray, "4 4"]:
+    return np.frombuffer(key).reshape(4, 4)
+
+
+@functools.lru_cache(64)
+def _offset(affine: bytes, other: bytes, shape: tuple[int, ...]) -> float:
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in shape], indexing="ij"), -1).reshape(-1, 3)
     corners = np.c_[corners, np.ones(len(corners))]
     with np.errstate(all="ignore"):
         try:
-            apart = np.linalg.solve(np.asarray(other, float), (affine @ corners.T))[:3]
+            apart = np.linalg.solve(_affine(other), _affine(affine) @ corners.T)[:3]
         except np.linalg.LinAlgError:
             return float("inf")
         off = np.abs(apart - corners[:, :3].T).max()
@@ -78,18 +93,26 @@ def turn(affine, shape: tuple[int, ...], other, other_shape: tuple[int, ...]) ->
     if affine is None or other is None:
         both = affine is None and other is None and tuple(shape) == tuple(other_shape)
         return identity if both else None
+    return _turn(_key(affine), tuple(shape), _key(other), tuple(other_shape))
+
+
+@functools.lru_cache(64)
+def _turn(
+    affine: bytes, shape: tuple[int, ...], other: bytes, other_shape: tuple[int, ...]
+) -> Turn | None:
     with np.errstate(all="ignore"):
         try:
-            linear = np.linalg.solve(np.asarray(other, float), np.asarray(affine, float))[:3, :3]
+            linear = np.linalg.solve(_affine(other), _affine(affine))[:3, :3]
         except np.linalg.LinAlgError:
             return None
     if not np.isfinite(linear).all():
         return None
     axes = tuple(int(axis) for axis in np.abs(linear).argmax(1))  # of the image, for each wanted
-    if sorted(axes) != [0, 1, 2] or tuple(shape[axis] for axis in axes) != tuple(other_shape):
+    if sorted(axes) != [0, 1, 2] or tuple(shape[axis] for axis in axes) != other_shape:
         return None
     found = Turn(axes, tuple(bool(linear[i, axis] < 0) for i, axis in enumerate(axes)))
-    return found if same(turned(affine, shape, found), other, tuple(other_shape)) else None
+    placed = turned(_affine(affine), shape, found)
+    return found if same(placed, _affine(other), other_shape) else None
 
 
 def turned(

@@ -31,6 +31,7 @@ from emojax.online.outputs.udp import Udp
 
 WAITING = 4096  # records in the queue; more are dropped, the oldest first
 LOOPBACK = "127.0.0.1"
+LOCAL = "localhost", LOOPBACK, "::1"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +164,9 @@ class Outputs:
         if name == "tcp":
             return functools.partial(tcp.serve, self._hub, token, lambda e: self.on_event(e))
         page = pathlib.Path(self._settings.page) if self._settings.page else None
-        local = access.is_loopback(self._settings.host)
-        return functools.partial(http.serve, http.Site(self._hub, token, local, page))
+        host = self._settings.host
+        hosts = (*LOCAL, host) if access.is_loopback(host) else ()
+        return functools.partial(http.serve, http.Site(self._hub, token, hosts, page))
 
 
 def _check(settings: Settings) -> None:

@@ -25,7 +25,6 @@ from emojax.online.outputs.servers import first_of, flush
 PAGE = pathlib.Path(__file__).with_name("page.html")
 REQUEST_S = 10.0
 IDLE_S = 5.0  # after which a client is told that the connection lives
-LOCAL = "localhost", "127.0.0.1", "::1"
 HTML, JSON = "text/html; charset=utf-8", "application/json"
 LINES, EVENTS, TEXT = "application/x-ndjson", "text/event-stream", "text/plain"
 RETRY_MS = 500  # of a browser that has lost the connection
@@ -47,7 +46,7 @@ class Site(NamedTuple):
 
     hub: Hub
     token: str  # "": none is asked for
-    local: bool  # reached from this machine only
+    hosts: tuple[str, ...]  # names of this server, where it is asked by no others; (): by any
     page: pathlib.Path | None  # of the experiment
 
 
@@ -99,7 +98,7 @@ async def _records(hub: Hub, request: Request, writer: asyncio.StreamWriter) -> 
     with hub.client("http", _first(request.query.get("from", "0"))) as client:
         writer.write(_head(http.HTTPStatus.OK, LINES))
         while request.method == "GET" and (batch := await hub.take(client, patience=0)):
-            writer.writelines(line + b"\n" for _, line in batch)
+            writer.write(b"".join(line + b"\n" for _, line in batch))
             await flush(writer)
 
 
@@ -129,7 +128,7 @@ async def _send_events(hub: Hub, client: Client, writer: asyncio.StreamWriter) -
             told = hub.state
             writer.write(b"event: state\ndata: %b\n\n" % json.dumps(told).encode())
         batch = await hub.take(client, IDLE_S)
-        writer.writelines(b"id: %d\ndata: %b\n\n" % entry for entry in batch)
+        writer.write(b"".join(b"id: %d\ndata: %b\n\n" % entry for entry in batch))
         if not batch:
             writer.write(b"event: %b\ndata: {}\n\n" % (b"end" if hub.closed else b"alive"))
         await flush(writer)
@@ -156,12 +155,12 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 
 
 def _check(site: Site, request: Request) -> None:
-    if site.local:  # a page from elsewhere, whose name was made to lead here, names that name
+    if site.hosts:  # a page from elsewhere, whose name was made to lead here, names that name
         try:
             name = urllib.parse.urlsplit("//" + request.headers.get("host", "")).hostname
         except ValueError:
             name = None
-        if name not in LOCAL:
+        if name not in site.hosts:
             raise Refused(http.HTTPStatus.FORBIDDEN)
     bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
     if site.token and not same(site.token, request.query.get("token", bearer)):

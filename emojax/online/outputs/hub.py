@@ -1,6 +1,6 @@
 """The latest records in memory, and how far each client has read.
 
-Everything here runs in one thread, that of the servers' event loop. Clients have no queues: each
+Everything runs in one thread, that of the servers' event loop. Clients have no queues: each
 has a place in the sequence, and takes the records behind it when its connection has room. Records
 that have left the memory come from the journal (`replay`), or are dropped and counted.
 """
@@ -97,21 +97,20 @@ class Hub:
                 async with asyncio.timeout(patience):  # wait_for may swallow a cancellation
                     await fresh.wait()
         while client.replay and client.after + 1 < self.oldest:
-            after = client.after
-            batch = await asyncio.to_thread(self._stored, client)
-            if client.after == after:  # else it has asked for others meanwhile
-                client.after = batch[-1][0] if batch else self.oldest - 1
+            after, stored = client.after, client.stored or self._history(client.after + 1)
+            batch = await asyncio.to_thread(_next_of, stored)
+            if client.after != after:  # it has asked for others meanwhile
+                continue
+            if batch:
+                client.after, client.stored = batch[-1][0], stored
                 return batch
-        client.after = max(client.after, self.oldest - 1)
+            if not client.stored:  # the journal lacks them
+                break
+            client.stored = None  # its end as it was: there is more by now
+        client.after, client.stored = max(client.after, self.oldest - 1), None
         numbers = range(client.after + 1, min(self.newest, client.after + BATCH) + 1)
         client.after += len(numbers)
         return [(seq, self.recent[seq]) for seq in numbers if seq in self.recent]
-
-    def _stored(self, client: Client) -> list[tuple[int, bytes]]:
-        if client.stored is None:
-            client.stored = self._history(client.after + 1)
-        lines = list(itertools.islice(client.stored, BATCH))
-        return [(_seq(line), line) for line in lines]
 
     def _add(self, seq: int, line: bytes) -> None:
         self.recent[seq] = line
@@ -125,6 +124,10 @@ class Hub:
     def _wake(self) -> None:
         self._fresh.set()
         self._fresh = asyncio.Event()
+
+
+def _next_of(lines: Iterator[bytes]) -> list[tuple[int, bytes]]:
+    return [(_seq(line), line) for line in itertools.islice(lines, BATCH)]
 
 
 def _seq(line: bytes) -> int:

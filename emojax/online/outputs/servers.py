@@ -68,7 +68,10 @@ async def first_of(*tasks: Coroutine[Any, Any, None]) -> None:
 
 
 async def flush(writer: asyncio.StreamWriter) -> None:
-    """Waits until a client has room for more; one that takes nothing for long is given up."""
+    """Waits until a client has room for more; one that takes nothing for long is given up.
+
+    Python 3.12's `writelines` never makes `drain` wait, hence `write` everywhere.
+    """
     async with asyncio.timeout(STUCK_S):
         await writer.drain()
 

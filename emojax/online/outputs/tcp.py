@@ -50,7 +50,7 @@ async def serve(
 
         async def send() -> None:
             while (batch := await hub.take(client, IDLE_S)) or not hub.closed:
-                writer.writelines(line + b"\n" for _, line in batch)
+                writer.write(b"".join(line + b"\n" for _, line in batch))
                 await flush(writer)
 
         with contextlib.suppress(TimeoutError):

@@ -79,13 +79,14 @@ def watch(run: Run) -> str:
             _check_same(run, path, dict(earlier.lines[0]))
         poll = run.settings.poll_ms or None
         with Folder(run.folder, poll_ms=poll) as folder:
-            say(f"{run.folder}: {folder.kind}; decoder {run.decoder.id[:12] or 'without id'}")
             warm.up(state)
+            own = run.decoder.id[:12] or "without an id"
+            say(f"ready: {run.folder} ({folder.kind}), decoder {own}")
             loop = _Loop(run, state, folder, path, earlier)
             try:
                 why = loop.run()
             except BaseException as error:
-                loop.end(f"stopped: {type(error).__name__}")
+                loop.end(f"stopped: {stops.asked() or type(error).__name__}")
                 raise
             loop.end(why)
     return why

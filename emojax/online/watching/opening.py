@@ -6,7 +6,7 @@ import queue
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from emojax import online
+from emojax import online, stops
 from emojax.decoder import bundle as bundles
 from emojax.errors import InputError, say
 from emojax.online import feedback, outputs
@@ -15,6 +15,7 @@ from emojax.online.watching import loop, meaning
 from emojax.online.watching.session import Session
 
 REPORT = "session.html"
+LARGEST = 20_000_000  # bytes of a journal whose report is written at once; 10,000 volumes
 
 
 def session(
@@ -84,14 +85,16 @@ def watch(
             settings,
             lambda own, state, tr: session(own, state, tr, choices, allocation, listeners),
             {"bundle": str(pathlib.Path(text["bundle"]).absolute()), "meaning": choices._asdict()},
-            (lambda own: None) if quiet else _print,
+            lambda own: None if quiet else _print(feedback.visible(own, bool(sealed))),
             lambda: _all_of(heard),
         )
         try:
             say(f"ended: {loop.watch(run)}")
-        finally:
+        except stops.Stopped:
             if path.is_file():
                 _report(path, text["events"])
+            raise
+        _report(path, text["events"])
 
 
 def choices_of(start: Mapping[str, Any]) -> meaning.Choices:
@@ -147,6 +150,9 @@ def _told(own: Mapping[str, Any]) -> tuple[str, ...]:
 def _report(path: pathlib.Path, events: str) -> None:
     from emojax.online import session as sessions
 
+    if path.stat().st_size > LARGEST:
+        say(f"journal: {path}; emojax session {path} writes its report, which takes a while")
+        return
     out = path.with_name(REPORT)
     sessions.report(path, out, events or None)
     say(f"journal: {path}; report: {out}")

@@ -1,0 +1,183 @@
+"""From the closed file to the record sent: percentiles of `emojax watch`, and a day at the scanner.
+
+    python -m benchmarks.realtime                  # all rows: about 5 minutes on 2 cores
+    python -m benchmarks.realtime --rows motion    # some of them
+    python -m benchmarks.realtime --day            # 43,200 volumes: a quarter of an hour
+
+Three processes, as in a lab: the simulator writes files (64 x 64 x 44 voxels, int16) and notes when
+it has closed each; `emojax watch` decodes them, with the journal on the disk before each record is
+sent; this one reads the datagrams' journal afterwards. Networks have random weights and the paper's
+sizes. `closed to sent` is the simulator's clock after close() to the journal's `time_sent`. A day
+is as many volumes as 24 hours have at a TR of 2 s, in a quarter of an hour: lost volumes, growth of
+the watcher's memory from its first tenth on, and its open files.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import psutil
+
+from benchmarks import latency
+from benchmarks.record import ROOT, keep
+from emojax.decoder import bundle
+from emojax.online.watching import journal
+
+LENGTH = 40  # volumes of the run, which is repeated
+
+
+class Row(NamedTuple):
+    """One way to watch."""
+
+    network: str
+    correct: str = "level"
+    form: str = "nifti"
+    hz: float = 20.0
+    volumes: int = 400
+    watch: tuple[str, ...] = ()
+    simulate: tuple[str, ...] = ()
+
+
+ROWS = {
+    "cnn1d": Row("cnn1d"),
+    "cnn1d, gzip": Row("cnn1d", form="nifti.gz"),
+    "cnn1d, DICOM mosaic": Row("cnn1d", form="mosaic"),
+    "cnn1d, motion": Row("cnn1d", "motion+level"),
+    "cnn1d, polling at 20 ms": Row("cnn1d", watch=("--poll_ms=20",)),
+    "resnet3d": Row("resnet3d", hz=4.0, volumes=200),
+}
+DAY = Row("cnn1d", hz=60.0, volumes=43_200, simulate=("--keep=200",))
+
+
+def command(*words):
+    return [sys.executable, "-m", "emojax", *map(str, words)]
+
+
+def write_run(path):
+    """Writes a run that the decoders of `latency` know, and returns its volumes."""
+    rng, (x, _) = np.random.default_rng(5), latency.volume()
+    values = x[..., None] + 8 * rng.standard_normal((*x.shape, LENGTH), np.float32)
+    image = nib.Nifti1Image(values.round().astype(np.int16), latency.AFFINE)
+    image.header.set_zooms((3.5, 3.5, 3.5, 2.0))
+    nib.save(image, path)
+
+
+def measure(row, folder):
+    """Runs simulator and watcher; returns percentiles in ms, and what the watcher has used."""
+    bundle.save(latency.MAKERS[row.network](), folder / "decoder")
+    write_run(folder / "run.nii")
+    scans, out, closed = folder / "scans", folder / "out", folder / "closed.jsonl"
+    scans.mkdir()
+    words = (f"--out={out}", f"--correct={row.correct}", f"--volumes={row.volumes}", "--tr=2")
+    watch = command("watch", folder / "decoder", scans, *words, "--quiet", "--udp=127.0.0.1:9")
+    with subprocess.Popen([*watch, *row.watch], cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
+        said = []
+        for line in run.stderr:
+            said.append(line)
+            if line.startswith("ready"):
+                break
+        repeats = -(-row.volumes // LENGTH)
+        words = (f"--tr={1 / row.hz}", "--speed=1", f"--as={row.form}", f"--repeat={repeats}")
+        simulate = command("simulate", folder / "run.nii", scans, *words, f"--log={closed}")
+        with subprocess.Popen([*simulate, *row.simulate], cwd=ROOT) as scanner:
+            used = list(sampled(run, scanner, row.volumes / row.hz))
+        run.wait(600)
+        if run.returncode:
+            raise SystemExit("".join([*said, *run.stderr]))
+    return found(out / journal.NAME, closed) | used_by(used)
+
+
+def sampled(process, scanner, seconds):
+    """Yields memory and open files of a process, a hundred times while the scanner runs."""
+    watched = psutil.Process(process.pid)
+    while process.poll() is None and scanner.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            yield watched.memory_info().rss, watched.num_fds(), sum(watched.cpu_times()[:2])
+        time.sleep(max(seconds / 100, 0.2))
+
+
+def used_by(samples):
+    """Returns growth of the memory from the first tenth on, and open files there and at the end."""
+    early = samples[len(samples) // 10]
+    return {
+        "rss_growth_mb": round(
+            (max(s[0] for s in samples[len(samples) // 10 :]) - early[0]) / 1e6, 1
+        ),
+        "open_files": [early[1], samples[-1][1]],
+        "cpu_s": round(samples[-1][2] - samples[0][2], 1),
+    }
+
+
+def found(path, log):
+    """Returns percentiles of a journal, with the simulator's times of closing."""
+    lines = journal.verify(path).lines
+    closed = {}
+    for own in map(json.loads, log.read_text().splitlines()):
+        closed[own["volume"]] = max(own["closed"], closed.get(own["volume"], 0))
+    volumes = {own["seq"]: own for own in lines if own["kind"] == "volume"}
+    sent = {own["seq"]: own for own in lines if own["kind"] == "sent"}
+    took = [sent[seq]["time_sent"] - closed[own["volume"]] for seq, own in volumes.items()]
+    stages = {
+        name: [own["stages_ms"][name] for own in source.values() if name in own["stages_ms"]]
+        for name, source in (("wait", volumes), ("decode", volumes), ("journal", sent))
+    }
+    return {
+        "volumes": len(volumes),
+        "lost": sum(own["status"] in ("missing", "unreadable") for own in volumes.values()),
+        "marked": sum(own["status"] == "marked" for own in volumes.values()),
+        "closed_to_sent": percentiles(1e3 * np.array(took)),
+        **{name: percentiles(own) for name, own in stages.items()},
+    }
+
+
+def percentiles(values):
+    """Returns percentiles in ms."""
+    names = ("p50", "p95", "p99")
+    found = dict(zip(names, np.percentile(values, (50, 95, 99)).tolist(), strict=True))
+    return {name: round(own, 2) for name, own in (found | {"max": float(np.max(values))}).items()}
+
+
+def table(results):
+    """Returns the rows as a table in Markdown."""
+    lines = [
+        "| closed file to record sent, ms | p50 | p95 | p99 | most | lost |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, own in results.items():
+        ms = own["closed_to_sent"]
+        cells = [f"{ms[column]:.1f}" for column in ("p50", "p95", "p99", "max")]
+        lines.append(f"| {name} | {' | '.join(cells)} | {own['lost']} of {own['volumes']} |")
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--day", action="store_true")
+    given = parser.parse_args()
+    rows = {"24 hours at TR 2 s": DAY} if given.day else {name: ROWS[name] for name in given.rows}
+    results = {}
+    for name, row in rows.items():
+        with tempfile.TemporaryDirectory() as folder:
+            load = os.getloadavg()[0]
+            results[name] = measure(row, pathlib.Path(folder)) | {"load_before": round(load, 2)}
+        print(name, json.dumps(results[name]), flush=True)
+    print("\n".join(table(results)))
+    stored = ROOT / "benchmarks" / "results" / "realtime_cpu.json"
+    part = "day" if given.day else "rows"
+    if not given.day and stored.exists():
+        results = json.loads(stored.read_text()).get(part, {}).get("results", {}) | results
+    keep("realtime_cpu", part, results)
+
+
+if __name__ == "__main__":
+    main()
