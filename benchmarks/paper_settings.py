@@ -18,7 +18,8 @@ B is what a CPU can do of `configs/expB.py`: time and memory of a step of its Re
 epochs of the same network and settings on a subset (6 simulated subjects, 24 x 24 x 16 voxels, the
 published random split) with both momenta. `benchmarks/gpu.sh` has the commands for the rest.
 
-Every finished cell is stored; a run that was stopped goes on with the next one.
+Every finished cell is stored; a run that was stopped goes on with the next one. Cells of A that
+other rows have trained (the logistic regression tells) are measured again.
 """
 
 import argparse
@@ -239,7 +240,9 @@ def main():
         },
     }
     if which == "A":
-        facts["logistic"] = logistic(data, test_y)
+        measured = logistic(data, test_y)
+        if facts.setdefault("logistic", measured) != measured:  # the same program, other rows
+            facts["logistic"], rows = measured, []
     done = [tuple(row[key] for key in keys) for row in rows]
     for cell in (cell for cell in cells if cell not in done):
         if time.monotonic() > begun + 60 * args.minutes:

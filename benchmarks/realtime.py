@@ -146,8 +146,8 @@ def percentiles(values):
     return {name: round(own, 2) for name, own in (found | {"max": float(np.max(values))}).items()}
 
 
-def table(results):
-    """Returns the rows as a table in Markdown."""
+def markdown(results):
+    """The rows as a table."""
     lines = [
         "| closed file to record sent, ms | p50 | p95 | p99 | most | lost |",
         "|---|---|---|---|---|---|",
@@ -156,7 +156,17 @@ def table(results):
         ms = own["closed_to_sent"]
         cells = [f"{ms[column]:.1f}" for column in ("p50", "p95", "p99", "max")]
         lines.append(f"| {name} | {' | '.join(cells)} | {own['lost']} of {own['volumes']} |")
-    return lines
+    return "\n".join(lines)
+
+
+def sentence(results):
+    """What a day has shown."""
+    ((_, own),) = results.items()
+    ms, files = own["closed_to_sent"], own["open_files"]
+    return (
+        f"{own['volumes']:,} volumes at {DAY.hz:g} Hz: {own['lost']} lost, memory {own['rss_growth_mb']} MB more, "
+        f"open files {files[0]} and {files[1]}, p50 {ms['p50']:.1f} and p99 {ms['p99']:.1f} ms."
+    )
 
 
 def main():
@@ -171,7 +181,7 @@ def main():
             load = os.getloadavg()[0]
             results[name] = measure(row, pathlib.Path(folder)) | {"load_before": round(load, 2)}
         print(name, json.dumps(results[name]), flush=True)
-    print("\n".join(table(results)))
+    print(sentence(results) if given.day else markdown(results))
     stored = ROOT / "benchmarks" / "results" / "realtime_cpu.json"
     part = "day" if given.day else "rows"
     if not given.day and stored.exists():

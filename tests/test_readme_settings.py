@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from benchmarks import paper_settings, scanner
+from benchmarks import evidence, paper_settings, realtime, scanner
 from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -74,3 +74,13 @@ def test_decoder_md_has_the_stored_tables_of_the_scanner():
     stored = json.loads((scanner.RESULTS / "scanner_cpu.json").read_text())
     tables = scanner.markdown(stored["demo030"]["results"])
     assert tables in (ROOT / "docs" / "decoder.md").read_text()
+
+
+def test_realtime_md_has_the_stored_tables():
+    text = (ROOT / "docs" / "realtime.md").read_text()
+    for name, part, module in [("evidence", "demo030", evidence), ("realtime", "rows", realtime)]:
+        stored = json.loads((scanner.RESULTS / f"{name}_cpu.json").read_text())
+        assert module.markdown(stored[part]["results"]) in text
+    stored = json.loads((scanner.RESULTS / "realtime_cpu.json").read_text())
+    assert realtime.sentence(stored["day"]["results"]) in text
+    assert realtime.markdown(stored["rows"]["results"]) in README

@@ -1,15 +1,21 @@
-"""`emojax simulate`: writes a run as a scanner does, to rehearse with; without jax."""
+"""`emojax simulate`: writes a run as a scanner does, to rehearse with; without jax for a file."""
 
+import pathlib
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from emojax.cli import commands
+from emojax.cli.clean import store_of
 from emojax.cli.flags import Usage, parse
 from emojax.errors import InputError
 
 SIMULATE = Usage(
     "simulate",
     {
-        "run": "the run to write: a 4-D NIfTI image",
+        "input": "what to write: a run as a 4-D NIfTI image, or the workdir of `emojax run`",
+        "subject": "of a workdir: whose run; the first by default",
+        "run": "of a workdir: name of the run; the last by default, as in export",
         "folder": "folder that the scanner writes to; it is made where its parent exists",
         "tr": "s between volumes; that of the run by default",
         "speed": "how many times faster than the scanner; 1 by default",
@@ -26,13 +32,13 @@ SIMULATE = Usage(
         "vol_{n:05}.nii by default",
         "log": "file of JSON lines: when which volume was closed",
     },
-    needs=("run", "folder"),
-    positional=("run", "folder"),
+    needs=("input", "folder"),
+    positional=("input", "folder"),
     switches={
         "atomic": "write each file under a temporary name, and rename it when it is whole",
         "clean": "remove all that was written at the end",
     },
-    example="emojax simulate RUN.nii.gz incoming --tr=2 --as=mosaic --faults=lost,half",
+    example="emojax simulate runs/demo incoming --as=mosaic --faults=lost,half",
 )
 
 
@@ -47,20 +53,51 @@ def simulate(argv: Sequence[str]) -> None:
     def ready(count: int, step: float) -> None:
         print(f"writing {count} volumes to {text['folder']}, one every {step:.3g} s", flush=True)
 
-    summary = scanner.simulate(
-        text["run"],
-        text["folder"],
-        form=text["as"] or "nifti",
-        faults=[fault.strip() for fault in text["faults"].split(",") if fault.strip()],
-        name=text["pattern"],
-        log=text["log"] or None,
-        ready=ready,
-        **given.switches,
-        **{name: number for name, number in numbers.items() if number is not None},
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        summary = scanner.simulate(
+            _image(text, pathlib.Path(scratch)),
+            text["folder"],
+            form=text["as"] or "nifti",
+            faults=[fault.strip() for fault in text["faults"].split(",") if fault.strip()],
+            name=text["pattern"],
+            log=text["log"] or None,
+            ready=ready,
+            **given.switches,
+            **{name: number for name, number in numbers.items() if number is not None},
+        )
     half, most = summary.late_ms
     took = f"{summary.volumes} volumes in {summary.seconds:.1f} s"
     print(f"{took}; {half:.1f} ms behind schedule (median), {most:.1f} ms (99 of 100)")
+
+
+def _image(text: dict[str, str], scratch: pathlib.Path) -> pathlib.Path:
+    """Returns the image of a run; that of a workdir is written into the folder `scratch`.
+
+    Raises:
+      InputError: the workdir has no such run, or one that is no image.
+    """
+    path = pathlib.Path(text["input"])
+    if not path.is_dir():
+        return path
+    commands.start_jax()
+    from ml_collections import ConfigDict
+
+    from emojax import sources
+    from emojax.sources.write_bids import save_image
+    from emojax.training.checkpoint import read_config
+
+    config = ConfigDict(read_config(path))
+    config.data.progress, config.data.store = False, str(store_of(text["input"]))
+    cohort = sources.load(config.data)
+    subject = text["subject"] or cohort.runs[0].subject
+    own = [run for run in cohort.runs if run.subject == subject]
+    found = [run for run in own if text["run"] in ("", run.name)]
+    if not found:
+        what = f"no run {text['run']!r} of subject {subject}" if own else f"no subject {subject!r}"
+        known = [run.name for run in own] or cohort.subjects
+        raise InputError(path, what, f"one of {', '.join(known)}")
+    save_image(found[-1], scratch / "run.nii")
+    return scratch / "run.nii"
 
 
 def _number(text: dict[str, str], name: str, kind: Callable[[str], Any]) -> Any:

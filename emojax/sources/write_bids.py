@@ -95,6 +95,11 @@ def _check(run: Run) -> None:
     if not named or not run.subject.isalnum():
         found = f"subject {run.subject!r} run {run.name!r}"
         raise InputError(run.place, found, 'names such as "01" and "run-01" or "ses-1_run-01"')
+    _check_image(run)
+
+
+def _check_image(run: Run) -> None:
+    """Refuses a run that is no series of volumes."""
     if run.frames.ndim != 4:
         raise InputError(run.place, f"rows of shape {run.frames.shape[1:]}", "volumes [X, Y, Z]")
     if run.tr is None or run.affine is None:
@@ -125,16 +130,26 @@ def _write_run(root: pathlib.Path, run: Run, blocks: Blocks, task: str, sidecar:
     folder.mkdir(parents=True, exist_ok=True)
     entities = [f"sub-{run.subject}", *session, f"task-{task}", run.name.split("_")[-1]]
     stem = "_".join(entities)
-    image = nib.Nifti1Image(np.moveaxis(run.frames, 0, -1), run.affine, dtype=run.frames.dtype)
-    image.header.set_xyzt_units("mm", "sec")
-    image.header.set_zooms((*image.header.get_zooms()[:3], run.tr))
-    image.header.set_slope_inter(run.slope, run.intercept)
-    nib.save(image, folder / f"{stem}_bold.nii.gz")
+    save_image(run, folder / f"{stem}_bold.nii.gz")
     rows = [("onset", "duration", "trial_type"), *((f"{o:g}", f"{d:g}", k) for o, d, k in blocks)]
     text = "".join("\t".join(row) + "\n" for row in rows)
     (folder / f"{stem}_events.tsv").write_text(text)
     if sidecar:
         _write_json(folder / f"{stem}_bold.json", _sidecar(task, run.tr))
+
+
+def save_image(run: Run, path: pathlib.Path) -> None:
+    """Writes a run as a NIfTI image, its values as they are stored.
+
+    Raises:
+      InputError: the run has no TR or affine, or its rows are no volumes.
+    """
+    _check_image(run)
+    image = nib.Nifti1Image(np.moveaxis(run.frames, 0, -1), run.affine, dtype=run.frames.dtype)
+    image.header.set_xyzt_units("mm", "sec")
+    image.header.set_zooms((*image.header.get_zooms()[:3], run.tr))
+    image.header.set_slope_inter(run.slope, run.intercept)
+    nib.save(image, path)
 
 
 def _write_json(path: pathlib.Path, content: dict) -> None:

@@ -72,11 +72,10 @@ class Hub:
         self._wake()
 
     @contextlib.contextmanager
-    def client(self, kind: str, first: int | None = None):
-        """Gives a client's place: from a seq on (-300: the last 300; None: what is to come)."""
-        client = Client(kind, self.newest, replay=False)
-        if first is not None:
-            self.rewind(client, first)
+    def client(self, kind: str, first: int) -> Iterator[Client]:
+        """Gives a new client's place; see `rewind`."""
+        client = Client(kind, self.newest, replay=True)
+        self.rewind(client, first)
         self.clients.add(client)
         try:
             yield client
@@ -84,7 +83,12 @@ class Hub:
             self.clients.remove(client)
 
     def rewind(self, client: Client, first: int) -> None:
-        """Makes a record the next of a client; from now on it misses none."""
+        """Makes a record the next of a client, which from now on misses none.
+
+        Args:
+          client: whose place moves.
+          first: seq of the record; -300 is the first of the last 300.
+        """
         start = first if first >= 0 else max(0, self.newest + 1 + first)
         client.after, client.replay, client.stored = start - 1, True, None
         self._wake()

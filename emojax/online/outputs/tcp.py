@@ -38,7 +38,7 @@ async def serve(
     if token and not await _knows(token, reader):
         writer.write(b"error the first line must be TOKEN and the right token\n")
         return
-    with hub.client("tcp") as client:
+    with hub.client("tcp", hub.newest + 1) as client:
 
         def obey(line: bytes) -> None:
             if error := _obey(line, hub, client, on_event):
@@ -53,10 +53,12 @@ async def serve(
                 writer.write(b"".join(line + b"\n" for _, line in batch))
                 await flush(writer)
 
+        line = b""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LINE_S):
                 line = await reader.readline()
-            obey(line)
+        client.replay = False  # until it asks for records
+        obey(line)
         await first_of(listen(), send())
 
 
