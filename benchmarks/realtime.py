@@ -164,8 +164,9 @@ def sentence(results):
     ((_, own),) = results.items()
     ms, files = own["closed_to_sent"], own["open_files"]
     return (
-        f"{own['volumes']:,} volumes at {DAY.hz:g} Hz: {own['lost']} lost, memory {own['rss_growth_mb']} MB more, "
-        f"open files {files[0]} and {files[1]}, p50 {ms['p50']:.1f} and p99 {ms['p99']:.1f} ms."
+        f"{own['volumes']:,} volumes at {DAY.hz:g} Hz: {own['lost']} lost, "
+        f"{own['rss_growth_mb']:g} MB of memory more, open files {files[0]} and {files[1]}, "
+        f"p50 {ms['p50']:.1f} and p99 {ms['p99']:.1f} ms."
     )
 
 

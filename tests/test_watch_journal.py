@@ -97,7 +97,7 @@ def test_an_unfinished_line_is_cut_off_and_the_chain_goes_on(tmp_path):
         file.write(b'{"kind": "volume", "se')
     found = journal.verify(path)
     assert len(found.lines) == 2 and found.size < path.stat().st_size
-    own = journal.Journal(path, found.last, found.size)
+    own = journal.Journal(path, found)
     own.add(volume(1))
     own.close()
     assert [line["kind"] for line in journal.verify(path).lines] == ["start", "volume", "volume"]

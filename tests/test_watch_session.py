@@ -39,7 +39,7 @@ class Listener:
 def session(folder, decoder, earlier=None, correct="auto"):
     folder.mkdir(exist_ok=True)
     path = folder / journals.NAME
-    own = journals.Journal(path, *((earlier.last, earlier.size) if earlier else ()))
+    own = journals.Journal(path, earlier)
     found = Session(online.init(decoder, correct), own)
     found.send = Listener(path)
     if earlier:
@@ -200,7 +200,7 @@ def test_evidence_and_feedback_are_read_in_order_and_again_at_a_restart(tmp_path
     assert first.emit(2, scan(2, run[1]))["evidence"] == {"n": 3}
     os.close(first.journal._file)
     found = journals.verify(first.journal.path)
-    journal = journals.Journal(first.journal.path, found.last, found.size)
+    journal = journals.Journal(first.journal.path, found)
     second = Session(online.init(decoder), journal, read=reader())
     second.resume(found)
     assert second.emit(3, scan(3, run[2]))["feedback"] == 0.4

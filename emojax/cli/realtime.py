@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from emojax import stops
 from emojax.cli.commands import BUNDLE, IDENTITY, leads, start_jax
@@ -146,14 +147,13 @@ def verify_log(argv: Sequence[str]) -> None:
     print(found.last)
 
 
-def _settings(given: Given) -> dict[str, object]:
+def _settings(given: Given) -> dict[str, Any]:
     """Returns the settings of a session, as `watching.Settings` has them."""
     numbers = {
         name: _number(given, name, 0.0) for name in ("tr", "reorder_ms", "idle_s", "poll_ms")
     }
     counts = {name: _number(given, name, 0, int) for name in ("first", "volumes")}
-    if not given.text["first"]:
-        counts["first"] = None
+    counts |= {"first": counts["first"] if given.text["first"] else None}
     words = {name: given.text[name] for name in ("series", "pattern")}
     return {**numbers, **counts, **words, "correct": given.text["correct"] or "auto"}
 

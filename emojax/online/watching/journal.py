@@ -35,24 +35,12 @@ class Verified(NamedTuple):
 
 
 class Journal:
-    """A journal that lines are added to; one process at a time."""
+    """A journal that lines are added to; one process at a time. The first line makes the file."""
 
-    def __init__(self, path: pathlib.Path, last: str = "", size: int | None = None):
-        """Opens the file, and makes it where it is absent.
-
-        Args:
-          path: of the file.
-          last: sha256 of its last line; "" for a new file.
-          size: bytes to keep, see `Verified.size`; None keeps all.
-
-        Raises:
-          OSError: it cannot be written.
-        """
-        self.path, self.last = path, last
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        if size is not None:
-            os.ftruncate(self._file, size)
-        self._size = os.fstat(self._file).st_size
+    def __init__(self, path: pathlib.Path, earlier: Verified | None = None):
+        """Args: the file, and what is in it; an unfinished line behind that is cut off."""
+        self.path, self.last = path, earlier.last if earlier else ""
+        self._file, self._size = None, earlier.size if earlier else 0
 
     def add(self, entry: Mapping[str, Any], *, wait: bool = True) -> str:
         """Adds a line.
@@ -67,15 +55,14 @@ class Journal:
         Raises:
           OSError: the disk is full or gone; the file is as before.
         """
-        line = encode(entry, self.last)
+        line, file = encode(entry, self.last), self._open()
         try:
-            written = os.write(self._file, line)
-            if written < len(line):
+            if os.write(file, line) < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
             if wait:
-                _to_disk(self._file)
+                _to_disk(file)
         except OSError:
-            os.ftruncate(self._file, self._size)
+            os.ftruncate(file, self._size)
             raise
         self._size += len(line)
         self.last = hashlib.sha256(line[:-1]).hexdigest()
@@ -83,8 +70,15 @@ class Journal:
 
     def close(self) -> None:
         """Waits until everything is on the disk, and closes the file."""
-        _to_disk(self._file)
-        os.close(self._file)
+        if self._file is not None:
+            _to_disk(self._file)
+            os.close(self._file)
+
+    def _open(self) -> int:
+        if self._file is None:
+            self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            os.ftruncate(self._file, self._size)
+        return self._file
 
 
 def _to_disk(file: int) -> None:

@@ -96,83 +96,73 @@ class _Loop:
     """The loop of one session. The journal begins with the first volume that fits."""
 
     def __init__(self, run: Run, state: online.State, folder: Folder, path, earlier):
-        self._run, self._state, self._folder, self._path = run, state, folder, path
-        own = run.settings
-        lines = earlier.lines if earlier else ()
-        done = [name for line in lines for name in line.get("files", ())]
-        series = lines[0]["series"] if lines else own.series
-        settle = min(SETTLE_S, own.reorder_ms / 2000 or SETTLE_S)
-        self._intake = Intake(series=series, pattern=own.pattern, settle_s=settle, done=done)
-        self._order: Order | None = None
-        self._session: Session | None = None
-        self._early: list[Any] = []  # notes before the first volume
+        own, self._run, self._folder = run.settings, run, folder
+        self._tr = own.tr or run.decoder.facts.tr or TR
+        window = own.reorder_ms / 1000 or self._tr / 2
+        self._patience = own.idle_s or (PATIENCE * self._tr if own.volumes else math.inf)
         self._began, self._heard = time.time(), time.monotonic()
+        series, first, done = own.series, own.first, []
+        self._session = run.open(journals.Journal(path, earlier), state, self._tr)
         if earlier is not None:
-            self._open(earlier.lines[0]["tr"], earlier)
+            self._session.resume(earlier)
+            series = earlier.lines[0]["series"]
+            volumes = [line for line in earlier.lines if line["kind"] == "volume"]
+            first = volumes[-1]["volume"] + 1 if volumes else first
+            done = [name for line in volumes for name in line["files"]]
+        settle = min(SETTLE_S, window / 2)
+        self._intake = Intake(series=series, pattern=own.pattern, settle_s=settle, done=done)
+        self._order = Order(first, window_s=window)
 
     def run(self) -> str:
         """Decodes volumes as they come; returns why the run ended."""
-        own = self._run.settings
+        count = self._run.settings.volumes
         while True:
             stops.check()
-            for path in self._folder.get(self._wait()):
+            for path in self._folder.get(self._order.wait(time.monotonic())):
                 self._take(self._intake.offer(path, time.monotonic()))
             self._take(self._intake.retry(time.monotonic()))
-            self._notes()
-            if self._session is None:
-                continue
-            if own.volumes and self._session.seq >= own.volumes:
-                return f"{own.volumes} volumes"
-            if time.monotonic() - self._heard > self._patience:
-                self._emit(self._order.finish(self._last))
+            self._tell()
+            if count and self._session.seq >= count:
+                return f"{count} volumes"
+            silent = time.monotonic() - self._heard > self._patience
+            if silent and self._session.is_started:
+                left = self._order.next + count - self._session.seq - 1
+                self._emit(self._order.finish(left if count else None))
                 return f"no volume for {self._patience:g} s"
 
     def end(self, why: str) -> None:
         """Closes the journal."""
-        if self._session is not None:
-            self._session.end(why)
-
-    def _wait(self) -> float:
-        """Returns how long the folder may be waited for, in s."""
-        return 0.05 if self._order is None else self._order.wait(time.monotonic())
+        self._session.end(why)
 
     def _take(self, scans: list[Scan]) -> None:
         """Puts volumes in order, and decodes what is next."""
         now = time.monotonic()
         for scan in scans:
             self._heard = now
-            if self._session is None:
+            if not self._session.is_started:
                 self._begin(scan)
-            self._log(scan, self._order.add(scan.number, scan, scan.sha256, now))
-        if self._order is not None:
-            self._emit(self._order.pop(now))
+            outcome = self._order.add(scan.number, scan, scan.sha256, now)
+            if outcome != "new":
+                hint = "; --first if volumes count from there" if outcome == "jump" else ""
+                text = f"{' '.join(scan.files)}: {outcome}, volume {scan.number}{hint}"
+                self._session.note(outcome, text, scan.number)
+        self._emit(self._order.pop(now))
 
     def _emit(self, ready: list[tuple[int, Scan | None]]) -> None:
         for number, scan in ready:
             why = "" if scan else self._intake.incomplete(number)
             self._run.told(self._session.emit(number, scan, why))
 
-    def _log(self, scan: Scan, outcome: str) -> None:
-        if outcome != "new":
-            hint = "; --first if volumes count from there" if outcome == "jump" else ""
-            text = f"{' '.join(scan.files)}: {outcome}, volume {scan.number}{hint}"
-            self._session.note(outcome, text, scan.number)
-
-    def _notes(self) -> None:
-        """Writes what there is to say, and prints it: why nothing happens, for one."""
-        found = self._intake.notes() + self._folder.notes()
-        for note in found:
+    def _tell(self) -> None:
+        """Notes what there is to say, and prints it: why nothing happens, for one."""
+        for note in self._intake.notes() + self._folder.notes():
             say(note.text)
-        self._early += found
-        if self._session is not None:
-            for note in self._early:
-                self._session.note(note.what, note.text, note.volume)
-            self._early.clear()
-            for event in self._run.events():
-                self._session.event(event)
+            self._session.note(note.what, note.text, note.volume)
+        for event in self._run.events():
+            self._session.event(event)
 
     def _begin(self, scan: Scan) -> None:
-        """Opens the journal at the first volume.
+        """Begins the journal at the first volume.
 
         Raises:
           InputError: the volume does not fit the decoder.
@@ -181,36 +171,11 @@ class _Loop:
         if scan.values is not None:
             volume, affine = onto_grid(decoder, scan.values, scan.affine)
             check_grid(decoder, volume.shape, affine, where)
-        tr, asked, trained = scan.tr, self._run.settings.tr, decoder.facts.tr
-        if tr and trained and abs(tr - trained) > NEAR * trained:
-            found, expected = f"TR {tr:g} s", f"{trained:g} s, as the decoder's training runs"
+        if scan.tr and abs(scan.tr - self._tr) > NEAR * self._tr:
+            found, expected = f"TR {scan.tr:g} s", f"{self._tr:g} s (as in training, or --tr)"
             raise InputError(where, found, expected)
-        self._open(asked or tr or trained or TR, None)
-
-    def _open(self, tr: float, earlier: journals.Verified | None) -> None:
-        own = self._run.settings
-        window = own.reorder_ms / 1000 or tr / 2
-        if earlier is None:
-            journal = journals.Journal(self._path)
-        else:
-            journal = journals.Journal(self._path, earlier.last, earlier.size)
-        self._session = self._run.open(journal, self._state, tr)
-        first = own.first
-        if earlier is None:
-            more = {"time": self._began, "series": self._intake.series}
-            self._session.start(_about(self._run, tr) | more)
-        else:
-            self._session.resume(earlier)
-            done = [line for line in earlier.lines if line["kind"] == "volume"]
-            first = done[-1]["volume"] + 1 if done else first
-        self._order = Order(first, window_s=window)
-        self._patience = own.idle_s or (PATIENCE * tr if own.volumes else math.inf)
-
-    @property
-    def _last(self) -> int | None:
-        """The number of the last volume of the run, where it is known."""
-        count = self._run.settings.volumes
-        return self._order.next + count - self._session.seq - 1 if count else None
+        more = {"time": self._began, "series": self._intake.series}
+        self._session.start(_about(self._run, self._tr) | more)
 
 
 @contextlib.contextmanager

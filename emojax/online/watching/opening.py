@@ -71,8 +71,9 @@ def watch(
     if text["feedback"]:
         allocation = feedback.open_sealed(text["feedback"], subject, out.resolve().name)
     sealed = allocation.sha256 if allocation else ""
-    words = (text[name] for name in ("evidence", "events", "target"))
-    choices = meaning.choose(decoder.facts, *words, sealed)
+    choices = meaning.choose(
+        decoder.facts, text["evidence"], text["events"], text["target"], sealed
+    )
     path, heard = out / journals.NAME, queue.SimpleQueue()
     with contextlib.closing(_listen(text, path, bool(sealed))) as listeners:
         listeners.on_event = heard.put
@@ -115,10 +116,16 @@ def _listen(text: Mapping[str, str], path: pathlib.Path, sealed: bool) -> output
             for own in journals.records(path, first):
                 yield journals.plain(feedback.visible(own, sealed))
 
-    ports = {name: _port(name, text[name]) for name in ("tcp", "http")}
-    words = {name: text[name] for name in ("token", "udp", "lsl", "page")}
-    host = text["host"] or outputs.LOOPBACK
-    return outputs.open_outputs(outputs.Settings(host=host, **words, **ports), history)
+    settings = outputs.Settings(
+        host=text["host"] or outputs.LOOPBACK,
+        token=text["token"],
+        udp=text["udp"],
+        tcp=_port("tcp", text["tcp"]),
+        http=_port("http", text["http"]),
+        lsl=text["lsl"],
+        page=text["page"],
+    )
+    return outputs.open_outputs(settings, history)
 
 
 def _port(name: str, text: str) -> int | None:

@@ -42,6 +42,7 @@ class Session:
     begun: Callable[[str], None] = lambda line: None
 
     def __post_init__(self):
+        self.is_started = False  # without a first line, nothing is written
         self.seq, self.missed = 0, 0  # of the next record; volumes lost so far
         self.last: Mapping[str, Any] | None = None  # record
         self._unwritten: deque[tuple[dict, bool]] = deque()
@@ -62,6 +63,7 @@ class Session:
           OSError: the disk is full or gone.
         """
         self.begun(self.journal.add({"kind": "start", "format": journals.FORMAT, **about}))
+        self.is_started = True  # the notes that wait come behind it
 
     def emit(self, number: int, scan: Scan | None, why: str = "") -> dict[str, Any]:
         """Decodes the next volume in order, writes its record and sends it.
@@ -82,7 +84,7 @@ class Session:
         own["time_decoded"] = time.time()
         own["stages_ms"] |= {"decode": 1000 * (time.perf_counter() - began)}
         if self._remembers:
-            self._keep_memory()
+            self._keep_memory(self.state.memory)
         began = time.perf_counter()
         line = self._write(own)
         self.seq, self.last = self.seq + 1, own
@@ -100,9 +102,9 @@ class Session:
         self.read(line)
 
     def end(self, text: str) -> None:
-        """Writes the last line, and closes the journal."""
+        """Writes the last line, and closes the journal, if there is one."""
         self._write({"kind": "end", "time": time.time(), "text": text})
-        if self._unwritten:
+        if self._unwritten and self.is_started:
             say(f"{self.journal.path}: {len(self._unwritten)} lines could not be written")
         self.journal.close()
 
@@ -114,6 +116,7 @@ class Session:
         """
         volumes = [own for own in found.lines if own["kind"] == "volume"]
         self.begun(found.hash_of(found.lines[0]))
+        self.is_started = True
         for own in found.lines:
             self.read(own)
         self.note("restart", f"goes on behind {len(volumes)} volumes")
@@ -154,10 +157,10 @@ class Session:
                 "wait": 1000 * (scan.time_ready - scan.time_closed),
                 "order": 1000 * (time.time() - scan.time_ready),
             }
-            why = scan.reason
-        if scan is None or why:
-            status = record.MISSING if scan is None else record.UNREADABLE
-            return self._lost(number, status, why, more)
+        if scan is None:
+            return self._lost(number, record.MISSING, why, more)
+        if scan.values is None:
+            return self._lost(number, record.UNREADABLE, scan.reason, more)
         if self.state.before is None and self.last and scan.sha256 == self.last["sha256"]:
             self._marks.append(guards.REPEATED)  # behind a restart
         try:
@@ -176,9 +179,9 @@ class Session:
         self.state = self.state._replace(count=self.state.count + 1, before=None)
         return record.build(self.seq, number, status, [why] if why else [], **more)
 
-    def _keep_memory(self) -> None:
+    def _keep_memory(self, known: Any) -> None:
         try:
-            memory.keep(self.folder, self.seq, self.state.memory)
+            memory.keep(self.folder, self.seq, known)
         except OSError as error:
             say(f"{self.folder}: {error.strerror}; a restart would lose what the correction knows")
 
@@ -186,7 +189,7 @@ class Session:
         """Adds a line behind all that could not be written yet; None if this one cannot either."""
         self._unwritten.append((dict(own), wait))
         line = None
-        while self._unwritten:
+        while self._unwritten and self.is_started:
             entry, waits = self._unwritten[0]
             try:
                 line = self.journal.add(entry, wait=waits)
