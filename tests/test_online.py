@@ -116,14 +116,18 @@ def test_what_training_did_is_done_to_every_volume(text):
     np.testing.assert_allclose(probabilities(found), expected, atol=1e-5)
 
 
-def test_motion_regressors_must_be_given():
+def test_motion_regressors_are_given_or_estimated():
     own, later, _ = made(online_text="motion")
     state = online.init(own, "none")
     with pytest.raises(InputError, match="motion parameters None; expected six finite ones, as in"):
         online.step(state, later[0], AFFINE)
     state, record = online.step(state, later[0], AFFINE, motion=np.zeros(6))
     assert np.isfinite(record.probabilities).all()
-
+    given, estimated = online.init(own), online.init(own)
+    for volume in later[:10]:
+        estimated, found = online.step(estimated, volume, AFFINE)
+        given, known = online.step(given, volume, AFFINE, motion=found.motion)
+        np.testing.assert_array_equal(found.probabilities, known.probabilities)
 
 def test_auto_corrects_what_can_be_corrected():
     assert online.steps_of(MADE) == ("motion", "level")

@@ -160,7 +160,8 @@ def step(
         [v] of a decoder of vectors.
       affine: voxel -> mm of the volume; None is not checked.
       where: name of the volume, for messages.
-      motion: realignment parameters, where the training volumes were corrected for such ones.
+      motion: realignment parameters, where the training volumes were corrected for such ones; None
+        takes the motion from the reference, where it is estimated.
 
     Raises:
       InputError: the volume does not pass `decoder.verify`, or there are no motion parameters.
@@ -179,6 +180,8 @@ def step(
         probabilities, decision = np.full(len(decoder.facts.classes), np.nan), ""
     else:
         if state.correction is not None:
+            if motion is None and state.registration is not None:
+                motion = placed.motion
             memory, x = _as_in_training(state, volume, x, motion, where)
         probabilities = decode_inputs(decoder, x, where)
         decision = decoder.facts.classes[int(probabilities.argmax())]
