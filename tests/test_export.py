@@ -18,6 +18,8 @@ from emojax.experiments.exports import rows
 from emojax.experiments.exports.command import export
 from emojax.sources.write_bids import write_bids
 
+pytestmark = pytest.mark.slow
+
 COMMON = (
     "--config.data.progress=False",
     "--config.data.source=bids",
@@ -137,7 +139,7 @@ def replayed(run, study, tmp_path, subject, name="run-01"):
     return json.loads((bundle / "manifest.json").read_text())
 
 
-@pytest.mark.parametrize("subject", ["01", pytest.param("03", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("subject", ["01", "03"])
 def test_replayed_run_has_the_predictions_of_the_report(run_a, study, tmp_path, subject):
     """The headline is the bag: three members, each monitored by another subject."""
     manifest = replayed(run_a, study, tmp_path, subject)
@@ -184,7 +186,6 @@ def test_volumes_of_experiment_b(run_b, study, tmp_path):
     same(probabilities(tmp_path / "new" / "predictions.csv"), want, 1e-5)
 
 
-@pytest.mark.slow
 def test_another_decoder_is_not_replaced(run_a, tmp_path):
     first = exported(run_a, "expA.py:demo", "--subject=01", to=tmp_path / "decoder")
     before = {path.name: path.read_bytes() for path in first.iterdir()}
@@ -200,7 +201,6 @@ def test_another_decoder_is_not_replaced(run_a, tmp_path):
     assert {path.name: path.read_bytes() for path in first.iterdir()} == before
 
 
-@pytest.mark.slow
 def test_what_cannot_be_decoded_ends_in_one_line(run_a, study, tmp_path):
     bundle = exported(run_a, "expA.py:demo")
     good = study / RUN.format("01", "01")
@@ -245,7 +245,6 @@ def test_what_cannot_be_exported_ends_in_one_line(run_a, tmp_path):
         assert (code, out, err.count("\n")) == (2, "", 1) and said in err, err
 
 
-@pytest.mark.slow
 def test_a_bag_without_alignment(study, tmp_path):
     """Without commands; voxels are centred by the other run, and there is no template."""
     config = expA.get_config("demo")

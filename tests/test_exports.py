@@ -18,7 +18,7 @@ from emojax.experiments.exports import rows
 from emojax.experiments.exports.command import export
 from emojax.report import predictions
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("quick_compile")]
 LINEAR = ("bag", "logistic", "SVM-linear", "LDA", "LDA-shrinkage", "MLP", "MLP-modern")
 
 
@@ -126,7 +126,6 @@ def test_everybody_trains_for_a_new_person(run_a, tmp_path, name):
         export(*run_a, "01", bundle=tmp_path / "decoder", refit=True)
 
 
-@pytest.mark.slow
 def test_members_with_several_networks(tmp_path):
     config = config_a("modern", headline="network", instances=2, baselines="")
     config.train.least_steps = 3
@@ -155,7 +154,6 @@ def test_regimes_and_units(tmp_path, regimes, match, units):
     assert bool(made.facts.alignment) == (regimes == "independent_runs")
 
 
-@pytest.mark.slow
 def test_volumes_of_experiment_b(tmp_path):
     config = small(expB.get_config("demo"), online="gain+cumulative")
     config.baselines, config.splits, config.folds, config.pad = "LDA-shrinkage,RF", "by_run", 1, 18
@@ -213,7 +211,6 @@ def test_a_calibration_renews_the_mean_of_each_voxel(run_centred, tmp_path):
     np.testing.assert_allclose(*found, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_own_voxels_of_images_of_other_shapes(tmp_path):
     config = config_a(baselines="LDA-shrinkage")
     config.voxels.own, config.align.match = True, "class"

@@ -12,14 +12,10 @@ from emojax.experiments.exports import rows
 from emojax.experiments.exports.command import export
 from emojax.report import predictions
 
-QUICK = (("expA", "demo"), ("expA", "modern"), ("expB", "demo"), ("emotion_maps", "uncentred"))
-PAIRS = [
-    pair if pair in QUICK or "null" in pair[1] else pytest.param(*pair, marks=pytest.mark.slow)
-    for pair in ALL
-]
+pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(("name", "variant"), PAIRS)
+@pytest.mark.parametrize(("name", "variant"), ALL)
 def test_the_headline_is_replayed(name, variant, tmp_path, shared, quick_compile):
     """One run, volume by volume as scanned, has the probabilities of predictions.csv."""
     config = get_config(name, variant)

@@ -16,6 +16,8 @@ import pytest
 from configs import expA
 from emojax.sources.write_bids import write_bids
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SMALL = (
     "--config.data.progress=False",
@@ -173,7 +175,6 @@ def test_workdir_of_another_configuration_is_refused(whole):
     assert "found a run with" in err and "epochs" in err
 
 
-@pytest.mark.slow
 def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
     flags = (
         *SMALL,
@@ -193,7 +194,6 @@ def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
     same_numbers(tmp_path, "folds")
 
 
-@pytest.mark.slow
 def test_simulated_study_on_disk_reaches_training_as_bids(tmp_path):
     config = expA.get_config("demo")
     config.data.update({"progress": False, "store": str(tmp_path / "store")})
@@ -216,7 +216,6 @@ def test_simulated_study_on_disk_reaches_training_as_bids(tmp_path):
     assert len(hashes) == 17  # scans, events, and the sidecar that they share
 
 
-@pytest.mark.slow
 def test_damaged_scan_ends_in_one_line_and_leaves_a_store_that_works(tmp_path):
     config = expA.get_config("demo")
     config.data.update({"progress": False, "store": str(tmp_path / "made")})

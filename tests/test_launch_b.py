@@ -14,6 +14,8 @@ from emojax.experiments import experiment_b, plans
 from emojax.experiments.experiment_b import EXPERIMENT
 from emojax.records import Arm
 
+pytestmark = pytest.mark.slow
+
 SMALL = (
     "--config.data.progress=False",
     "--config.data.synthetic.subjects=5",
@@ -84,7 +86,6 @@ def test_predictions_and_report(whole):
     assert "plan: 9 trainings" in whole[1] and "resident on the device" in whole[1]
 
 
-@pytest.mark.slow
 def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
     flags = (
         *SMALL,
@@ -104,7 +105,6 @@ def test_killed_run_goes_on_to_the_same_numbers(tmp_path):
     same_numbers(tmp_path, "splits")
 
 
-@pytest.mark.slow
 def test_sweep_chooses_by_validation(tmp_path):
     flags = (*SMALL, "--config.sweep=(1e-4,1e-2)", "--config.splits=random")
     code, out, err = finished(tmp_path / "sweep", *flags, "--config.train.epochs=2", **DEMO)

@@ -129,6 +129,7 @@ def test_motion_regressors_are_given_or_estimated():
         given, known = online.step(given, volume, AFFINE, motion=found.motion)
         np.testing.assert_array_equal(found.probabilities, known.probabilities)
 
+
 def test_auto_corrects_what_can_be_corrected():
     assert online.steps_of(MADE) == ("motion", "level")
     assert online.steps_of(MADE, "none") == ()
