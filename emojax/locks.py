@@ -178,7 +178,7 @@ def _refuse_alive(path: pathlib.Path, text: str) -> None:
     here = host == socket.gethostname()
     if is_alive(pid, started) if here else age < STALE:
         where = "" if here else f" on {host}, last seen {max(age, 0):.0f} s ago"
-        expected = "a workdir that nobody uses (wait, or choose another --workdir)"
+        expected = "a folder that nobody uses (wait, or choose another one)"
         raise InputError(path.parent, f"process {pid}{where} at work in it", expected)
 
 

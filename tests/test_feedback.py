@@ -171,8 +171,11 @@ def test_files_that_are_no_allocation_are_refused(tmp_path, content):
 
 
 def test_refusals_do_not_unblind(tmp_path):
+    gone, bad = write_journal(tmp_path / "gone.jsonl", {1: 0.5}), tmp_path / "bad.txt"
+    bad.write_text("0.5 0.7")
     feedback.seal(tmp_path / "a.json", {"01": "yoked:gone.jsonl", "02": "list:bad.txt"})
-    (tmp_path / "bad.txt").write_text("0.5 seven")
+    gone.unlink()
+    bad.write_text("0.5 seven")
     for subject in ("01", "02", "03"):
         with pytest.raises(InputError) as caught:
             feedback.open_sealed(tmp_path / "a.json", subject)
@@ -180,6 +183,10 @@ def test_refusals_do_not_unblind(tmp_path):
         assert "yoked" not in said and "gone" not in said and "bad" not in said
     with pytest.raises(InputError, match="allocation of 01"):
         feedback.seal(tmp_path / "b.json", {"01": "placebo"})
+    with pytest.raises(InputError, match="gone.jsonl"):
+        feedback.seal(tmp_path / "b.json", {"01": "sham:gone.jsonl"})
+    with pytest.raises(InputError, match="no such folder"):
+        feedback.seal(tmp_path / "absent" / "b.json", {"01": "real"})
 
 
 def test_a_draw_is_balanced_and_repeatable():

@@ -35,7 +35,7 @@ def test_a_lock_is_held_by_one_and_leaves_nothing(path):
             Lock(path)
         line = str(found.value)
         assert line.startswith(f"{path.parent}: found process {os.getpid()} at work in it")
-        assert "wait, or choose another --workdir" in line
+        assert "wait, or choose another one" in line
     assert not list(path.parent.iterdir())
     Lock(path).release()
 

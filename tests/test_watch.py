@@ -1,5 +1,6 @@
 """Watching as a whole: files in a folder, records in a journal and with whoever listens."""
 
+import contextlib
 import json
 import os
 import signal
@@ -18,9 +19,10 @@ from tiny_decoder import AFFINE, CLASSES, made
 from emojax import cli, locks, online
 from emojax.decoder import bundle
 from emojax.online.watching import journal as journals
-from emojax.online.watching import loop, record
+from emojax.online.watching import loop, opening, record
 
 COUNT, TR = 12, 0.4
+FLAGS = dict.fromkeys(("host", "token", "udp", "tcp", "http", "lsl", "page"), "")
 
 
 @pytest.fixture(scope="module")
@@ -172,11 +174,10 @@ def test_ctrl_c_leaves_a_whole_journal_and_its_report(tmp_path, scans, study):
     for number in range(1, 4):
         save(scans / f"vol_{number:04}.nii", values[number - 1])
     out = tmp_path / "out"
-    words = ("watch", str(decoder), str(scans), f"--out={out}")
+    words = ("watch", str(decoder), str(scans), f"--out={out}", f"--tr={TR}")
     command = [sys.executable, "-m", "emojax", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        while "3  " not in process.stdout.readline():
-            pass
+        assert any(line.startswith("    3  ") for line in process.stdout)
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130
     assert lines(out, "end")[0]["text"] == "stopped: SIGINT"
@@ -202,7 +203,15 @@ def test_sealed_feedback_shows_nothing_else(tmp_path, scans, study, capsys):
     said = capsys.readouterr().out
     assert not any(name in said for name in CLASSES)
     assert all(own["p"] for own in lines(out))
-    assert journals.verify(out / journals.NAME).lines[0]["meaning"]["allocation"] == digest
+    path = out / journals.NAME
+    assert journals.verify(path).lines[0]["meaning"]["allocation"] == digest
+    again = tmp_path / "again"
+    assert cli.main(["emojax", "replay", str(path), f"--out={again}"]) == 0
+    assert all(own["feedback"] is None for own in lines(again))
+    listener = opening._listen(FLAGS | {"http": "0"}, path)  # without the file, p stays hidden
+    with contextlib.closing(listener), urllib.request.urlopen(f"{listener.page}records") as got:
+        records = [json.loads(line) for line in got.read().splitlines()]
+    assert [own["p"] for own in records] == [None] * 3
 
 
 def test_a_lost_last_volume_does_not_keep_the_run_open(tmp_path, scans, study, monkeypatch):
@@ -211,6 +220,88 @@ def test_a_lost_last_volume_does_not_keep_the_run_open(tmp_path, scans, study, m
     Scanner(scans, values, range(1, COUNT))
     assert watch(decoder, scans, tmp_path / "out", f"volumes={COUNT}") == 0
     assert [own["status"] for own in lines(tmp_path / "out")][-2:] == ["ok", "missing"]
+
+
+def test_no_more_volumes_than_there_were_to_be(tmp_path, scans, study):
+    decoder, values, _ = study
+    for number in range(1, COUNT + 1):
+        save(scans / f"vol_{number:04}.nii", values[number - 1])
+    assert watch(decoder, scans, tmp_path / "out", "volumes=5") == 0
+    assert [own["volume"] for own in lines(tmp_path / "out")] == [1, 2, 3, 4, 5]
+
+
+def test_numbers_that_begin_later_are_said(tmp_path, scans, study, capsys):
+    decoder, values, _ = study
+    for number in range(4, 7):
+        save(scans / f"vol_{number:04}.nii", values[number - 1])
+    assert watch(decoder, scans, tmp_path / "out", "idle_s=1") == 0
+    found = lines(tmp_path / "out")
+    assert [own["status"] for own in found] == ["missing"] * 3 + ["ok"] * 3
+    said = capsys.readouterr().err
+    assert "volume 4 came first" in said and "--first=4" in said
+    assert "3 files were there before" in said
+    assert watch(decoder, scans, tmp_path / "other", "idle_s=1", "first=4") == 0
+    assert [own["volume"] for own in lines(tmp_path / "other")] == [4, 5, 6]
+
+
+def test_an_empty_folder_ends_when_asked(tmp_path, scans, study):
+    decoder, _, _ = study
+    assert watch(decoder, scans, tmp_path / "out", "idle_s=0.5") == 0
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("table", ["380\t20\tfear", "0\t1\thappy"])
+def test_events_that_do_not_fit_cost_the_accuracy_alone(tmp_path, scans, study, capsys, table):
+    decoder, values, _ = study
+    events, out = tmp_path / "events.tsv", tmp_path / "out"
+    events.write_text(f"onset\tduration\ttrial_type\n{table}\n")
+    for number in range(1, 4):
+        save(scans / f"vol_{number:04}.nii", values[number - 1])
+    assert watch(decoder, scans, out, "volumes=3", f"events={events}") == 0
+    said = capsys.readouterr().err
+    assert ("no accuracy in the report" in said) == ("happy" in table)
+    assert (out / "session.html").exists()
+    words = "volumes=3", f"events={events}", "label_map=rest=;fear=happy"
+    if "happy" in table:
+        assert watch(decoder, scans, tmp_path / "mapped", *words) == 0
+        assert "no accuracy" not in capsys.readouterr().err
+
+
+def test_a_journal_that_was_cut_in_its_first_line_begins_again(tmp_path, scans, study):
+    decoder, values, _ = study
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / journals.NAME).write_bytes(b'{"kind": "start", "for')
+    save(scans / "vol_0001.nii", values[0])
+    assert watch(decoder, scans, out, "volumes=1") == 0
+    assert len(lines(out)) == 1
+
+
+def test_a_flood_of_triggers_delays_no_volume(tmp_path, scans, study):
+    decoder, values, _ = study
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ended = threading.Event()
+
+    def shout():
+        while not ended.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", port), 1) as client:
+                    for i in range(2000):
+                        client.sendall(f"onset {i / 1000} x\n".encode())
+            except OSError:
+                time.sleep(0.05)
+
+    shouting = threading.Thread(target=shout, daemon=True)
+    shouting.start()
+    Scanner(scans, values, range(1, COUNT + 1))
+    assert watch(decoder, scans, tmp_path / "out", f"volumes={COUNT}", f"tcp={port}") == 0
+    ended.set()
+    shouting.join(10)
+    assert len(lines(tmp_path / "out")) == COUNT
+    events = lines(tmp_path / "out", "event")
+    assert events and events[0]["source"] == "tcp"
 
 
 def refused(capsys, code):
@@ -240,6 +331,8 @@ def test_what_cannot_work_is_refused_before_the_first_volume(tmp_path, scans, st
         ("tr=nan", "--tr"),
         ("pattern=vol.nii", "{n}"),
         ("host=0.0.0.0", "token"),
+        ("feedback=sealed.json", "--target"),
+        ("tr=", "--tr"),
     ]:
         more = ("tcp=0",) if flag.startswith("host") else ()
         assert said in refused(capsys, watch(decoder, scans, out, flag, *more)), flag
@@ -288,9 +381,12 @@ def test_a_replay_is_the_same_and_keeps_to_a_budget(tmp_path, scans, study, caps
     assert cli.main([*argv, "--budget_ms=0.001"]) == 1
     assert "above the budget" in capsys.readouterr().out
     save(scans / "vol_0002.nii", values[0])
-    assert "vol_0002.nii" in refused(capsys, cli.main(argv))
-    (scans / "vol_0002.nii").unlink()
-    assert "no such file" in refused(capsys, cli.main(argv))
+    (scans / "vol_0005.nii").unlink()
+    assert cli.main(argv) == 1
+    said = capsys.readouterr().out
+    assert "volume 2: another status" in said and "other values than in the session" in said
+    assert "volume 5: another status" in said and "no such file any more" in said
+    assert "of 6 records are the same" in said and "6 of 6 records" not in said
 
 
 def test_the_log_is_verified_by_command(tmp_path, scans, study, capsys):

@@ -25,9 +25,16 @@ def test_a_thousand_volumes(tmp_path):
     scans, out = tmp_path / "scans", tmp_path / "out"
     scans.mkdir()
     command = [sys.executable, "-m", "emojax"]
-    words = [tmp_path / "decoder", scans, f"--out={out}", f"--volumes={VOLUMES}", "--quiet"]
+    words = [
+        tmp_path / "decoder",
+        scans,
+        f"--out={out}",
+        f"--volumes={VOLUMES}",
+        "--quiet",
+        "--tr=2",
+    ]
     watch = subprocess.Popen(
-        [*command, "watch", *map(str, words), "--tcp=0", "--http=0"],
+        [*command, "watch", *map(str, words), "--quiet", "--tcp=0", "--http=0"],
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -144,6 +144,16 @@ def test_a_frozen_scanner_is_marked_behind_a_restart_too(tmp_path, study):
     assert "the same as the volume before" in second.emit(2, scan(2, run[0]))["reasons"]
 
 
+def test_a_good_volume_behind_two_bad_ones_is_good(tmp_path, study):
+    decoder, run = study
+    own = session(tmp_path, decoder)
+    bad = scan(2, run[1] * np.nan)
+    own.emit(1, scan(1, run[0]))
+    own.emit(2, bad)
+    own.emit(3, bad._replace(number=3))
+    assert own.emit(4, scan(4, run[3]))["reasons"] == []
+
+
 def test_lost_memory_is_said(tmp_path):
     decoder, run, _ = made(online_text="gain+cumulative")
     first = session(tmp_path, decoder)
@@ -178,6 +188,8 @@ def test_a_full_disk_does_not_end_the_run_and_the_journal_has_it_all_in_the_end(
     assert sent["reasons"] == [] and sent["line"]
     own.end("over")
     assert [line["seq"] for line in volumes(own.journal.path)] == [0, 1, 2, 3, 4]
+    notes = [line for line in journals.verify(own.journal.path).lines if line["kind"] == "note"]
+    assert [line["what"] for line in notes] == ["disk"]
 
 
 def test_evidence_and_feedback_are_read_in_order_and_again_at_a_restart(tmp_path):

@@ -22,8 +22,10 @@ LISTENERS = {
 MEANING = {
     "evidence": "how volumes add up, such as 'block', 'hrf:4-12', 'ema:3' or 'sprt:.05'",
     "events": EVENTS,
+    "label_map": "of the events: which values of trial_type mean which class, as data.label_map",
     "target": "class whose probability the feedback rises with",
     "feedback": "sealed file of who gets which feedback (emojax seal)",
+    "subject": "name in that file; that of the decoder by default",
 }
 WATCH = Usage(
     "watch",
@@ -34,9 +36,9 @@ WATCH = Usage(
         "correct": "'auto' (default), 'motion', 'level', 'motion+level' or 'none', as in decode",
         "series": "number or name of the DICOM series; the first magnitude images by default",
         "pattern": "of file names, such as 'vol_{n}.nii'; found by itself as a rule",
-        "tr": "s between volumes; as the files say by default, or the decoder",
+        "tr": "s between volumes, where the decoder does not say; other files are refused",
         "first": "number of the first volume; 1 by default, or 0 where there is one",
-        "volumes": "how many there will be; the session ends behind them",
+        "volumes": "how many there will be; the session ends behind them, or 30 TRs after the last",
         "reorder_ms": "wait for a volume while later ones are there; half a TR by default",
         "idle_s": "end the session after so long without a volume; by default it goes on",
         "poll_ms": "look into the folder so often, instead of waiting for events",
@@ -112,7 +114,7 @@ def replay(argv: Sequence[str]) -> int:
     found = replaying.replay(text["input"], **places, out=text["out"] or None)
     for line in replaying.summary(found, text["events"]):
         print(line)
-    late = budget and not replaying.p99(found) <= budget
+    late = bool(text["budget_ms"]) and not replaying.p99(found) <= budget
     if late:
         print(f"above the budget of {budget:g} ms")
     return 1 if found.differences or late else 0
@@ -173,5 +175,5 @@ def _number(given: Given, name: str, least, kind=float):
         value = None
     if value is None or not least <= value < float("inf"):
         what = "a whole number" if kind is int else "a number"
-        raise InputError(f"--{name}", repr(text), f"{what} of at least {least}")
+        raise InputError(f"--{name}", repr(text), f"{what} of at least {least:g}")
     return value

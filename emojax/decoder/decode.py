@@ -41,7 +41,8 @@ def verify(decoder: Decoder, volume, affine=None, where: str = "volume", before=
     found = guards.look(guard, volume)
     if not np.isfinite(found.mean + found.length):
         bad = int((~np.isfinite(found.values)).sum())
-        raise InputError(where, f"{bad} voxels of the mask that are not finite", "finite values")
+        what = f"{bad} voxels of the mask that are not finite" if bad else "values beyond float32"
+        raise InputError(where, what, "finite values")
     for name, got in (("sd", found.sd), ("mean", found.mean)):
         least, most = guard.bounds.get(name, (-np.inf, np.inf))
         if not least < got < most:

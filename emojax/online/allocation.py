@@ -88,15 +88,20 @@ def seal(path: str | pathlib.Path, allocations: Mapping[str, str], seed: int | N
       The sha256 of the file.
 
     Raises:
-      InputError: an unknown kind, no subject, or there is such a file.
+      InputError: an unknown kind, no subject, there is such a file, or a file that a kind names
+        holds no feedback.
     """
     path = pathlib.Path(path)
     if path.exists():
         raise InputError(path, "a file", "a new name: an allocation is drawn once")
     if not allocations:
         raise InputError("allocations", "none", "at least one subject")
+    if not path.parent.is_dir():
+        raise InputError(path.parent, "no such folder", "one that exists")
     for subject, kind in allocations.items():
-        _split(kind, f"allocation of {subject}")
+        name, file = _split(kind, f"allocation of {subject}")
+        if file:
+            _source(name, path.parent / file)
     salt = secrets.token_hex(16) if seed is None else f"{random.Random(seed).getrandbits(128):032x}"
     inside = json.dumps({"salt": salt, "allocations": dict(allocations)}).encode()
     outside = {"format": FORMAT, "about": ABOUT, "sealed": base64.b64encode(inside).decode()}

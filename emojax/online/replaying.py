@@ -57,7 +57,10 @@ def replay(
         if (target / journals.NAME).exists():
             raise InputError(target / journals.NAME, "another journal", "a new folder as --out")
         journal = journals.Journal(target / journals.NAME)
-        again = opening.session(journal, state, start["tr"], opening.choices_of(start))
+        choices = opening.choices_of(start)
+        if choices.allocation:  # the real value would unblind
+            choices = choices._replace(target="")
+        again = opening.session(journal, state, start["tr"], choices)
         again.start({name: start[name] for name in start if name not in journals.OWN})
         made = [_again(again, own, start, files) for own in lines if own["kind"] in REPEATED]
         again.end(f"replay of {path}")
@@ -82,7 +85,12 @@ def _again(again, own: Mapping[str, Any], start, folder: pathlib.Path) -> dict |
     number = own["volume"]
     if own["status"] == record.MISSING:
         return again.emit(number, None, "; ".join(own["reasons"]))
-    return again.emit(number, _read(own, start, folder))
+    try:
+        scan = _read(own, start, folder)
+    except InputError as error:
+        times = (own[name] for name in ("time_scan", "time_closed", "time_ready"))
+        scan = Scan(number, None, None, None, *times, tuple(own["files"]), "", str(error))
+    return again.emit(number, scan)
 
 
 def _read(own: Mapping[str, Any], start: Mapping[str, Any], folder: pathlib.Path) -> Scan:
@@ -115,7 +123,8 @@ def summary(found: Replayed, events: str = "") -> Iterator[str]:
       InputError: the table cannot be read.
     """
     for volume, names in found.differences[:MOST]:
-        yield f"volume {volume}: another {', '.join(names)}"
+        own = next(own for own in found.records if own["volume"] == volume)
+        yield f"volume {volume}: another {', '.join(names)} {'; '.join(own['reasons'])}".rstrip()
     same = len(found.records) - len(found.differences)
     yield f"{same} of {len(found.records)} records are the same, but for times and hashes"
     labels = session.labels_of(found.lines, events) if events else {}

@@ -1,11 +1,11 @@
 """One UDP datagram for each record, to one address."""
 
-import json
 import socket
 from collections.abc import Mapping
 from typing import Any
 
 from emojax.online.outputs import access
+from emojax.online.watching import journal
 
 LONGEST = 65_507  # bytes of a datagram
 LEFT_OUT = "files", "reasons"  # of a record that is longer
@@ -25,7 +25,7 @@ class Udp:
         for name in LEFT_OUT:
             if len(record) > LONGEST:
                 values = {key: value for key, value in values.items() if key != name}
-                record = json.dumps(values).encode()
+                record = journal.plain(values)
         self._socket.sendto(record, self._address)
 
     def close(self) -> None:

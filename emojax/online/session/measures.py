@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, Shaped
 
 from emojax.decoder import localizer
 from emojax.decoder.build import Facts
+from emojax.online import evidence
 from emojax.online.watching import record
 
 Line = Mapping[str, Any]
@@ -262,7 +263,9 @@ def labels_of(
     facts = Facts(tuple(start["classes"]), (0, 0, 0), 0.0, 1.0, start["tr"], preprocessing=before)
     first = first_volume(lines)
     count = max(numbers) - first + 1
+    last = max((own.onset for own in evidence.read_events(path)), default=0.0)
+    planned = max(count, int((last + (delay or 0)) / start["tr"]) + 2)  # it may have ended early
     found: Int[np.ndarray, " t"] = localizer.read_labels(
-        pathlib.Path(path), facts, count, start["tr"], label_map
-    )
+        pathlib.Path(path), facts, planned, start["tr"], label_map
+    )[:count]
     return {first + i: facts.classes[k] for i, k in enumerate(found.tolist()) if k >= 0}

@@ -13,6 +13,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from emojax import files
 from emojax.errors import InputError
 
 NAME = "journal.jsonl"
@@ -58,12 +59,12 @@ class Journal:
         line, file = encode(entry, self.last), self._open()
         try:
             if os.write(file, line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if wait:
                 _to_disk(file)
-        except OSError:
+        except OSError as error:
             os.ftruncate(file, self._size)
-            raise
+            raise OSError(error.errno, error.strerror, str(self.path)) from None
         self._size += len(line)
         self.last = hashlib.sha256(line[:-1]).hexdigest()
         return self.last
@@ -78,6 +79,7 @@ class Journal:
         if self._file is None:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.ftruncate(self._file, self._size)
+            files.sync(self.path.parent)  # its name, too
         return self._file
 
 
@@ -143,8 +145,8 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         entry = json.loads(line)
     except (ValueError, RecursionError):
         entry = None
-    if not isinstance(entry, dict):
-        raise InputError(where, "a line that is no JSON object", WANTED)
+    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
+        raise InputError(where, "a line that is no JSON object with a kind", WANTED)
     return entry
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import math
+import os
 import pathlib
 import platform
 import sys
@@ -26,7 +27,7 @@ from emojax.online.watching.scans import Scan
 from emojax.online.watching.session import Session
 
 SWITCH = 5e-4  # s after which Python lets another thread go on; its 5 ms would be late volumes
-TR = 2.0  # s, where neither files nor decoder say
+LONGEST = 1 << 20  # bytes of a first line
 PATIENCE = 30  # TRs without a volume, after which a run whose length is known ends
 OUTSIDE = ("volumes", "idle_s", "poll_ms")  # settings that change no record
 NEAR = 1e-3  # of the TR, by which two may differ
@@ -38,7 +39,7 @@ class Settings(NamedTuple):
     correct: str = online.AUTO  # see `online.steps_of`
     series: str = ""  # number or name of the DICOM series; "" is the first of magnitude images
     pattern: str = ""  # of file names, such as "vol_{n}.nii"; "" finds the number by itself
-    tr: float = 0.0  # s; 0: as the files say, or the decoder
+    tr: float = 0.0  # s; 0: as the decoder says
     first: int | None = None  # number of the first volume; None: 1, or 0 where there is one
     volumes: int = 0  # of the run, which ends behind them; 0: it ends by Ctrl-C
     reorder_ms: float = 0.0  # that a volume is waited for while later ones are there; 0: half a TR
@@ -74,11 +75,14 @@ def watch(run: Run) -> str:
     state = online.init(run.decoder, run.settings.correct)
     with locks.Lock(run.out / "lock"), _quick(), stops.deferred():
         path = run.out / journals.NAME
-        earlier = journals.verify(path) if path.is_file() and path.stat().st_size else None
+        begun = path.is_file() and b"\n" in path.read_bytes()[:LONGEST]
+        earlier = journals.verify(path) if begun else None
         if earlier is not None:
             _check_same(run, path, dict(earlier.lines[0]))
         poll = run.settings.poll_ms or None
         with Folder(run.folder, poll_ms=poll) as folder:
+            if earlier is None and (count := len(os.listdir(run.folder))):
+                say(f"{run.folder}: {count} files were there before; they are taken for the run's")
             warm.up(state)
             own = run.decoder.id[:12] or "without an id"
             say(f"ready: {run.folder} ({folder.kind}), decoder {own}")
@@ -97,7 +101,7 @@ class _Loop:
 
     def __init__(self, run: Run, state: online.State, folder: Folder, path, earlier):
         own, self._run, self._folder = run.settings, run, folder
-        self._tr = own.tr or run.decoder.facts.tr or TR
+        self._tr = _tr(run.decoder, own.tr)
         window = own.reorder_ms / 1000 or self._tr / 2
         self._patience = own.idle_s or (PATIENCE * self._tr if own.volumes else math.inf)
         self._began, self._heard = time.time(), time.monotonic()
@@ -119,13 +123,15 @@ class _Loop:
         while True:
             stops.check()
             for path in self._folder.get(self._order.wait(time.monotonic())):
+                stops.check()
                 self._take(self._intake.offer(path, time.monotonic()))
             self._take(self._intake.retry(time.monotonic()))
             self._tell()
-            if count and self._session.seq >= count:
+            if self._is_done:
                 return f"{count} volumes"
-            silent = time.monotonic() - self._heard > self._patience
-            if silent and self._session.is_started:
+            if time.monotonic() - self._heard <= self._patience:
+                continue
+            if self._session.is_started or self._run.settings.idle_s:
                 left = self._order.next + count - self._session.seq - 1
                 self._emit(self._order.finish(left if count else None))
                 return f"no volume for {self._patience:g} s"
@@ -148,8 +154,20 @@ class _Loop:
                 self._session.note(outcome, text, scan.number)
         self._emit(self._order.pop(now))
 
+    @property
+    def _is_done(self) -> bool:
+        count = self._run.settings.volumes
+        return 0 < count <= self._session.seq
+
     def _emit(self, ready: list[tuple[int, Scan | None]]) -> None:
+        came = next((number for number, scan in ready if scan), 0)
+        if ready and not self._session.seq and came > ready[0][0]:
+            text = f"volume {came} came first: those before it are missing (or --first={came})"
+            say(text)
+            self._session.note("gap", text, came)
         for number, scan in ready:
+            if self._is_done:
+                return
             why = "" if scan else self._intake.incomplete(number)
             self._run.told(self._session.emit(number, scan, why))
 
@@ -172,15 +190,28 @@ class _Loop:
             volume, affine = onto_grid(decoder, scan.values, scan.affine)
             check_grid(decoder, volume.shape, affine, where)
         if scan.tr and abs(scan.tr - self._tr) > NEAR * self._tr:
-            found, expected = f"TR {scan.tr:g} s", f"{self._tr:g} s (as in training, or --tr)"
-            raise InputError(where, found, expected)
+            raise InputError(where, f"TR {scan.tr:g} s", f"{self._tr:g} s, that of the session")
         more = {"time": self._began, "series": self._intake.series}
         self._session.start(_about(self._run, self._tr) | more)
 
 
+def _tr(decoder: Decoder, asked: float) -> float:
+    """Returns the s between volumes.
+
+    Raises:
+      InputError: neither decoder nor flag say, or they say different things.
+    """
+    trained = decoder.facts.tr
+    if not (asked or trained):
+        raise InputError("--tr", "none", "the s between volumes, which this decoder does not say")
+    if asked and trained and abs(asked - trained) > NEAR * trained:
+        raise InputError("--tr", f"{asked:g} s", f"{trained:g} s, as the decoder's training runs")
+    return asked or trained
+
+
 @contextlib.contextmanager
 def _quick() -> Iterator[None]:
-    """Lets threads take turns quickly, and collects garbage between volumes only."""
+    """Lets threads take turns quickly; undoes what `warm.up` did to the collection of garbage."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH)
     try:

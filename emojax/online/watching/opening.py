@@ -8,6 +8,8 @@ from typing import Any
 
 from emojax import online, stops
 from emojax.decoder import bundle as bundles
+from emojax.decoder import localizer
+from emojax.decoder.build import Facts
 from emojax.errors import InputError, say
 from emojax.online import feedback, outputs
 from emojax.online.watching import journal as journals
@@ -15,6 +17,7 @@ from emojax.online.watching import loop, meaning
 from emojax.online.watching.session import Session
 
 REPORT = "session.html"
+EVENTS, AT_ONCE = 256, 16  # that wait to be written, and that are written between two volumes
 LARGEST = 20_000_000  # bytes of a journal whose report is written at once; 10,000 volumes
 
 
@@ -67,16 +70,21 @@ def watch(
     decoder = bundles.load(
         text["bundle"], expect=text["expect"], trust=text["trust"], calibration=False
     )
-    subject, allocation = decoder.facts.subject, None
+    allocation = None
     if text["feedback"]:
-        allocation = feedback.open_sealed(text["feedback"], subject, out.resolve().name)
+        if not text["target"]:
+            raise InputError("flags", "--feedback alone", "--target=CLASS, which it is made of")
+        subject, run = text["subject"] or decoder.facts.subject, "/".join(out.resolve().parts[-2:])
+        allocation = feedback.open_sealed(text["feedback"], subject, run)
     sealed = allocation.sha256 if allocation else ""
     choices = meaning.choose(
         decoder.facts, text["evidence"], text["events"], text["target"], sealed
     )
-    path, heard = out / journals.NAME, queue.SimpleQueue()
-    with contextlib.closing(_listen(text, path, bool(sealed))) as listeners:
-        listeners.on_event = heard.put
+    if text["events"]:
+        _check_labels(text, decoder.facts, settings.tr or decoder.facts.tr, choices)
+    path, heard = out / journals.NAME, queue.Queue(EVENTS)
+    with contextlib.closing(_listen(text, path)) as listeners:
+        listeners.on_event = lambda event: _hear(heard, event)
         if listeners.page:
             say(f"live page: {listeners.page}")
         run = loop.Run(
@@ -87,15 +95,14 @@ def watch(
             lambda own, state, tr: session(own, state, tr, choices, allocation, listeners),
             {"bundle": str(pathlib.Path(text["bundle"]).absolute()), "meaning": choices._asdict()},
             lambda own: None if quiet else _print(feedback.visible(own, bool(sealed))),
-            lambda: _all_of(heard),
+            lambda: _some_of(heard),
         )
         try:
             say(f"ended: {loop.watch(run)}")
         except stops.Stopped:
-            if path.is_file():
-                _report(path, text["events"])
+            _report(path, text)
             raise
-        _report(path, text["events"])
+        _report(path, text)
 
 
 def choices_of(start: Mapping[str, Any]) -> meaning.Choices:
@@ -104,8 +111,18 @@ def choices_of(start: Mapping[str, Any]) -> meaning.Choices:
     return meaning.Choices(**own | {"events": tuple(map(tuple, own["events"]))})
 
 
-def _listen(text: Mapping[str, str], path: pathlib.Path, sealed: bool) -> outputs.Outputs:
-    """Opens the outputs that the flags name.
+def _check_labels(text: Mapping[str, str], facts: Facts, tr: float | None, choices) -> None:
+    """Says before the run if its report will have no accuracy; the evidence needs onsets only."""
+    last = max((onset for onset, _ in choices.events), default=0.0) + choices.delay_s
+    try:
+        count = int(last / (tr or 1)) + 2
+        localizer.read_labels(pathlib.Path(text["events"]), facts, count, tr, text["label_map"])
+    except InputError as error:
+        say(f"no accuracy in the report: {error}")
+
+
+def _listen(text: Mapping[str, str], path: pathlib.Path) -> outputs.Outputs:
+    """Opens the outputs that the flags name. What may be seen is what the journal says.
 
     Raises:
       InputError: a port that is no number, or see `outputs.open_outputs`.
@@ -113,6 +130,8 @@ def _listen(text: Mapping[str, str], path: pathlib.Path, sealed: bool) -> output
 
     def history(first: int) -> Iterator[bytes]:
         if path.is_file():
+            start = next((line for line, *_ in journals.read(path)), None)
+            sealed = start is None or bool(start["meaning"]["allocation"])
             for own in journals.records(path, first):
                 yield journals.plain(feedback.visible(own, sealed))
 
@@ -136,10 +155,22 @@ def _port(name: str, text: str) -> int | None:
     return int(text)
 
 
-def _all_of(heard: queue.SimpleQueue) -> Iterator[dict[str, Any]]:
-    with contextlib.suppress(queue.Empty):
-        while True:
-            yield heard.get_nowait()
+def _hear(heard: queue.Queue, event: Mapping[str, Any]) -> None:
+    """Takes an event of a client, in its thread.
+
+    Raises:
+      InputError: more have come than the session could write.
+    """
+    try:
+        heard.put_nowait(event)
+    except queue.Full:
+        raise InputError("onset", f"more than {EVENTS} at a time", "fewer") from None
+
+
+def _some_of(heard: queue.Queue) -> Iterator[dict[str, Any]]:
+    """Returns what has been heard, but no more than delays a volume by a moment."""
+    for _ in range(min(heard.qsize(), AT_ONCE)):
+        yield heard.get_nowait()
 
 
 def _print(own: Mapping[str, Any]) -> None:
@@ -154,12 +185,26 @@ def _told(own: Mapping[str, Any]) -> tuple[str, ...]:
     return () if own["status"] == "ok" else (own["status"], "; ".join(own["reasons"]))
 
 
-def _report(path: pathlib.Path, events: str) -> None:
+def _report(path: pathlib.Path, text: Mapping[str, str]) -> None:
+    """Writes the report of a session that has ended; what is wrong with it, it says."""
     from emojax.online import session as sessions
 
-    if path.stat().st_size > LARGEST:
-        say(f"journal: {path}; emojax session {path} writes its report, which takes a while")
+    if not path.is_file():
         return
-    out = path.with_name(REPORT)
-    sessions.report(path, out, events or None)
-    say(f"journal: {path}; report: {out}")
+    say(f"journal: {path}, whose last line has sha256 {journals.verify(path).last}")
+    if path.stat().st_size > LARGEST:
+        say(f"emojax session {path} writes its report, which takes a while")
+        return
+    out, events = path.with_name(REPORT), text["events"] or None
+    try:
+        try:
+            sessions.report(path, out, events, label_map=text["label_map"])
+        except InputError as error:
+            if events is None:
+                raise
+            say(f"no accuracy in the report: {error}")
+            sessions.report(path, out)
+    except (InputError, OSError) as error:
+        say(f"no report: {error} (emojax session {path} writes it)")
+        return
+    say(f"report: {out}")

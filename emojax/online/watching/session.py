@@ -45,8 +45,10 @@ class Session:
         self.is_started = False  # without a first line, nothing is written
         self.seq, self.missed = 0, 0  # of the next record; volumes lost so far
         self.last: Mapping[str, Any] | None = None  # record
+        self._is_behind = False  # lines wait for room on the disk
         self._unwritten: deque[tuple[dict, bool]] = deque()
         self._marks: list[str] = []  # of the next volume
+        self._is_restarted = False  # and the volume before is not known to the state
 
     @property
     def folder(self) -> pathlib.Path:
@@ -87,7 +89,7 @@ class Session:
             self._keep_memory(self.state.memory)
         began = time.perf_counter()
         line = self._write(own)
-        self.seq, self.last = self.seq + 1, own
+        self.seq, self.last, self._is_restarted = self.seq + 1, own, False
         return self._send(own, line, {"journal": 1000 * (time.perf_counter() - began)})
 
     def note(self, what: str, text: str, volume: int | None = None) -> None:
@@ -98,7 +100,7 @@ class Session:
     def event(self, own: Mapping[str, Any]) -> None:
         """Writes an event that came over the network; windows of evidence may begin with it."""
         line = {"kind": "event", "time": time.time()} | dict(own)
-        self._write(line)
+        self._write(line, wait=False)
         self.read(line)
 
     def end(self, text: str) -> None:
@@ -125,6 +127,7 @@ class Session:
         last = volumes[-1]
         self.seq, self.missed, self.last = last["seq"] + 1, last["missed"], last
         self.state = self.state._replace(count=len(volumes))
+        self._is_restarted = last["status"] not in record.LOST
         if (pose := record.pose_of(last)) is not None:
             self.state = self.state._replace(pose=pose)
         if self._remembers:
@@ -161,16 +164,15 @@ class Session:
             return self._lost(number, record.MISSING, why, more)
         if scan.values is None:
             return self._lost(number, record.UNREADABLE, scan.reason, more)
-        if self.state.before is None and self.last and scan.sha256 == self.last["sha256"]:
-            self._marks.append(guards.REPEATED)  # behind a restart
+        again = self._is_restarted and scan.sha256 == self.last["sha256"]  # as `online` would say
         try:
             where = " ".join(scan.files) or f"volume {number}"
             self.state, found = online.step(self.state, scan.values, scan.affine, where)
         except InputError as error:
             return self._lost(number, record.UNREADABLE, str(error), more)
         own = record.of_volume(found, decoder.facts.classes)
-        if self._marks:
-            own |= {"status": record.MARKED, "reasons": [*self._marks, *own["reasons"]]}
+        if marks := [*[guards.REPEATED] * again, *self._marks]:
+            own |= {"status": record.MARKED, "reasons": [*marks, *own["reasons"]]}
         self._marks = []
         return record.build(self.seq, number, **own, **more)
 
@@ -194,10 +196,14 @@ class Session:
             try:
                 line = self.journal.add(entry, wait=waits)
             except OSError as error:
-                if len(self._unwritten) == 1:
+                if not self._is_behind:
                     say(f"{self.journal.path}: {error.strerror}; the run goes on without it")
+                self._is_behind = True
                 return None
             self._unwritten.popleft()
+        if self._is_behind:
+            self._is_behind = False
+            self.note("disk", "the journal could not be written for a while; it is complete again")
         return line
 
     def _send(self, own: dict, line: str | None, stages: Mapping[str, float]) -> dict[str, Any]:
