@@ -86,7 +86,7 @@ def measure(row, folder):
             if line.startswith("ready"):
                 break
         repeats = -(-row.volumes // LENGTH)
-        words = (f"--tr={1 / row.hz}", "--speed=1", f"--as={row.form}", f"--repeat={repeats}")
+        words = ("--tr=2", f"--speed={2 * row.hz}", f"--as={row.form}", f"--repeat={repeats}")
         simulate = command("simulate", folder / "run.nii", scans, *words, f"--log={closed}")
         with subprocess.Popen([*simulate, *row.simulate], cwd=ROOT) as scanner:
             used = list(sampled(run, scanner, row.volumes / row.hz))
