@@ -98,6 +98,10 @@ def watch(argv: Sequence[str]) -> None:
         return
     with stops.deferred():
         start_jax()
+        import jax
+
+        # Another thread would have to wake up for each volume.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
         from emojax.online.watching import loop, opening
     own, quiet = loop.Settings(**settings), given.switches["quiet"]
     opening.watch(given.text, pathlib.Path(out), own, quiet=quiet)
