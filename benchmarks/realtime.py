@@ -29,6 +29,7 @@ import psutil
 
 from benchmarks import latency
 from benchmarks.record import ROOT, keep
+from emojax import decoder
 from emojax.decoder import bundle
 from emojax.online.watching import journal
 
@@ -48,6 +49,7 @@ class Row(NamedTuple):
 
 
 ROWS = {
+    "linear": Row("linear"),
     "cnn1d": Row("cnn1d"),
     "cnn1d, gzip": Row("cnn1d", form="nifti.gz"),
     "cnn1d, DICOM mosaic": Row("cnn1d", form="mosaic"),
@@ -56,6 +58,17 @@ ROWS = {
     "resnet3d": Row("resnet3d", hz=4.0, volumes=200),
 }
 DAY = Row("cnn1d", hz=60.0, volumes=43_200, simulate=("--keep=200",))
+
+
+def make_linear():
+    """A decoder of 300 voxels, as of logistic regression, with random weights."""
+    mask, rng = latency.volume()[1], np.random.default_rng(1)
+    voxels = np.sort(rng.choice(mask.sum(), latency.KEEP, replace=False))
+    scale = np.full(latency.KEEP, 800.0), np.full(latency.KEEP, 80.0)
+    own = decoder.Member(voxels, *scale, rng.normal(size=(latency.KEEP, 3)), np.zeros(3))
+    facts = latency.facts(("a", "b", "c"))
+    made = decoder.from_linear(facts, [own], mask=mask, affine=latency.AFFINE)
+    return latency.referenced(made)
 
 
 def command(*words):
@@ -73,7 +86,8 @@ def write_run(path):
 
 def measure(row, folder):
     """Runs simulator and watcher; returns percentiles in ms, and what the watcher has used."""
-    bundle.save(latency.MAKERS[row.network](), folder / "decoder")
+    make = make_linear if row.network == "linear" else latency.MAKERS[row.network]
+    bundle.save(make(), folder / "decoder")
     write_run(folder / "run.nii")
     scans, out, closed = folder / "scans", folder / "out", folder / "closed.jsonl"
     scans.mkdir()

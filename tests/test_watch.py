@@ -246,7 +246,7 @@ def test_numbers_that_begin_later_are_said(tmp_path, scans, study, capsys):
 
 def test_an_empty_folder_ends_when_asked(tmp_path, scans, study):
     decoder, _, _ = study
-    assert watch(decoder, scans, tmp_path / "out", "idle_s=0.5") == 0
+    assert watch(decoder, scans, tmp_path / "out", "idle_s=0.5", "volumes=3") == 0
     assert list((tmp_path / "out").iterdir()) == []
 
 

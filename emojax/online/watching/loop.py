@@ -71,8 +71,8 @@ def watch(run: Run) -> str:
         another session, or the first volume does not fit the decoder.
       Stopped: a signal ended the run; the journal is whole.
     """
+    tr, state = _tr(run.decoder, run.settings.tr), online.init(run.decoder, run.settings.correct)
     run.out.mkdir(parents=True, exist_ok=True)
-    state = online.init(run.decoder, run.settings.correct)
     with locks.Lock(run.out / "lock"), _quick(), stops.deferred():
         path = run.out / journals.NAME
         begun = path.is_file() and b"\n" in path.read_bytes()[:LONGEST]
@@ -86,7 +86,7 @@ def watch(run: Run) -> str:
             warm.up(state)
             own = run.decoder.id[:12] or "without an id"
             say(f"ready: {run.folder} ({folder.kind}), decoder {own}")
-            loop = _Loop(run, state, folder, path, earlier)
+            loop = _Loop(run, tr, state, folder, path, earlier)
             try:
                 why = loop.run()
             except BaseException as error:
@@ -99,14 +99,13 @@ def watch(run: Run) -> str:
 class _Loop:
     """The loop of one session. The journal begins with the first volume that fits."""
 
-    def __init__(self, run: Run, state: online.State, folder: Folder, path, earlier):
-        own, self._run, self._folder = run.settings, run, folder
-        self._tr = _tr(run.decoder, own.tr)
-        window = own.reorder_ms / 1000 or self._tr / 2
-        self._patience = own.idle_s or (PATIENCE * self._tr if own.volumes else math.inf)
+    def __init__(self, run: Run, tr: float, state: online.State, folder: Folder, path, earlier):
+        own, self._run, self._folder, self._tr = run.settings, run, folder, tr
+        window = own.reorder_ms / 1000 or tr / 2
+        self._patience = own.idle_s or (PATIENCE * tr if own.volumes else math.inf)
         self._began, self._heard = time.time(), time.monotonic()
         series, first, done = own.series, own.first, []
-        self._session = run.open(journals.Journal(path, earlier), state, self._tr)
+        self._session = run.open(journals.Journal(path, earlier), state, tr)
         if earlier is not None:
             self._session.resume(earlier)
             series = earlier.lines[0]["series"]
@@ -131,9 +130,10 @@ class _Loop:
                 return f"{count} volumes"
             if time.monotonic() - self._heard <= self._patience:
                 continue
-            if self._session.is_started or self._run.settings.idle_s:
+            if self._session.is_started:
                 left = self._order.next + count - self._session.seq - 1
                 self._emit(self._order.finish(left if count else None))
+            if self._session.is_started or self._run.settings.idle_s:
                 return f"no volume for {self._patience:g} s"
 
     def end(self, why: str) -> None:
