@@ -341,6 +341,7 @@ def test_jit_and_vmap_over_folds_equal_a_loop():
         np.testing.assert_array_equal(chosen[i], choose(*fold))
 
 
+@pytest.mark.slow
 def test_gradient(x64):
     x, y = make_data(40, 6)
     y = y % 2

@@ -246,6 +246,7 @@ def test_many_jobs_keep_their_order():
     assert baselines.run([]) == []
 
 
+@pytest.mark.slow
 def test_jobs_are_made_when_a_process_is_free_and_then_forgotten(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     x, y, test_x, _ = make(m=6000)  # more than a megabyte: goes through a file

@@ -35,6 +35,7 @@ def chosen_for(values, labels, names=NAMES, number=0, **changes):
     return choice.choose(*ask)[0]
 
 
+@pytest.mark.slow
 def test_the_better_decoder_of_inner_folds_is_chosen():
     found = chosen_for(VALUES, LABELS)
     better = max(found.inner, key=lambda name: (found.inner[name], name == "bag"))

@@ -98,6 +98,7 @@ def test_events_at_other_times_are_refused(config):
         accuracies(config, study(["run-1", "run-2"], late))
 
 
+@pytest.mark.slow
 def test_a_few_late_labels_are_fine_and_said(config):
     def jittered(subject, number):
         y = np.roll(ORDER, number)

@@ -392,6 +392,7 @@ def test_one_bad_volume_of_a_run_stops_it(made, tmp_path):
         decoder.decode_file(made[0], tmp_path / "run.nii")
 
 
+@pytest.mark.slow
 def test_resnet_bundle(tmp_path):
     rng = np.random.default_rng(0)
     grid = (12, 10, 9)

@@ -42,6 +42,7 @@ def analyse(config, cohort):
     return design.analyse(experiment_a.EXPERIMENT, config, view, arm, made)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("headline", ["network", "bag"])
 def test_a_shared_order_is_looked_up(small, headline):
     small.headline = headline

@@ -217,6 +217,7 @@ class Killed(BaseException):
     """The end of a process."""
 
 
+@pytest.mark.slow
 def test_a_killed_run_with_floors_goes_on_to_the_same_numbers(tmp_path, monkeypatch, quick_compile):
     config = volumes_config(tmp_path)
     config.noise.network_draws = 2

@@ -95,6 +95,7 @@ def test_vmap_and_grad_go_through():
     np.testing.assert_allclose(slope, want, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bottleneck", [True, False])
 @pytest.mark.parametrize("features", [None, 7])
 def test_resnet_without_its_norms(dtype, bottleneck, features):

@@ -123,6 +123,7 @@ def test_matches_every_golden_of_pymvpa(shared, case, precision):
     assert count == {"A": 36, "B": 3, "C": 9, "D": 6}[case]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["A_zaF_zcT_it1", "C_zaF_zcT_it1", "D_default"])
 @pytest.mark.parametrize("more", [{"method": "polar"}, {"lowrank": True}], ids=["polar", "lowrank"])
 def test_other_paths_match_the_default_goldens(shared, name, more, x64):
@@ -146,6 +147,7 @@ SETTINGS = [
 SHAPES = {"tall": [8] * 4, "wide": [40] * 3, "unequal": [8, 12, 9], "mixed": [8, 45, 33]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", SETTINGS, ids=str)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_matches_the_transcription_for_unrecorded_settings(shape, options, x64):
@@ -359,6 +361,7 @@ def test_gradient_through_the_fit_is_finite_and_right(x64):
     jax.test_util.check_grads(spread, (jnp.ones(4),), order=1, modes=["rev"], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_blocks_do_not_change_the_result(x64, monkeypatch):
     data = cohort(s=5, n=12, v=30)
     want = hyperalignment.fit(data)

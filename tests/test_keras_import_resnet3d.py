@@ -44,6 +44,7 @@ def write(path, recipe, layout, names):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", [False, True], ids=["first model", "second of its process"])
 def test_logits_are_those_of_keras(recipe, layout, shared, tmp_path, second):
     first = next(e["attrs"] for e in layout["layout"] if e["name"] == "/")["layer_names"]

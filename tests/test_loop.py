@@ -95,6 +95,7 @@ def test_metrics_are_those_of_plain_evaluation():
     assert float(got.best.accuracy) == pytest.approx(hits)
 
 
+@pytest.mark.slow
 def test_the_network_before_its_first_step_may_be_the_best():
     """With monitored labels turned round training only harms; classes weigh the same."""
     x, y = tiny.data("vectors")
@@ -120,6 +121,7 @@ def test_the_network_before_its_first_step_may_be_the_best():
     jax.tree.map(np.testing.assert_array_equal, found[True, "scan"].best.params, start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["loop", "scan"])
 def test_the_rate_rises_over_the_first_epochs(strategy):
     """Where nothing moves far, the steps of an epoch add up as their rates do."""

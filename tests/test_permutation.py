@@ -67,6 +67,7 @@ def by_hand(config, view, arm, made, labels, name="logistic"):
     return np.mean(scores)
 
 
+@pytest.mark.slow
 def test_every_permutation_goes_through_the_whole_pipeline(monkeypatch):
     config, view, arm, made = study(signal=False)
     chosen, select = [], across_subjects.anova.select_top
@@ -116,6 +117,7 @@ def test_the_bag_is_permuted_with_its_members():
     assert [found["observed"], *found["null"]] == pytest.approx(want, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_maps_are_permuted_within_subject_and_run():
     config, view, arm, made = study(tr=None)
     found = analyse(config, view, arm, made)
@@ -139,6 +141,7 @@ def test_processes_change_no_number(monkeypatch):
     assert analyse(config, view, arm, made) == alone
 
 
+@pytest.mark.slow
 def test_the_seed_decides():
     config, view, arm, made = study()
     folds, found = [d.fold for d in made], permutation.design(config, view, arm)

@@ -40,6 +40,7 @@ def golden_runs(shared):
     return z, runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, dtype", [("svd", "float64"), ("svd", "float32"), ("polar", "float64")]
 )
@@ -112,6 +113,7 @@ def test_no_rotation_does_better(x64):
         assert miss(best.rotation) < miss(np.asarray(best.rotation) @ turn)
 
 
+@pytest.mark.slow
 @given(
     shape=st.sampled_from([(12, 5, 5), (12, 5, 9), (12, 20, 20), (12, 20, 7), (12, 7, 20)]),
     seed=st.integers(0, 999),

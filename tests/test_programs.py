@@ -36,6 +36,7 @@ def small_config():
     return config
 
 
+@pytest.mark.slow
 def test_equal_settings_are_one_program_and_compile_once():
     """The network of Experiment A, with dropout and a penalty: folds side by side as in a loop."""
     program = programs.make_program(small_config(), 2)

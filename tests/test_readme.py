@@ -24,6 +24,7 @@ def test_every_python_block_has_its_output():
     assert len(EXAMPLES) == FUNCTIONS.count("```python") >= 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code, want", EXAMPLES, ids=[f"block{i}" for i in range(len(EXAMPLES))])
 def test_block_prints_what_the_docs_say(code, want):
     out = io.StringIO()
@@ -78,6 +79,7 @@ def test_numbers_come_from_stored_runs():
     assert len(rows) > 20 and set(rows) <= spreads, set(rows) - spreads
 
 
+@pytest.mark.slow
 def test_quickstart_prints_a_row_for_every_regime():
     done = subprocess.run(
         [sys.executable, "examples/quickstart.py"], cwd=ROOT, capture_output=True, text=True

@@ -45,6 +45,7 @@ def page_of(result):
     return page.render(result.metrics, {}, {})
 
 
+@pytest.mark.slow
 def test_everything_is_written_whole(tmp_path):
     result = make()
     result.save(tmp_path)

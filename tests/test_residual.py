@@ -35,6 +35,7 @@ def weights(module, scale=0.0):
     return jax.tree.map(lambda a: scale * rng.normal(size=a.shape), params) if scale else params
 
 
+@pytest.mark.slow
 def test_it_begins_as_its_linear_path():
     module = NETWORK.make(ConfigDict({"dense": (16, 8), "dropout": (0.2, 0.5)}), K)
     assert module == Residual(K, (16, 8), (0.2, 0.5))
@@ -154,6 +155,7 @@ def gain(nonlinear):
     return gains.gain([y[rows] for rows in tests], linear, [found[i][0]["best"] for i in found])
 
 
+@pytest.mark.slow
 def test_what_no_linear_decoder_reads_is_a_gain():
     got = gain(True)
     assert got["difference"] > 0.2 and got["ci95"][0] > 0 and got["nll"]["ci95"][1] < 0

@@ -162,6 +162,7 @@ def check_gradients(grads, tensors, rtol):
     assert set(grads) - checked == biases - {"head/dense/bias"}
 
 
+@pytest.mark.slow
 def test_initial_parameters(x64):
     _, variables, _ = tiny(param_dtype=np.float64)
     for key, leaf in flat(variables).items():
@@ -174,6 +175,7 @@ def test_initial_parameters(x64):
             assert (leaf == (1 if key.endswith(("scale", "var")) else 0)).all()
 
 
+@pytest.mark.slow
 def test_volumes_do_not_meet_in_inference():
     model, variables, x = tiny()
     apply = jax.jit(functools.partial(model.apply, features=True))
@@ -205,6 +207,7 @@ def test_remat_and_vmap_change_nothing():
     np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_bfloat16_computes_short_and_keeps_long():
     model, variables, x = tiny(head_features=8)
     short = model.copy(dtype=jnp.bfloat16)
@@ -269,6 +272,7 @@ def test_says_which_field_is_out_of_range(field):
         jax.eval_shape(model.init, jax.random.key(0), x)
 
 
+@pytest.mark.slow
 def test_the_smallest_volume():
     model = SMALL["small_basic"](num_classes=2, width=4)
     x = jnp.zeros((1, 9, 9, 9))

@@ -28,6 +28,7 @@ def arm_of(metrics, name):
     return next(arm for arm in metrics["arms"] if arm["name"] == name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_metrics_are_the_schema_and_plain(kind):
     result, cohort, found = hand_made.finished(kind)

@@ -158,6 +158,7 @@ def test_float32_agrees_with_float64(plain):
         np.testing.assert_allclose(got.turn, want.turn, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_vmap_equals_a_loop(plain):
     image, _, affine, model = plain
     still = np.zeros(3)
@@ -211,6 +212,7 @@ def test_short_axes_are_mirrored_as_in_scipy(shape, x64):
     np.testing.assert_allclose(got, want, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_gradients(plain, x64, quick_compile):
     image, _, _, model = plain
     model = jax.tree.map(lambda a: a.astype(jnp.float64), model)

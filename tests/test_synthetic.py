@@ -96,6 +96,7 @@ def test_a_shorter_run_starts_as_a_longer_one():
     assert all((a[:90] == b).all() for a, b in zip(long, short, strict=True))
 
 
+@pytest.mark.slow
 def test_cohort(make):
     cohort = make()
     assert cohort.classes == ("rest", "neutral", "negative")
@@ -207,6 +208,7 @@ def test_noise_is_autoregressive_of_sd_1():
     np.testing.assert_allclose(lag, memory, atol=0.03)
 
 
+@pytest.mark.slow
 def test_noise_of_a_run_is_that_of_a_3t_scanner(make):
     """Median tSNR 40 to 90; autocorrelation, drift and task included, above that of the noise."""
     frames = np.asarray(make(DEMO, null=True).runs[0].frames, np.float32)
