@@ -81,7 +81,10 @@ def common(
         level / count,
         spread / count,
         None if cohort.tr is None else float(cohort.tr),
-        preprocessing=(f"labels {behind:g} s behind events", f"first {left} volumes left"),
+        preprocessing=(
+            f"labels {behind:g} s behind events",
+            *([f"first {left} volumes left out"] if left else []),
+        ),
         kind=trained.kind,
         members=trained.members,
         temperature=float(trained.temperature),
