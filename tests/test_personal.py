@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from emojax import decoder, online
-from emojax.decoder import personal
+from emojax.decoder import numpy_reader, personal
 from emojax.errors import InputError
 
 SIZE, TIMES = 12, 30
@@ -32,15 +32,24 @@ def make(**stated):
         ({"provenance": (("centring", 0, 0),)}, "none"),
     ],
 )
-def test_a_decoder_of_everybody_waits_for_a_person(stated, way):
+def test_a_decoder_of_everybody_waits_for_a_person(stated, way, tmp_path):
     made, x = make(trained_on=("01", "02"), **stated)
     for call in (decoder.decode, lambda made, _: online.init(made)):
         with pytest.raises(InputError, match=rf"not calibrated yet; .*--by={way}\)") as error:
             call(made, x[0])
         assert "\n" not in str(error.value)
+    decoder.save(made, tmp_path / "decoder")
+    with pytest.raises(ValueError, match="found no person's own; expected a calibrated decoder"):
+        numpy_reader.read(tmp_path / "decoder")
     personal.check_calibrated(make(trained_on=("01", "02"), subject="03", **stated)[0])
     personal.check_calibrated(make(trained_on=("01", "02"))[0])  # nothing is a person's own
     personal.check_calibrated(make(**stated)[0])  # made by hand, or before there were such facts
+
+
+def test_numpy_alone_corrects_nothing(tmp_path):
+    decoder.save(make(online="gain")[0], tmp_path / "decoder")
+    with pytest.raises(ValueError, match=r"found data\.online=gain; expected emojax"):
+        numpy_reader.read(tmp_path / "decoder")
 
 
 def test_vectors_are_volumes_with_one_long_axis():

@@ -23,7 +23,8 @@ def read(folder=None, expect=""):
       expect: the decoder's id, or its first digits.
 
     Raises:
-      ValueError: a file was changed, it is another decoder, or one that needs its program.bin.
+      ValueError: a file was changed, it is another decoder, or one that takes more than this file:
+        its program.bin, a correction of the volumes, or a calibration first.
     """
     folder = pathlib.Path(folder or pathlib.Path(__file__).parent)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -33,6 +34,7 @@ def read(folder=None, expect=""):
     if found != manifest.get("id") or not found.startswith(expect):
         expected = expect or manifest.get("id", "format 2, which has ids")
         raise ValueError(f"{folder}: found decoder {found}; expected {expected}")
+    _check(folder, manifest["facts"])
     weights, context = (_arrays(folder / name, manifest["sha256"][name]) for name in FILES)
     name, mask, inside = manifest["network"], context["mask"], np.flatnonzero(context["mask"])
     if name not in ACTIVATIONS:
@@ -53,6 +55,15 @@ def read(folder=None, expect=""):
         return p if np.isfinite(p).all() else np.full_like(p, np.nan)
 
     return decode
+
+
+def _check(folder, facts):
+    """Refuses a decoder of nobody, and one of volumes that were corrected by those before them."""
+    centres = any(step == "centring" for step, *_ in facts["provenance"])
+    if not facts["subject"] and facts["trained_on"] and (facts["alignment"] or centres):
+        raise ValueError(f"{folder}: found no person's own; expected a calibrated decoder")
+    if facts["online"]:
+        raise ValueError(f"{folder}: found data.online={facts['online']}; expected emojax")
 
 
 def _arrays(path, sha256):
