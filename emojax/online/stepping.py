@@ -168,7 +168,8 @@ def step(
     """
     decoder, where = state.decoder, where or f"volume {state.count}"
     volume, affine = onto_grid(decoder, np.asarray(volume), affine)
-    volume = np.array(volume, np.float32)  # a copy: the caller may use its own again
+    # A copy, as the caller may use its own again; files have the first axis fastest.
+    volume = np.array(volume, np.float32, order="C")
     marks = verify(decoder, volume, affine, where, state.before)
     placed = _onto_reference(state, volume, marks)
     x, marks = placed.x, placed.marks
