@@ -32,7 +32,8 @@ WATCH = Usage(
     {
         "bundle": BUNDLE,
         "input": "folder that the scanner writes to",
-        "out": "folder of the session: journal and report (--workdir is the same)",
+        "out": "folder of the session: journal and report",
+        "workdir": "the same as --out",
         "correct": "'auto' (default), 'motion', 'level', 'motion+level' or 'none', as in decode",
         "series": "number or name of the DICOM series; the first magnitude images by default",
         "pattern": "of file names, such as 'vol_{n}.nii'; found by itself as a rule",
