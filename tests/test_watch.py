@@ -389,6 +389,20 @@ def test_a_replay_is_the_same_and_keeps_to_a_budget(tmp_path, scans, study, caps
     assert "of 6 records are the same" in said and "6 of 6 records" not in said
 
 
+@pytest.mark.parametrize("entry", [{"kind": "start", "format": 1}, {"kind": "volume"}])
+def test_a_chain_of_other_lines_is_no_journal(tmp_path, scans, study, capsys, entry):
+    decoder, values, _ = study
+    path = tmp_path / "journal.jsonl"
+    own = journals.Journal(path)
+    if entry["kind"] == "volume":
+        save(scans / "vol_0001.nii", values[0])
+        assert watch(decoder, scans, tmp_path / "out", "volumes=1") == 0
+        own.add(journals.verify(tmp_path / "out" / journals.NAME).lines[0])
+    own.add(entry)
+    own.close()
+    assert journals.WANTED in refused(capsys, cli.main(["emojax", "replay", str(path)]))
+
+
 def test_the_log_is_verified_by_command(tmp_path, scans, study, capsys):
     decoder, values, _ = study
     save(scans / "vol_0001.nii", values[0])

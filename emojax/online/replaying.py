@@ -47,6 +47,10 @@ def replay(
       InputError: the journal is not whole, or decoder or a file are not what they were.
     """
     lines = journals.verify(path).lines
+    for number, line in enumerate(lines, 1):
+        if lacks := [name for name in NEEDED.get(line["kind"], ()) if name not in line]:
+            where = f"{path}, line {number}"
+            raise InputError(where, f"no {', '.join(lacks)}", journals.WANTED)
     start = lines[0]
     decoder = bundles.load(bundle or start["bundle"], expect=start["decoder"], calibration=False)
     state = online.init(decoder, start["settings"]["correct"])
@@ -75,6 +79,10 @@ def replay(
 
 
 REPEATED = ("volume", "event")
+NEEDED = {  # kind of line -> what is read of it
+    "start": ("bundle", "classes", "decoder", "folder", "meaning", "series", "settings", "tr"),
+    "volume": tuple(record.build(0, 0, record.OK, [])),
+}
 
 
 def _again(again, own: Mapping[str, Any], start, folder: pathlib.Path) -> dict | None:
