@@ -4,6 +4,7 @@ import difflib
 import importlib.machinery
 import importlib.util
 import itertools
+import math
 import os
 import pathlib
 import re
@@ -13,7 +14,7 @@ import textwrap
 import traceback
 from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -82,6 +83,33 @@ def parse(argv: Sequence[str], usage: Usage) -> Given:
         if text[name] and name not in usage.flags:
             print(f"note: {usage.name} does not use --{name}", file=sys.stderr)
     return Given(text, switches, config)
+
+
+def number(
+    text: Mapping[str, str], name: str, kind: type = float, least: float | None = None
+) -> Any:
+    """Returns the number that a flag gives, None where it is not given.
+
+    Args:
+      text: flag -> value.
+      name: of the flag.
+      kind: int or float.
+      least: the smallest that is right, and finite; None: any number.
+
+    Raises:
+      InputError: it is no number, or a smaller one.
+    """
+    if not text[name]:
+        return None
+    try:
+        value = kind(text[name])
+    except ValueError:
+        value = None
+    if value is None or (least is not None and not least <= value < math.inf):
+        what = "a whole number" if kind is int else "a number"
+        limit = "" if least is None else f" of at least {least:g}"
+        raise InputError(f"--{name}", repr(text[name]), what + limit)
+    return value
 
 
 def _refuse_without_dashes(words: Sequence[str], names: Collection[str], expected: str) -> None:

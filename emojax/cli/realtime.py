@@ -6,7 +6,7 @@ from typing import Any
 
 from emojax import stops
 from emojax.cli.commands import BUNDLE, IDENTITY, leads, start_jax
-from emojax.cli.flags import Given, Usage, parse
+from emojax.cli.flags import Given, Usage, number, parse
 from emojax.errors import InputError
 
 EVENTS = "events.tsv of the run: blocks or trials, for evidence and for accuracy afterwards"
@@ -111,7 +111,7 @@ def watch(argv: Sequence[str]) -> None:
 def replay(argv: Sequence[str]) -> int:
     """Decodes a session again; returns 1 where a record differs or the budget is exceeded."""
     given = parse(argv, REPLAY)
-    text, budget = given.text, _number(given, "budget_ms", 0.0)
+    text, budget = given.text, number(given.text, "budget_ms", least=0)
     with stops.deferred():
         start_jax()
         from emojax.online import replaying
@@ -119,7 +119,7 @@ def replay(argv: Sequence[str]) -> int:
     found = replaying.replay(text["input"], **places, out=text["out"] or None)
     for line in replaying.summary(found, text["events"]):
         print(line)
-    late = bool(text["budget_ms"]) and not replaying.p99(found) <= budget
+    late = budget is not None and not replaying.p99(found) <= budget
     if late:
         print(f"above the budget of {budget:g} ms")
     return 1 if found.differences or late else 0
@@ -156,29 +156,11 @@ def verify_log(argv: Sequence[str]) -> None:
 
 def _settings(given: Given) -> dict[str, Any]:
     """Returns the settings of a session, as `watching.Settings` has them."""
-    numbers = {
-        name: _number(given, name, 0.0) for name in ("tr", "reorder_ms", "idle_s", "poll_ms")
+    text, seconds = given.text, ("tr", "reorder_ms", "idle_s", "poll_ms")
+    numbers = {name: number(text, name, least=0) or 0.0 for name in seconds}
+    counts = {
+        "first": number(text, "first", int, least=0),
+        "volumes": number(text, "volumes", int, least=0) or 0,
     }
-    counts = {name: _number(given, name, 0, int) for name in ("first", "volumes")}
-    counts |= {"first": counts["first"] if given.text["first"] else None}
-    words = {name: given.text[name] for name in ("series", "pattern")}
-    return {**numbers, **counts, **words, "correct": given.text["correct"] or "auto"}
-
-
-def _number(given: Given, name: str, least, kind=float):
-    """Returns the number that a flag gives, `least` where it is not given.
-
-    Raises:
-      InputError: it is no number, or a smaller one.
-    """
-    text = given.text[name]
-    if not text:
-        return least
-    try:
-        value = kind(text)
-    except ValueError:
-        value = None
-    if value is None or not least <= value < float("inf"):
-        what = "a whole number" if kind is int else "a number"
-        raise InputError(f"--{name}", repr(text), f"{what} of at least {least:g}")
-    return value
+    words = {name: text[name] for name in ("series", "pattern")}
+    return {**numbers, **counts, **words, "correct": text["correct"] or "auto"}

@@ -2,13 +2,13 @@
 
 import pathlib
 import tempfile
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from emojax.cli import commands
 from emojax.cli.clean import store_of
-from emojax.cli.flags import Usage, parse
+from emojax.cli.flags import Usage, number, parse
 from emojax.errors import InputError
+from emojax.files import split_list
 
 SIMULATE = Usage(
     "simulate",
@@ -46,8 +46,8 @@ def simulate(argv: Sequence[str]) -> None:
     """Writes a run, volume by volume, and prints how well the times were kept."""
     given = parse(argv, SIMULATE)
     text = given.text
-    numbers = {name: _number(text, name, int) for name in ("seed", "first", "repeat", "keep")}
-    numbers |= {name: _number(text, name, float) for name in ("tr", "speed")}
+    numbers = {name: number(text, name, int) for name in ("seed", "first", "repeat", "keep")}
+    numbers |= {name: number(text, name) for name in ("tr", "speed")}
     from emojax.online import simulate as scanner
 
     def ready(count: int, step: float) -> None:
@@ -58,12 +58,12 @@ def simulate(argv: Sequence[str]) -> None:
             _image(text, pathlib.Path(scratch)),
             text["folder"],
             form=text["as"] or "nifti",
-            faults=[fault.strip() for fault in text["faults"].split(",") if fault.strip()],
+            faults=split_list(text["faults"]),
             name=text["pattern"],
             log=text["log"] or None,
             ready=ready,
             **given.switches,
-            **{name: number for name, number in numbers.items() if number is not None},
+            **{name: own for name, own in numbers.items() if own is not None},
         )
     half, most = summary.late_ms
     took = f"{summary.volumes} volumes in {summary.seconds:.1f} s"
@@ -98,13 +98,3 @@ def _image(text: dict[str, str], scratch: pathlib.Path) -> pathlib.Path:
         raise InputError(path, what, f"one of {', '.join(known)}")
     save_image(found[-1], scratch / "run.nii")
     return scratch / "run.nii"
-
-
-def _number(text: dict[str, str], name: str, kind: Callable[[str], Any]) -> Any:
-    if not text[name]:
-        return None
-    try:
-        return kind(text[name])
-    except ValueError:
-        expected = "a whole number" if kind is int else "a number"
-        raise InputError(f"--{name}", repr(text[name]), expected) from None

@@ -39,9 +39,7 @@ TABLE = """
 {%- endmacro -%}
 """
 
-PAGE = (
-    TABLE
-    + """
+HEAD = """
 <!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
@@ -49,6 +47,12 @@ PAGE = (
 <body>
 <h1>{{ title }}</h1>
 <p class="headline">{{ headline }}</p>
+"""
+
+PAGE = (
+    TABLE
+    + HEAD
+    + """\
 {% if data %}<p>{{ data }}</p>{% endif %}
 {% if notes %}<ul>
 {%- for note in notes %}<li>{{ note }}</li>{% endfor -%}

@@ -51,7 +51,7 @@ class Site(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a client asks for."""
+    """One request of a client."""
 
     method: str
     path: str

@@ -88,7 +88,7 @@ def _render(path, lines, log, broken, events, label_map, unblind) -> tuple[Stati
     from emojax.online.session import checklist, template, texts
     from emojax.report import page as pages
     from emojax.report.plots import LITERAL
-    from emojax.report.template import STYLE, TABLE
+    from emojax.report.template import HEAD, STYLE, TABLE
 
     start, volumes = lines[0], [own for own in lines if own["kind"] == "volume"]
     subject = texts.subject_of(start)
@@ -99,7 +99,7 @@ def _render(path, lines, log, broken, events, label_map, unblind) -> tuple[Stati
         images = _images(lines, volumes, labels, found, hidden)
     warnings = [f"The journal is not whole. {broken} What follows is up to there."] * bool(broken)
     warnings += [texts.HIDDEN] * hidden
-    page = pages.ENVIRONMENT.from_string(TABLE + template.PAGE).render(
+    page = pages.ENVIRONMENT.from_string(TABLE + HEAD + template.BODY).render(
         title=f"Session of subject {subject}" if subject else "Session",
         style=STYLE + template.STYLE,
         headline=texts.headline(found, tr),

@@ -11,14 +11,7 @@ STYLE = """
 code { overflow-wrap: anywhere }
 """
 
-PAGE = """
-<!doctype html>
-<html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title><style>{{ style | safe }}</style></head>
-<body>
-<h1>{{ title }}</h1>
-<p class="headline">{{ headline }}</p>
+BODY = """\
 {% for text in warnings %}<p class="warn">{{ text }}</p>
 {% endfor %}
 <table class="fact"><tbody>

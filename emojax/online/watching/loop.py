@@ -75,8 +75,7 @@ def watch(run: Run) -> str:
     run.out.mkdir(parents=True, exist_ok=True)
     with locks.Lock(run.out / "lock"), _quick(), stops.deferred():
         path = run.out / journals.NAME
-        begun = path.is_file() and b"\n" in path.read_bytes()[:LONGEST]
-        earlier = journals.verify(path) if begun else None
+        earlier = journals.verify(path) if _has_a_line(path) else None
         if earlier is not None:
             _check_same(run, path, dict(earlier.lines[0]))
         poll = run.settings.poll_ms or None
@@ -137,8 +136,11 @@ class _Loop:
                 return f"no volume for {self._patience:g} s"
 
     def end(self, why: str) -> None:
-        """Closes the journal."""
+        """Closes the journal, and says what its last line is known by."""
         self._session.end(why)
+        if self._session.is_started:
+            own = self._session.journal
+            say(f"journal: {own.path}, whose last line has sha256 {own.last}")
 
     def _take(self, scans: list[Scan]) -> None:
         """Puts volumes in order, and decodes what is next."""
@@ -193,6 +195,14 @@ class _Loop:
             raise InputError(where, f"TR {scan.tr:g} s", f"{self._tr:g} s, that of the session")
         more = {"time": self._began, "series": self._intake.series}
         self._session.start(_about(self._run, self._tr) | more)
+
+
+def _has_a_line(path: pathlib.Path) -> bool:
+    """Returns whether a journal has more than the part of a first line that a power cut left."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        return file.readline(LONGEST).endswith(b"\n")
 
 
 def _tr(decoder: Decoder, asked: float) -> float:

@@ -18,7 +18,7 @@ DEFAULT = evidence.BLOCK
 
 
 class Choices(NamedTuple):
-    """How records are understood; plain data, in the first line of the journal."""
+    """Choices of what records mean; plain data, in the first line of the journal."""
 
     evidence: str = DEFAULT
     delay_s: float = 5.0  # that BOLD lies behind events

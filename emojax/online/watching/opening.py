@@ -191,7 +191,6 @@ def _report(path: pathlib.Path, text: Mapping[str, str]) -> None:
 
     if not path.is_file():
         return
-    say(f"journal: {path}, whose last line has sha256 {journals.verify(path).last}")
     if path.stat().st_size > LARGEST:
         say(f"emojax session {path} writes its report, which takes a while")
         return

@@ -152,16 +152,14 @@ class Session:
         """Returns the record of a volume, without evidence."""
         decoder = self.state.decoder
         more: dict[str, Any] = {"decoder": decoder.id}
-        if scan is not None:
-            times = ("time_scan", "time_closed", "time_ready")
-            more |= {name: getattr(scan, name) for name in times}
-            more |= {"files": list(scan.files), "sha256": scan.sha256}
-            more["stages_ms"] = {
-                "wait": 1000 * (scan.time_ready - scan.time_closed),
-                "order": 1000 * (time.time() - scan.time_ready),
-            }
         if scan is None:
             return self._lost(number, record.MISSING, why, more)
+        more |= {name: getattr(scan, name) for name in ("time_scan", "time_closed", "time_ready")}
+        more |= {"files": list(scan.files), "sha256": scan.sha256}
+        more["stages_ms"] = {
+            "wait": 1000 * (scan.time_ready - scan.time_closed),
+            "order": 1000 * (time.time() - scan.time_ready),
+        }
         if scan.values is None:
             return self._lost(number, record.UNREADABLE, scan.reason, more)
         again = self._is_restarted and scan.sha256 == self.last["sha256"]  # as `online` would say
