@@ -9,14 +9,12 @@ subject's labels; windows come from onsets and durations of the simulated blocks
 benchmarks/results/evidence_cpu.json.
 """
 
-import argparse
 import csv
 import json
-import pathlib
 
 import numpy as np
 
-from benchmarks.record import RESULTS, keep
+from benchmarks.record import RESULTS, demo030_arguments, keep
 from configs import expA
 from emojax.data.events import Timing
 from emojax.online import evidence
@@ -125,12 +123,7 @@ def markdown(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workdir", default="runs/demo030", type=pathlib.Path)
-    parser.add_argument(
-        "--print", action="store_true", help="print what is stored, measure nothing"
-    )
-    args = parser.parse_args()
+    args = demo030_arguments(__doc__)
     if not args.print:
         data = expA.get_config("demo030").data
         assert data.hrf_delay_s == Timing().hrf_delay_s

@@ -1,5 +1,6 @@
 """Where the numbers go, and what they belong to: device, versions, commit."""
 
+import argparse
 import json
 import os
 import pathlib
@@ -22,6 +23,16 @@ def keep(file, part, results):
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(stored, indent=1) + "\n")
     temporary.rename(path)
+
+
+def demo030_arguments(about):
+    """Parses the flags of a benchmark on a finished run of configs/expA.py:demo030."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--workdir", default="runs/demo030", type=pathlib.Path)
+    parser.add_argument(
+        "--print", action="store_true", help="print what is stored, measure nothing"
+    )
+    return parser.parse_args()
 
 
 def accelerator():

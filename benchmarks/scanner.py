@@ -9,15 +9,13 @@ on its run-02. Each volume is changed, decoded as it comes ("none") and correcte
 The numbers go to benchmarks/results/scanner_cpu.json and, from there, to docs/decoder.md.
 """
 
-import argparse
 import json
-import pathlib
 import tempfile
 
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.record import RESULTS, keep
+from benchmarks.record import RESULTS, demo030_arguments, keep
 from configs import audiovisual, expA, haxby
 from emojax import decoder, masking, online, sources
 from emojax.decoder import guards
@@ -227,12 +225,7 @@ def markdown(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workdir", default="runs/demo030", type=pathlib.Path)
-    parser.add_argument(
-        "--print", action="store_true", help="print what is stored, measure nothing"
-    )
-    args = parser.parse_args()
+    args = demo030_arguments(__doc__)
     if args.print:
         stored = json.loads((RESULTS / "scanner_cpu.json").read_text())
         print(markdown(stored["demo030"]["results"]))

@@ -16,7 +16,7 @@ from emojax.online.watching import record
 
 Line = Mapping[str, Any]
 SENT = "closed to sent"  # from the last byte of the file to the record on its way
-STAGES = ("wait", "order", "read", "decode", "journal")  # in this order, where there are such
+STAGES = ("wait", "order", "decode", "journal")  # in this order, where there are such
 PERCENTILES = (50, 90, 99)
 LARGE_MM = 0.5  # displacement that is counted (Power et al., NeuroImage 59, 2012)
 MEASURES = ("fd_mm", "gain", "offset", "correlation", "aligned")
