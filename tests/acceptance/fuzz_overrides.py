@@ -25,6 +25,7 @@ SLOW = ("align.level2_iters", "train.epochs", "instances")  # in range, but for 
 FINE = {  # in range for that key, whatever it looks like
     *((key, value) for key in SLOW for value in (HUGE, HUGER)),
     *(("data.hrf_delay_s", "-1"), ("seed", "-1"), ("train.shortcut_l2", "-1")),
+    ("permutations", "-1"),  # as many as there are, up to 99
     *(("sweep", "(1,)"), ("sweep", "(0,0,0)"), ("sweep", "5"), ("sweep", "()")),
     *(("data.synthetic.volumes", HUGE), ("data.synthetic.volumes", HUGER)),
     *(("train.checkpoint_epochs", HUGE), ("train.checkpoint_epochs", HUGER)),
