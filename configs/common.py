@@ -73,6 +73,7 @@ def _experiment_a() -> ConfigDict:
     # The decoder that is quoted and exported: "bag", logistic regressions that each hold back
     # another subject; "network"; or "auto", what inner folds of the training subjects prefer.
     config.headline = "bag"
+    config.network = True  # False trains none: the bag and the classical classifiers alone
     config.inner = 3  # headline "auto": inner folds behind each choice; 0 is all
     config.members = 10  # of a bag: at most so many subjects are held back in turn; 0 is all
     config.protocols = "nested,last,paper"  # how epochs are chosen; nested is the strict one
@@ -85,10 +86,14 @@ def _experiment_a() -> ConfigDict:
     config.voxels.keep = 300
     config.voxels.classical = "keep"  # voxels of the classical classifiers: "keep", or "all"
     config.voxels.own = False  # each subject its own voxels, where columns do not correspond
+    config.voxels.after = False  # regime piecewise: align all voxels, then choose
     config.voxels.centre = True  # within subject, for F-scores and regime none; the paper is silent
     config.align = ConfigDict()
     config.align.regimes = "independent_runs,group,transductive,none"  # the first is the headline
     config.align.match = "time"  # rows that correspond: "time", or "class" means of each run
+    # Of regime piecewise: ward:N or kmeans:N clusters of training data, or the path of an atlas.
+    config.align.parcels = "ward:50"
+    config.align.piecewise = "procrustes"  # or "ridge", "identity": of each parcel
     config.align.level2_iters = 1  # the rest of align: options of hyperalignment.fit
     config.align.zscore_common = True
     config.align.alpha = 1.0
@@ -96,6 +101,17 @@ def _experiment_a() -> ConfigDict:
     config.align.reflection = True
     config.align.weight = 0.5
     config.align.method = "svd"  # or "polar"
+    config.alignments = ""  # compared beside the headline: names as in align.regimes; "" is none
+    # Accuracy in the sphere around every voxel, beside the headline; without alignment.
+    config.searchlight = ConfigDict()
+    config.searchlight.radius_mm = 0.0  # mm (voxels where no affine is known); 0: none
+    config.searchlight.classifier = "lda"  # shrinkage .1, classes count alike; or "ridge", alpha 1
+    # Leave out a "subject"; or a "run" of each subject by itself, then the mean over subjects; or
+    # the name of a column: new subjects and new levels. "auto": subjects, of one subject its runs.
+    config.searchlight.folds = "auto"
+    config.searchlight.permutations = 199  # of labels, or of signs of subjects; 0: no p values
+    config.searchlight.correction = "tfce"  # over the map: or "cluster" (size), or "max" (height)
+    config.searchlight.least = 10  # voxels; smaller spheres are left out
     config.instances = 1  # networks of each fold (or member), from other initial weights
     config.balance = 200  # rows of each class and training subject, by bootstrap
     config.model = ConfigDict()
@@ -127,6 +143,7 @@ def _common(config: ConfigDict) -> None:
     config.within_subject = True  # what the test subject's other runs alone decode, where used
     config.crossed = "all"  # columns of the design: new subjects AND new levels; names, or "": none
     config.design = True  # whether the design gives the labels away
+    config.maps = True  # patterns or saliency in the brain, and the same of random weights
     config.temperature = True  # probabilities of the network are with one, of what it monitors
     config.audit = True  # perturb what is scored, fit again, and compare; False: "not measured"
 

@@ -13,16 +13,18 @@ the protocol transductive. Without it (`uncentred`), differences between people 
 Leaving a person out does not leave a priming out: `Cohort.factors` holds it, and a classifier may
 know a cell of emotion and priming by its stimuli, not the emotion. See `splits.crossed`.
 
-Variants: `uncentred` (strict: the maps as they are), `null` (the same design on noise).
+Variants: `uncentred` (strict: the maps as they are), `null` (the same design on noise), and
+`wholebrain`: no network, but an accuracy map of new people, the decoder's pattern, and people
+aligned piecewise, globally or not at all, by the maps of their other primings (calibrated).
 """
 
-from configs import common, finger7t
+from configs import common, finger7t, wholebrain
 
 
 def get_config(variant: str = ""):
     """Returns the study, or a variant that the module describes."""
-    if variant not in ("", "uncentred", "null"):
-        raise ValueError(f"unknown variant {variant!r}; want uncentred, null or none")
+    if variant not in ("", "uncentred", "wholebrain", "null"):
+        raise ValueError(f"unknown variant {variant!r}; want uncentred, wholebrain, null or none")
     config = common.get_config()
     config.data.source = "maps"
     config.data.root = "../shared/data/emotion-maps"
@@ -37,4 +39,11 @@ def get_config(variant: str = ""):
     config.baselines = "SVM-linear,SVM-linear hard,SVM-RBF,LDA-shrinkage,1-NN,RF,logistic"
     config.balance = 3  # maps of each emotion and person
     finger7t.short(config)
-    return common.null_or_none(config, "" if variant == "uncentred" else variant)
+    if variant == "wholebrain":
+        wholebrain.of_the_whole_brain(config)
+        config.data.run_column = "priming"
+        config.voxels.classical = "keep"
+        config.align.parcels = "ward:100"
+        config.searchlight.radius_mm = 8.0  # 33 voxels of 4 mm
+        config.noise.draws, config.members = 4, 2
+    return common.null_or_none(config, "null" if variant == "null" else "")

@@ -72,12 +72,12 @@ def modern(config):
 
 
 def demo(config):
-    """A smaller cohort, and a penalty and a rate with which few epochs are enough."""
+    """A smaller cohort, fewer voxels, and a penalty and a rate with which few epochs are enough."""
     config.data.synthetic.subjects = 6
     config.data.synthetic.grid = (32, 32, 22)
     config.permutations = 39
     config.align.regimes = "independent_runs,none"
-    config.balance = 40
+    config.voxels.keep, config.balance = 200, 40
     config.train.epochs = 2
     config.train.lr = 5e-4
     config.train.penalty_factor = 1e-3
@@ -90,6 +90,7 @@ def demo030(config):
     config.headline, config.instances = "network", 1
     config.temperature, config.floor_baselines = True, ""
     config.update({"permutations": 0, "within_subject": False, "crossed": "", "design": False})
+    config.maps, config.searchlight.radius_mm = False, 0.0
     config.data.source = "synthetic"
     config.data.hrf_delay_s = 5.0
     config.data.min_overlap = 0.5

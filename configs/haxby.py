@@ -5,14 +5,17 @@ r"""Real BIDS scans of one subject (Haxby et al. 2001), eight categories, leave 
 
 One subject has nobody to be aligned with: the runs are the folds and the voxels stay as they are.
 The onsets of this data set contain the haemodynamic lag already. Hardware, time and accuracy: the
-README's table of real data.
+README's table of real data. Variants: `null` (the same design on noise), `searchlight` (no network;
+the accuracy around every voxel of the slice, and the pattern of the bag).
 """
 
-from configs import common, finger7t
+from configs import common, finger7t, wholebrain
 
 
 def get_config(variant: str = ""):
-    """The study, or `null`: the same design on noise."""
+    """Returns the study, or a variant that the module describes."""
+    if variant not in ("", "searchlight", "null"):
+        raise ValueError(f"unknown variant {variant!r}; want searchlight, null or none")
     config = common.get_config()
     config.data.source = "bids"
     config.data.root = "../shared/data/bids-haxby-1slice"
@@ -23,4 +26,8 @@ def get_config(variant: str = ""):
     config.align.regimes = "none"
     config.balance = 9
     finger7t.short(config)
-    return common.null_or_none(config, variant)
+    if variant == "searchlight":
+        wholebrain.of_the_whole_brain(config)
+        config.alignments = ""  # of one person
+        config.searchlight.radius_mm, config.searchlight.least = 9.0, 5  # a disc of one slice
+    return common.null_or_none(config, "null" if variant == "null" else "")

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax import hyperalignment, procrustes
+from emojax import piecewise as parcels
 from emojax._numerics.checks import Array, as_float, check_finite
 from emojax.hyperalignment import Hyperalignment, Mappings
 from emojax.procrustes import Procrustes
@@ -26,6 +27,7 @@ class Regime(NamedTuple):
     protocol: str  # best class of protocol it can claim, where rows correspond by time
     needs_template: bool = True  # False where nothing is aligned
     own_map: bool = False  # whether a map is fitted to the scored subject's own rows
+    by_other_runs: bool = False  # to those of the runs that are not scored
 
 
 REGIMES = Registry(
@@ -42,6 +44,7 @@ REGIMES = Registry(
             "labels; never the scored run.",
             "calibrated",
             own_map=True,
+            by_other_runs=True,
         ),
         "transductive": Regime(
             "the test subject's own rotation, fitted to all its runs: it has seen the values of "
@@ -54,6 +57,14 @@ REGIMES = Registry(
             "the subject's other runs; nothing else of the test subject is seen.",
             "strict",
             needs_template=False,
+        ),
+        "piecewise": Regime(
+            "as independent_runs, but each parcel has a template and a rotation of its own "
+            "(align.parcels, align.piecewise): parcels of clusters have seen the training "
+            "subjects alone, and the scored run is never seen.",
+            "calibrated",
+            own_map=True,
+            by_other_runs=True,
         ),
     },
 )
@@ -107,6 +118,21 @@ def independent_runs(
       ValueError: as `hyperalignment.align`.
     """
     return hyperalignment.align(model, jnp.asarray(rows)[None], template_rows)[0]
+
+
+def piecewise(
+    model: parcels.Piecewise, rows: Float[Array, "r v"], template_rows: Int[Array, " r"]
+) -> parcels.PiecewiseMapping:
+    """Fits the test subject's own map, parcel by parcel, to its runs that are not scored.
+
+    Args:
+      model: a piecewise fit to the training subjects.
+      rows, template_rows: as of `independent_runs`.
+
+    Raises:
+      ValueError: as `piecewise.align`.
+    """
+    return parcels.align(model, [rows], template_rows)[0]
 
 
 def transductive(model: Hyperalignment, rows: Float[Array, "n v"]) -> Mappings:

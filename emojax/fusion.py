@@ -20,6 +20,7 @@ __all__ = [
     "fold_cnn1d",
     "fold_resnet3d",
     "fuse",
+    "logits",
     "resnet3d_parts",
 ]
 
@@ -69,6 +70,16 @@ def apply_to_inputs(
     Raises:
       ValueError: an unknown network, or one without folding.
     """
+    return jax.nn.softmax(logits(network, weights, x))
+
+
+def logits(
+    network: str, weights: Mapping[str, Any], x: Float[jax.Array, "batch ..."]
+) -> Float[jax.Array, "batch k"]:
+    """Returns the logits of what `apply_to_inputs` takes; those of a bag are log-probabilities.
+
+    Args, raises: as `apply_to_inputs`.
+    """
     found = models.find(network)
     if found.apply is None:
         raise ValueError(f"want a network that can be folded for inference; got {network!r}")
@@ -78,7 +89,7 @@ def apply_to_inputs(
         x = _padded(x, jnp.shape(weights["mean"]))
         x = (x - weights["mean"]) / weights["sd"]  # sd is infinite where nothing varied
         x = jnp.where(jnp.isfinite(x), x, 0)
-    return jax.nn.softmax(found.apply(weights, x) / weights.get("temperature", 1))
+    return found.apply(weights, x) / weights.get("temperature", 1)
 
 
 def _padded(x: Float[jax.Array, "batch X Y Z"], shape: tuple[int, ...]) -> jax.Array:

@@ -117,8 +117,25 @@ def align_rows(
     reflection = reflection or source.basis is not None or target.basis is not None
     size = jnp.linalg.norm(source.left)
     size = jnp.where(size > 0, size, 1)
-    core, trace = polar(source.left.T @ (target.left / size), reflection, method)
+    cross, pinned = _pin(source.left.T @ (target.left / size), source, target)
+    core, trace = polar(cross, reflection, method)
+    trace = trace - pinned
     return core, trace / size if scaling else jnp.ones_like(trace)
+
+
+def _pin(cross, source, target):
+    """Returns the cross product in which columns that vary on neither side stay in place.
+
+    Alone they would be a null space, which `polar` completes at will: by mixing them with others.
+    Thus columns of zeros never change the map of the rest. The second value is what they add to
+    the trace.
+    """
+    if source.basis is not None or target.basis is not None or cross.shape[0] != cross.shape[1]:
+        return cross, 0
+    still = ~(source.left.any(0) | target.left.any(0))
+    size = 2 * jnp.linalg.norm(jax.lax.stop_gradient(cross))  # above all singular values
+    size = jnp.where(size > 0, size, 1)
+    return cross + jnp.diag(jnp.where(still, size, 0)), size * still.sum()
 
 
 def transform(mapping: Mapping, x: Float[Array, "t p"]) -> Float[Array, "t q"]:

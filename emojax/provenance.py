@@ -65,12 +65,13 @@ class Ledger:
     def design(self, name: str) -> Shaped[np.ndarray, "n"]:
         """Returns a vector [n] of the design ("units", "subject", "run", "run_index", "frame").
 
-        "union" is the mask whose voxels are the columns of the values, None for vectors.
+        "union" is the mask whose voxels are the columns of the values, None for vectors; "affine"
+        leads from its voxels to mm.
 
         Raises:
           ValueError: values and labels are no design.
         """
-        if name not in ("units", "subject", "run", "run_index", "frame", "union"):
+        if name not in ("units", "subject", "run", "run_index", "frame", "union", "affine"):
             raise ValueError(f"want a vector of the design; got {name!r}")
         return getattr(self._cohort, name)
 

@@ -32,13 +32,16 @@ def one_of(*known: Any) -> Rule:
     return Rule(f"one of {', '.join(map(repr, known))}", lambda value: value in known)
 
 
-def some_of(*known: str) -> Rule:
-    """Returns the rule of a comma-separated list of one known name or more, each once."""
+def some_of(*known: str, least: int = 1) -> Rule:
+    """Returns the rule of a comma-separated list of known names, so many or more, each once."""
 
     def holds(value):
-        return names.holds(value) and bool(split_list(value)) and {*split_list(value)} <= {*known}
+        found = split_list(value) if names.holds(value) else ()
+        return (
+            (len(found) >= least and {*found} <= {*known}) if found else value == "" and not least
+        )
 
-    return Rule(f"one or more of {', '.join(known)}, each once", holds)
+    return Rule(f"{'one' if least else 'none'} or more of {', '.join(known)}, each once", holds)
 
 
 def each(rule: Rule, least: int = 0, most: int = 1000) -> Rule:

@@ -64,6 +64,7 @@ def config(tmp_path):
     """Every key with its default; quiet, with a store of its own, and without the analyses."""
     config = common.get_config()
     config.update({"permutations": 0, "within_subject": False, "crossed": "", "design": False})
+    config.maps = False
     config.data.store = str(tmp_path / "store")
     config.data.progress = False
     return config

@@ -75,7 +75,10 @@ def test_match_rows_is_traceable_in_the_data():
 
 
 def test_every_regime_has_a_function_of_its_name():
-    assert tuple(alignment.REGIMES) == ("group", "independent_runs", "transductive", "none")
+    assert tuple(alignment.REGIMES) == (
+        *("group", "independent_runs", "transductive", "none"),
+        "piecewise",
+    )
     assert "group" in alignment.REGIMES and "groups" not in alignment.REGIMES
     assert all(callable(getattr(alignment, name)) for name in alignment.REGIMES)
 
@@ -87,10 +90,12 @@ def test_regimes_say_what_they_see_and_claim():
         "independent_runs": "calibrated",
         "transductive": "transductive",
         "none": "strict",
+        "piecewise": "calibrated",
     }
     assert all(r.protocol in PROTOCOLS for r in regimes.values())
     assert [name for name, r in regimes.items() if not r.needs_template] == ["none"]
-    assert [n for n, r in regimes.items() if r.own_map] == ["independent_runs", "transductive"]
+    own = ["independent_runs", "transductive", "piecewise"]
+    assert [n for n, r in regimes.items() if r.own_map] == own
     for regime in regimes.values():
         assert regime.text.endswith(".") and "\n" not in regime.text
     for name in ("independent_runs", "transductive"):

@@ -20,6 +20,8 @@ NEW = {  # name -> parameters that callers may pass by these names
     "provenance.Ledger": ("cohort",),
     "provenance.audit": ("make", "before", "changes", "stand_in", "name"),
     "provenance.classify": ("seen", "subject", "unit", "claimed", "name"),
+    "maps.haufe": ("weights", "x"),
+    "maps.saliency": ("decoder", "volumes"),
     "splits.crossed": ("subject", "condition"),
     "splits.leave_one_out": ("units", "monitor_test"),
     "splits.make": ("key", "cohort", "kind", "fractions", "folds"),

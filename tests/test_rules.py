@@ -34,6 +34,7 @@ def test_numbers(rule, good, bad):
         (text, ("", "a\nb", "[/red]"), ("\0", "a\0b", 3, None, b"a")),
         (one_of("auto", "loop"), ("auto",), ("", "AUTO", None, 0, ("auto",))),
         (some_of("a", "b"), ("a", "b,a", " a , b,"), ("", ",,,", "a,a", "c", "a,c", 3, None)),
+        (some_of("a", "b", least=0), ("", "a", "b,a"), ("a,a", "c", "a,c", 3, None)),
         (names, ("", "a", "a, b"), ("a,a", None, 3)),
         (each(whole("[1, 9]"), least=1, most=3), ((1,), [1, 2, 9]), ((), (1,) * 4, (0,), "123", 5)),
         (tuple_of(whole("[1, 9]"), flag), ((1, True), [9, False]), ((1,), (1, 1), (True, True), 1)),

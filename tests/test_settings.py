@@ -19,6 +19,7 @@ ANY_TEXT = {
     *(f"data.{name}" for name in ("events_root", "subjects", "runs", "sessions", "task", "space")),
     *(f"data.{name}" for name in ("entities", "group", "mask", "confounds", "images", "table")),
     *("data.file_column", "data.subject_column", "data.run_column", "permute", "crossed"),
+    *("align.parcels", "searchlight.folds"),
 }  # other names and paths than ours may stand for something
 HUGE = 99999999999999999999
 BAD = {

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from emojax._numerics.checks import Array
 
-Method = Literal["svd", "polar"]
+Method = Literal["svd", "polar", "serial"]  # "serial" is for programs that run side by side
 
 
 def scaled_newton_schulz_steps(dtype: np.dtype) -> list[float]:
@@ -48,6 +48,13 @@ def _newton_schulz(x):
     return jax.lax.scan(step, start, rhos)[0]
 
 
+def _svd(x):
+    return jnp.linalg.svd(x, full_matrices=False)
+
+
+_svd_in_turn = jax.custom_batching.sequential_vmap(_svd)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def polar(
     x: Float[Array, "a b"], reflection: bool, method: Method
@@ -58,15 +65,17 @@ def polar(
       x: [a, b] float. If x = U diag(s) V' then W = U V' and the trace is sum(s).
       reflection: False asks for det W = +1 where a == b: if det(U V') = -1 the direction of the
         smallest singular value is flipped, and that value counts as negative in the trace.
-      method: "svd", or "polar": scaled Newton-Schulz, matrix products alone (and one `eigh` where a
-        flip is needed). Where x has a null space, "svd" completes W there at will, "polar" leaves W
-        zero; x-weighted results (x.T @ W, the trace) agree.
+      method: "svd"; "serial", the same with the matrices of a batch one by one (two programs with
+        batches wait for each other's threads, for ever); or "polar": scaled Newton-Schulz, matrix
+        products alone (and one `eigh` where a flip is needed). Where x has a null space, "svd"
+        completes W there at will, "polar" leaves W zero; x-weighted results (x.T @ W, the trace)
+        agree.
 
     Returns:
       W [a, b] and the trace [].
     """
-    if method == "svd":
-        u, s, vt = jnp.linalg.svd(x, full_matrices=False)
+    if method != "polar":
+        u, s, vt = (_svd if method == "svd" else _svd_in_turn)(x)
         if not reflection and x.shape[0] == x.shape[1]:
             sign = jnp.where(jnp.linalg.det(u @ vt) < 0, -1, 1).astype(x.dtype)
             u, s = u.at[:, -1].multiply(sign), s.at[-1].multiply(sign)

@@ -6,7 +6,8 @@ or run.
 
 import hashlib
 import json
-from collections.abc import Mapping
+import pathlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,12 @@ Identity = dict[str, Any]  # plain data, see `describe`
 CHOICES = "the same as when the run began (or --restart to begin anew, or another --workdir)"
 
 
-def describe(cohort: Cohort) -> Identity:
+def describe(cohort: Cohort, files: Iterable[str] = ()) -> Identity:
     """Returns what a training on this cohort reads.
+
+    Args:
+      cohort: the data.
+      files: others that it reads, such as an atlas.
 
     Returns:
       "files": source file -> sha256; "runs": run -> its values, labels, motion, TR and affine, as
@@ -40,7 +45,7 @@ def describe(cohort: Cohort) -> Identity:
             "affine": _hash(run.affine),
         }
     return {
-        "files": cohort.hashes,
+        "files": cohort.hashes | {path: hashes.sha256(pathlib.Path(path)) for path in files},
         "runs": runs,
         "masks": {subject: _hash(mask) for subject, mask in cohort.masks.items()},
         "classes": list(cohort.classes),

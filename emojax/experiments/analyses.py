@@ -6,10 +6,12 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import joblib
+import numpy as np
 
 from emojax import stops
-from emojax.experiments import crossed, permutation
+from emojax.experiments import crossed, permutation, saliencies
 from emojax.experiments.base import Experiment
+from emojax.files import split_list
 from emojax.records import Arm, FoldData
 from emojax.report.console import duration
 
@@ -19,7 +21,11 @@ ANALYSES: Mapping[str, tuple[str, str]] = {  # key of metrics.json -> module, ke
     "crossed": ("emojax.experiments.crossed", "crossed"),
     "floor": ("emojax.experiments.floors", "null_floor"),
     "permutation": ("emojax.experiments.permutation", "permutations"),
+    "alignments": ("emojax.experiments.alignments", "alignments"),
+    "maps": ("emojax.experiments.patterns", "maps"),
+    "searchlight": ("emojax.experiments.searchlights", "searchlight.radius_mm"),
 }
+PERCENT = 100  # ticks of an analysis that counts neither folds nor draws
 
 
 def check_columns(config: Any, cohort: Any) -> None:
@@ -56,7 +62,7 @@ def check(
     Raises:
       InputError: fewer arrangements of the labels than are asked for.
     """
-    names = [name for name, (_, key) in ANALYSES.items() if config.get(key)]
+    names = [name for name, (_, key) in ANALYSES.items() if _asked(config, key)]
     if not permutation.applies(experiment, config, arm):
         names = [name for name in names if name != "permutation"]
         return f"analyses: {', '.join(names)}" if names else ""
@@ -70,6 +76,22 @@ def check(
     return text + (f": up to {duration(count * seconds / cores)}" if seconds else "")
 
 
+def _steps(name: str, config: Any, folds: int) -> int:
+    """Returns how often an analysis ticks, where the folds do not say it."""
+    if name == "alignments":
+        rows, draws = len(split_list(config.alignments)), config.noise.draws * config.null_floor
+        return rows * permutation.asked(config) + draws
+    counts = {"permutation": permutation.asked(config), "floor": config.noise.draws}
+    return (counts | {"searchlight": PERCENT}).get(name, folds)
+
+
+def _asked(config: Any, key: str) -> Any:
+    """Returns the value of a key such as "searchlight.radius_mm"; None where it is not there."""
+    for part in key.split("."):
+        config = None if config is None else config.get(part)
+    return config
+
+
 def run(
     experiment: Experiment,
     config: Any,
@@ -77,8 +99,9 @@ def run(
     arm: Arm,
     made: Sequence[FoldData],
     bar: Callable[[str, int], AbstractContextManager],
-) -> dict[str, Any]:
-    """Returns what every analysis that is asked for has found: name -> plain data.
+    load: Callable[[str], Any] = saliencies.nothing,
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns what every analysis that is asked for has found: name -> plain data, and its maps.
 
     Args:
       experiment: see `base.Experiment`.
@@ -87,15 +110,22 @@ def run(
       arm: the headline.
       made: its folds.
       bar: (name of an analysis, number of its steps) -> a context that yields tick(number done).
+      load: name of a kept network -> its parameters, or None; see `Workdir.load_model`.
+
+    Returns:
+      Name of an analysis -> plain data, and name of a NIfTI file -> its values [X, Y, Z]; analyses
+      return the latter as their "volumes".
     """
-    found = {}
+    found, volumes = {}, {}
     for name, (module, key) in ANALYSES.items():
-        if not config.get(key):
+        if not _asked(config, key):
             continue
-        steps = permutation.asked(config) if name == "permutation" else len(made)
-        steps = config.noise.draws if name == "floor" else steps
-        with bar(name, steps) as tick:
+        with bar(name, _steps(name, config, len(made))) as tick:
             analyse = importlib.import_module(module).analyse
-            found[name] = analyse(experiment, config, view, arm, made, tick)
+            more = {"load": load} if name == "maps" else {}
+            answer = analyse(experiment, config, view, arm, made, tick, **more)
+        if answer is not None:
+            volumes |= answer.pop("volumes", {})
+            found[name] = answer
         stops.check()
-    return {name: value for name, value in found.items() if value is not None}
+    return found, volumes

@@ -41,6 +41,9 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
         config.voxels.own,
         config.voxels.centre,
         (*options.items(), ("method", align.method)),
+        align.parcels,
+        align.piecewise,
+        config.voxels.after,
     )
     names = base.installed(config.baselines)
     out: list[Arm] = []
@@ -56,12 +59,12 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
             members=config.train.members,
             instances=config.instances,
         )
-        out += [*_bag(config, network), network]
-        if {"nested", "last"} <= set(choices):
+        out += [*_bag(config, network), *([network] if config.network else ())]
+        if {"nested", "last"} <= set(choices) and config.network:
             out.append(replace(network, name="last", shares="nested", pick="last", baselines=()))
     if "paper" in choices:
         out += _published(config, settings, names if not out else ())
-    if "nested" in choices:
+    if "nested" in choices and config.network:
         for regime in regimes[1:]:
             other = settings._replace(regime=regime)
             protocol = protocol_of(config, cohort, other)
@@ -78,11 +81,14 @@ def _bag(config: Any, network: Arm) -> list[Arm]:
     """Returns the bag, one logistic regression of all other subjects, and the choice of either."""
     if config.headline == "network":
         return []
-    bag = replace(network, name=BAG, decoder=BAG, pick="best", baselines=(BAG, BESIDE))
+    others = () if config.network else network.baselines  # without one they have rows of their own
+    others = tuple(name for name in others if name != BESIDE)
+    bag = replace(network, name=BAG, decoder=BAG, pick="best", baselines=(BAG, BESIDE, *others))
     bag = replace(bag, members=False, instances=1)
     whole = replace(bag, name=f"{BESIDE} n-1", decoder=BESIDE, shares=BAG, baselines=())
     auto = replace(whole, name=AUTO, decoder=AUTO)
-    return [auto, bag, whole] if config.headline == AUTO else [bag, whole]
+    rows = [replace(whole, name=name, decoder=name) for name in others]
+    return [auto, bag, whole] if config.headline == AUTO else [bag, whole, *rows]
 
 
 def _published(config: Any, settings: Settings, names: Sequence[str]) -> list[Arm]:
@@ -112,7 +118,7 @@ def _published(config: Any, settings: Settings, names: Sequence[str]) -> list[Ar
                 leaks=steps,
             )
         )
-        if voxels:
+        if voxels and not settings.chooses_after:  # those of everybody would need all aligned
             setup = Setup(settings, Leaks(voxels=True))
             out.append(
                 Arm("leaky voxels", "leaky", setup, regime=settings.regime, leaks=("voxels",))

@@ -56,6 +56,7 @@ class Experiment:
     # (exports.parts.Made, exports.parts.Trained, run) -> exports.parts.Packed: a decoder
     pack: Callable[..., Any] | None = None
     notes: Callable[[Any, Any], Sequence[str]] = lambda config, view: ()  # sentences for a reader
+    files: Callable[[Any], Sequence[str]] = lambda config: ()  # read beside the cohort
 
 
 def installed(names: str) -> tuple[str, ...]:

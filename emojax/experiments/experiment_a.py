@@ -16,12 +16,12 @@ from emojax import models, resampling, splits
 from emojax.alignment import REGIMES
 from emojax.data.belonging import check_grids
 from emojax.errors import InputError
-from emojax.experiments import programs
+from emojax.experiments import alignments, programs
 from emojax.experiments import settings as schema
 from emojax.experiments.arms_a import arms
 from emojax.experiments.base import Experiment
 from emojax.experiments.exports import vectors
-from emojax.features import across_subjects, correspondence, every_voxel, masked
+from emojax.features import across_subjects, correspondence, every_voxel, masked, parcels
 from emojax.features.across_subjects import Settings
 from emojax.features.masked import MaskedCohort
 from emojax.files import split_list
@@ -48,11 +48,15 @@ def check(config: Any) -> None:
     if "group" in split_list(config.align.regimes) and config.align.alpha < 1:
         expected = "1 where align.regimes has group: one rotation for all"
         raise InputError("align.alpha", config.align.alpha, expected)
+    if not config.network and (config.headline != "bag" or "paper" in split_list(config.protocols)):
+        expected = "--config.headline=bag --config.protocols=nested, which need none"
+        raise InputError("network", "False", expected)
     if config.voxels.own:
         shared = [n for n in split_list(config.align.regimes) if REGIMES[n].needs_template]
         if lost := [name for name in shared if not REGIMES[name].own_map]:
             expected = "--config.align.regimes=independent_runs,none where voxels.own=True"
             raise InputError("align.regimes", f"{lost[0]!r}, one map for all subjects", expected)
+    _check_piecewise(config)
     for name in (*split_list(config.baselines), *split_list(config.floor_baselines)):
         if baselines.find(name).needs == "members":
             expected = "no bag here: --config.headline=bag has it"
@@ -63,6 +67,7 @@ def check(config: Any) -> None:
     if config.get("permute") == BAG and not has_bag:
         expected = "--config.headline=bag and a protocol but paper, or another classifier"
         raise InputError("permute", repr(BAG), expected)
+    alignments.check(config)
     programs.check_train(config)
     network = models.find(config.model.name)
     if network.input != "vector":
@@ -77,9 +82,33 @@ def check(config: Any) -> None:
         )
         raise InputError("voxels.classical", "'all'", expected)
     least = network.least(config.model)
-    if config.voxels.keep < least:
+    if config.network and config.voxels.keep < least:
         expected = f"{least} or more for the network"
         raise InputError("voxels.keep", config.voxels.keep, expected)
+
+
+def _check_piecewise(config: Any) -> None:
+    """Refuses settings of regime piecewise that do not go together, before data is read."""
+    if not _is_piecewise(config):
+        return
+    parcels.parse(config.align.parcels)
+    if config.voxels.own:
+        expected = "--config.voxels.own=False for regime piecewise: parcels of common voxels"
+        raise InputError("voxels.own", "True", expected)
+    if not config.align.alpha > 0:
+        raise InputError("align.alpha", config.align.alpha, "above 0 for regime piecewise")
+
+
+def _is_piecewise(config: Any) -> bool:
+    """Returns whether anything is aligned parcel by parcel."""
+    ways = split_list(config.align.regimes) + split_list(config.alignments)
+    return any(way.partition(":")[0] == "piecewise" for way in ways)
+
+
+def files(config: Any) -> list[str]:
+    """Returns the atlas that parcels come from."""
+    path = parcels.parse(config.align.parcels).path if _is_piecewise(config) else ""
+    return [path] if path else []
 
 
 def view(config: Any, cohort: Any, like: MaskedCohort | None = None) -> MaskedCohort:
@@ -113,14 +142,14 @@ def _check_units(config: Any, data: MaskedCohort, settings: Settings) -> None:
     if len(set(widths.values())) > 1 and not settings.own_voxels:
         found = f"subjects with {min(widths.values())} to {max(widths.values())} voxels"
         raise InputError("cohort", found, "the same voxels in all, or voxels.own=True")
-    apart = settings.regime == "independent_runs"
+    apart = REGIMES[settings.regime].by_other_runs
     for name in data.names:
         rows = data.rows(name)
         if missing := set(range(settings.num_classes)) - set(data.labels[rows].tolist()):
             lost = data.cohort.classes[min(missing)]
             raise InputError(f"subject {name}", f"no volume of class {lost}", "every class")
         if apart and np.unique(data.run[rows]).size < 2:
-            expected = "two or more for independent_runs (or --config.align.regimes=group,none)"
+            expected = f"two or more for {settings.regime} (or --config.align.regimes=group,none)"
             raise InputError(f"subject {name}", "one run", expected)
     if REGIMES[settings.regime].needs_template and settings.match == "time":
         correspondence.check(data, least_runs=2 if apart else 1)
@@ -146,6 +175,10 @@ def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> 
 def _features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, key: jax.Array) -> FoldData:
     """Makes the features of whole units, and draws their balanced rows."""
     settings, leaks, _ = arm.settings
+    union = ledger.design("union")
+    if settings.chooses_after and union is not None:  # values, aligned values, templates
+        size = 3 * 4 * len(fold.train) * int(union.sum())
+        cost.require_memory(size, "aligning every voxel (or --config.voxels.after=False)")
     made = across_subjects.fold_features(ledger, fold, settings, leaks)
     n = ledger.cohort_size
     labels = np.full(n, -1, np.int32)
@@ -159,7 +192,7 @@ def _features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, key: jax.Array)
         for i, rows in enumerate([*parts, fold.monitor])
     ]
     notes: dict[str, Any] = {"isc": made.isc, "made": made, "settings": settings}
-    if made.voxels is not None and (union := ledger.design("union")) is not None:
+    if made.voxels is not None and union is not None:
         notes["voxels"] = np.flatnonzero(union)[made.voxels]
     if arm.oversampled:
         notes["oversample"] = lambda labels: np.asarray(
@@ -197,7 +230,7 @@ def _features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, key: jax.Array)
 def units(config: Any, data: MaskedCohort, arm: Arm) -> np.ndarray:
     """Returns subjects, or runs where labels of the test subject's other runs may be seen."""
     settings = arm.settings.settings
-    by_class = settings.match == "class" and settings.regime == "independent_runs"
+    by_class = settings.match == "class" and REGIMES[settings.regime].by_other_runs
     by_run = settings.own_voxels or by_class or config.units == "run"
     return data.run_index if by_run else data.subject
 
@@ -266,4 +299,5 @@ EXPERIMENT = Experiment(
     label,
     vectors.pack,
     notes,
+    files,
 )

@@ -62,6 +62,17 @@ def analyse(
     floors = [] if config.null else _floors(experiment, config, cohort)
     if not config.null_floor or not config.noise.draws or not floors:
         return None
+    return score(experiment, config, cohort, floors, tick) or None
+
+
+def score(
+    experiment: Experiment,
+    config: Any,
+    cohort: Any,
+    floors: Sequence[Floor],
+    tick: Callable[[int], Any] = lambda done: None,
+) -> dict[str, dict[str, Any]]:
+    """Scores arms on the draws of the noise floor; returns, raises: as `analyse`."""
     audited: dict[str, list[str]] = {}
     places: list[tuple[str, str, int, np.ndarray]] = []  # floor, classifier, draw, labels
 
@@ -86,7 +97,7 @@ def analyse(
         }
         for name, each in found.items()
         if each
-    } or None
+    }
 
 
 def summary(draws: Sequence[float]) -> dict[str, Any]:
@@ -137,7 +148,7 @@ def _folds(
         own = noisy, experiment.view(config, noisy)
         for floor in floors:
             arm = replace(floor.arm, draw=draw)
-            made = _features(experiment, config, own[1], arm)
+            made = features(experiment, config, own[1], arm)
             if config.audit and not draw:
                 made = list(made)
                 with threadpoolctl.threadpool_limits(1):
@@ -153,7 +164,7 @@ def _folds(
         tick(1)
 
 
-def _features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> Iterator[FoldData]:
+def features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> Iterator[FoldData]:
     """Makes the features of each fold of an arm, and refuses those that saw too much.
 
     Raises:
@@ -169,7 +180,7 @@ def _features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> Itera
             subject=view.subject,
             unit=unit,
             claimed=arm.protocol,
-            name=f"{arm.name} on noise",
+            name=f"{arm.name} on noise" if arm.on_noise else arm.name,
             prior=ledger.prior,
         )
         yield replace(data, unit=unit)

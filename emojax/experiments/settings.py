@@ -5,11 +5,11 @@ at several keys, or at what a name stands for, are in the experiment's own `chec
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from ml_collections import ConfigDict
 
-from emojax import models, plateau
+from emojax import clusters, models, piecewise, plateau, searchlight
 from emojax.alignment import REGIMES
 from emojax.data import causal_settings
 from emojax.data.events import CONFLICTS
@@ -20,6 +20,8 @@ from emojax.rules import Rule, each, flag, names, number, one_of, some_of, text,
 from emojax.sources.synthetic_design import CLASSES, ORDERS
 
 HEADLINES = ("bag", "network", "auto")  # of Experiment A
+# Of aligning subjects, to be compared.
+WAYS = (*REGIMES, *(f"piecewise:{method}" for method in get_args(piecewise.Way)))
 CHOICES = ("nested", "last", "paper")  # of the epoch, and all that goes with it
 _MISSING = object()
 
@@ -121,6 +123,14 @@ TRAIN = {
     "strategy": one_of("auto", "loop", "scan"),
     "checkpoint_epochs": whole("[1, inf)"),
 }
+SEARCHLIGHT = {
+    "radius_mm": number("[0, 1000]"),
+    "classifier": one_of(*get_args(searchlight.Classifier)),
+    "folds": text,  # auto, subject, run, or a column of the design
+    "permutations": whole("[0, 100000]"),
+    "correction": one_of(*get_args(clusters.Correction)),
+    "least": whole("[1, 1e6]"),
+}
 SHARED = {
     "experiment": text,  # a name in experiments.EXPERIMENTS, or a path
     "seed": whole("[0, 4294967295]"),  # what scikit-learn takes
@@ -132,6 +142,7 @@ SHARED = {
     "within_subject": flag,
     "crossed": names,
     "design": flag,
+    "maps": flag,
     "temperature": flag,
     "noise.draws": whole("[0, 10000]"),
     "noise.network_draws": whole("[0, 1000]"),
@@ -145,6 +156,7 @@ SHARED = {
 OWN = {  # what an experiment needs beside the shared keys
     "A": {
         "headline": one_of(*HEADLINES),
+        "network": flag,
         "inner": whole("[0, 1e6]"),
         "members": whole("[0, 1e6]"),
         "train.members": flag,
@@ -157,10 +169,13 @@ OWN = {  # what an experiment needs beside the shared keys
         "mask.opening": whole("[0, 1000]"),
         "voxels.keep": whole("[1, 1e8]"),
         "voxels.own": flag,
+        "voxels.after": flag,
         "voxels.classical": one_of("keep", "all"),
         "voxels.centre": flag,
         "align.regimes": some_of(*REGIMES),
         "align.match": one_of(*MATCHES),
+        "align.parcels": text,  # ward:N, kmeans:N, or a path
+        "align.piecewise": one_of(*get_args(piecewise.Way)),
         "align.level2_iters": whole("[0, 10000]"),
         "align.zscore_common": flag,
         "align.alpha": number("[0, 1]"),
@@ -168,6 +183,8 @@ OWN = {  # what an experiment needs beside the shared keys
         "align.reflection": flag,
         "align.weight": number("[0, 1]"),
         "align.method": one_of("svd", "polar"),
+        "alignments": some_of(*WAYS, least=0),
+        **_below("searchlight", SEARCHLIGHT),
         "balance": whole("[1, 1e6]"),
     },
     "B": {

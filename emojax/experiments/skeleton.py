@@ -5,6 +5,7 @@ says which arms there are, who trains and is tested, and how features are made; 
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -78,7 +79,7 @@ def run(
     config = _own_copy(config, workdir)
     with _open(config, workdir, first, restart) as work:
         if work.is_finished and until == "report":
-            return _again(work, cohort, console)
+            return _again(experiment, config, work, console, cohort)
         return _run(experiment, config, work, console, cohort, command, until)
 
 
@@ -88,7 +89,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     seconds: dict[str, float] = {}
     with _stage(seconds, "reading"):
         cohort = sources.load(config.data) if cohort is None else cohort
-    work.bind(identity.describe(cohort))
+    work.bind(identity.describe(cohort, experiment.files(config)))
     if first:
         consoles.show_counts(console, cohort)
         if not work.is_finished:
@@ -132,12 +133,14 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     with _stage(seconds, "baselines"):
         classical = trainings.classify(experiment, config, console, trained, made)
     if arms[0].decoder == choice.AUTO:
-        with _stage(seconds, "choice"), _bar(console, "choice", len(ask[-1]), config) as tick:
+        with _stage(seconds, "choice"), _bar(console, config, "choice", len(ask[-1])) as tick:
             network = next(arm for arm in trained if not arm.decoder)
             found = choice.choose(*ask[:3], plan, headline, network, ask[-1], work, tick)
             choice.enter(found, headline, network, made, outcomes, classical, config.temperature)
     with _stage(seconds, "analyses"):
-        answers = analyses.run(*ask, lambda name, total: _bar(console, name, total, config))
+        answers, volumes = analyses.run(
+            *ask, functools.partial(_bar, console, config), work.load_model
+        )
     work.check_inputs()
     found = _results(cohort, arms, made, records, outcomes, classical)
     metrics = results.summarise(
@@ -156,7 +159,8 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     names = dict.fromkeys(name for arm in arms for name in arm.baselines)
     metrics["baseline_settings"] = {name: baselines.settings(name) for name in names}
     metrics["decoder_factor"] = decoder.FACTOR
-    result = results.build(metrics, views[None][0], found, extras=_extras(views[None][1]))
+    extras = _extras(views[None][1]) | {"volumes": volumes}
+    result = results.build(metrics, views[None][0], found, extras=extras)
     if first:
         result.save(work.folder)
         consoles.print_table(result, console)
@@ -172,7 +176,7 @@ def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
     stops.check()
 
 
-def _bar(console, title: str, total: int, config: Any):
+def _bar(console, config: Any, title: str, total: int):
     """Returns the progress bar of a stage."""
     return consoles.bar(console, title, total, config.data.progress)
 
@@ -196,11 +200,12 @@ def _open(config: Any, workdir: str | os.PathLike, first: bool, restart: bool) -
     return work
 
 
-def _again(work: Workdir, cohort, console) -> Result:
+def _again(experiment, config, work: Workdir, console, cohort) -> Result:
     """Prints the table of a finished workdir; nothing is fitted, no file changes."""
     work.check_inputs()
     if cohort is not None:
-        identity.check_same(checkpoint.read_run(work.folder)["inputs"], identity.describe(cohort))
+        now = identity.describe(cohort, experiment.files(config))
+        identity.check_same(checkpoint.read_run(work.folder)["inputs"], now)
     result = Result.load(work.folder)
     consoles.print_table(result, console)
     console.print(f"finished before; report: {work.folder / 'report.html'}", markup=False)

@@ -134,13 +134,13 @@ def _placed(
 
     Voxels and map are fitted again as the headline's were, to the same rows.
     """
-    columns = made.voxels
+    columns = made.voxels if made.aligned is None else made.aligned
     if columns is None:
         choose = across_subjects.chooser(part, team, (team.test,), settings, None)
         columns = choose(part, team.test, run)
     mapping = None
     if made.space is not None:
-        space = Space(*made.space, None, {})
+        space = Space(*made.space, None, {}, made.places)
         mapping = common_space.own_map(part, team, others, columns, space, settings)
     elif across_subjects.centres(part, settings):
         mapping = part.values("centring", others, columns).mean(0)

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int
 
 from emojax import alignment, anova, hyperalignment
 from emojax.errors import InputError
-from emojax.features import common_space
+from emojax.features import common_space, masked, parcels
 from emojax.features.common_space import Team
 from emojax.provenance import Ledger
 from emojax.splits import Fold
@@ -33,6 +33,14 @@ class Settings(NamedTuple):
     own_voxels: bool = False  # each unit its own voxels: where columns do not correspond
     centre: bool = True  # each unit's voxels, for F-scores and where nothing is aligned
     options: tuple[tuple[str, object], ...] = (("level2_iters", 1),)  # of `hyperalignment.fit`
+    parcels: str = "ward:50"  # of regime "piecewise", see `parcels.parse`
+    piecewise: str = "procrustes"  # `method` of `piecewise.fit`
+    after: bool = False  # "piecewise": align every voxel, choose voxels by their aligned values
+
+    @property
+    def chooses_after(self) -> bool:
+        """Whether voxels are chosen after the alignment."""
+        return self.after and self.regime == "piecewise"
 
 
 class Leaks(NamedTuple):
@@ -55,6 +63,8 @@ class Features(NamedTuple):
     space: tuple[hyperalignment.Hyperalignment, np.ndarray] | None  # and keys of its rows
     mask: Bool[np.ndarray, " v"] | None  # of all training units; None where each has its own voxels
     everyones: Any | None = None  # the one map of regime "group"
+    aligned: Int[np.ndarray, " c"] | None = None  # columns that are aligned, where more than chosen
+    places: Int[np.ndarray, " m"] | None = None  # of the chosen voxels among these
 
 
 def fold_features(
@@ -83,19 +93,23 @@ def fold_features(
         name: ledger.values(step, team.rows[name], choose(ledger, name, None)) for name in template
     }
     if aligned_regime:
-        space = common_space.fit(ledger, team, chosen, settings, leaks.alignment)
+        pieces = None
+        if settings.regime == "piecewise":
+            pieces = parcels.find(ledger, team, settings.parcels, choose(ledger, "", None))
+        space = common_space.fit(ledger, team, chosen, settings, leaks.alignment, pieces)
         aligned = {name: common_space.transform(space.maps[name], chosen[name]) for name in chosen}
+        if settings.chooses_after:
+            space = space._replace(places=_choose_aligned(ledger, team, aligned, settings))
+            chosen = {name: x[:, space.places] for name, x in chosen.items()}
+            aligned = {name: x[:, space.places] for name, x in aligned.items()}
     else:
         space = None
         centre = centres(ledger, settings)
         aligned = {name: x - x.mean(0) if centre else x for name, x in chosen.items()}
     x = np.full((ledger.cohort_size, settings.keep), np.nan, np.float32)
-    for name in team.train:
+    for name in aligned:
         x[team.rows[name]] = aligned[name]
-    if leaks.alignment:
-        for name in everybody:
-            x[team.rows[name]] = aligned[name]
-    else:
+    if not leaks.alignment:
         place = common_space.placer(space, choose, settings, centres(ledger, settings))
         if team.monitor not in ("", team.test):
             place(ledger, team, team.monitor, x, scoring=False)
@@ -103,15 +117,26 @@ def fold_features(
             place(ledger, team, team.test, x, scoring=True)
     mean, sd = _fit_scaler(ledger.derive(x), fold, by_column=space is None)
     ledger.keep("scaler", (mean, sd))
+    voxels = None if settings.own_voxels else choose(ledger, team.test, None)
+    after = settings.chooses_after and space is not None
     return Features(
         ((x - mean) / sd).astype(np.float32),
-        None if settings.own_voxels else choose(ledger, team.test, None),
+        voxels[space.places] if after else voxels,
         (_isc(chosen, team, settings), _isc(aligned, team, settings)),
         (mean, sd),
         space and (space.model, space.keys),
         allowed,
         space and space.everyones,
+        voxels if after else None,
+        space.places if after else None,
     )
+
+
+def _choose_aligned(ledger: Ledger, team: Team, aligned, settings: Settings) -> np.ndarray:
+    """Returns the places of the voxels whose aligned values in the training units score best."""
+    rows = {name: team.rows[name] for name in aligned}
+    values = masked.UnitRows(rows, dict(aligned), ledger.cohort_size)
+    return chooser(ledger.derive(values), team, team.train, settings, None)(ledger, "", None)
 
 
 def _common_mask(ledger: Ledger, names: Sequence[str]) -> Bool[np.ndarray, " v"]:
@@ -136,7 +161,11 @@ Choose = Callable[[Ledger, str, int | None], np.ndarray]
 def chooser(
     ledger: Ledger, team: Team, fitted: Sequence[str], settings: Settings, allowed
 ) -> Choose:
-    """Returns choose(ledger, unit, run that must not be seen) -> columns."""
+    """Returns choose(ledger, unit, run that must not be seen) -> columns.
+
+    Where voxels are chosen after the alignment, it returns all that are `allowed`; without these
+    it chooses, of aligned values.
+    """
 
     def select(ledger, state):
         f = np.array(anova.finalize(state).f)
@@ -154,6 +183,9 @@ def chooser(
         x = x - x.mean(0) if settings.centre else x
         return anova.update(anova.init(x.shape[1], settings.num_classes, x.dtype), x, y)
 
+    if settings.chooses_after and allowed is not None:
+        every = np.flatnonzero(allowed)
+        return lambda ledger, name, unseen_run: every
     if settings.own_voxels:
 
         def own(ledger, name, unseen_run):

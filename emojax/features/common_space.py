@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax import alignment, hyperalignment, procrustes
+from emojax import alignment, hyperalignment, piecewise, procrustes
 from emojax.errors import InputError
 from emojax.provenance import Ledger
 from emojax.splits import Fold
@@ -27,10 +27,18 @@ class Team(NamedTuple):
 class Space(NamedTuple):
     """A common space."""
 
-    model: hyperalignment.Hyperalignment
+    model: hyperalignment.Hyperalignment | piecewise.Piecewise
     keys: Int[np.ndarray, "r 2"]  # (run, place in it, or class) of each row of the template
     everyones: Any | None  # the one map of regime "group"
     maps: Mapping[str, Any]  # unit of the template -> its map
+    places: Int[np.ndarray, " m"] | None = None  # columns that are kept after the maps; None: all
+
+
+class Chosen(NamedTuple):
+    """A map, and the columns that are kept after it."""
+
+    mapping: Any
+    places: Int[np.ndarray, " m"]
 
 
 def team_of(ledger: Ledger, fold: Fold) -> Team:
@@ -63,6 +71,7 @@ def fit(
     chosen: Mapping[str, Float[np.ndarray, "k m"]],
     settings,
     everybody: bool,
+    parcels: Int[np.ndarray, " m"] | None = None,
 ) -> Space:
     """Fits the template to the chosen voxels of its units, whose values have been read.
 
@@ -72,26 +81,38 @@ def fit(
       chosen: unit of the template -> its chosen voxels.
       settings: `across_subjects.Settings`.
       everybody: whether the template holds all units (leaky); each then has a map of its own.
+      parcels: of the chosen voxels; None: one common space for all.
 
     Raises:
       InputError: rows do not match.
     """
     try:
         rows, keys = _match(ledger, team, chosen, settings)
-        stacked = jnp.stack(rows)
+        stacked = jnp.stack(rows) if parcels is None else rows
     except ValueError as error:
         expected = "runs of one name in all subjects (or --config.align.regimes=none)"
         raise InputError("alignment", str(error), expected) from None
     if not len(keys):
         expected = "runs that they share (or --config.align.match=class)"
         raise InputError("alignment", "no volume that all training subjects have", expected)
-    model = hyperalignment.fit(stacked, **dict(settings.options))
+    model = _fit(stacked, settings, parcels)
     ledger.keep("alignment", np.asarray(model.template))
     regime = alignment.REGIMES[settings.regime]
     if regime.own_map or everybody:
         return Space(model, keys, None, dict(zip(chosen, model.mappings, strict=True)))
     everyones = alignment.group(model, stacked)
     return Space(model, keys, everyones, dict.fromkeys(chosen, everyones))
+
+
+def _fit(stacked, settings, parcels) -> hyperalignment.Hyperalignment | piecewise.Piecewise:
+    options = dict(settings.options)
+    if parcels is None:
+        return hyperalignment.fit(stacked, **options)
+    solver = options.pop("method", "svd")
+    try:
+        return piecewise.fit(stacked, parcels, method=settings.piecewise, solver=solver, **options)
+    except ValueError as error:
+        raise InputError("alignment by parcels", str(error), "other align settings") from None
 
 
 def placer(space: Space | None, choose: Callable, settings, centre: bool) -> Callable:
@@ -160,7 +181,10 @@ def own_map(ledger: Ledger, team: Team, others, columns, space: Space, settings)
         names = ", ".join(np.unique(ledger.design("units")[others]).tolist())
         expected = "runs that all subjects have (or --config.align.match=class)"
         raise InputError(f"alignment of {names}", "no row in common with the others", expected)
-    return alignment.independent_runs(space.model, rows[at >= 0], at[at >= 0])
+    if not isinstance(space.model, piecewise.Piecewise):
+        return alignment.independent_runs(space.model, rows[at >= 0], at[at >= 0])
+    mapping = alignment.piecewise(space.model, rows[at >= 0], at[at >= 0])
+    return mapping if space.places is None else Chosen(mapping, space.places)
 
 
 def _map_of_all_rows(ledger: Ledger, team: Team, name, columns, *, space: Space, settings):
@@ -197,4 +221,8 @@ def transform(mapping, x: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k m"]:
         return x
     if isinstance(mapping, np.ndarray):
         return x - mapping
+    if isinstance(mapping, Chosen):
+        return transform(mapping.mapping, x)[:, mapping.places]
+    if isinstance(mapping, piecewise.PiecewiseMapping):
+        return np.asarray(piecewise.transform(mapping, x))
     return np.asarray(procrustes.transform(mapping, jnp.asarray(x)))

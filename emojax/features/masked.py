@@ -68,6 +68,11 @@ class MaskedCohort:
         return self.cohort.subject
 
     @property
+    def affine(self) -> Float[np.ndarray, "4 4"] | None:
+        """Voxel -> mm of the grid that all volumes share; None where they share none."""
+        return self.cohort.common_affine
+
+    @property
     def prior(self):
         """Steps that saw the cohort before it was read."""
         return self.cohort.prior

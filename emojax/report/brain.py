@@ -1,18 +1,20 @@
-"""The map of chosen voxels: in mm and with left and right where the image says so."""
+"""Maps over the mean volume: in mm and with left and right where the image says so."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 
 import matplotlib
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Num
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import Locator, MaxNLocator
 from nibabel.affines import apply_affine
 
 COLOURS = "autumn"  # red: one fold, yellow: all
+SIGNED = "RdBu_r"  # of maps with a sign
 ACROSS = 6  # slices in a row
 DECIMALS = 3  # of mm: what storing an affine one way or the other changes is smaller
 HIDDEN = 0.05  # of the brightest; what is darker is outside of the head
@@ -24,11 +26,7 @@ def voxels(
     num_folds: int,
     affine: Float[np.ndarray, "4 4"] | None,
 ) -> Figure:
-    """Draws the number of folds that chose each voxel, on the mean volume.
-
-    With an affine: three planes through a voxel that most folds chose, and axial slices, with L and
-    R and coordinates in mm; one image has one picture, whatever the order of its axes. Without:
-    slices along the last axis of the array, from low to high index.
+    """Draws the number of folds that chose each voxel, as `overlay` does.
 
     Args:
       counts: [X, Y, Z] int.
@@ -36,18 +34,42 @@ def voxels(
       num_folds: the largest possible count.
       affine: [4, 4] voxel -> mm, or None.
     """
-    norm = Normalize(1, max(num_folds, 2))
+    norm, whole = Normalize(1, max(num_folds, 2)), MaxNLocator(integer=True, min_n_ticks=1)
+    label = f"chosen in how many of {num_folds} folds"
+    return overlay(counts, mean, affine, norm, label, ticks=whole)
+
+
+def overlay(
+    values: Num[np.ndarray, "X Y Z"],
+    mean: Float[np.ndarray, "X Y Z"],
+    affine: Float[np.ndarray, "4 4"] | None,
+    norm: Normalize,
+    label: str,
+    ticks: Locator | None = None,
+) -> Figure:
+    """Draws values that are not 0 over the mean volume.
+
+    With an affine: three planes through a voxel with the largest value, and axial slices, with L
+    and R and coordinates in mm; one image has one picture, whatever the order of its axes. Without:
+    slices along the last axis of the array, from low to high index.
+
+    Args:
+      values: [X, Y, Z], >= 0, with one above 0; 0 is not drawn, nor is what is less than half of
+        the lowest colour.
+      mean: [X, Y, Z] mean volume.
+      affine: [4, 4] voxel -> mm, or None.
+      norm: lowest (> 0) and highest value of the colours.
+      label: of the scale.
+      ticks: of the scale.
+    """
     figure = Figure(figsize=(9.6, 4.4), dpi=130)
     if affine is None:
-        _in_array(figure, counts, mean, norm)
+        _in_array(figure, values, mean, norm)
     else:
-        _in_mm(figure, counts, mean, norm, np.asarray(affine, float))
+        _in_mm(figure, values, mean, norm, np.asarray(affine, float))
     scale = figure.add_axes((0.92, 0.15, 0.015, 0.7))
     colours = ScalarMappable(norm, matplotlib.colormaps[COLOURS])
-    whole = MaxNLocator(integer=True, min_n_ticks=1)
-    figure.colorbar(colours, cax=scale, ticks=whole).set_label(
-        f"chosen in how many of {num_folds} folds", fontsize=9
-    )
+    figure.colorbar(colours, cax=scale, ticks=ticks).set_label(label, fontsize=9)
     return figure
 
 
@@ -77,7 +99,8 @@ def _in_mm(figure: Figure, counts, mean, norm, affine) -> None:
         "decimals": 0 if (mm == np.round(mm)).all() else 1,
         "resampling_interpolation": "nearest",
     }
-    overlay = {"threshold": 0.5, "cmap": COLOURS, "vmin": norm.vmin, "vmax": norm.vmax}
+    colours = {"cmap": COLOURS, "vmin": norm.vmin, "vmax": norm.vmax}
+    colours |= {"threshold": norm.vmin / 2}
     rows = [("z", heights, (0.01, 0.06, 0.88, 0.44))]
     if min(count.shape) > 1:
         rows.append(("ortho", most[len(most) // 2].tolist(), (0.01, 0.51, 0.88, 0.47)))
@@ -87,7 +110,7 @@ def _in_mm(figure: Figure, counts, mean, norm, affine) -> None:
         warnings.filterwarnings("ignore", "empty mask")  # of a mean volume of zeros
         for mode, cuts, box in rows:
             shown = plotting.plot_img(below, display_mode=mode, cut_coords=cuts, axes=box, **grey)
-            shown.add_overlay(chosen, **overlay)
+            shown.add_overlay(chosen, **colours)
     said = "L and R: left and right of the person; x, y, z in mm"
     figure.text(0.45, 0.02, said, fontsize=9, ha="center")
 
@@ -109,6 +132,93 @@ def _in_array(figure: Figure, counts, mean, norm) -> None:
         axes.set_title(f"slice {z}", fontsize=9)
     said = "array axes, no L/R: the data do not say where their voxels are"
     figure.text(0.45, 0.02, said, fontsize=9, ha="center")
+
+
+def signed(
+    rows: Mapping[str, Float[np.ndarray, "X Y Z"]],
+    mean: Float[np.ndarray, "X Y Z"] | None,
+    affine: Float[np.ndarray, "4 4"] | None,
+    label: str,
+) -> Figure:
+    """Draws maps with a sign, one below the other in the same colours and slices; 0 is clear.
+
+    Args:
+      rows: title -> [X, Y, Z].
+      mean: [X, Y, Z] volume below, or None.
+      affine: voxel -> mm, or None: slices of the array, without left and right.
+      label: of the scale of colours.
+    """
+    first = next(iter(rows.values()))
+    mean = np.zeros(first.shape) if mean is None else np.nan_to_num(mean)
+    most = max(float(np.abs(values).max()) for values in rows.values()) or 1.0
+    figure = Figure(figsize=(9.6, 1.2 + 1.7 * len(rows)), dpi=130)
+    boxes = [
+        (0.01, 0.08 + 0.9 * (len(rows) - 1 - i) / len(rows), 0.88, 0.78 / len(rows))
+        for i in range(len(rows))
+    ]
+    (_signed_in_array if affine is None else _signed_in_mm)(figure, rows, boxes, mean, most, affine)
+    for title, (left, low, _, height) in zip(rows, boxes, strict=True):
+        figure.text(left, low + height, title, fontsize=9, va="bottom")
+    scale = figure.add_axes((0.92, 0.15, 0.015, 0.7))
+    colours = ScalarMappable(Normalize(-most, most), matplotlib.colormaps[SIGNED])
+    figure.colorbar(colours, cax=scale).set_label(label, fontsize=9)
+    said = "L and R: left and right of the person; z in mm"
+    if affine is None:
+        said = "array axes, no L/R: the data do not say where their voxels are"
+    figure.text(0.45, 0.01, said, fontsize=9, ha="center")
+    return figure
+
+
+def _slices(rows, axis: int = 2) -> Sequence[int]:
+    """Returns indices of slices in which any map has values."""
+    others = tuple(i for i in range(3) if i != axis)
+    used = np.any([np.abs(values).max(others) > 0 for values in rows.values()], axis=0)
+    return _spread(np.flatnonzero(used).tolist() or [0], ACROSS)
+
+
+def _signed_in_mm(figure: Figure, rows, boxes, mean, most: float, affine) -> None:
+    from nilearn import plotting  # slow to import
+
+    def turned(values):
+        image = nib.as_closest_canonical(nib.Nifti1Image(np.float32(values), affine))
+        return nib.Nifti1Image(image.get_fdata(), np.round(image.affine, DECIMALS))
+
+    below, shown = turned(mean), {title: turned(values) for title, values in rows.items()}
+    at = _slices({title: image.get_fdata() for title, image in shown.items()})
+    heights = [float(apply_affine(below.affine, (0, 0, z))[2]) for z in at]
+    low, high = _window(mean)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "empty mask")  # of a mean volume of zeros
+        for image, box in zip(shown.values(), boxes, strict=True):
+            grey = plotting.plot_img(
+                below,
+                display_mode="z",
+                cut_coords=heights,
+                axes=box,
+                figure=figure,
+                cmap="gray",
+                vmin=low,
+                vmax=high,
+                threshold=HIDDEN * high if low == 0 else None,
+                colorbar=False,
+                resampling_interpolation="nearest",
+            )
+            if np.abs(image.get_fdata()).max() > 0:
+                grey.add_overlay(image, threshold=1e-6 * most, cmap=SIGNED, vmin=-most, vmax=most)
+
+
+def _signed_in_array(figure: Figure, rows, boxes, mean, most: float, affine) -> None:
+    low, high = _window(mean)
+    at = _slices(rows)
+    for values, (left, bottom, width, height) in zip(rows.values(), boxes, strict=True):
+        for i, z in enumerate(at):
+            box = (left + width * i / ACROSS, bottom, width / ACROSS, 0.85 * height)
+            axes = figure.add_axes(box)
+            axes.axis("off")
+            axes.imshow(mean[:, :, z].T, origin="lower", cmap="gray", vmin=low, vmax=high)
+            own = np.ma.masked_equal(values[:, :, z].T, 0)
+            axes.imshow(own, origin="lower", cmap=SIGNED, vmin=-most, vmax=most)
+            axes.set_title(f"slice {z}", fontsize=8)
 
 
 def _spread(values, count: int) -> list:

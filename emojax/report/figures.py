@@ -68,11 +68,11 @@ def chosen_voxels(head: ArmResult, extras: Mapping[str, Any]) -> np.ndarray | No
 
 def maps(head: ArmResult, extras: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Returns images to be written as NIfTI: name -> values, affine."""
-    counts = chosen_voxels(head, extras)
-    if counts is None:
-        return {}
-    affine = extras.get("affine")
-    return {"chosen_voxels": (counts.astype(np.int16), np.eye(4) if affine is None else affine)}
+    found = dict(extras.get("volumes") or {})
+    if (counts := chosen_voxels(head, extras)) is not None:
+        found = {"chosen_voxels": counts.astype(np.int16)} | found
+    affine = np.eye(4) if extras.get("affine") is None else extras["affine"]
+    return {name: (values, affine) for name, values in found.items()}
 
 
 def _voxels(counts, extras, num_folds: int) -> tuple[Figure, str]:

@@ -18,7 +18,18 @@ from matplotlib.figure import Figure
 
 from emojax import files
 from emojax.files import atomic_write
-from emojax.report import designs, floors, permutations, plots, tables, template, texts
+from emojax.report import (
+    alignments,
+    designs,
+    floors,
+    patterns,
+    permutations,
+    plots,
+    searchlights,
+    tables,
+    template,
+    texts,
+)
 from emojax.report import probabilities as sections
 from emojax.report.paper import checks, limits, methods, reruns, tuned
 from emojax.report.plain import plain
@@ -128,6 +139,9 @@ def render(
         permutation=permutations.section(metrics),
         floor=floors.section(metrics),
         design=designs.section(metrics),
+        alignments=alignments.section(metrics),
+        patterns=patterns.section(metrics),
+        searchlight=searchlights.section(metrics),
         probabilities=sections.section(metrics),
         images={name: base64.b64encode(image).decode() for name, image in images.items()},
         captions=captions,

@@ -41,8 +41,9 @@ def correct_arms(arms: Sequence[Mapping[str, Any]]) -> None:
 def complete(metrics: dict[str, Any]) -> None:
     """Writes what follows from the analyses: "p_chance" of the tested arm, and corrected p values.
 
-    The crossed scores are one family, the gains of decoders of the test subject another. A headline
-    that could not be tested has a note that says why.
+    The crossed scores are one family, the gains of decoders of the test subject another, and so are
+    ways of aligning, against chance and against the first. A headline that could not be tested has
+    a note that says why.
     """
     found = metrics.get("permutation")
     if found and LEFT_OUT in found:
@@ -54,6 +55,9 @@ def complete(metrics: dict[str, Any]) -> None:
     columns = (metrics.get("crossed") or {}).values()
     entries = [entry for column in columns for entry in column.values()]
     correct([entry for entry in entries if isinstance(entry, dict)])
+    aligned = list((metrics.get("alignments") or {}).get("rows", {}).values())
+    correct(aligned)
+    correct([row["minus_first"] for row in aligned])
     rivals = (metrics.get("within_subject") or {}).values()
     correct([entry.get("minus_cross_subject") for entry in rivals])
 

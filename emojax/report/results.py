@@ -14,9 +14,11 @@ from emojax.report import (
     groups,
     legacy,
     outcomes,
+    patterns,
     permutations,
     predictions,
     probabilities,
+    searchlights,
     summary,
 )
 from emojax.report.outcomes import NETWORK
@@ -127,8 +129,8 @@ def build(
       metrics: content of metrics.json, as of `summarise`.
       cohort: the labelled volumes that rows refer to.
       results: the arms that were summarised.
-      extras: "mean": mean volume [X, Y, Z] under the map of chosen voxels; "affine": [4, 4] or
-        None.
+      extras: "mean": mean volume [X, Y, Z] under maps; "affine": [4, 4] or None; "volumes": maps of
+        analyses, file name -> [X, Y, Z].
     """
     chosen, extras = metrics["chosen_arm"], extras or {}
     pairs = zip(results, metrics["arms"], strict=True)
@@ -136,7 +138,8 @@ def build(
     scored = [r for r in results if not chosen or r.arm.name == chosen]
     permutations.complete(metrics)
     drawn = figures.draw(metrics, cohort, results, extras) | probabilities.draw(metrics)
-    drawn |= permutations.draw(metrics)
+    drawn |= permutations.draw(metrics) | searchlights.draw(metrics, extras)
+    drawn |= patterns.draw(metrics, extras)
     return Result(
         metrics,
         predictions.table(metrics, cohort, scored),

@@ -82,7 +82,9 @@ PAGE = (
 <img alt="{{ captions[name] }}" src="data:image/png;base64,{{ images[name] }}">
 <figcaption>{{ captions[name] }}</figcaption></figure>
 {% endmacro %}
-{% set placed = [permutation, probabilities] | select | map(attribute="figure") | list %}
+{% set own = [permutation, probabilities, searchlight] %}
+{% set placed = own | select | map(attribute="figure") | list %}
+{% set placed = placed + (patterns.figures if patterns else []) %}
 {% if permutation %}<h2 id="chance">Against chance</h2>
 <p>{{ permutation.said }}</p>
 {% if permutation.figure in images %}{{ figure(permutation.figure) }}{% endif %}
@@ -96,6 +98,20 @@ PAGE = (
 {%- for text in design.said %}<li>{{ text }}</li>{% endfor -%}
 </ul>
 {% for t in design.tables %}{{ table(t) }}{% endfor %}
+{% endif %}
+{% if alignments %}<h2 id="alignments">Ways of aligning subjects</h2>
+<p>{{ alignments.said }}</p>
+{{ table(alignments.table) }}
+{% endif %}
+{% if searchlight %}<h2 id="searchlight">Searchlights</h2>
+<p>{{ searchlight.said }}</p>
+{% if searchlight.figure in images %}{{ figure(searchlight.figure) }}{% endif %}
+{% if searchlight.table.rows %}{{ table(searchlight.table) }}{% endif %}
+{% endif %}
+{% if patterns %}<h2 id="patterns">What the decoder reads</h2>
+{% for text in patterns.said %}<p>{{ text }}</p>{% endfor %}
+{% for name in patterns.figures if name in images %}{{ figure(name) }}{% endfor %}
+{% for t in patterns.tables %}{{ folded(t) }}{% endfor %}
 {% endif %}
 {% if probabilities %}<h2 id="probabilities">Probabilities</h2>
 <p>{{ probabilities.said }}</p>

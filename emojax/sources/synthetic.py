@@ -50,7 +50,7 @@ import pathlib
 import jax
 import numpy as np
 import rich.progress
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from emojax.data import cohort, windows
 from emojax.data import events as tables
@@ -149,6 +149,37 @@ def events(data, subject: str, run: str) -> list[Event]:
     checked = settings(data)
     (scan,) = design.chosen(design.scans(checked), (subject,), (run,))
     return design.blocks(checked, scan)
+
+
+def planted(data, subject: str) -> Float[np.ndarray, "X Y Z classes"]:
+    """Returns where a subject's classes differ: the response that each evokes on average.
+
+    It is what a block would reach if it lasted, less the mean over classes; scanner units, 0
+    outside of the brain and where nothing is planted.
+
+    Args:
+      data: the config's `data`, as for `load`.
+      subject: name as in the cohort.
+
+    Raises:
+      InputError: there is no such subject.
+    """
+    checked = settings(data)
+    scan = design.chosen(design.scans(checked), (subject,), ())[0]
+    where, own, alike = _subject(checked.seed, checked.grid, scan.subject)
+    common, apart = pictures.directions(design.keys(checked.seed)["classes"])
+    linear = 1 - checked.nonlinear
+    signs = {"rest": (0, 0), "neutral": (1, -linear), "negative": (1, linear)}
+    strength = 0.0 if checked.null else checked.signal
+    change = [
+        (of_all * common + of_class * apart) @ own.maps[: pictures.DIMENSIONS]
+        + of_class / 2 * checked.shared * alike
+        for of_all, of_class in (signs[name] for name in design.CLASSES[checked.design])
+    ]
+    values = strength * np.stack(change, 1) * np.asarray(own.mean)[:, None]
+    out = np.zeros((int(np.prod(checked.grid)), values.shape[1]), np.float32)
+    out[where] = values - values.mean(1, keepdims=True)
+    return out.reshape(*checked.grid, -1)
 
 
 def _place(scan: Scan) -> str:

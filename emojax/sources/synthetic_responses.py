@@ -37,6 +37,22 @@ def hrf(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return (stats.gamma.pdf(t, 6.0) - stats.gamma.pdf(t, 16.0) / 6) / (1 - 1 / 6)
 
 
+def _draw(key: Key[Array, ""], length: float, *numbers) -> Float[Array, " k"]:
+    for number in numbers:
+        key = jax.random.fold_in(key, number)
+    return length * jax.random.normal(key, (DIMENSIONS,)) / jnp.sqrt(DIMENSIONS)
+
+
+def directions(key: Key[Array, ""]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
+    """Returns the mean response to pictures, and half of what negative evoke more than neutral.
+
+    Args:
+      key: of the response space.
+    """
+    key_common, key_class = jax.random.split(key)
+    return _draw(key_common, COMMON), _draw(key_class, CLASS)
+
+
 @partial(jax.jit, static_argnames="nonlinear")
 def responses(
     key: Key[Array, ""], key_run: Key[Array, ""], stimuli: Stimuli, nonlinear: float = 0.0
@@ -55,23 +71,17 @@ def responses(
         linear decoder can tell the classes from it. From 0 to 1.
     """
 
-    def draw(key, length, *numbers):
-        for number in numbers:
-            key = jax.random.fold_in(key, number)
-        return length * jax.random.normal(key, (DIMENSIONS,)) / jnp.sqrt(DIMENSIONS)
-
-    key_common, key_class = jax.random.split(key)
+    key_class = jax.random.split(key)[1]
     key_block, key_picture = jax.random.split(key_run)
-    common = draw(key_common, COMMON)
-    apart = draw(key_class, CLASS)
+    common, apart = directions(key)
 
     def step(kind, block, picture):
-        own = draw(key_block, BLOCKS, kind, block)
-        own += draw(key_picture, PICTURES, kind, block, picture)
+        own = _draw(key_block, BLOCKS, kind, block)
+        own += _draw(key_picture, PICTURES, kind, block, picture)
         if not nonlinear:
             return common + (2 * kind - 1) * apart + own
         first = jax.random.bernoulli(jax.random.fold_in(key_run, kind)).astype(int)
-        opposed = (1 - 2 * ((block + first) % 2)) * draw(key_class, OPPOSED, 1 + kind)
+        opposed = (1 - 2 * ((block + first) % 2)) * _draw(key_class, OPPOSED, 1 + kind)
         return common + (1 - nonlinear) * (2 * kind - 1) * apart + nonlinear * opposed + own
 
     shown = jax.vmap(step)(*(jnp.maximum(x, 0) for x in stimuli))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 A, B = "emojax/experiments/experiment_a.py", "emojax/experiments/experiment_b.py"
 ACROSS, SPACE = "emojax/features/across_subjects.py", "emojax/features/common_space.py"
+PARCELS = "emojax/features/parcels.py"
 MASKED, KERNELS = "emojax/features/masked.py", "emojax/features/kernels.py"
 ARMS, TRAININGS = "emojax/experiments/arms_a.py", "emojax/experiments/trainings.py"
 BAG = "emojax/scoring/bag.py"
@@ -34,6 +35,21 @@ SETTINGS = {  # name -> config and flags; one arm each, but for "A full" and "B 
         "headline=bag",
     ),
     "A group": ("A", "protocols=nested", "align.regimes=group", "null_floor=False"),
+    "A piecewise": (
+        "A",
+        "protocols=nested",
+        "align.regimes=piecewise",
+        "align.parcels=ward:4",
+        "null_floor=False",
+    ),
+    "A piecewise, after": (
+        "A",
+        "protocols=nested",
+        "align.regimes=piecewise",
+        "align.parcels=kmeans:4",
+        "voxels.after=True",
+        "null_floor=False",
+    ),
     "A none": ("A", "protocols=nested", "align.regimes=none", "null_floor=False"),
     "A transductive": ("A", "protocols=nested", "align.regimes=transductive", "null_floor=False"),
     "A paper": ("A", "protocols=paper", "null_floor=False"),
@@ -484,6 +500,27 @@ TEN = [
 
 OTHERS = [
     leak(
+        "parcels record",
+        "parcels clustered by the test subject, too",
+        "A piecewise + A piecewise, after",
+        "parcels",
+        "record",
+        (PARCELS, "for name in team.train:", "for name in (*team.train, team.test):"),
+    ),
+    leak(
+        "parcels audit",
+        "the same around the ledger",
+        "A piecewise + A piecewise, after",
+        "parcels",
+        "audit",
+        (PARCELS, "for name in team.train:", "for name in (*team.train, team.test):"),
+        (
+            PARCELS,
+            'x = ledger.values("parcels", rows, columns)',
+            "x = ledger.scored(rows, columns)",
+        ),
+    ),
+    leak(
         "unit z-scored",
         "each subject z-scored by all of its rows, before any ledger",
         "A time + A class + A group + A none",
@@ -646,8 +683,8 @@ OTHERS = [
         "audit",
         (
             ACROSS,
-            "space = common_space.fit(ledger, team, chosen, settings, leaks.alignment)",
-            "space = common_space.fit(ledger, team, chosen, settings, leaks.alignment)\n"
+            "space = common_space.fit(ledger, team, chosen, settings, leaks.alignment, pieces)",
+            "space = common_space.fit(ledger, team, chosen, settings, leaks.alignment, pieces)\n"
             "        seen = ledger.scored(team.rows[team.test], choose(ledger, team.test, None))\n"
             "        both = np.stack([*chosen.values(), seen])\n"
             "        space = space._replace(everyones=alignment.group(space.model, both))\n"

@@ -82,10 +82,11 @@ def export(
     if not config.data.store:
         config.data.store = str(folder.absolute().parent / "store")
     cohort = sources.load(config.data) if cohort is None else cohort
-    identity.check_same(checkpoint.read_run(folder)["inputs"], identity.describe(cohort))
     experiment = base.check_experiment(
         config.experiment, experiments.EXPERIMENTS[config.experiment]
     )
+    now = identity.describe(cohort, experiment.files(config))
+    identity.check_same(checkpoint.read_run(folder)["inputs"], now)
     if experiment.pack is None:
         raise InputError(
             "experiment", f"{config.experiment!r} without pack", "a function as its pack"

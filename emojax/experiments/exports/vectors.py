@@ -76,6 +76,9 @@ def _check(made: Made, trained: Trained) -> None:
     if settings.regime == "transductive":
         found = "regime transductive, whose map is fitted to the run that is decoded"
         raise InputError("decoder", found, "--config.align.regimes=independent_runs or group first")
+    if settings.regime == "piecewise":
+        found = "regime piecewise, whose maps have no place in a bundle yet"
+        raise InputError("decoder", found, "--config.align.regimes=independent_runs or group first")
     if len(data.fold.test):
         return
     one = "--subject of one who takes part in the study"

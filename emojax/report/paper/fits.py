@@ -96,6 +96,8 @@ def _entry(regime: str, unit: str, match: str | None) -> str:
     said = {
         "independent_runs": f"A scored {unit} has a rotation of its own for each scored run, "
         f"fitted to its other runs {rows}; the scored run was not seen.",
+        "piecewise": f"A scored {unit} has a map of its own in each parcel, for each scored run, "
+        f"fitted to its other runs {rows}; the scored run was not seen.",
         "group": f"One rotation for all {unit}s was fitted to the training {unit}s; nothing of a "
         f"scored {unit} was seen.",
         "transductive": f"A scored {unit} has a rotation of its own, fitted to all its runs "

@@ -1,0 +1,154 @@
+"""Piecewise alignment of whole brains beside fmralign's, on the same parcels.
+
+    pip install -r requirements.txt -r requirements-bench.txt
+    python -m benchmarks.wholebrain_alignment                 # 11 x 400 x 60,000 in 300 parcels
+    python -m benchmarks.wholebrain_alignment --subjects=4 --voxels=6000 --parcels=30 --rounds=1
+
+Both fit a template in three passes over all subjects (emojax: levels 1, 2 and 3; fmralign:
+n_iter=3) and one map for each subject and parcel. fmralign computes in float64, emojax in float32
+here. Every measurement is a process of its own; ours and the peer's take turns. Times are wall
+seconds of the fit alone, with the arrays in memory; of emojax the first call, which compiles, and
+the median of later ones. `ratio` is the peer's best time by emojax's median.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+from benchmarks.record import ROOT, keep
+
+TOOLS = ("emojax", "fmralign", "fmralign, 2 jobs")
+PASSES = 3
+SHAPE = {"subjects": 11, "rows": 400, "voxels": 60_000, "parcels": 300}
+
+
+def planted(subjects, rows, voxels, parcels):
+    """Data [s, n, v] float32 with a signal that all share, and parcels of unequal size [v]."""
+    import numpy as np
+
+    rng = np.random.default_rng(1002)
+    share = rng.uniform(0.5, 1.5, parcels)
+    labels = 1 + rng.choice(parcels, voxels, p=share / share.sum())
+    shared = rng.standard_normal((rows, 20), np.float32)
+    data = rng.standard_normal((subjects, rows, voxels), np.float32)
+    for x in data:
+        x += shared @ rng.standard_normal((20, voxels), np.float32)
+    return data, labels
+
+
+def emojax_fit(data, labels):
+    import jax
+
+    from emojax import piecewise
+
+    return lambda: jax.block_until_ready(piecewise.fit(data, labels, level2_iters=PASSES - 2))
+
+
+def fmralign_fit(jobs, data, labels):
+    """What GroupAlignment.fit(y="template") calls; GroupAlignment itself wants torch, too."""
+    from fmralign.alignment.utils import _fit_template
+    from fmralign.methods import Procrustes
+
+    return lambda: _fit_template(list(data), Procrustes(), labels, jobs, n_iter=PASSES)
+
+
+def work(case):
+    """Runs in the child: builds the data, times the calls, prints one line of JSON."""
+    data, labels = planted(**{name: case[name] for name in SHAPE})
+    if case["tool"] == "emojax":
+        call, calls = emojax_fit(data, labels), 2
+    else:
+        call, calls = fmralign_fit(1 + case["tool"].endswith("2 jobs"), data, labels), 1
+    times = []
+    for _ in range(calls):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    own, others = (
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    found = {"first_seconds": times[0], "seconds": times[-1]}
+    print(
+        json.dumps(
+            found | {"peak_mib": round((own + others) / 1024), "data_mib": data.nbytes >> 20}
+        )
+    )
+
+
+def measure(case):
+    """One round of one tool in a child process."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.wholebrain_alignment", "--worker", json.dumps(case)],
+        cwd=ROOT,
+        env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path[1:]])),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise SystemExit(f"{case['tool']}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def compare(shape, rounds, tools=TOOLS):
+    """Rounds of all tools in turn; a row for each."""
+    found = {tool: [] for tool in tools}
+    for _ in range(rounds):
+        for tool in tools:
+            found[tool].append(measure(shape | {"tool": tool}))
+            print(tool, found[tool][-1], flush=True)
+    rows = [
+        {
+            "tool": tool,
+            **shape,
+            "seconds": statistics.median(row["seconds"] for row in own),
+            "seconds_rounds": [row["seconds"] for row in own],
+            "first_seconds": statistics.median(row["first_seconds"] for row in own),
+            "peak_mib": max(row["peak_mib"] for row in own),
+            "data_mib": own[0]["data_mib"],
+        }
+        for tool, own in found.items()
+    ]
+    peers = [row["seconds"] for row in rows[1:]]
+    return [
+        row | {"ratio": min(peers, default=0.0) / rows[0]["seconds"]} for row in rows[:1]
+    ] + rows[1:]
+
+
+def table(rows):
+    """Markdown rows, as the README shows them."""
+    lines = ["| tool | seconds | first call | peak MiB (data) | ratio |", "|---|---|---|---|---|"]
+    for row in rows:
+        ratio = f"{row['ratio']:.1f}" if "ratio" in row else ""
+        lines.append(
+            f"| {row['tool']} | {row['seconds']:.1f} | {row['first_seconds']:.1f} "
+            f"| {row['peak_mib']} ({row['data_mib']}) | {ratio} |"
+        )
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name, size in SHAPE.items():
+        parser.add_argument(f"--{name}", type=int, default=size)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--tools", default="|".join(TOOLS), help="separated by |")
+    parser.add_argument("--keep", action="store_true", help="store in results/wholebrain_cpu.json")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return work(json.loads(args.worker))
+    shape = {name: getattr(args, name) for name in SHAPE}
+    rows = compare(shape, args.rounds, args.tools.split("|"))
+    if args.keep:
+        keep("wholebrain_cpu", "alignment", rows)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,235 @@
+"""Searchlight decoding of a whole brain beside nilearn's SearchLight, in one run.
+
+    pip install -r requirements.txt -r requirements-bench.txt
+    python -m benchmarks.wholebrain_searchlight            # 96 samples, 12 folds, 47,500 centres
+    python -m benchmarks.wholebrain_searchlight --centres=4000 --peer=40 --rounds=1
+
+Spheres of 6 mm in voxels of 3 mm (33 voxels), two classes, 12 runs of 8 samples, one left out.
+emojax decodes every centre in float32; nilearn, which refits scikit-learn's RidgeClassifier for
+every fold and centre, decodes `--peer` of them, by one and by two processes, and is counted per
+centre. Accuracies of these centres are compared: both are the same classifier. Every measurement
+is a process of its own; ours and the peer's take turns. Times are wall seconds of the decoding
+alone; of emojax the first call, which compiles, and a later one. `ratio` is the peer's best time
+per centre by emojax's median.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+from benchmarks.record import ROOT, keep
+
+TOOLS = (
+    "emojax, ridge",
+    "emojax, LDA",
+    "emojax, ridge, 100 permutations",
+    "nilearn, RidgeClassifier",
+    "nilearn, RidgeClassifier, 2 jobs",
+)
+SAMPLES, RUNS, RADIUS, VOXEL = 96, 12, 6.0, 3.0
+ALPHA = 1.0  # scikit-learn's
+
+
+def planted(centres):
+    """An ellipsoid of about so many voxels, and data with a signal in one corner of it."""
+    import numpy as np
+
+    rng = np.random.default_rng(1003)
+    half = (centres / (4 / 3 * np.pi)) ** (1 / 3) * np.array([0.9, 1.1, 1 / 0.99])
+    axes = [np.arange(-int(h) - 1, int(h) + 2) / h for h in half]
+    mask = sum(a**2 for a in np.meshgrid(*axes, indexing="ij")) < 1
+    labels = np.arange(SAMPLES) % 2
+    x = rng.standard_normal((SAMPLES, mask.sum()), np.float32)
+    x[:, : mask.sum() // 10] += 0.3 * labels[:, None]
+    return (
+        mask,
+        np.diag([VOXEL, VOXEL, VOXEL, 1.0]),
+        x,
+        labels,
+        np.arange(SAMPLES) * RUNS // SAMPLES,
+    )
+
+
+def some(mask, count):
+    """A mask of voxels that lie side by side in the middle, as nilearn's process_mask."""
+    import numpy as np
+
+    inside = np.flatnonzero(mask)
+    first = (len(inside) - count) // 2
+    chosen = np.zeros(mask.size, bool)
+    chosen[inside[first : first + count]] = True
+    return chosen.reshape(mask.shape)
+
+
+def emojax_decode(case, mask, affine, x, labels, run):
+    import numpy as np
+
+    from emojax import searchlight
+
+    folds = [(np.flatnonzero(run != r), np.flatnonzero(run == r)) for r in range(RUNS)]
+    around = searchlight.spheres(mask, affine, RADIUS)
+    rng = np.random.default_rng(0)
+    many = np.stack([labels, *(rng.permutation(labels) for _ in range(100))])
+    y = many if "permutations" in case["tool"] else labels
+    settings = {"classifier": "lda" if "LDA" in case["tool"] else "ridge", "alpha": ALPHA}
+
+    def call():
+        found = searchlight.decode(x, y, folds, around, per_fold=False, **settings)
+        return around.fill(np.atleast_2d(found.accuracy)[0])
+
+    return call, len(around)
+
+
+def nilearn_decode(case, mask, affine, x, labels, run):
+    import nibabel as nib
+    import numpy as np
+    from nilearn.decoding import SearchLight
+    from sklearn.linear_model import RidgeClassifier
+    from sklearn.model_selection import LeaveOneGroupOut
+
+    volumes = np.zeros((*mask.shape, SAMPLES), np.float32)
+    volumes[mask] = x.T
+    images = nib.Nifti1Image(volumes, affine)
+    chosen = some(mask, case["peer"])
+    masks = [nib.Nifti1Image(own.astype(np.int8), affine) for own in (mask, chosen)]
+    jobs = 2 if case["tool"].endswith("2 jobs") else 1
+
+    def call():
+        made = SearchLight(
+            masks[0],
+            process_mask_img=masks[1],
+            radius=RADIUS,
+            estimator=RidgeClassifier(alpha=ALPHA),
+            cv=LeaveOneGroupOut(),
+            n_jobs=jobs,
+        )
+        made.fit(images, labels, groups=run)
+        return np.where(chosen, made.scores_, np.nan)[mask]
+
+    return call, int(chosen.sum())
+
+
+def work(case):
+    """Runs in the child: builds the data, times the calls, prints one line of JSON."""
+    import numpy as np
+
+    data = planted(case["centres"])
+    ours = case["tool"].startswith("emojax")
+    call, centres = (emojax_decode if ours else nilearn_decode)(case, *data)
+    times = []
+    for _ in range(1 + ours):
+        start = time.perf_counter()
+        accuracy = call()
+        times.append(time.perf_counter() - start)
+    np.save(case["file"], accuracy)
+    own, others = (
+        resource.getrusage(who).ru_maxrss
+        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    found = {"centres": centres, "first_seconds": times[0], "seconds": times[-1]}
+    print(json.dumps(found | {"peak_mib": round((own + others) / 1024)}))
+
+
+def measure(case):
+    """One round of one tool in a child process, and the accuracy of every centre that it did."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        case = case | {"file": str(pathlib.Path(folder) / "accuracy.npy")}
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.wholebrain_searchlight",
+                "--worker",
+                json.dumps(case),
+            ],
+            cwd=ROOT,
+            env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path[1:]])),
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise SystemExit(f"{case['tool']}: {done.stderr[-2000:]}")
+        return json.loads(done.stdout.strip().splitlines()[-1]), np.load(case["file"])
+
+
+def compare(shape, rounds, tools=TOOLS):
+    """Rounds of all tools in turn; a row for each."""
+    import numpy as np
+
+    found, accuracy = {tool: [] for tool in tools}, {}
+    for _ in range(rounds):
+        for tool in tools:
+            row, accuracy[tool] = measure(shape | {"tool": tool})
+            found[tool].append(row)
+            print(tool, row, flush=True)
+    rows = []
+    for tool, own in found.items():
+        seconds = statistics.median(row["seconds"] for row in own)
+        rows.append(
+            {
+                "tool": tool,
+                "centres": own[0]["centres"],
+                "seconds": seconds,
+                "seconds_rounds": [row["seconds"] for row in own],
+                "first_seconds": statistics.median(row["first_seconds"] for row in own),
+                "per_second": own[0]["centres"] / seconds,
+                "peak_mib": max(row["peak_mib"] for row in own),
+            }
+        )
+    peers = [row["per_second"] for row in rows if row["tool"].startswith("nilearn")]
+    for row in rows:
+        if row["tool"].startswith("emojax") and peers:
+            row["ratio"] = row["per_second"] / max(peers)
+    both = [own for tool, own in accuracy.items() if "idge" in tool and "permut" not in tool]
+    together = np.isfinite(both).all(0)
+    differs = [np.abs(own - both[0])[together].max() for own in both]
+    return rows, {"compared": int(together.sum()), "largest_difference": float(max(differs))}
+
+
+def table(rows, agreement):
+    """Markdown rows, as the README shows them."""
+    lines = ["| tool | centres | seconds | first call | centres / s | peak MiB | ratio |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for row in rows:
+        ratio = f"{row['ratio']:.0f}" if "ratio" in row else ""
+        lines.append(
+            f"| {row['tool']} | {row['centres']} | {row['seconds']:.1f} "
+            f"| {row['first_seconds']:.1f} | {row['per_second']:.0f} | {row['peak_mib']} "
+            f"| {ratio} |"
+        )
+    lines.append(
+        f"\nLargest difference of accuracies over {agreement['compared']} centres: "
+        f"{agreement['largest_difference']:.3g}"
+    )
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--centres", type=int, default=47_500)
+    parser.add_argument("--peer", type=int, default=300, help="centres that nilearn decodes")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--tools", default="|".join(TOOLS), help="separated by |")
+    parser.add_argument("--keep", action="store_true", help="store in results/wholebrain_cpu.json")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        return work(json.loads(args.worker))
+    shape = {"centres": args.centres, "peer": args.peer}
+    rows, agreement = compare(shape, args.rounds, args.tools.split("|"))
+    if args.keep:
+        keep("wholebrain_cpu", "searchlight", {"rows": rows, **agreement})
+    print(table(rows, agreement))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+r"""The whole brain beside a decoder: an accuracy map, a pattern map, ways of aligning subjects.
+
+    python launch.py --config=configs/wholebrain.py --workdir=runs/wholebrain
+
+The cohort of `configs/expA.py:demo`, without a network: bag and logistic regression on 200 voxels.
+The report has the accuracy in a sphere around every voxel, new subjects, corrected over the map;
+the pattern of the decoder in the brain, beside that of random weights; and logistic regression
+after each way of aligning subjects, with interval, noise floor and p. docs/wholebrain.md says which
+to use when. On real data: `configs/emotion_maps.py:wholebrain`, `configs/haxby.py:searchlight`.
+
+Variant: `null` (the same study on noise).
+"""
+
+from configs import common, expA
+
+
+def get_config(variant: str = ""):
+    """Returns the study, or a variant that the module describes."""
+    config = expA.get_config("demo")
+    with config.unlocked():
+        of_the_whole_brain(config)
+        config.searchlight.radius_mm = 12.0  # 33 voxels of 6 mm
+        config.noise.draws = 4
+    return common.null_or_none(config, variant)
+
+
+def of_the_whole_brain(config):
+    """Asks for all maps and ways of aligning, and for no network."""
+    config.network, config.protocols, config.baselines = False, "nested", ""
+    config.within_subject, config.crossed, config.design = False, "", False
+    config.alignments = "none,group,independent_runs,piecewise,piecewise:ridge"
+    config.permutations = 19
+    config.searchlight.permutations = 199

@@ -1,0 +1,52 @@
+"""The way from the features of a fold back to the voxels of its training subjects."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from emojax import maps
+from emojax.features import common_space
+from emojax.features.across_subjects import Features
+from emojax.records import FoldData
+
+
+class FoldMaps(NamedTuple):
+    """Maps of one fold: means over training subjects, each in its own voxels."""
+
+    real: Float[np.ndarray, "classes v"]
+    random: Float[np.ndarray, "seeds classes v"]  # the same of random weights
+    read: Bool[np.ndarray, " v"]  # voxels that the decoder reads in any training subject
+
+
+def mask_of(view: Any) -> Bool[np.ndarray, "X Y Z"]:
+    """Returns the voxels of maps: the columns of masked values, or all of whole volumes."""
+    return view.union if hasattr(view, "union") else np.ones(view.shape, bool)
+
+
+def ways_of(data: FoldData) -> Sequence[Any]:
+    """Returns the map into the common space of each training unit; (None,) where there is none."""
+    made = data.notes["made"]
+    if made.space is None or made.everyones is not None:
+        return (made.everyones,)
+    count = len(common_space.team_of(data.ledger, data.fold).train)  # they come first
+    return list(made.space[0].mappings)[:count]
+
+
+def columns_of(made: Features) -> Int[np.ndarray, " p"]:
+    """Returns the columns of the view that the maps of training units start from."""
+    columns = made.voxels if made.aligned is None else made.aligned
+    assert columns is not None  # voxels.own has no maps
+    return columns
+
+
+def to_source(data: FoldData, patterns: Float[np.ndarray, "m c"]) -> Float[np.ndarray, "p c"]:
+    """Takes patterns of a fold's features to `columns_of` it: the mean over training units."""
+    made = data.notes["made"]
+    values = patterns * made.scaler[1][:, None]
+    if made.places is not None:  # chosen among the aligned voxels
+        whole = np.zeros((len(columns_of(made)), values.shape[1]), values.dtype)
+        whole[made.places] = values
+        values = whole
+    return np.mean([maps.patterns_to_source(values, way) for way in ways_of(data)], axis=0)

@@ -1,0 +1,239 @@
+"""Maps of the headline's decoder in the brain, beside those of random weights.
+
+Linear decoders have patterns (Haufe et al. 2014), networks integrated gradients. Both are made from
+training rows alone, in every fold, and taken back to the training subjects' own voxels.
+"""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from emojax import clusters, maps
+from emojax.errors import InputError
+from emojax.experiments import saliencies
+from emojax.experiments.base import Experiment
+from emojax.experiments.exports import span
+from emojax.experiments.exports.parts import Made, Trained
+from emojax.experiments.own_space import FoldMaps, columns_of, mask_of, to_source
+from emojax.records import Arm, FoldData
+from emojax.report.patterns import LEFT_OUT, RANDOM, file_name
+from emojax.scoring import baselines, weights
+from emojax.scoring.baselines import BAG
+
+SEEDS = 8  # draws of random weights of a linear decoder; of networks: `saliencies.SEEDS`
+SMALLEST, LISTED = 2, 10  # voxels of a cluster, and clusters of each class and sign in the table
+
+
+def analyse(
+    experiment: Experiment,
+    config: Any,
+    view: Any,
+    arm: Arm,
+    made: Sequence[FoldData],
+    tick: Callable[[int], Any] = lambda done: None,
+    load: saliencies.Load = saliencies.nothing,
+) -> dict[str, Any] | None:
+    """Maps the headline's decoder in the brain.
+
+    A pattern is scaled to one sd of its class's output, so that members and folds of other
+    penalties count alike. A fold's map is the mean over its training subjects and those members
+    that read the voxel; the map is the mean over the folds that read it, in the voxels that half of
+    the folds read, or more, and 0 elsewhere: a voxel is not prominent for being chosen often.
+
+    Args:
+      experiment: see `base.Experiment`.
+      config: with `maps` (False turns this off) and `seed`.
+      view: what ledgers read.
+      arm: the headline.
+      made: its folds.
+      tick: called with 1 for every fold.
+      load: name of a kept network -> its "params" and "batch_stats"; None where none was kept.
+
+    Returns:
+      "folds", "units" ("mm", or None without an affine), and "kinds": "pattern", and of networks
+      "saliency" -> "seeds" of random weights, "voxels" that are shown, and "classes": name ->
+      "stability" (mean correlation over pairs of folds, None for one), "random_stability",
+      "random" (mean absolute correlation of the map with those of random weights), "random_size"
+      (mean correlation of their absolute values), "always" (voxels among the strongest tenth of
+      those shown, in every fold), "clusters" of the strongest tenth (see `_clusters`). "volumes":
+      see `_files`. Only "left out", the reason, where there is no map. None where turned off.
+    """
+    if not config.maps or arm.factor is not None or config.null:
+        return None
+    cohort = getattr(view, "cohort", view)
+    try:
+        found = _of_folds(experiment, config, view, arm, made, tick, load)
+    except InputError as reason:
+        return {LEFT_OUT: str(reason)}
+    mask, affine = mask_of(view), cohort.common_affine
+    out: dict[str, Any] = {
+        "folds": len(found),
+        "units": None if affine is None else "mm",
+        "kinds": {kind: {} for kind in found[0]},
+        "volumes": {},
+    }
+    for kind in found[0]:
+        folds, random, read = _together([fold[kind] for fold in found])
+        own = out["kinds"][kind]
+        own |= {"seeds": len(random), "voxels": int(read.sum()), "classes": {}}
+        for k, name in enumerate(cohort.classes):
+            own["classes"][name] = _describe(folds[:, k], random[:, :, k], read, mask, affine)
+            for suffix, values in _files(folds[:, k], random[:, :, k]).items():
+                volume = maps.onto_grid(values.astype(np.float32)[:, None], mask)[..., 0]
+                out["volumes"][file_name(kind, name, suffix)] = volume
+    return out
+
+
+def _files(own, random) -> dict[str, Float[np.ndarray, " v"]]:
+    mean, draws = own.mean(0), random.mean(1)
+    ratio = maps.against_random(mean.astype(np.float32), draws.astype(np.float32))
+    return {"": mean, RANDOM: draws[0], f"{RANDOM}_ratio": np.asarray(ratio)}
+
+
+def _together(found: Sequence[FoldMaps]):
+    """Returns maps [folds, classes, v], those of random weights [seeds, ...], and voxels shown."""
+    reads = np.sum([fold.read for fold in found], axis=0)
+    read = 2 * reads >= len(found)
+    share = np.where(read, len(found) / np.maximum(reads, 1), 0)  # of means over all folds
+    folds = share * np.stack([fold.real for fold in found])  # [folds, classes, v]
+    random = share * np.stack([fold.random for fold in found], axis=1)
+    return folds, random, read
+
+
+def _describe(
+    own: Float[np.ndarray, "folds v"],
+    draws: Float[np.ndarray, "seeds folds v"],
+    read: Bool[np.ndarray, " v"],
+    mask: Bool[np.ndarray, "X Y Z"],
+    affine: Any,
+) -> dict[str, Any]:
+    """Returns the numbers of one class, see `analyse`."""
+    agreement = maps.stability(own[:, read])
+    by_seed = [maps.stability(one[:, read]).correlation for one in draws]
+    mean, random = own.mean(0), draws.mean(1)
+    signed, size = (
+        [maps.stability([f(mean[read]), f(one[read])]).correlation for one in random]
+        for f in (np.asarray, np.abs)
+    )
+    alone = len(own) < 2
+    return {
+        "stability": None if alone else agreement.correlation,
+        "random_stability": None if alone else float(np.mean(by_seed)),
+        "random": float(np.mean(np.abs(signed))),
+        "random_size": float(np.mean(size)),
+        "always": int((agreement.top == len(own)).sum()),
+        "clusters": _clusters(mean, read, mask, affine),
+    }
+
+
+def _clusters(mean, read, mask, affine) -> list[dict[str, Any]]:
+    """Lists clusters of the strongest tenth of the voxels that are read, by sign.
+
+    Returns:
+      "peak" (mm, or array indices), "side" ("L", "R", "midline", or ""), "voxels", "mm3" (None
+      without an affine), "value" at the peak; the largest absolute value first.
+    """
+    strongest = np.zeros(len(mean), bool)
+    strongest[read] = maps.stability([mean[read]]).top > 0
+    volume = None if affine is None else abs(float(np.linalg.det(np.asarray(affine)[:3, :3])))
+    out = []
+    for sign in (1, -1):
+        p = np.where(strongest & (sign * mean > 0), 0.0, 1.0)
+        found = clusters.table(sign * mean, p, mask, affine)
+        found = [own for own in found if own.voxels >= SMALLEST]
+        out += [
+            {
+                "peak": list(own.peak),
+                "side": own.side,
+                "voxels": own.voxels,
+                "mm3": None if volume is None else round(own.voxels * volume, 3),
+                "value": sign * own.value,
+            }
+            for own in found[:LISTED]
+        ]
+    return sorted(out, key=lambda row: -abs(row["value"]))
+
+
+def _of_folds(experiment, config, view, arm, made, tick, load) -> list[dict[str, FoldMaps]]:
+    """Returns kind -> maps of every fold; of networks of whole volumes, of the first.
+
+    Raises:
+      InputError: there is no map of such features, or no kept network.
+    """
+    if not arm.decoder:
+        return list(saliencies.of_folds(experiment, config, view, arm, made, tick, load))
+    if view.union is None:
+        expected = "volumes of one grid"
+        raise InputError("maps", "columns without a grid that all subjects share", expected)
+    if config.voxels.own:
+        raise InputError("maps", "voxels.own=True", "voxels that all subjects share")
+    out = []
+    for number, data in enumerate(made):
+        key = jax.random.fold_in(jax.random.key(config.seed), number)
+        out.append({"pattern": _linear(experiment, config, view, arm, data, key)})
+        tick(1)
+    return out
+
+
+class _Part(NamedTuple):
+    """A linear classifier: its weights, the rows it was fitted to, and the way back."""
+
+    coef: Float[np.ndarray, "m classes"]
+    x: Float[np.ndarray, "n m"]
+    columns: Int[np.ndarray, " p"]  # of the view
+    back: Callable[[Float[np.ndarray, "m c"]], Float[np.ndarray, "p c"]]
+
+
+def _linear(experiment, config, view, arm: Arm, data: FoldData, key) -> FoldMaps:
+    """Returns the patterns of a fold's linear classifier, or the mean over members of a bag."""
+    parts = list(_parts(experiment, config, view, arm, data))
+    v, k = int(view.union.sum()), parts[0].coef.shape[1]
+    total, count = np.zeros(((1 + SEEDS) * k, v)), np.zeros(v)
+    for i, part in enumerate(parts):
+        own = jax.random.split(jax.random.fold_in(key, i), SEEDS)
+        coefs = [part.coef, *(maps.randomised(part.coef, one) for one in own)]
+        patterns = np.concatenate([_pattern(coef, part.x) for coef in coefs], axis=1)
+        total[:, part.columns] += part.back(patterns).T
+        count[part.columns] += 1
+    real, *random = (total / np.maximum(count, 1)).reshape(1 + SEEDS, k, v)
+    return FoldMaps(real, np.stack(random), count > 0)
+
+
+def _pattern(coef, x) -> Float[np.ndarray, "m classes"]:
+    coef = jnp.asarray(coef, x.dtype)
+    return np.asarray(maps.haufe(coef, x) * (x @ coef).std(0))
+
+
+def _parts(experiment, config, view, arm: Arm, data: FoldData) -> Iterator[_Part]:
+    """Yields the classifiers of a fold, fitted again as the run has fitted them.
+
+    Raises:
+      InputError: a classifier that is not linear.
+    """
+    job = next(iter(experiment.baselines(config, data, (arm.decoder,))))
+    found = weights.of(baselines.fit(job).model)
+    if found is None or found.network != "linear":
+        raise InputError("maps", f"{arm.decoder}, which has no linear weights", "a linear decoder")
+    if arm.decoder != BAG and "every voxel" in data.notes:
+        trained = Trained(found.network, found.params, arm.decoder, job=job)
+        yield _of_every_voxel(Made(config, view, arm, data), trained)
+        return
+    parts = data.members if arm.decoder == BAG else (data,)
+    for part, params in zip(parts, found.params, strict=True):
+        x, coef = part.read(np.unique(part.fold.train)), np.asarray(params["coef"], np.float32)
+        yield _Part(coef, x, columns_of(part.notes["made"]), functools.partial(to_source, part))
+
+
+def _of_every_voxel(made: Made, trained: Trained) -> _Part:
+    every, mask = made.data.notes["every voxel"], made.view.union
+    folded = span.every_voxel(made, trained, mask, None)
+    sd = every.scale[1][:, None]
+    columns = np.flatnonzero(made.data.notes["made"].mask)
+    x = every.read(np.unique(made.data.fold.train))
+    coef = (folded["kernel"][:, 0] * sd).astype(np.float32)
+    return _Part(coef, x, columns, lambda patterns: patterns * sd)

@@ -1,0 +1,126 @@
+"""The rows that a searchlight decodes together: who trains, who is tested, and what was seen."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from emojax.experiments import crossed, held_out
+from emojax.provenance import PROTOCOLS, Ledger, classify
+from emojax.splits import Fold
+
+
+class Part(NamedTuple):
+    """Rows that are decoded by themselves: one subject's, or all."""
+
+    name: str
+    folds: list[Fold]
+    unit: Shaped[np.ndarray, " n"]  # whose labels are never shared: of each row of the cohort
+    centred: bool  # whether subjects lose the mean of their other runs
+    claimed: str
+
+
+def parts(config: Any, view: Any) -> tuple[list[Part], str]:
+    """Returns what is decoded by itself, and the kind of folds.
+
+    Raises:
+      ValueError: folds that this study does not have.
+    """
+    cohort, kind = view.cohort, config.searchlight.folds
+    if kind == "auto":
+        several = len(cohort.subjects) > 1 and config.units == "subject"
+        kind = "subject" if several else "run"
+    if kind == "run":
+        return [_own_runs(view, name) for name in cohort.subjects], kind
+    if kind == "subject":
+        if len(cohort.subjects) < 2:
+            raise ValueError("one subject cannot be left out; folds=run leaves its runs out")
+        folds = held_out.leaving_subjects_out(view)
+    elif kind in cohort.factors:
+        folds = crossed.folds_of(cohort, cohort.factors[kind])
+    else:
+        there = ", ".join(("auto", "subject", "run", *crossed.columns(config, cohort)))
+        raise ValueError(f"no folds {kind!r} (there are: {there})")
+    runs = [np.unique(cohort.run_index[cohort.subject == name]) for name in cohort.subjects]
+    centred = config.voxels.centre and min(map(len, runs)) > 1
+    claimed = "calibrated" if centred else "strict"
+    return [Part("", folds, cohort.subject, centred, claimed)], kind
+
+
+def _own_runs(view: Any, name: str) -> Part:
+    run, none = view.run_index, np.zeros(0, int)
+    own = np.flatnonzero(view.subject == name)
+    folds = [
+        Fold(f"{name}/{number}", own[run[own] != number], none, own[run[own] == number])
+        for number in np.unique(run[own])
+    ]
+    if len(folds) < 2:
+        raise ValueError(f"{name} has one run; folds=run needs two of each subject")
+    return Part(name, folds, run, False, "calibrated")
+
+
+def read(
+    view: Any, part: Part, rows: Int[np.ndarray, " k"], step: str
+) -> tuple[Float[np.ndarray, "k v"], str]:
+    """Reads every row once; each fold has a record of what its decoders see.
+
+    Args:
+      view: what ledgers read.
+      part: see `Part`.
+      rows: rows of its folds, in ascending order.
+      step: name of the decoders in the record.
+
+    Returns:
+      Values of the rows, centred if asked, and the worst class of protocol of all folds.
+
+    Raises:
+      LeakageError: a fold saw more than the part claims.
+    """
+    subject, run = view.subject, view.run_index
+    width = len(next(iter(view.inside.values())))
+    values = np.zeros((len(rows), width), np.float32)
+    missing, worst = np.ones(len(subject), bool), 0
+    for fold in part.folds:
+        ledger = Ledger(view)
+        for own, reader in _grant(ledger, part, fold, step):
+            own = own[missing[own]]
+            values[np.searchsorted(rows, own)] = reader(own)
+            missing[own] = False
+        kind, _ = classify(
+            ledger.seen(fold.test, prior=False),
+            subject=subject,
+            unit=part.unit,
+            claimed=part.claimed,
+            name=f"{step} {fold.name}",
+            prior=ledger.prior,
+        )
+        worst = max(worst, PROTOCOLS.index(kind))
+    if part.centred:
+        _centre(values, subject[rows], run[rows])
+    return values, PROTOCOLS[worst]
+
+
+def _grant(ledger: Ledger, part: Part, fold: Fold, step: str) -> list[tuple[np.ndarray, Callable]]:
+    """Writes the record of a fold; returns rows with what reads them."""
+    subject, run = ledger.design("subject"), ledger.design("run_index")
+    ledger.labels(step, fold.train)
+    seen = {step: fold.train}
+    if part.centred:
+        seen["centring"] = np.flatnonzero(np.isin(subject, subject[fold.train]))
+        for number in np.unique(run[fold.test]):
+            here = fold.test[run[fold.test] == number]
+            own = (subject == subject[here[0]]) & (run != number)
+            ledger.scoring(here).reader({"centring": np.flatnonzero(own)})
+    return [(fold.train, ledger.reader(seen)), (fold.test, ledger.scored_reader(fold.test))]
+
+
+def _centre(values, subject, run) -> None:
+    """Subtracts from each row the mean of the subject's rows in other runs, in place."""
+    for name in np.unique(subject):
+        own = np.flatnonzero(subject == name)
+        sums = {k: values[own[run[own] == k]].sum(0, dtype=np.float64) for k in np.unique(run[own])}
+        total = np.sum(list(sums.values()), axis=0)
+        for number, part in sums.items():
+            here = own[run[own] == number]
+            values[here] -= (total - part) / (len(own) - len(here))

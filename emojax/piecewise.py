@@ -1,0 +1,410 @@
+"""Piecewise alignment: every parcel of the brain has a common space of its own.
+
+Parcels are padded with columns of zeros to few widths and go through few programs, in batches. The
+padding changes no result: each parcel is aligned as `hyperalignment` would align it alone.
+
+    model = piecewise.fit(train, labels)                # [s, n, v], [v]
+    aligned = piecewise.transform(model.mappings, train)
+    maps = piecewise.align(model, other_runs, rows)     # a new subject, by some of the rows
+    new = piecewise.transform(maps, scored_run)
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import solve
+from jaxtyping import Bool, Float, Int
+
+from emojax import hyperalignment, procrustes
+from emojax._numerics import batches
+from emojax._numerics.checks import Array, as_float, check_finite, is_concrete
+from emojax._numerics.pieces import Layout, Linear, PiecewiseMapping, lay_out
+from emojax._numerics.rows import as_rows, varies
+from emojax._numerics.subjects import Options, check_settings, choose_rows
+
+__all__ = [
+    "Layout",
+    "Piecewise",
+    "PiecewiseMapping",
+    "Way",
+    "align",
+    "fit",
+    "from_template",
+    "inverse",
+    "transform",
+]
+
+Way = Literal["procrustes", "ridge", "identity"]
+
+
+class _Settings(NamedTuple):
+    """Static settings of a program."""
+
+    method: Way
+    penalty: float
+    options: Options
+    levels: tuple[tuple[str, Any], ...] = ()  # options of `hyperalignment.fit` alone
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Piecewise:
+    """A common space for each parcel, and every subject's maps into them."""
+
+    template: Float[Array, "n v"]  # outside of parcels: the mean over subjects
+    mappings: PiecewiseMapping | None  # stacked over subjects; None: `from_template`
+    residuals: Float[Array, "s k"]  # ||mapped - template|| of each parcel of `layout.names`
+    moves: Bool[Array, " v"]  # False: the voxel stays as it is
+    layout: Layout = dataclasses.field(metadata={"static": True})
+    background: int | None = dataclasses.field(metadata={"static": True})
+    settings: _Settings = dataclasses.field(metadata={"static": True})
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Numbers of parcels, of those of one voxel, and of voxels that are or are not moved.
+
+        "background" voxels are in no parcel; those "without signal" are in a parcel in which no
+        voxel varies in some subject. Both stay as they are.
+        """
+        outside, moves = self.layout.is_outside, np.asarray(self.moves)
+        return {
+            "parcels": len(self.layout.names),
+            "parcels of one voxel": int((self.layout.sizes == 1).sum()),
+            "voxels": len(moves),
+            "background": int(outside.sum()),
+            "without signal": int((~moves & ~outside).sum()),
+        }
+
+
+def fit(
+    data: Float[Array, "s n v"] | Sequence[Float[Array, "n v"]],
+    labels: Int[np.ndarray, " v"],
+    *,
+    method: Way = "procrustes",
+    penalty: float = 1.0,
+    background: int | None = 0,
+    reference: int | None = None,
+    level2_iters: int = 1,
+    zscore_common: bool = True,
+    zscore_all: bool = False,
+    alpha: float = 1.0,
+    scaling: bool = True,
+    reflection: bool = True,
+    weight: float = 0.5,
+    level1_equal_weight: bool = False,
+    demean: bool = True,
+    solver: procrustes.Method = "svd",
+) -> Piecewise:
+    """Fits a common space to each parcel and maps every subject into it.
+
+    Args:
+      data: [s, n, v] float: subjects, rows that correspond, voxels; or a list of [n, v].
+      labels: [v] int, the parcel of each voxel. Voxels with a negative label or that of the
+        `background` are in no parcel and stay as they are. scikit-learn's clusterings count from
+        0: add 1, or give background=None.
+      method: how subjects are mapped onto the template. "procrustes": as `hyperalignment` does.
+        "ridge": the same template, but maps by ridge regression, (x - mean) @ W + mean with
+        W = (X'X + lambda I)^-1 X'Y of the centred rows X of the subject and Y of the template.
+        "identity": nothing moves, and the template is the mean.
+      penalty: of "ridge", > 0: lambda in units of the summed variance of the parcel's voxels,
+        ||X||^2 / n; it thus fits any scale of the data.
+      background: see labels; None: only negative labels are in no parcel.
+      solver: `method` of `hyperalignment.fit`: "svd" or "polar".
+      reference, level2_iters, zscore_common, zscore_all, weight, level1_equal_weight, scaling,
+        reflection, demean: as of `hyperalignment.fit`.
+      alpha: the same, but above 0.
+
+    Returns:
+      Template, maps and residuals. Where a parcel has more voxels than rows its rotations are kept
+      as thin factors (`lowrank`), so that new rows lose what lies outside the span of the fitted
+      ones. A parcel of one voxel has a sign and a scale. A parcel in which no voxel varies in some
+      subject stays as it is in all of them.
+
+    Raises:
+      ValueError: shapes or labels do not fit, fewer than 2 rows, values that are not finite, or
+        an option lies outside its range.
+
+    References:
+      Bazeille et al., An empirical evaluation of functional alignment using inter-subject decoding,
+      NeuroImage 2021.
+    """
+    options = Options(scaling, reflection, demean, zscore_common, zscore_all, float(alpha), solver)
+    levels = {
+        "reference": reference,
+        "level2_iters": level2_iters,
+        "weight": weight,
+        "level1_equal_weight": level1_equal_weight,
+    }
+    settings = _Settings(method, float(penalty), options, tuple(levels.items()))
+    subjects = _check_data(data)
+    check_settings(len(subjects), reference, level2_iters, weight, None, options)
+    _check_method(settings)
+    layout = _lay_out(labels, subjects[0].shape, background)
+    if method == "identity":
+        return _unmoved(subjects, layout, background, settings)
+    found = batches.run(_fit_batch, layout, subjects, settings, _serial(settings))
+    templates, parts, residuals, alive = (list(own) for own in zip(*found, strict=True))
+    xp = np if isinstance(alive[0], np.ndarray) else jnp
+    moves = layout.spread(xp.concatenate(alive, 1).all(0))
+    return Piecewise(
+        _assemble(layout, templates, subjects),
+        PiecewiseMapping(tuple(parts), xp.tile(moves, (len(subjects), 1)), layout),
+        xp.concatenate(residuals, 1),
+        moves,
+        layout,
+        background,
+        settings,
+    )
+
+
+def _unmoved(subjects, layout, background, settings) -> Piecewise:
+    """Returns the model of method "identity"."""
+    template, count = as_float(_mean(subjects, slice(None))), len(subjects)
+    moves = jnp.zeros(template.shape[1], bool)
+    return Piecewise(
+        template,
+        PiecewiseMapping((), jnp.tile(moves, (count, 1)), layout),
+        jnp.zeros((count, len(layout.names)), template.dtype),
+        moves,
+        layout,
+        background,
+        settings,
+    )
+
+
+def _assemble(layout: Layout, templates, subjects) -> Float[jax.Array, "n v"]:
+    """Puts the templates [n, k, p] of all buckets together; outside, it is the mean."""
+    outside = np.flatnonzero(layout.is_outside)
+    rest, size = _mean(subjects, outside), (layout.num_rows, len(layout.labels) + 1)
+    if isinstance(templates[0], np.ndarray):
+        whole = np.zeros(size, templates[0].dtype)
+        for own, part in zip(layout.buckets, templates, strict=True):
+            whole[:, own] = part
+        whole[:, outside] = rest
+        return jnp.asarray(whole[:, :-1])
+    whole = jnp.zeros(size, templates[0].dtype)
+    for own, part in zip(layout.buckets, templates, strict=True):
+        whole = whole.at[:, own].set(part)
+    return whole.at[:, outside].set(rest)[:, :-1]
+
+
+def _mean(subjects, columns) -> Float[Array, "n c"]:
+    known = is_concrete(*subjects)
+    parts = [(np.asarray(x) if known else x)[:, columns] for x in subjects]
+    return sum(parts[1:], parts[0]) / len(parts)
+
+
+@partial(jax.jit, static_argnames="settings")
+@jax.default_matmul_precision("highest")
+def _fit_batch(x, settings):
+    """Fits parcels x [k, s, n, p]: templates [n, k, p], then of subjects [s, k, ...]."""
+    options = _of_batch(x, settings)
+
+    def one(x):
+        made = hyperalignment.fit(x, **options._asdict(), **dict(settings.levels))
+        maps, residuals = made.mappings, made.residuals
+        if settings.method == "ridge":
+            maps, residuals = jax.vmap(lambda own: _ridge(own, made.template, settings))(x)
+        return made.template, (maps, residuals, _alive(x, options))
+
+    template, of_subjects = jax.vmap(one, out_axes=(1, 1))(x)
+    return template, *of_subjects
+
+
+@partial(jax.jit, static_argnames="settings")
+@jax.default_matmul_precision("highest")
+def _align_batch(x, settings):
+    """Maps parcels of subjects x[:, :-1] [k, s, n, p] onto those of the template, x[:, -1]."""
+    options = _of_batch(x, settings)
+
+    def one(x):
+        x, template = x[:-1], x[-1]
+        if settings.method == "ridge":
+            maps, _ = jax.vmap(lambda own: _ridge(own, template, settings))(x)
+        else:
+            maps = hyperalignment.align(hyperalignment.from_template(template, options), x)
+        return maps, _alive(x, options) & varies(template, options.demean)
+
+    return jax.vmap(one, out_axes=1)(x)
+
+
+def _of_batch(x, settings: _Settings) -> Options:
+    """Returns the options of a batch: thin factors where parcels have more voxels than rows."""
+    return settings.options._replace(lowrank=x.shape[3] > x.shape[2])
+
+
+def _serial(settings: _Settings) -> _Settings | None:
+    """Returns settings whose programs decompose one matrix at a time, where these can."""
+    options = settings.options
+    batched = options.alpha < 1 or not options.reflection or options.method == "polar"
+    if settings.method != "procrustes" or batched:
+        return None
+    return settings._replace(options=options._replace(method="serial"))
+
+
+def _alive(x, options: Options):
+    return jax.vmap(partial(varies, demean=options.demean))(x)
+
+
+def _ridge(x, template, settings: _Settings) -> tuple[Linear, jax.Array]:
+    """Fits the ridge map of one subject's parcel [n, p] onto the template, and its residual."""
+    x, y = (as_rows(own, settings.options.demean) for own in (x, template))
+    scale = settings.penalty * (x.left**2).sum() / len(x.left)
+    scale = jnp.where(scale > 0, scale, 1)
+    if x.left.shape[1] <= len(x.left):
+        kernel = x.left.T @ x.left + scale * jnp.eye(x.left.shape[1], dtype=x.left.dtype)
+        left, right = solve(kernel, x.left.T @ y.left, assume_a="pos"), None
+    else:
+        kernel = x.left @ x.left.T + scale * jnp.eye(len(x.left), dtype=x.left.dtype)
+        left, right = solve(kernel, x.left, assume_a="pos").T, y.left
+    made = Linear(left, right, x.mean, y.mean)
+    return made, jnp.linalg.norm(made.forward(x.left + x.mean) - template)
+
+
+def from_template(
+    template: Float[Array, "n v"],
+    labels: Int[np.ndarray, " v"],
+    *,
+    method: Way = "procrustes",
+    penalty: float = 1.0,
+    background: int | None = 0,
+    scaling: bool = True,
+    reflection: bool = True,
+    demean: bool = True,
+    solver: procrustes.Method = "svd",
+) -> Piecewise:
+    """Builds common spaces without their subjects, e.g. another subject's rows.
+
+    Into it, `align` maps subjects; two of them, pairwise: `align(from_template(one, labels),
+    two[None])`. With demean=False that is what fmralign's piecewise Procrustes does.
+
+    Args:
+      template: [n, v] float.
+      labels, method, penalty, background, scaling, reflection, demean, solver: as of `fit`.
+
+    Raises:
+      ValueError: as `fit`.
+    """
+    settings = _Settings(
+        method, float(penalty), Options(scaling, reflection, demean, method=solver)
+    )
+    (template,) = _check_data([template])
+    check_settings(1, None, 0, 0.5, None, settings.options)
+    _check_method(settings)
+    layout = _lay_out(labels, template.shape, background)
+    return Piecewise(
+        as_float(template),
+        None,
+        jnp.zeros((0, len(layout.names))),
+        jnp.asarray(~layout.is_outside),
+        layout,
+        background,
+        settings,
+    )
+
+
+def align(
+    model: Piecewise,
+    data: Float[Array, "s r v"] | Sequence[Float[Array, "r v"]],
+    rows: Int[Array, " r"] | None = None,
+) -> PiecewiseMapping:
+    """Maps subjects, known or new, onto the frozen template, parcel by parcel.
+
+    Args:
+      model: of `fit` or `from_template`; not changed.
+      data: [s, r, v] float or a list of [r, v]: rows that correspond to the template's `rows`.
+      rows: [r] int, the template rows to use; default all.
+
+    Returns:
+      One map per subject, stacked. A parcel in which no voxel of a subject varies stays as it is.
+
+    Raises:
+      ValueError: row counts, voxels or `rows` do not fit the template, or bad data, as in `fit`.
+    """
+    subjects = _check_data(data)
+    if subjects[0].shape[1] != model.template.shape[1]:
+        raise ValueError(
+            f"want {model.template.shape[1]} voxels, as the template; got {subjects[0].shape[1]}"
+        )
+    template = choose_rows(model.template, rows, len(subjects[0]))
+    layout = _lay_out(model.layout.labels, template.shape, model.background)
+    count = len(subjects)
+    if model.settings.method == "identity":
+        return PiecewiseMapping((), jnp.tile(model.moves, (count, 1)), layout)
+    sources, settings = [*subjects, template], model.settings
+    found = batches.run(_align_batch, layout, sources, settings, _serial(settings))
+    parts, alive = (list(own) for own in zip(*found, strict=True))
+    xp = np if isinstance(alive[0], np.ndarray) else jnp
+    moves = layout.spread(xp.concatenate(alive, 1)) & xp.asarray(model.moves)
+    return PiecewiseMapping(tuple(parts), moves, layout)
+
+
+def transform(
+    maps: PiecewiseMapping, data: Float[Array, "*s t v"] | Sequence[Float[Array, "_ v"]]
+) -> Float[Array, "*s t v"] | list[Float[Array, "_ v"]]:
+    """Moves rows, fitted or new, into the common spaces.
+
+    Args:
+      maps: one map, or a stack over subjects.
+      data: rows [t, v] for one map; for a stack [s, t, v] or a list of [t, v].
+
+    Raises:
+      ValueError: counts of subjects or voxels disagree.
+    """
+    return _apply(maps, data, "forward")
+
+
+def inverse(
+    maps: PiecewiseMapping, aligned: Float[Array, "*s t v"] | Sequence[Float[Array, "_ v"]]
+) -> Float[Array, "*s t v"] | list[Float[Array, "_ v"]]:
+    """Brings rows of the common spaces back into the subjects' voxels; not with ridge maps.
+
+    Raises:
+      ValueError: counts of subjects or voxels disagree, or ridge maps.
+    """
+    return _apply(maps, aligned, "reverse")
+
+
+@jax.default_matmul_precision("highest")
+def _apply(maps: PiecewiseMapping, data, way: str):
+    if not maps.stack:
+        if data.ndim != 2 or data.shape[1] != maps.widths[0]:
+            raise ValueError(f"want rows [t, {maps.widths[0]}]; got shape {data.shape}")
+        return getattr(maps, way)(as_float(data))
+    if len(maps) != len(data):
+        raise ValueError(f"want as many subjects as maps ({len(maps)}); got {len(data)}")
+    moved = [_apply(one, x, way) for one, x in zip(maps, data, strict=True)]
+    return moved if isinstance(data, Sequence) else jnp.stack(moved)
+
+
+def _check_data(data) -> list[Array]:
+    """Returns the rows [n, v] of each subject."""
+    subjects = list(data)
+    if not subjects or any(x.ndim != 2 or x.shape != subjects[0].shape for x in subjects):
+        shapes = getattr(data, "shape", [getattr(x, "shape", None) for x in subjects])
+        raise ValueError(f"want data [subjects, rows, voxels] or a list of [n, v]; got {shapes}")
+    if len(subjects[0]) < 2 or not subjects[0].shape[1]:
+        raise ValueError(f"want at least 2 rows and 1 voxel; got {subjects[0].shape}")
+    for i, x in enumerate(subjects):
+        check_finite(f"data[{i}]", as_float(x))
+    return subjects
+
+
+def _lay_out(labels, shape, background) -> Layout:
+    if np.shape(labels) != shape[1:]:
+        raise ValueError(f"want a label for each of {shape[1]} voxels; got {np.shape(labels)}")
+    return lay_out(labels, shape[0], background)
+
+
+def _check_method(settings: _Settings) -> None:
+    if settings.method not in get_args(Way):
+        raise ValueError(f"want method in {get_args(Way)}; got {settings.method!r}")
+    if not settings.penalty > 0:
+        raise ValueError(f"want penalty > 0; got {settings.penalty}")
+    if not settings.options.alpha > 0:
+        raise ValueError(f"want alpha in (0, 1]; got {settings.options.alpha}")

@@ -1,0 +1,81 @@
+"""The section on ways of aligning subjects: one table, and what it says in sentences."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from emojax.report import floors, texts
+from emojax.report.tables import Table
+
+SURE = 0.05
+
+
+def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Returns what the page shows: "said" and "table"; None where nothing was compared."""
+    found = metrics.get("alignments")
+    if not found:
+        return None
+    return {"said": sentences(metrics), "table": _table(metrics, found)}
+
+
+def sentences(metrics: Mapping[str, Any]) -> str:
+    """Returns which way of aligning is better than the first, in sentences; "" without any."""
+    found = metrics.get("alignments")
+    if not found:
+        return ""
+    first, *others = found["rows"]
+    out = [f"{found['classifier']}, the same folds for all ways of aligning."]
+    for name in others:
+        gain = found["rows"][name]["minus_first"]
+        text = f"{name} minus {first}: {gain['difference']:+.3f}"
+        if gain["ci95"]:
+            text += f" ({texts.interval(gain)})"
+        out.append(f"{text}, {_judged(gain)}.")
+    return " ".join(out)
+
+
+def _judged(gain: Mapping[str, Any]) -> str:
+    p = gain.get("p_holm") if gain.get("p_holm") is not None else gain["p"]
+    if p is None:
+        return "one fold, no test"
+    said = "a difference" if p <= SURE else "no difference is shown"
+    return f"p {p:.3f} (Holm): {said}"
+
+
+def _table(metrics: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
+    first = next(iter(found["rows"]))
+    lines = [_line(name, row) for name, row in found["rows"].items()]
+    header = ["", "protocol", "balanced accuracy", "95 % interval", "noise floor (sd)", "null (sd)"]
+    header += ["p", "p (Holm)", f"minus {first}", "95 % interval", "p (Holm)", "ISC before, after"]
+    note = (
+        f"{found['classifier']}; intervals: Student's t over folds; chance "
+        f"{metrics['chance']:.3f}. Noise floor: {floors.scheme({'floor': _floors(found)})}. Null: "
+        "labels are exchanged, and everything is fitted again. ISC: correlation of a voxel's rows "
+        "with the mean of the other training subjects."
+    )
+    if all(row["audited"] for row in found["rows"].values()):
+        note += " Every row was audited."
+    return Table("Ways of aligning subjects", header, lines, note)
+
+
+def _floors(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    rows = found["rows"].items()
+    return {name: {found["classifier"]: row["floor"]} for name, row in rows if row["floor"]}
+
+
+def _line(name: str, row: Mapping[str, Any]) -> list[str]:
+    null, gain, floor = row["null"], row["minus_first"], row["floor"]
+    cells = [name, row["protocol"], f"{row['mean']:.3f}"]
+    cells += [texts.interval(row, " - ") if row["ci95"] else ""]
+    cells += [floors.words(floor).split(" over")[0] + ")" if floor else ""]
+    cells += [f"{null['mean']:.3f} ({null['sd']:.3f})" if null else ""]
+    cells += [_p(row["p"]), _p(row.get("p_holm"))]
+    if gain:
+        limits = texts.interval(gain, " - ") if gain["ci95"] else ""
+        cells += [f"{gain['difference']:+.3f}", limits, _p(gain.get("p_holm"))]
+    else:
+        cells += [""] * 3
+    return [*cells, " ".join(f"{value:.3f}" for value in row["isc"] or ())]
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

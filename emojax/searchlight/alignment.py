@@ -1,0 +1,247 @@
+"""Hyperalignment in every sphere, and the sum of all maps as one sparse map per subject.
+
+As PyMVPA's SearchlightHyperalignment (Guntupalli et al. 2016), for rows that are z-scored: the maps
+of all spheres, scale times rotation, are added up; overlapping spheres are not averaged.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from emojax import hyperalignment, procrustes
+from emojax._numerics import batches, sparse_maps
+from emojax._numerics.checks import Array, check_finite
+from emojax._numerics.pieces import Layout
+from emojax._numerics.rows import varies
+from emojax._numerics.sparse_maps import SparseMaps
+from emojax._numerics.spheres import Spheres
+from emojax._numerics.subjects import Options, check_settings, choose_rows
+from emojax._numerics.transforms import zscore
+
+CHUNK_BYTES = 2**28  # of the maps of some spheres, before they are added
+
+
+class _Settings(NamedTuple):
+    """Static settings of a program."""
+
+    options: Options
+    levels: tuple[tuple[str, Any], ...] = ()  # options of `hyperalignment.fit` alone
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SphereAlignment:
+    """One common space of the grid's voxels, and every subject's sparse map into it."""
+
+    template: Float[np.ndarray, "n v"]  # mean of all mapped rows, z-scored with zscore_common
+    mappings: SparseMaps
+    spheres: Spheres
+    without_signal: int  # spheres in which no voxel of some subject varies: they map nothing
+    centres_only: bool
+    settings: _Settings
+
+
+def fit(
+    data: Float[Array, "s n v"] | Sequence[Float[Array, "n v"]],
+    spheres: Spheres,
+    *,
+    combine: bool = True,
+    reference: int = 0,
+    level2_iters: int = 1,
+    zscore_common: bool = True,
+    scaling: bool = True,
+    reflection: bool = True,
+    weight: float = 0.5,
+    level1_equal_weight: bool = False,
+    solver: procrustes.Method = "svd",
+    tick: Callable[[int], Any] = lambda done: None,
+) -> SphereAlignment:
+    """Hyperaligns the subjects in every sphere and adds all maps up.
+
+    Args:
+      data: [s, n, v] float: subjects (2 or more), rows that correspond, voxels of the mask; or a
+        list of [n, v]. Columns should be z-scored, as PyMVPA asks: maps have no offsets. Means of
+        the fitted rows are subtracted from all that is mapped.
+      spheres: of `searchlight.spheres`; with `centres` around some voxels only, which is enough
+        where spheres overlap (PyMVPA's sparse_radius).
+      combine: whether each sphere maps onto all of its voxels (PyMVPA's combine_neighbormappers),
+        or False: onto the voxel in its centre alone.
+      solver: `method` of `hyperalignment.fit`: "svd" or "polar".
+      reference, level2_iters, zscore_common, scaling, reflection, weight, level1_equal_weight:
+        as of `hyperalignment.fit`, in each sphere.
+      tick: called with the number of spheres that were just done.
+
+    Returns:
+      Template and maps. Where a sphere has more voxels than rows its rotation maps the span of the
+      fitted rows alone. Voxels in no sphere map onto 0.
+
+    Raises:
+      ValueError: shapes do not fit, fewer than 2 subjects or rows, values that are not finite, or
+        an option lies outside its range.
+
+    References:
+      Guntupalli et al., A model of representational spaces in human cortex, Cerebral Cortex 2016.
+    """
+    subjects = _check(data, spheres)
+    if len(subjects) < 2:
+        raise ValueError(f"want at least 2 subjects; got {len(subjects)}")
+    options = Options(scaling, reflection, True, zscore_common, method=solver)
+    check_settings(len(subjects), reference, level2_iters, weight, None, options)
+    levels = {
+        "reference": reference,
+        "level2_iters": level2_iters,
+        "weight": weight,
+        "level1_equal_weight": level1_equal_weight,
+    }
+    settings = _Settings(options, tuple(levels.items()))
+    maps, dead = _add_up(_fit_batch, subjects, len(subjects), spheres, not combine, settings, tick)
+    template = sum(maps.forward(i, x) for i, x in enumerate(subjects)) / len(subjects)
+    if zscore_common:
+        template = np.asarray(zscore(jnp.asarray(template))[0])
+    return SphereAlignment(template, maps, spheres, dead, not combine, settings)
+
+
+def align(
+    model: SphereAlignment,
+    data: Float[Array, "s r v"] | Sequence[Float[Array, "r v"]],
+    rows: Int[Array, " r"] | None = None,
+    tick: Callable[[int], Any] = lambda done: None,
+) -> SparseMaps:
+    """Maps subjects, known or new, onto the frozen template, sphere by sphere.
+
+    PyMVPA has no counterpart: it keeps no common space. Here it is the mean of all mapped rows.
+
+    Args:
+      model: of `fit`; not changed.
+      data: [s, r, v] float or a list of [r, v]: rows that correspond to the template's `rows`.
+      rows: [r] int, the template rows to use; default all.
+      tick: as of `fit`.
+
+    Raises:
+      ValueError: row counts, voxels or `rows` do not fit the template, or bad data, as in `fit`.
+    """
+    subjects = _check(data, model.spheres)
+    template = np.asarray(choose_rows(model.template, rows, len(subjects[0])))
+    sources = [*subjects, template]
+    place = model.spheres, model.centres_only, model.settings
+    return _add_up(_align_batch, sources, len(subjects), *place, tick)[0]
+
+
+def transform(
+    maps: SparseMaps, data: Float[Array, "s t v"] | Sequence[Float[Array, "_ v"]]
+) -> list[Float[np.ndarray, "_ v"]]:
+    """Moves rows, fitted or new, into the common space.
+
+    Raises:
+      ValueError: counts of subjects or voxels disagree.
+    """
+    return _apply(maps, data, maps.forward)
+
+
+def inverse(
+    maps: SparseMaps, aligned: Float[Array, "s t v"] | Sequence[Float[Array, "_ v"]]
+) -> list[Float[np.ndarray, "_ v"]]:
+    """Moves rows of the common space towards the subjects by transposed maps, as PyMVPA's reverse.
+
+    Sums of rotations are no rotation: this does not undo `transform`.
+
+    Raises:
+      ValueError: counts of subjects or voxels disagree.
+    """
+    return _apply(maps, aligned, maps.reverse)
+
+
+def _apply(maps: SparseMaps, data, way: Callable) -> list[np.ndarray]:
+    if len(maps) != len(data):
+        raise ValueError(f"want as many subjects as maps ({len(maps)}); got {len(data)}")
+    width = maps.mean.shape[1]
+    if wrong := [np.shape(x) for x in data if np.shape(x)[1:] != (width,)]:
+        raise ValueError(f"want rows [t, {width}]; got shape {wrong[0]}")
+    return [way(i, np.asarray(x)) for i, x in enumerate(data)]
+
+
+def _add_up(program, sources, count: int, spheres, centres_only, settings, tick):
+    """Returns the sum of the maps of all spheres, and the number of spheres that map nothing."""
+    pattern = sparse_maps.pattern(spheres, centres_only)
+    values = np.zeros((count, len(pattern.keys) + 1), sources[0].dtype)  # the last fills up
+    dead = 0
+    for part in _parts(spheres, len(sources[0]), count * values.itemsize):
+        ((maps, alive),) = batches.run(program, _layout(part, len(sources[0])), sources, settings)
+        alive = np.asarray(alive).all(0)
+        maps = np.where(alive[:, None, None], np.asarray(maps), 0)  # [s, k, p, p]
+        if centres_only:
+            at = (part.indices == part.centres[:, None]).argmax(1)
+            maps = np.take_along_axis(maps, at[None, :, None, None], 3)
+        place = pattern.places(*sparse_maps.pairs(part, centres_only))
+        for own, new in zip(values, maps, strict=True):
+            np.add.at(own, place, new)
+        dead += int((~alive).sum())
+        tick(len(part))
+    mean = np.stack([x.mean(0) for x in sources[:count]])
+    return SparseMaps(values[:, :-1], mean, pattern), dead
+
+
+def _parts(spheres: Spheres, rows: int, item: int) -> Iterator[Spheres]:
+    """Yields spheres in parts, none of both at most and more voxels than rows, see `lay_out`."""
+    for own in (spheres.counts <= rows, spheres.counts > rows):
+        places = np.flatnonzero(own)
+        width = int(spheres.counts[places].max(initial=1))
+        size = max(1, CHUNK_BYTES // (item * width**2))
+        for first in range(0, len(places), size):
+            yield spheres.take(places[first : first + size], width)
+
+
+def _layout(spheres: Spheres, rows: int) -> Layout:
+    """Returns spheres as one bucket of parcels, which may overlap."""
+    v, own = spheres.num_voxels, spheres.indices
+    return Layout(np.zeros(v, int), rows, np.arange(len(own)), (own,), np.zeros(v, bool))
+
+
+@partial(jax.jit, static_argnames="settings")
+@jax.default_matmul_precision("highest")
+def _fit_batch(x, settings):
+    """Fits spheres x [k, s, n, p]: maps [s, k, p, p], and whether subjects vary [s, k]."""
+    options = _of_batch(x, settings)
+
+    def one(x):
+        made = hyperalignment.fit(x, **options._asdict(), **dict(settings.levels))
+        return made.mappings.projection, jax.vmap(varies)(x)
+
+    return jax.vmap(one, out_axes=1)(x)
+
+
+@partial(jax.jit, static_argnames="settings")
+@jax.default_matmul_precision("highest")
+def _align_batch(x, settings):
+    """Maps spheres of subjects x[:, :-1] [k, s, n, p] onto those of the template, x[:, -1]."""
+    options = _of_batch(x, settings)
+
+    def one(x):
+        space = hyperalignment.from_template(x[-1], options)
+        return hyperalignment.align(space, x[:-1]).projection, jax.vmap(varies)(x[:-1])
+
+    return jax.vmap(one, out_axes=1)(x)
+
+
+def _of_batch(x, settings: _Settings) -> Options:
+    return settings.options._replace(lowrank=x.shape[3] > x.shape[2])
+
+
+def _check(data, spheres: Spheres) -> list[np.ndarray]:
+    """Returns the rows [n, v] of each subject."""
+    subjects = [np.asarray(x) for x in data]
+    if not subjects or any(x.ndim != 2 or x.shape != subjects[0].shape for x in subjects):
+        shapes = [x.shape for x in subjects]
+        raise ValueError(f"want data [subjects, rows, voxels] or a list of [n, v]; got {shapes}")
+    n, v = subjects[0].shape
+    if n < 2 or v != spheres.num_voxels:
+        raise ValueError(f"want rows [n >= 2, {spheres.num_voxels}], as the mask; got {(n, v)}")
+    for i, x in enumerate(subjects):
+        check_finite(f"data[{i}]", jnp.asarray(x))
+    floating = [x if np.issubdtype(x.dtype, np.floating) else x.astype(float) for x in subjects]
+    return floating
