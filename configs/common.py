@@ -34,6 +34,7 @@ def _experiment_b() -> ConfigDict:
     config.data = _data()
     config.data.synthetic.design = "B"
     _common(config)
+    config.maps = False  # minutes, of a network
     config.splits = "by_subject,by_run,random"  # see splits.SPLITS; the first is the headline
     config.fractions = (0.64, 0.16, 0.2)  # training, validation, test: of groups, or volumes
     config.folds = 1  # of strict splits: 1 is one split, more test every group once

@@ -38,12 +38,13 @@ def get_config(variant: str = ""):
     config.protocols = "nested,last"  # the published procedure aligns subjects
     config.baselines = "SVM-linear,SVM-linear hard,SVM-RBF,LDA-shrinkage,1-NN,RF,logistic"
     config.balance = 3  # maps of each emotion and person
-    finger7t.short(config)
     if variant == "wholebrain":
         wholebrain.of_the_whole_brain(config)
         config.data.run_column = "priming"
         config.voxels.classical = "keep"
         config.align.parcels = "ward:100"
         config.searchlight.radius_mm = 8.0  # 33 voxels of 4 mm
-        config.noise.draws, config.members = 4, 2
+        config.members = 2
+    else:
+        finger7t.short(config)
     return common.null_or_none(config, "null" if variant == "null" else "")

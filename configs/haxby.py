@@ -25,9 +25,10 @@ def get_config(variant: str = ""):
     config.protocols = "nested,last"  # the published procedure aligns subjects
     config.align.regimes = "none"
     config.balance = 9
-    finger7t.short(config)
     if variant == "searchlight":
         wholebrain.of_the_whole_brain(config)
         config.alignments = ""  # of one person
         config.searchlight.radius_mm, config.searchlight.least = 9.0, 5  # a disc of one slice
+    else:
+        finger7t.short(config)
     return common.null_or_none(config, "null" if variant == "null" else "")

@@ -11,16 +11,18 @@ to use when. On real data: `configs/emotion_maps.py:wholebrain`, `configs/haxby.
 Variant: `null` (the same study on noise).
 """
 
-from configs import common, expA
+from configs import common
 
 
 def get_config(variant: str = ""):
     """Returns the study, or a variant that the module describes."""
-    config = expA.get_config("demo")
-    with config.unlocked():
-        of_the_whole_brain(config)
-        config.searchlight.radius_mm = 12.0  # 33 voxels of 6 mm
-        config.noise.draws = 4
+    config = common.get_config()
+    config.data.synthetic.subjects = 6
+    config.data.synthetic.grid = (32, 32, 22)
+    config.voxels.keep, config.balance = 200, 40
+    config.align.regimes = "independent_runs"
+    of_the_whole_brain(config)
+    config.searchlight.radius_mm = 12.0  # 33 voxels of 6 mm
     return common.null_or_none(config, variant)
 
 
@@ -29,5 +31,4 @@ def of_the_whole_brain(config):
     config.network, config.protocols, config.baselines = False, "nested", ""
     config.within_subject, config.crossed, config.design = False, "", False
     config.alignments = "none,group,independent_runs,piecewise,piecewise:ridge"
-    config.permutations = 19
-    config.searchlight.permutations = 199
+    config.permutations, config.noise.draws = 19, 4

@@ -73,6 +73,8 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
     assert new == {  # what 0.3.0 had written into its code, and keys that no number depends on
         "align.alpha": 1.0,
         "align.method": "svd",
+        "align.parcels": "ward:50",
+        "align.piecewise": "procrustes",
         "align.reflection": True,
         "align.scaling": True,
         "align.weight": 0.5,
@@ -138,6 +140,7 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
         "train.memory_share": 0.9,
         "train.shortcut_l2": -1.0,
         "train.warmup": 0,
+        "voxels.after": False,
         "voxels.classical": "keep",
     }
 

@@ -1,4 +1,4 @@
-"""Runs without a network: the bag and the classical classifiers alone, from the arms to the page."""
+"""Runs without a network: the bag and classical classifiers alone, from the arms to the page."""
 
 import pytest
 from small_studies import make_cohort, make_values

@@ -16,12 +16,13 @@ from emojax.report import tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-FUNCTIONS = (ROOT / "docs" / "functions.md").read_text()
+PAGES = ("functions", "wholebrain")  # whose blocks of Python are run
+FUNCTIONS = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in PAGES)
 EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", FUNCTIONS, flags=re.DOTALL)
 
 
 def test_every_python_block_has_its_output():
-    assert len(EXAMPLES) == FUNCTIONS.count("```python") >= 8
+    assert len(EXAMPLES) == FUNCTIONS.count("```python") >= 11
 
 
 @pytest.mark.slow
@@ -29,7 +30,7 @@ def test_every_python_block_has_its_output():
 def test_block_prints_what_the_docs_say(code, want):
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        exec(compile(code, "docs/functions.md", "exec"), {"__name__": "__main__"})
+        exec(compile(code, "docs", "exec"), {"__name__": "__main__"})
     assert out.getvalue() == want
 
 
