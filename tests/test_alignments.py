@@ -101,3 +101,18 @@ def test_the_page_says_which_way_differs(small, cohort):
     tests = [row["minus_first"] for row in found["rows"].values() if row["minus_first"]]
     assert all(test["p_holm"] >= test["p"] for test in tests)
     assert words.section({"alignments": None}) is None
+
+
+def test_the_page_counts_parcels():
+    one = {"parcels": 50, "parcels of one voxel": 2, "voxels": 200, "background": 0}
+    two = one | {"parcels of one voxel": 4, "without signal": 1}
+    folds = [{"parcels": one | {"without signal": 0}}, {"parcels": two}]
+    found = {"rows": {"none": {"parcels": []}, "piecewise": {"parcels": [two]}}}
+    metrics = {"arms": [{"name": "nested", "folds": folds}], "alignments": found}
+    first, second = words.parcels(metrics)
+    assert first == (
+        "nested: aligned by 50 parcels in each fold (2 to 4 of one voxel); of 200 voxels 0 are in "
+        "none and 0 to 1 in parcels without signal, and stay as they are."
+    )
+    assert second.startswith("piecewise: aligned by 50 parcels in each fold (4 of one voxel)")
+    assert words.parcels({"arms": [{"name": "bag", "folds": [{}]}]}) == []

@@ -86,8 +86,6 @@ def test_an_atlas_is_read_by_millimetres(tmp_path):
     flipped[:3, 3] = (AFFINE @ [GRID[0] - 1, 0, 0, 1])[:3]
     got, _ = find(save(tmp_path, values[::-1], flipped, "flipped.nii.gz"))
     np.testing.assert_array_equal(got, want)
-    counts = parcels.counts(got)
-    assert counts["parcels"] == 4 and counts["background"] == (want == 0).sum()
 
 
 def test_says_what_cannot_be_an_atlas(tmp_path):

@@ -139,20 +139,21 @@ def test_labels_of_scored_rows_are_refused(small, monkeypatch):
         analyse(small, make_cohort())
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"radius_mm": 1.0}, "no sphere of 1 mm has 4 voxels"),
-        ({"folds": "sets"}, "no folds 'sets' .there are: auto, subject, run, set"),
-    ],
-)
-def test_reasons_for_no_map_are_in_the_report(small, change, message):
-    small.searchlight.update(change)
+def test_unknown_folds_are_refused_before_anything_is_fitted(small):
+    small.searchlight.folds = "sets"
+    with pytest.raises(InputError, match=r"searchlight.folds: found 'sets'; .* run, set$"):
+        analyses.check_columns(small, make_cohort())
+    small.searchlight.radius_mm = 0.0
+    analyses.check_columns(small, make_cohort())
+
+
+def test_reasons_for_no_map_are_in_the_report(small):
+    small.searchlight.radius_mm = 1.0
     found, _ = analyse(small, make_cohort())
     assert [*found] == ["left out"]
     metrics = {"searchlight": found}
     assert "There is no accuracy map" in report.sentences(metrics)
-    assert message.replace(".there", "(there") in found["left out"]
+    assert "no sphere of 1 mm has 4 voxels" in found["left out"]
     assert report.draw(metrics, {}) == {} and report.section(metrics)["table"].rows == []
 
 

@@ -38,9 +38,10 @@ def analyse(
 
     Returns:
       "classifier", and "rows": name -> "mean" and "ci95" of balanced accuracy over folds, "folds",
-      "protocol", "audited" (folds), "isc" before and after (mean over folds), "null" (mean, sd,
-      draws) and "p" against chance or None, "floor" (see `floors.summary`) or None, "minus_first"
-      (see `scores.paired_difference`; None in the first row). None where turned off.
+      "protocol", "audited" (folds), "parcels" (counts of each fold, see `Piecewise.counts`), "isc"
+      before and after (mean over folds), "null" (mean, sd, draws) and "p" against chance or None,
+      "floor" (see `floors.summary`) or None, "minus_first" (see `scores.paired_difference`; None
+      in the first row). None where turned off.
 
     Raises:
       LeakageError: a row saw more than its regime claims, by the record or by the audit.
@@ -101,6 +102,7 @@ def _row(experiment, config, view, arm: Arm, tick) -> dict[str, Any]:
     ]
     isc = np.array([data.notes.get("isc", (np.nan, np.nan)) for data in made]).mean(0)
     row = crossed.mean(each) | {"folds": each, "protocol": arm.protocol, "audited": []}
+    row["parcels"] = [data.notes["parcels"] for data in made if "parcels" in data.notes]
     row |= {"isc": None if np.isnan(isc).any() else isc.tolist(), "null": None, "p": None}
     if config.audit:
         sources = {None: (cohort, view)}

@@ -9,7 +9,7 @@ import joblib
 import numpy as np
 
 from emojax import stops
-from emojax.experiments import crossed, permutation, saliencies
+from emojax.experiments import crossed, permutation, saliencies, searchlight_rows
 from emojax.experiments.base import Experiment
 from emojax.files import split_list
 from emojax.records import Arm, FoldData
@@ -36,6 +36,8 @@ def check_columns(config: Any, cohort: Any) -> None:
     """
     if config.get("crossed"):
         crossed.check(config, cohort)
+    if config.get("searchlight"):
+        searchlight_rows.check(config, cohort)
 
 
 def check(

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import threadpoolctl
 
-from emojax import models, resampling, splits
+from emojax import models, piecewise, resampling, splits
 from emojax.alignment import REGIMES
 from emojax.data.belonging import check_grids
 from emojax.errors import InputError
@@ -194,6 +194,8 @@ def _features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, key: jax.Array)
     notes: dict[str, Any] = {"isc": made.isc, "made": made, "settings": settings}
     if made.voxels is not None and union is not None:
         notes["voxels"] = np.flatnonzero(union)[made.voxels]
+    if made.space is not None and isinstance(made.space[0], piecewise.Piecewise):
+        notes["parcels"] = made.space[0].counts
     if arm.oversampled:
         notes["oversample"] = lambda labels: np.asarray(
             resampling.balance(

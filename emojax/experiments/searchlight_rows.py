@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
+from emojax.errors import InputError
 from emojax.experiments import crossed, held_out
 from emojax.provenance import PROTOCOLS, Ledger, classify
 from emojax.splits import Fold
@@ -21,11 +22,23 @@ class Part(NamedTuple):
     claimed: str
 
 
+def check(config: Any, cohort: Any) -> None:
+    """Refuses folds that a study does not have, before anything is fitted.
+
+    Raises:
+      InputError: names the key.
+    """
+    kinds = ("auto", "subject", "run", *crossed.columns(config, cohort))
+    if config.searchlight.radius_mm and config.searchlight.folds not in kinds:
+        expected = f"of {', '.join(kinds)}"
+        raise InputError("searchlight.folds", repr(config.searchlight.folds), expected)
+
+
 def parts(config: Any, view: Any) -> tuple[list[Part], str]:
     """Returns what is decoded by itself, and the kind of folds.
 
     Raises:
-      ValueError: folds that this study does not have.
+      ValueError: the study has too few subjects or runs, or the column cannot be crossed.
     """
     cohort, kind = view.cohort, config.searchlight.folds
     if kind == "auto":
@@ -37,11 +50,8 @@ def parts(config: Any, view: Any) -> tuple[list[Part], str]:
         if len(cohort.subjects) < 2:
             raise ValueError("one subject cannot be left out; folds=run leaves its runs out")
         folds = held_out.leaving_subjects_out(view)
-    elif kind in cohort.factors:
-        folds = crossed.folds_of(cohort, cohort.factors[kind])
     else:
-        there = ", ".join(("auto", "subject", "run", *crossed.columns(config, cohort)))
-        raise ValueError(f"no folds {kind!r} (there are: {there})")
+        folds = crossed.folds_of(cohort, cohort.factors[kind])
     runs = [np.unique(cohort.run_index[cohort.subject == name]) for name in cohort.subjects]
     centred = config.voxels.centre and min(map(len, runs)) > 1
     claimed = "calibrated" if centred else "strict"

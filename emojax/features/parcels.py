@@ -4,7 +4,6 @@ import functools
 import pathlib
 import re
 import warnings
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -138,15 +137,3 @@ def read_atlas(path: str) -> tuple[Int[np.ndarray, "X Y Z"], Float[np.ndarray, "
     if not np.isfinite(values).all() or (values != np.round(values)).any():
         raise InputError(path, "values that are no whole numbers", "an atlas: a label per voxel")
     return values.astype(int), affine
-
-
-def counts(labels: Sequence[int]) -> dict[str, int]:
-    """Returns the numbers of parcels, of those of one voxel, and of voxels in none."""
-    labels = np.asarray(labels)
-    _, sizes = np.unique(labels[labels > 0], return_counts=True)
-    return {
-        "parcels": len(sizes),
-        "parcels of one voxel": int((sizes == 1).sum()),
-        "voxels": len(labels),
-        "background": int((labels <= 0).sum()),
-    }

@@ -1,6 +1,6 @@
 """The section on ways of aligning subjects: one table, and what it says in sentences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emojax.report import floors, texts
@@ -31,6 +31,29 @@ def sentences(metrics: Mapping[str, Any]) -> str:
             text += f" ({texts.interval(gain)})"
         out.append(f"{text}, {_judged(gain)}.")
     return " ".join(out)
+
+
+def parcels(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns what was aligned parcel by parcel, in sentences, for arms and compared ways."""
+    named = {
+        arm["name"]: [fold["parcels"] for fold in arm["folds"] if "parcels" in fold]
+        for arm in metrics["arms"]
+    }
+    rows = (metrics.get("alignments") or {}).get("rows", {})
+    named |= {name: row["parcels"] for name, row in rows.items()}
+    return [f"{name}: {_counts(folds)}." for name, folds in named.items() if folds]
+
+
+def _counts(folds: Sequence[Mapping[str, int]]) -> str:
+    def said(key):
+        values = {fold[key] for fold in folds}
+        return " to ".join(str(value) for value in sorted({min(values), max(values)}))
+
+    return (
+        f"aligned by {said('parcels')} parcels in each fold ({said('parcels of one voxel')} of one "
+        f"voxel); of {said('voxels')} voxels {said('background')} are in none and "
+        f"{said('without signal')} in parcels without signal, and stay as they are"
+    )
 
 
 def _judged(gain: Mapping[str, Any]) -> str:

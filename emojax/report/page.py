@@ -121,7 +121,7 @@ def render(
         title=texts.title(metrics),
         headline=texts.headline(metrics),
         data=texts.data(metrics),
-        notes=metrics.get("notes") or [],
+        notes=[*(metrics.get("notes") or []), *alignments.parcels(metrics)],
         links=links,
         many=MANY,
         main=main,

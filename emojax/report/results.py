@@ -222,6 +222,8 @@ def _fold(cohort, arm: Arm, fold: FoldResult, blocks, withheld) -> dict[str, Any
         out["isc"] = plain(list(fold.notes["isc"]))
     if fold.notes.get("voxels") is not None:
         out["voxels"] = len(fold.notes["voxels"])
+    if "parcels" in fold.notes:
+        out["parcels"] = dict(fold.notes["parcels"])
     if "rounding" in fold.notes:
         out["rounding"] = float(fold.notes["rounding"])
     return out

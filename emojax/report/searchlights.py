@@ -121,4 +121,5 @@ def _table(found: Mapping[str, Any]) -> Table:
     note = f"Voxels that share a face, p <= {SURE:g}. A sphere reaches one radius around its peak."
     if len(clusters) > LISTED:
         note += f" The first {LISTED} of {len(clusters)} clusters."
+    note += " What each fold read is on the record; the audit does not fit spheres again."
     return Table("Clusters of the accuracy map", header, lines, note)
