@@ -11,20 +11,18 @@ padding changes no result: each parcel is aligned as `hyperalignment` would alig
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve
 from jaxtyping import Bool, Float, Int
 
-from emojax import hyperalignment, procrustes
+from emojax import procrustes
 from emojax._numerics import batches
 from emojax._numerics.checks import Array, as_float, check_finite, is_concrete
-from emojax._numerics.pieces import Layout, Linear, PiecewiseMapping, lay_out
-from emojax._numerics.rows import as_rows, varies
+from emojax._numerics.piece_fits import Settings, Way, align_batch, fit_batch, serial
+from emojax._numerics.pieces import Layout, PiecewiseMapping, lay_out
 from emojax._numerics.subjects import Options, check_settings, choose_rows
 
 __all__ = [
@@ -39,17 +37,6 @@ __all__ = [
     "transform",
 ]
 
-Way = Literal["procrustes", "ridge", "identity"]
-
-
-class _Settings(NamedTuple):
-    """Static settings of a program."""
-
-    method: Way
-    penalty: float
-    options: Options
-    levels: tuple[tuple[str, Any], ...] = ()  # options of `hyperalignment.fit` alone
-
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +49,7 @@ class Piecewise:
     moves: Bool[Array, " v"]  # False: the voxel stays as it is
     layout: Layout = dataclasses.field(metadata={"static": True})
     background: int | None = dataclasses.field(metadata={"static": True})
-    settings: _Settings = dataclasses.field(metadata={"static": True})
+    settings: Settings = dataclasses.field(metadata={"static": True})
 
     @property
     def counts(self) -> dict[str, int]:
@@ -140,14 +127,14 @@ def fit(
         "weight": weight,
         "level1_equal_weight": level1_equal_weight,
     }
-    settings = _Settings(method, float(penalty), options, tuple(levels.items()))
+    settings = Settings(method, float(penalty), options, tuple(levels.items()))
     subjects = _check_data(data)
     check_settings(len(subjects), reference, level2_iters, weight, None, options)
     _check_method(settings)
     layout = _lay_out(labels, subjects[0].shape, background)
     if method == "identity":
         return _unmoved(subjects, layout, background, settings)
-    found = batches.run(_fit_batch, layout, subjects, settings, _serial(settings))
+    found = batches.run(fit_batch, layout, subjects, settings, serial(settings))
     templates, parts, residuals, alive = (list(own) for own in zip(*found, strict=True))
     xp = np if isinstance(alive[0], np.ndarray) else jnp
     moves = layout.spread(xp.concatenate(alive, 1).all(0))
@@ -199,73 +186,6 @@ def _mean(subjects, columns) -> Float[Array, "n c"]:
     return sum(parts[1:], parts[0]) / len(parts)
 
 
-@partial(jax.jit, static_argnames="settings")
-@jax.default_matmul_precision("highest")
-def _fit_batch(x, settings):
-    """Fits parcels x [k, s, n, p]: templates [n, k, p], then of subjects [s, k, ...]."""
-    options = _of_batch(x, settings)
-
-    def one(x):
-        made = hyperalignment.fit(x, **options._asdict(), **dict(settings.levels))
-        maps, residuals = made.mappings, made.residuals
-        if settings.method == "ridge":
-            maps, residuals = jax.vmap(lambda own: _ridge(own, made.template, settings))(x)
-        return made.template, (maps, residuals, _alive(x, options))
-
-    template, of_subjects = jax.vmap(one, out_axes=(1, 1))(x)
-    return template, *of_subjects
-
-
-@partial(jax.jit, static_argnames="settings")
-@jax.default_matmul_precision("highest")
-def _align_batch(x, settings):
-    """Maps parcels of subjects x[:, :-1] [k, s, n, p] onto those of the template, x[:, -1]."""
-    options = _of_batch(x, settings)
-
-    def one(x):
-        x, template = x[:-1], x[-1]
-        if settings.method == "ridge":
-            maps, _ = jax.vmap(lambda own: _ridge(own, template, settings))(x)
-        else:
-            maps = hyperalignment.align(hyperalignment.from_template(template, options), x)
-        return maps, _alive(x, options) & varies(template, options.demean)
-
-    return jax.vmap(one, out_axes=1)(x)
-
-
-def _of_batch(x, settings: _Settings) -> Options:
-    """Returns the options of a batch: thin factors where parcels have more voxels than rows."""
-    return settings.options._replace(lowrank=x.shape[3] > x.shape[2])
-
-
-def _serial(settings: _Settings) -> _Settings | None:
-    """Returns settings whose programs decompose one matrix at a time, where these can."""
-    options = settings.options
-    batched = options.alpha < 1 or not options.reflection or options.method == "polar"
-    if settings.method != "procrustes" or batched:
-        return None
-    return settings._replace(options=options._replace(method="serial"))
-
-
-def _alive(x, options: Options):
-    return jax.vmap(partial(varies, demean=options.demean))(x)
-
-
-def _ridge(x, template, settings: _Settings) -> tuple[Linear, jax.Array]:
-    """Fits the ridge map of one subject's parcel [n, p] onto the template, and its residual."""
-    x, y = (as_rows(own, settings.options.demean) for own in (x, template))
-    scale = settings.penalty * (x.left**2).sum() / len(x.left)
-    scale = jnp.where(scale > 0, scale, 1)
-    if x.left.shape[1] <= len(x.left):
-        kernel = x.left.T @ x.left + scale * jnp.eye(x.left.shape[1], dtype=x.left.dtype)
-        left, right = solve(kernel, x.left.T @ y.left, assume_a="pos"), None
-    else:
-        kernel = x.left @ x.left.T + scale * jnp.eye(len(x.left), dtype=x.left.dtype)
-        left, right = solve(kernel, x.left, assume_a="pos").T, y.left
-    made = Linear(left, right, x.mean, y.mean)
-    return made, jnp.linalg.norm(made.forward(x.left + x.mean) - template)
-
-
 def from_template(
     template: Float[Array, "n v"],
     labels: Int[np.ndarray, " v"],
@@ -290,9 +210,7 @@ def from_template(
     Raises:
       ValueError: as `fit`.
     """
-    settings = _Settings(
-        method, float(penalty), Options(scaling, reflection, demean, method=solver)
-    )
+    settings = Settings(method, float(penalty), Options(scaling, reflection, demean, method=solver))
     (template,) = _check_data([template])
     check_settings(1, None, 0, 0.5, None, settings.options)
     _check_method(settings)
@@ -337,7 +255,7 @@ def align(
     if model.settings.method == "identity":
         return PiecewiseMapping((), jnp.tile(model.moves, (count, 1)), layout)
     sources, settings = [*subjects, template], model.settings
-    found = batches.run(_align_batch, layout, sources, settings, _serial(settings))
+    found = batches.run(align_batch, layout, sources, settings, serial(settings))
     parts, alive = (list(own) for own in zip(*found, strict=True))
     xp = np if isinstance(alive[0], np.ndarray) else jnp
     moves = layout.spread(xp.concatenate(alive, 1)) & xp.asarray(model.moves)
@@ -401,7 +319,7 @@ def _lay_out(labels, shape, background) -> Layout:
     return lay_out(labels, shape[0], background)
 
 
-def _check_method(settings: _Settings) -> None:
+def _check_method(settings: Settings) -> None:
     if settings.method not in get_args(Way):
         raise ValueError(f"want method in {get_args(Way)}; got {settings.method!r}")
     if not settings.penalty > 0:
