@@ -21,8 +21,16 @@ jax.config.update("jax_num_cpu_devices", 8)
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture(scope="module")
+def own_programs():
+    """Compiled programs are not shared with other modules: others round in another way."""
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
-def quick_compile():
+def quick_compile(own_programs):
     """For tests that compile many small programs: less optimised ones, in half the time."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield

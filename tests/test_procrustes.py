@@ -242,7 +242,7 @@ def test_says_what_is_wrong():
         procrustes.fit(x[:-1], y)
     with pytest.raises(ValueError, match=r"got \(1, 8\), \(1, 8\)"):
         procrustes.fit_lowrank(x[:1], y[:1])
-    with pytest.raises(ValueError, match=r"method in \('svd', 'polar'\); got 'qr'"):
+    with pytest.raises(ValueError, match=r"method in .*; got 'qr'"):
         procrustes.fit(x, y, method="qr")
     bad = x.copy()
     bad[2, 3] = np.nan

@@ -118,7 +118,7 @@ def test_a_network_of_one_subject_left_out_is_described():
     assert "leave-one-subject-out cross-validation, 4 folds" in text
     assert "96 train, 48 are monitored and 48 are scored" in text
     assert "chose the epoch (kept: 1 to 2)" in text and "at most 2 epochs" in text
-    assert "the 300 voxels" in text and "a bootstrap of 40 volumes of each class" in text
+    assert "the 200 voxels" in text and "a bootstrap of 40 volumes of each class" in text
     assert "0.115 before and 0.500 after" in text
     assert "The protocol is calibrated" in text and "24 volumes of other runs" in text
 
@@ -415,7 +415,7 @@ def test_what_was_tuned_is_on_the_record():
     assert rows["nested", "epoch"] == ["3", "monitored accuracy", "48 volumes of 02"]
     assert rows["paper", "epoch"][2].startswith("LEAK: 48 volumes, among them values and labels")
     assert rows["last", "epoch"] == ["the last", "", "nothing"]
-    assert rows["nested", "voxels"][0] == "the best 300"
+    assert rows["nested", "voxels"][0] == "the best 200"
     assert rows["nested", "settings of 2 classical classifiers"][0] == "fixed"
     assert "Set on the command line of this run: balance." in tuned.table(metrics).note
 

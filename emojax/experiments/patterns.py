@@ -63,8 +63,8 @@ def analyse(
       those shown, in every fold), "clusters" of the strongest tenth (see `_clusters`). "volumes":
       see `_files`. Only "left out", the reason, where there is no map. None where turned off.
     """
-    if not config.maps or arm.factor is not None or config.null:
-        return None
+    if not config.maps or arm.factor is not None or config.null or experiment.pack is None:
+        return None  # what has no decoder has no known way back to voxels
     cohort = getattr(view, "cohort", view)
     try:
         found = _of_folds(experiment, config, view, arm, made, tick, load)
