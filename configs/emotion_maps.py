@@ -42,7 +42,7 @@ def get_config(variant: str = ""):
         wholebrain.of_the_whole_brain(config)
         config.data.run_column = "priming"
         config.voxels.classical = "keep"
-        config.align.parcels = "ward:100"
+        config.align.parcels = "ward:10"
         config.searchlight.radius_mm = 8.0  # 33 voxels of 4 mm
         config.members = 2
     else:

@@ -21,6 +21,7 @@ def get_config(variant: str = ""):
     config.data.synthetic.grid = (32, 32, 22)
     config.voxels.keep, config.balance = 200, 40
     config.align.regimes = "independent_runs"
+    config.voxels.after = True  # of regime piecewise: 50 parcels of some 100 voxels
     of_the_whole_brain(config)
     config.searchlight.radius_mm = 12.0  # 33 voxels of 6 mm
     return common.null_or_none(config, variant)
