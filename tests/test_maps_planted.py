@@ -38,6 +38,7 @@ def study(tmp_path_factory):
     return config, view, truth
 
 
+@pytest.mark.slow
 def test_what_is_planted(study):
     config, view, truth = study
     one = truth["01"]

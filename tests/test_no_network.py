@@ -35,6 +35,7 @@ def test_classical_classifiers_stand_with_the_bag(small, cohort):
     assert arms[0].baselines == ("bag", "logistic", "LDA", NUISANCE)
 
 
+@pytest.mark.slow
 def test_a_run_ends_with_a_report_and_no_network(small, cohort, tmp_path):
     result = experiments.run(small, tmp_path, cohort)
     arms = result.metrics["arms"]

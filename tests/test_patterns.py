@@ -86,6 +86,7 @@ def share_of_planted(values):
     return planted().ravel()[strongest].mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", ["independent_runs", "group", "none"])
 def test_the_bag_has_its_pattern_where_the_response_is(small, regime):
     small.align.regimes = regime
@@ -106,6 +107,7 @@ def test_the_bag_has_its_pattern_where_the_response_is(small, regime):
     json.dumps({**found, "volumes": None}, allow_nan=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True])
 def test_parcels_have_their_own_way_back(small, after):
     small.align.regimes, small.align.parcels, small.voxels.after = "piecewise", "ward:4", after

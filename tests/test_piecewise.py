@@ -129,6 +129,7 @@ def test_pairs_are_those_of_fmralign(x64, scaling):
     np.testing.assert_allclose(got[:, inside], want, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_ridge_is_that_of_scikit_learn(x64):
     data, new = make(), make(rows=5)[0]
     model = piecewise.fit(data, LABELS, method="ridge", penalty=0.3)
