@@ -42,7 +42,7 @@ def tiny(config, folder, shared):
       shared: the fixture; a test without its data is skipped.
     """
     config.update({"null_floor": False, "permutations": 0, "audit": False, "crossed": ""})
-    config.update({"design": False, "within_subject": False, "baselines": ""})
+    config.update({"design": False, "within_subject": False, "baselines": "", "maps": False})
     config.floor_baselines = ""
     config.data.update({"progress": False, "store": str(folder / "store")})
     config.data.synthetic.update(SIZES)
@@ -50,6 +50,7 @@ def tiny(config, folder, shared):
     if config.experiment == "A":
         config.update({"protocols": "nested", "leaks": False, "members": 3})
         config.align.regimes = config.align.regimes.split(",")[0]
+        config.alignments, config.searchlight.radius_mm = "", 0.0
         config.update({"balance": min(config.balance, 8), "instances": min(config.instances, 2)})
         config.voxels.keep = 30
         config.model.update({"filters": (2,), "window": 3, "dense": (4,)})

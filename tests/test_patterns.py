@@ -167,12 +167,8 @@ def test_networks_of_whole_volumes_have_maps_of_one_fold(config):
 
     config = common.get_config("B").copy_and_resolve_references()
     config.unlock()
-    config.data.progress, config.splits, config.baselines, config.null_floor = (
-        False,
-        "by_subject",
-        "",
-        False,
-    )
+    config.update({"maps": True, "splits": "by_subject", "baselines": "", "null_floor": False})
+    config.data.progress = False
     config.model.depth, config.model.width, config.pad = 18, 4, 9
     cohort = make()
     net = models.find("resnet3d").make(config.model, 3)
