@@ -19,7 +19,7 @@ BAD = {
 # Texts that a source other than the one read uses, or that may be anything.
 FREE = ("onset_unit", "root", "store", "events_root", "label_column", "label_map", "labels")
 FREE += ("task", "space", "sessions", "subjects", "runs")
-FREE = {f"data.{name}" for name in FREE} | {"experiment"}
+FREE = {f"data.{name}" for name in FREE} | {"experiment", "align.parcels", "searchlight.folds"}
 HUGE, HUGER = "2147483648", "99999999999999999999"
 SLOW = ("align.level2_iters", "train.epochs", "instances")  # in range, but for ever
 FINE = {  # in range for that key, whatever it looks like
@@ -37,7 +37,7 @@ FINE = {  # in range for that key, whatever it looks like
 }
 SHARED = ("data.", "train.", "seed", "null", "null_floor")  # of A and B; tried with A
 AGAIN = ("shortcut_l2", "early_stop", "feed", "feed_dtype", "lr", "batch_size", "penalty_factor")
-OFF = ("permutations=0", "within_subject=False", "crossed=", "design=False")
+OFF = ("permutations=0", "within_subject=False", "crossed=", "design=False", "maps=False")
 QUICK = {  # one short training of a study in files
     "A": (
         *("voxels.keep=56", "balance=8", "baselines=", "protocols=nested"),
