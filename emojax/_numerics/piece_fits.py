@@ -28,7 +28,7 @@ class Settings(NamedTuple):
 @jax.default_matmul_precision("highest")
 def fit_batch(x, settings):
     """Fits parcels x [k, s, n, p]: templates [n, k, p], then of subjects [s, k, ...]."""
-    options = _of_batch(x, settings)
+    options = of_batch(x, settings)
 
     def one(x):
         made = hyperalignment.fit(x, **options._asdict(), **dict(settings.levels))
@@ -45,7 +45,7 @@ def fit_batch(x, settings):
 @jax.default_matmul_precision("highest")
 def align_batch(x, settings):
     """Maps parcels of subjects x[:, :-1] [k, s, n, p] onto those of the template, x[:, -1]."""
-    options = _of_batch(x, settings)
+    options = of_batch(x, settings)
 
     def one(x):
         x, template = x[:-1], x[-1]
@@ -58,7 +58,7 @@ def align_batch(x, settings):
     return jax.vmap(one, out_axes=1)(x)
 
 
-def _of_batch(x, settings: Settings) -> Options:
+def of_batch(x, settings: Settings) -> Options:
     """Returns the options of a batch: thin factors where parcels have more voxels than rows."""
     return settings.options._replace(lowrank=x.shape[3] > x.shape[2])
 

@@ -121,8 +121,7 @@ def _against_chance(experiment, config, view, arm: Arm, made, tick) -> dict[str,
     if not labels:
         return {}
     observed, null = refits.classical(experiment, config, view, arm, made, labels, tick)
-    reached = int((null >= observed - permutation.ROUNDING).sum())
     return {
         "null": {"mean": float(null.mean()), "sd": float(null.std()), "draws": len(null)},
-        "p": (1 + reached) / (1 + len(null)),
+        "p": permutation.p_value(observed, null),
     }

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from emojax.alignment import REGIMES
 from emojax.errors import InputError
@@ -74,11 +74,10 @@ def analyse(
         observed, null = refits.classical(*ask, made, labels, tick)
     if observed is None:
         return None
-    reached = int((null >= observed - ROUNDING).sum())
     return {
         "arm": arm.name,
         "classifier": config.permute,
-        "p": (1 + reached) / (1 + len(null)),
+        "p": p_value(observed, null),
         "observed": observed,
         "null": null.tolist(),
         "scheme": found.scheme,
@@ -86,6 +85,11 @@ def analyse(
         "least_p": 1 / (1 + len(null)),
         "all": len(null) < asked(config),
     }
+
+
+def p_value(observed: float, null: Float[np.ndarray, " p"]) -> float:
+    """Returns (1 + number of permutations that reach the observed score) / (1 + their number)."""
+    return (1 + int((null >= observed - ROUNDING).sum())) / (1 + len(null))
 
 
 def applies(experiment: Experiment, config: Any, arm: Arm) -> bool:

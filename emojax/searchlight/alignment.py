@@ -7,7 +7,7 @@ of all spheres, scale times rotation, are added up; overlapping spheres are not 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from emojax import hyperalignment, procrustes
 from emojax._numerics import batches, sparse_maps
 from emojax._numerics.checks import Array, check_finite
+from emojax._numerics.piece_fits import Settings, of_batch
 from emojax._numerics.pieces import Layout
 from emojax._numerics.rows import varies
 from emojax._numerics.sparse_maps import SparseMaps
@@ -25,13 +26,6 @@ from emojax._numerics.subjects import Options, check_settings, choose_rows
 from emojax._numerics.transforms import zscore
 
 CHUNK_BYTES = 2**28  # of the maps of some spheres, before they are added
-
-
-class _Settings(NamedTuple):
-    """Static settings of a program."""
-
-    options: Options
-    levels: tuple[tuple[str, Any], ...] = ()  # options of `hyperalignment.fit` alone
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,7 +37,7 @@ class SphereAlignment:
     spheres: Spheres
     without_signal: int  # spheres in which no voxel of some subject varies: they map nothing
     centres_only: bool
-    settings: _Settings
+    settings: Settings
 
 
 def fit(
@@ -98,7 +92,7 @@ def fit(
         "weight": weight,
         "level1_equal_weight": level1_equal_weight,
     }
-    settings = _Settings(options, tuple(levels.items()))
+    settings = Settings("procrustes", 1.0, options, tuple(levels.items()))
     maps, dead = _add_up(_fit_batch, subjects, len(subjects), spheres, not combine, settings, tick)
     template = sum(maps.forward(i, x) for i, x in enumerate(subjects)) / len(subjects)
     if zscore_common:
@@ -206,7 +200,7 @@ def _layout(spheres: Spheres, rows: int) -> Layout:
 @jax.default_matmul_precision("highest")
 def _fit_batch(x, settings):
     """Fits spheres x [k, s, n, p]: maps [s, k, p, p], and whether subjects vary [s, k]."""
-    options = _of_batch(x, settings)
+    options = of_batch(x, settings)
 
     def one(x):
         made = hyperalignment.fit(x, **options._asdict(), **dict(settings.levels))
@@ -219,17 +213,13 @@ def _fit_batch(x, settings):
 @jax.default_matmul_precision("highest")
 def _align_batch(x, settings):
     """Maps spheres of subjects x[:, :-1] [k, s, n, p] onto those of the template, x[:, -1]."""
-    options = _of_batch(x, settings)
+    options = of_batch(x, settings)
 
     def one(x):
         space = hyperalignment.from_template(x[-1], options)
         return hyperalignment.align(space, x[:-1]).projection, jax.vmap(varies)(x[:-1])
 
     return jax.vmap(one, out_axes=1)(x)
-
-
-def _of_batch(x, settings: _Settings) -> Options:
-    return settings.options._replace(lowrank=x.shape[3] > x.shape[2])
 
 
 def _check(data, spheres: Spheres) -> list[np.ndarray]:
