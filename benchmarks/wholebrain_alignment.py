@@ -13,14 +13,11 @@ the median of later ones. `ratio` is the peer's best time by emojax's median.
 
 import argparse
 import json
-import os
-import resource
 import statistics
-import subprocess
-import sys
 import time
 
-from benchmarks.record import ROOT, keep
+from benchmarks.children import measure, peak_mib
+from benchmarks.record import keep
 
 TOOLS = ("emojax", "fmralign", "fmralign, 2 jobs")
 PASSES = 3
@@ -69,30 +66,8 @@ def work(case):
         start = time.perf_counter()
         call()
         times.append(time.perf_counter() - start)
-    own, others = (
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    found = {"first_seconds": times[0], "seconds": times[-1]}
-    print(
-        json.dumps(
-            found | {"peak_mib": round((own + others) / 1024), "data_mib": data.nbytes >> 20}
-        )
-    )
-
-
-def measure(case):
-    """One round of one tool in a child process."""
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.wholebrain_alignment", "--worker", json.dumps(case)],
-        cwd=ROOT,
-        env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path[1:]])),
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        raise SystemExit(f"{case['tool']}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    found = {"first_seconds": times[0], "seconds": times[-1], "peak_mib": peak_mib()}
+    print(json.dumps(found | {"data_mib": data.nbytes >> 20}))
 
 
 def compare(shape, rounds, tools=TOOLS):
@@ -100,7 +75,7 @@ def compare(shape, rounds, tools=TOOLS):
     found = {tool: [] for tool in tools}
     for _ in range(rounds):
         for tool in tools:
-            found[tool].append(measure(shape | {"tool": tool}))
+            found[tool].append(measure("benchmarks.wholebrain_alignment", shape | {"tool": tool}))
             print(tool, found[tool][-1], flush=True)
     rows = [
         {

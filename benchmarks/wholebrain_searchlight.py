@@ -15,16 +15,13 @@ per centre by emojax's median.
 
 import argparse
 import json
-import os
 import pathlib
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
-from benchmarks.record import ROOT, keep
+from benchmarks.children import measure, peak_mib
+from benchmarks.record import keep
 
 TOOLS = (
     "emojax, ridge",
@@ -129,36 +126,17 @@ def work(case):
         accuracy = call()
         times.append(time.perf_counter() - start)
     np.save(case["file"], accuracy)
-    own, others = (
-        resource.getrusage(who).ru_maxrss
-        for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
     found = {"centres": centres, "first_seconds": times[0], "seconds": times[-1]}
-    print(json.dumps(found | {"peak_mib": round((own + others) / 1024)}))
+    print(json.dumps(found | {"peak_mib": peak_mib()}))
 
 
-def measure(case):
+def measured(case):
     """One round of one tool in a child process, and the accuracy of every centre that it did."""
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
         case = case | {"file": str(pathlib.Path(folder) / "accuracy.npy")}
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.wholebrain_searchlight",
-                "--worker",
-                json.dumps(case),
-            ],
-            cwd=ROOT,
-            env=dict(os.environ, PYTHONPATH=os.pathsep.join([str(ROOT), *sys.path[1:]])),
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            raise SystemExit(f"{case['tool']}: {done.stderr[-2000:]}")
-        return json.loads(done.stdout.strip().splitlines()[-1]), np.load(case["file"])
+        return measure("benchmarks.wholebrain_searchlight", case), np.load(case["file"])
 
 
 def compare(shape, rounds, tools=TOOLS):
@@ -168,7 +146,7 @@ def compare(shape, rounds, tools=TOOLS):
     found, accuracy = {tool: [] for tool in tools}, {}
     for _ in range(rounds):
         for tool in tools:
-            row, accuracy[tool] = measure(shape | {"tool": tool})
+            row, accuracy[tool] = measured(shape | {"tool": tool})
             found[tool].append(row)
             print(tool, row, flush=True)
     rows = []
