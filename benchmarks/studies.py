@@ -26,8 +26,12 @@ STUDIES = {  # name -> config and folder of the data
     "haxby": ("configs/haxby.py", DATA / "bids-haxby-1slice"),
     "haxby_b": ("configs/haxby_b.py", DATA / "bids-haxby-1slice"),
     "emotion_maps": ("configs/emotion_maps.py", DATA / "emotion-maps"),
+    "wholebrain": ("configs/wholebrain.py", None),
+    "emotions_wholebrain": ("configs/emotion_maps.py:wholebrain", DATA / "emotion-maps"),
+    "haxby_searchlight": ("configs/haxby.py:searchlight", DATA / "bids-haxby-1slice"),
 }
 ANALYSES = ("permutation", "crossed", "within_subject", "design", "floor")
+ANALYSES += ("alignments", "searchlight", "maps")
 
 
 def summarise(folder):
