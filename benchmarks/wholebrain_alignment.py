@@ -8,9 +8,9 @@ Both fit a template in three passes over all subjects (emojax: levels 1, 2 and 3
 n_iter=3) and one map for each subject and parcel. fmralign computes in float64, emojax in float32
 here. Every measurement is a process of its own; ours and the peer's take turns. Times are wall
 seconds of the fit alone, with the arrays in memory; of emojax the first call, which compiles, and
-the median of later ones. `ratio` is the peer's time by
-emojax's. With two jobs joblib gives each of fmralign's a BLAS of one thread, which is quicker by
-more than the second core: threads of BLAS wait for each other in matrices of this size.
+the median of later ones. `ratio` is the peer's time by emojax's. Of two jobs each has a BLAS of one
+thread, which gains more than the second core: in matrices of this size threads of BLAS wait for
+each other.
 """
 
 import argparse

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emojax import procrustes
+from emojax import procrustes, shown
 from emojax._numerics import batches
-from emojax._numerics.checks import Array, as_float, check_finite, is_concrete
+from emojax._numerics.checks import Array, as_array, as_float, check_finite, is_concrete
 from emojax._numerics.piece_fits import Settings, Way, align_batch, fit_batch, serial
 from emojax._numerics.pieces import Layout, PiecewiseMapping, lay_out
 from emojax._numerics.subjects import Options, check_settings, choose_rows
@@ -50,6 +50,23 @@ class Piecewise:
     layout: Layout = dataclasses.field(metadata={"static": True})
     background: int | None = dataclasses.field(metadata={"static": True})
     settings: Settings = dataclasses.field(metadata={"static": True})
+
+    def __repr__(self) -> str:
+        return shown.text(*self._facts())
+
+    def _repr_html_(self) -> str:
+        return shown.page(*self._facts())
+
+    def _facts(self) -> tuple[str, shown.Facts]:
+        """Returns a title and facts; nothing that could be traced is read."""
+        subjects = 0 if self.mappings is None else len(self.mappings)
+        inside = int((~self.layout.is_outside).sum())
+        facts = [
+            ("template", f"{shown.size(self.template.shape)}: rows, voxels"),
+            ("parcels", f"{len(self.layout.names)}, of {inside} voxels"),
+            ("method", self.settings.method),
+        ]
+        return f"Piecewise alignment of {subjects} subjects", facts
 
     @property
     def counts(self) -> dict[str, int]:
@@ -135,13 +152,14 @@ def fit(
     if method == "identity":
         return _unmoved(subjects, layout, background, settings)
     found = batches.run(fit_batch, layout, subjects, settings, serial(settings))
-    templates, parts, residuals, alive = (list(own) for own in zip(*found, strict=True))
+    alive = [own.alive for own in found]
     xp = np if isinstance(alive[0], np.ndarray) else jnp
     moves = layout.spread(xp.concatenate(alive, 1).all(0))
+    maps = tuple(own.maps for own in found)
     return Piecewise(
-        _assemble(layout, templates, subjects),
-        PiecewiseMapping(tuple(parts), xp.tile(moves, (len(subjects), 1)), layout),
-        xp.concatenate(residuals, 1),
+        _assemble(layout, [own.template for own in found], subjects),
+        PiecewiseMapping(maps, xp.tile(moves, (len(subjects), 1)), layout),
+        xp.concatenate([own.residuals for own in found], 1),
         moves,
         layout,
         background,
@@ -256,10 +274,10 @@ def align(
         return PiecewiseMapping((), jnp.tile(model.moves, (count, 1)), layout)
     sources, settings = [*subjects, template], model.settings
     found = batches.run(align_batch, layout, sources, settings, serial(settings))
-    parts, alive = (list(own) for own in zip(*found, strict=True))
+    alive = [own.alive for own in found]
     xp = np if isinstance(alive[0], np.ndarray) else jnp
     moves = layout.spread(xp.concatenate(alive, 1)) & xp.asarray(model.moves)
-    return PiecewiseMapping(tuple(parts), moves, layout)
+    return PiecewiseMapping(tuple(own.maps for own in found), moves, layout)
 
 
 def transform(
@@ -291,6 +309,7 @@ def inverse(
 @jax.default_matmul_precision("highest")
 def _apply(maps: PiecewiseMapping, data, way: str):
     if not maps.stack:
+        data = as_array(data, "data")
         if data.ndim != 2 or data.shape[1] != maps.widths[0]:
             raise ValueError(f"want rows [t, {maps.widths[0]}]; got shape {data.shape}")
         return getattr(maps, way)(as_float(data))
@@ -302,7 +321,9 @@ def _apply(maps: PiecewiseMapping, data, way: str):
 
 def _check_data(data) -> list[Array]:
     """Returns the rows [n, v] of each subject."""
-    subjects = list(data)
+    if not isinstance(data, list | tuple):
+        data = as_array(data, "data")
+    subjects = [as_array(x, f"data[{i}]") for i, x in enumerate(data)]
     if not subjects or any(x.ndim != 2 or x.shape != subjects[0].shape for x in subjects):
         shapes = getattr(data, "shape", [getattr(x, "shape", None) for x in subjects])
         raise ValueError(f"want data [subjects, rows, voxels] or a list of [n, v]; got {shapes}")

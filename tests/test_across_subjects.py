@@ -226,8 +226,8 @@ def test_rows_that_a_subject_lacks_leave_the_template():
     for view in (read(one), read(COHORT.select(np.tile(lacks, len(NAMES))))):
         fold, *_ = splits.leave_one_out(view.units)
         made, _ = make(view, SETTINGS._replace(centre=False), fold=fold)
-        found.append(np.asarray(made.space[0].template))
-        assert made.space[1].tolist() == [[*divmod(i, PER_RUN)] for i in np.flatnonzero(lacks)]
+        found.append(np.asarray(made.space.model.template))
+        assert made.space.keys.tolist() == [[*divmod(i, PER_RUN)] for i in np.flatnonzero(lacks)]
     assert found[0].shape == found[1].shape
     assert np.abs(found[0] - found[1]).max() < 0.2  # voxels are chosen by one row more
 

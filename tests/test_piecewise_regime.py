@@ -39,15 +39,15 @@ def test_parcels_and_map_are_those_of_other_data(after):
     assert protocol == "calibrated"
     record = next(own for rows, own in ledger.seen(FOLD.test) if SECOND[0] in rows)
     assert not record.steps["alignment"].values[SECOND].any()
-    assert len(made.voxels) == 20 and (made.aligned is not None) == after
-    if after:
-        np.testing.assert_array_equal(made.aligned[made.places], made.voxels)
-        assert len(made.aligned) == int(made.mask.sum())
+    assert len(made.voxels) == 20 and (made.space.places is not None) == after
+    assert len(made.columns) == (int(made.mask.sum()) if after else 20)
+    kept = made.columns[made.space.places] if after else made.columns
+    np.testing.assert_array_equal(kept, made.voxels)
 
 
 def test_a_scored_run_is_moved_by_the_map_of_the_others():
     made, ledger = make()
-    model, keys = made.space
+    model, keys = made.space.model, made.space.keys
     assert isinstance(model, piecewise.Piecewise)
     team = common_space.team_of(ledger, FOLD)
     rows = team.rows[team.test]

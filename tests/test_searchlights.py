@@ -162,6 +162,19 @@ def test_what_cannot_be_left_out_is_said(small):
     assert "s1 has one run" in analyse(small, make_cohort(runs=1))[0]["left out"]
     small.searchlight.folds = "subject"
     assert "one subject" in analyse(small, make_cohort(subjects=1))[0]["left out"]
+    cohort, small.searchlight.folds = make_cohort(), "run"
+    labels = np.where(cohort.run_index % 2, cohort.labels, 0)  # only every second run has class 1
+    found, _ = analyse(small, dataclasses.replace(cohort, labels=labels))
+    assert found["left out"] == "fold s1/1 trains without a volume of 'negative'"
+
+
+def test_other_errors_are_no_reason(small, monkeypatch):
+    def broken(*args, **options):
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(searchlights.searchlight, "decode", broken)
+    with pytest.raises(ValueError, match="a fault"):
+        analyse(small, make_cohort())
 
 
 def test_vectors_and_other_radii_have_no_map(small):

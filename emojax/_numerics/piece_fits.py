@@ -6,8 +6,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve
+from jaxtyping import Bool, Float
 
 from emojax import hyperalignment
+from emojax._numerics.checks import Array
 from emojax._numerics.pieces import Linear
 from emojax._numerics.rows import as_rows, varies
 from emojax._numerics.subjects import Options
@@ -24,10 +26,19 @@ class Settings(NamedTuple):
     levels: tuple[tuple[str, Any], ...] = ()  # options of `hyperalignment.fit` alone
 
 
+class Fitted(NamedTuple):
+    """Maps of a batch of parcels."""
+
+    template: Float[Array, "n k p"] | None  # None: it was given
+    maps: Any  # `Procrustes`, `LowRankProcrustes`, `ComposedMapping` or `Linear`, stacked [s, k]
+    residuals: Float[Array, "s k"] | None  # ||mapped - template||
+    alive: Bool[Array, "s k"]  # whether any voxel of the subject varies in the parcel
+
+
 @partial(jax.jit, static_argnames="settings")
 @jax.default_matmul_precision("highest")
-def fit_batch(x, settings):
-    """Fits parcels x [k, s, n, p]: templates [n, k, p], then of subjects [s, k, ...]."""
+def fit_batch(x: Float[Array, "k s n p"], settings: Settings) -> Fitted:
+    """Fits a template to each parcel of a batch, and maps every subject onto it."""
     options = of_batch(x, settings)
 
     def one(x):
@@ -38,13 +49,13 @@ def fit_batch(x, settings):
         return made.template, (maps, residuals, _alive(x, options))
 
     template, of_subjects = jax.vmap(one, out_axes=(1, 1))(x)
-    return template, *of_subjects
+    return Fitted(template, *of_subjects)
 
 
 @partial(jax.jit, static_argnames="settings")
 @jax.default_matmul_precision("highest")
-def align_batch(x, settings):
-    """Maps parcels of subjects x[:, :-1] [k, s, n, p] onto those of the template, x[:, -1]."""
+def align_batch(x: Float[Array, "k s+1 n p"], settings: Settings) -> Fitted:
+    """Maps parcels of subjects, x[:, :-1], onto those of the template, x[:, -1]."""
     options = of_batch(x, settings)
 
     def one(x):
@@ -55,10 +66,11 @@ def align_batch(x, settings):
             maps = hyperalignment.align(hyperalignment.from_template(template, options), x)
         return maps, _alive(x, options) & varies(template, options.demean)
 
-    return jax.vmap(one, out_axes=1)(x)
+    maps, alive = jax.vmap(one, out_axes=1)(x)
+    return Fitted(None, maps, None, alive)
 
 
-def of_batch(x, settings: Settings) -> Options:
+def of_batch(x: Float[Array, "k s n p"], settings: Settings) -> Options:
     """Returns the options of a batch: thin factors where parcels have more voxels than rows."""
     return settings.options._replace(lowrank=x.shape[3] > x.shape[2])
 

@@ -16,7 +16,7 @@ from emojax import models, piecewise, resampling, splits
 from emojax.alignment import REGIMES
 from emojax.data.belonging import check_grids
 from emojax.errors import InputError
-from emojax.experiments import alignments, programs
+from emojax.experiments import alignments, programs, sweeps
 from emojax.experiments import settings as schema
 from emojax.experiments.arms_a import arms
 from emojax.experiments.base import Experiment
@@ -85,6 +85,8 @@ def check(config: Any) -> None:
     if config.network and config.voxels.keep < least:
         expected = f"{least} or more for the network"
         raise InputError("voxels.keep", config.voxels.keep, expected)
+    for candidate in sweeps.check(config):
+        check(candidate)
 
 
 def _check_piecewise(config: Any) -> None:
@@ -157,6 +159,7 @@ def _check_units(config: Any, data: MaskedCohort, settings: Settings) -> None:
 
 def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> FoldData:
     """Makes the features of a fold, and those of its members where there is a bag."""
+    config = sweeps.config_of(config, arm)
     key = jax.random.fold_in(jax.random.key(config.seed), number)
     with threadpoolctl.threadpool_limits(1 if config.voxels.keep <= SMALL else None):
         data = _features(config, ledger, fold, arm, key)
@@ -184,6 +187,8 @@ def _features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, key: jax.Array)
     labels = np.full(n, -1, np.int32)
     labels[fold.train] = ledger.labels("network", fold.train)
     labels[fold.monitor] = ledger.labels("epoch choice", fold.monitor)
+    if arm.setting:
+        ledger.labels("setting choice", fold.monitor)
     scaled = ledger.derive(made.x)
     units = ledger.design("units")
     parts = [fold.train[units[fold.train] == name] for name in dict.fromkeys(units[fold.train])]
@@ -194,8 +199,8 @@ def _features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, key: jax.Array)
     notes: dict[str, Any] = {"isc": made.isc, "made": made, "settings": settings}
     if made.voxels is not None and union is not None:
         notes["voxels"] = np.flatnonzero(union)[made.voxels]
-    if made.space is not None and isinstance(made.space[0], piecewise.Piecewise):
-        notes["parcels"] = made.space[0].counts
+    if made.space is not None and isinstance(made.space.model, piecewise.Piecewise):
+        notes["parcels"] = made.space.model.counts
     if arm.oversampled:
         notes["oversample"] = lambda labels: np.asarray(
             resampling.balance(

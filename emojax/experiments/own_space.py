@@ -28,25 +28,26 @@ def mask_of(view: Any) -> Bool[np.ndarray, "X Y Z"]:
 def ways_of(data: FoldData) -> Sequence[Any]:
     """Returns the map into the common space of each training unit; (None,) where there is none."""
     made = data.notes["made"]
-    if made.space is None or made.everyones is not None:
-        return (made.everyones,)
+    if made.space is None:
+        return (None,)
+    if made.space.everyones is not None:
+        return (made.space.everyones,)
     count = len(common_space.team_of(data.ledger, data.fold).train)  # they come first
-    return list(made.space[0].mappings)[:count]
+    return list(made.space.model.mappings)[:count]
 
 
 def columns_of(made: Features) -> Int[np.ndarray, " p"]:
     """Returns the columns of the view that the maps of training units start from."""
-    columns = made.voxels if made.aligned is None else made.aligned
-    assert columns is not None  # voxels.own has no maps
-    return columns
+    assert made.columns is not None  # voxels.own has no maps
+    return made.columns
 
 
 def to_source(data: FoldData, patterns: Float[np.ndarray, "m c"]) -> Float[np.ndarray, "p c"]:
     """Takes patterns of a fold's features to `columns_of` it: the mean over training units."""
     made = data.notes["made"]
     values = patterns * made.scaler[1][:, None]
-    if made.places is not None:  # chosen among the aligned voxels
+    if made.space is not None and made.space.places is not None:  # chosen among aligned voxels
         whole = np.zeros((len(columns_of(made)), values.shape[1]), values.dtype)
-        whole[made.places] = values
+        whole[made.space.places] = values
         values = whole
     return np.mean([maps.patterns_to_source(values, way) for way in ways_of(data)], axis=0)

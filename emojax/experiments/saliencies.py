@@ -110,7 +110,7 @@ def _vector(config, view, data: FoldData, kept, key):
         every = team.rows[unit]
         values, rows = ledger.values("maps", every, columns), _some(every, data.labels)
         middle, chosen = values.mean(0), values[np.searchsorted(every, rows)]
-        way = _Way(middle if centred else way, fitted.places)
+        way = _Way(middle if centred else way, fitted.space and fitted.space.places)
         for i, weights in enumerate(folded):
             shares = _shares(config.model.name, weights, way, chosen, middle)
             for k in range(out.shape[2]):

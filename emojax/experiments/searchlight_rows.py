@@ -38,8 +38,20 @@ def parts(config: Any, view: Any) -> tuple[list[Part], str]:
     """Returns what is decoded by itself, and the kind of folds.
 
     Raises:
-      ValueError: the study has too few subjects or runs, or the column cannot be crossed.
+      ValueError: the study has too few subjects or runs, the column cannot be crossed, or a fold
+        trains without one of the classes.
     """
+    found, kind = _parts(config, view)
+    for part in found:
+        for fold in part.folds:
+            lacks = np.setdiff1d(range(len(view.cohort.classes)), view.labels[fold.train])
+            if len(lacks):
+                name = view.cohort.classes[lacks[0]]
+                raise ValueError(f"fold {fold.name} trains without a volume of {name!r}")
+    return found, kind
+
+
+def _parts(config: Any, view: Any) -> tuple[list[Part], str]:
     cohort, kind = view.cohort, config.searchlight.folds
     if kind == "auto":
         several = len(cohort.subjects) > 1 and config.units == "subject"

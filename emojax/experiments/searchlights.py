@@ -65,9 +65,9 @@ def analyse(
     try:
         parts, kind = searchlight_rows.parts(config, view)
         spheres = _spheres(settings, view)
-        return _map(config, view, arm, parts, kind, spheres, tick)
     except ValueError as error:
         return {LEFT_OUT: str(error)}
+    return _map(config, view, arm, parts, kind, spheres, tick)
 
 
 def _map(config, view, arm: Arm, parts: list[Part], kind: str, spheres, tick) -> dict[str, Any]:

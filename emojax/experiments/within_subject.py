@@ -17,7 +17,7 @@ from emojax.experiments import crossed
 from emojax.experiments.base import Experiment
 from emojax.features import across_subjects, common_space
 from emojax.features.across_subjects import Features, Settings
-from emojax.features.common_space import Space, Team
+from emojax.features.common_space import Team
 from emojax.provenance import Ledger, classify
 from emojax.records import Arm, FoldData
 from emojax.scoring import baselines, scores
@@ -134,14 +134,13 @@ def _placed(
 
     Voxels and map are fitted again as the headline's were, to the same rows.
     """
-    columns = made.voxels if made.aligned is None else made.aligned
+    columns = made.columns
     if columns is None:
         choose = across_subjects.chooser(part, team, (team.test,), settings, None)
         columns = choose(part, team.test, run)
     mapping = None
     if made.space is not None:
-        space = Space(*made.space, None, {}, made.places)
-        mapping = common_space.own_map(part, team, others, columns, space, settings)
+        mapping = common_space.own_map(part, team, others, columns, made.space, settings)
     elif across_subjects.centres(part, settings):
         mapping = part.values("centring", others, columns).mean(0)
     mean, sd = made.scaler

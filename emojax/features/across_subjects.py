@@ -8,19 +8,20 @@ All values and labels come from a `Ledger`, whose record says what each step has
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from emojax import alignment, anova, hyperalignment
+from emojax import alignment, anova
 from emojax.errors import InputError
 from emojax.features import common_space, masked, parcels
-from emojax.features.common_space import Team
+from emojax.features.common_space import Space, Team
 from emojax.provenance import Ledger
 from emojax.splits import Fold
 
 MATCHES = ("time", "class")
+Choose = Callable[[Ledger, str, int | None], np.ndarray]  # see `chooser`
 
 
 class Settings(NamedTuple):
@@ -60,11 +61,9 @@ class Features(NamedTuple):
     voxels: Int[np.ndarray, " m"] | None  # columns; None where each unit has its own
     isc: tuple[float, float]  # correlation between training units before and after alignment
     scaler: tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]  # mean and sd
-    space: tuple[hyperalignment.Hyperalignment, np.ndarray] | None  # and keys of its rows
+    space: Space | None  # without the maps of single units, which its model has
     mask: Bool[np.ndarray, " v"] | None  # of all training units; None where each has its own voxels
-    everyones: Any | None = None  # the one map of regime "group"
-    aligned: Int[np.ndarray, " c"] | None = None  # columns that are aligned, where more than chosen
-    places: Int[np.ndarray, " m"] | None = None  # of the chosen voxels among these
+    columns: Int[np.ndarray, " p"] | None  # that the maps start from: `voxels`, or all before them
 
 
 def fold_features(
@@ -82,30 +81,10 @@ def fold_features(
       InputError: fewer usable voxels than `keep`, or rows that do not match.
     """
     team = common_space.team_of(ledger, fold)
-    everybody = tuple(team.rows)
     allowed = None if settings.own_voxels else _common_mask(ledger, team.train)
-    fitted = everybody if leaks.voxels else team.train
+    fitted = tuple(team.rows) if leaks.voxels else team.train
     choose = chooser(ledger, team, fitted, settings, allowed)
-    template = everybody if leaks.alignment else team.train
-    aligned_regime = leaks.alignment or alignment.REGIMES[settings.regime].needs_template
-    step = "alignment" if aligned_regime else "scaler"
-    chosen = {
-        name: ledger.values(step, team.rows[name], choose(ledger, name, None)) for name in template
-    }
-    if aligned_regime:
-        pieces = None
-        if settings.regime == "piecewise":
-            pieces = parcels.find(ledger, team, settings.parcels, choose(ledger, "", None))
-        space = common_space.fit(ledger, team, chosen, settings, leaks.alignment, pieces)
-        aligned = {name: common_space.transform(space.maps[name], chosen[name]) for name in chosen}
-        if settings.chooses_after:
-            space = space._replace(places=_choose_aligned(ledger, team, aligned, settings))
-            chosen = {name: x[:, space.places] for name, x in chosen.items()}
-            aligned = {name: x[:, space.places] for name, x in aligned.items()}
-    else:
-        space = None
-        centre = centres(ledger, settings)
-        aligned = {name: x - x.mean(0) if centre else x for name, x in chosen.items()}
+    space, chosen, aligned = _align(ledger, team, choose, settings, leaks)
     x = np.full((ledger.cohort_size, settings.keep), np.nan, np.float32)
     for name in aligned:
         x[team.rows[name]] = aligned[name]
@@ -117,19 +96,45 @@ def fold_features(
             place(ledger, team, team.test, x, scoring=True)
     mean, sd = _fit_scaler(ledger.derive(x), fold, by_column=space is None)
     ledger.keep("scaler", (mean, sd))
-    voxels = None if settings.own_voxels else choose(ledger, team.test, None)
-    after = settings.chooses_after and space is not None
+    columns = None if settings.own_voxels else choose(ledger, team.test, None)
+    voxels = columns if space is None or space.places is None else columns[space.places]
     return Features(
         ((x - mean) / sd).astype(np.float32),
-        voxels[space.places] if after else voxels,
+        voxels,
         (_isc(chosen, team, settings), _isc(aligned, team, settings)),
         (mean, sd),
-        space and (space.model, space.keys),
+        space and space._replace(maps={}),
         allowed,
-        space and space.everyones,
-        voxels if after else None,
-        space.places if after else None,
+        columns,
     )
+
+
+def _align(ledger: Ledger, team: Team, choose: Choose, settings: Settings, leaks: Leaks):
+    """Reads the units that the template, or without one the scaler, is fitted to.
+
+    Returns:
+      The common space or None, and unit -> its chosen voxels before and after the alignment.
+    """
+    names = tuple(team.rows) if leaks.alignment else team.train
+    has_template = leaks.alignment or alignment.REGIMES[settings.regime].needs_template
+    step = "alignment" if has_template else "scaler"
+    chosen = {
+        name: ledger.values(step, team.rows[name], choose(ledger, name, None)) for name in names
+    }
+    if not has_template:
+        centre = centres(ledger, settings)
+        return None, chosen, {n: x - x.mean(0) if centre else x for n, x in chosen.items()}
+    pieces = None
+    if settings.regime == "piecewise":
+        pieces = parcels.find(ledger, team, settings.parcels, choose(ledger, "", None))
+    space = common_space.fit(ledger, team, chosen, settings, leaks.alignment, pieces)
+    aligned = {name: common_space.transform(space.maps[name], chosen[name]) for name in chosen}
+    if settings.chooses_after:
+        space = space._replace(places=_choose_aligned(ledger, team, aligned, settings))
+        chosen, aligned = (
+            {name: x[:, space.places] for name, x in own.items()} for own in (chosen, aligned)
+        )
+    return space, chosen, aligned
 
 
 def _choose_aligned(ledger: Ledger, team: Team, aligned, settings: Settings) -> np.ndarray:
@@ -153,9 +158,6 @@ def _fit_scaler(features: Ledger, fold: Fold, by_column: bool):
         pooled = np.asfortranarray(pooled)
     mean, sd = pooled.mean(0), pooled.std(0)
     return mean, np.where(sd > 0, sd, 1)
-
-
-Choose = Callable[[Ledger, str, int | None], np.ndarray]
 
 
 def chooser(

@@ -6,20 +6,17 @@ of all spheres, scale times rotation, are added up; overlapping spheres are not 
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax import hyperalignment, procrustes
+from emojax import procrustes
 from emojax._numerics import batches, sparse_maps
 from emojax._numerics.checks import Array, check_finite
-from emojax._numerics.piece_fits import Settings, of_batch
+from emojax._numerics.piece_fits import Settings, align_batch, fit_batch
 from emojax._numerics.pieces import Layout
-from emojax._numerics.rows import varies
 from emojax._numerics.sparse_maps import SparseMaps
 from emojax._numerics.spheres import Spheres
 from emojax._numerics.subjects import Options, check_settings, choose_rows
@@ -93,7 +90,7 @@ def fit(
         "level1_equal_weight": level1_equal_weight,
     }
     settings = Settings("procrustes", 1.0, options, tuple(levels.items()))
-    maps, dead = _add_up(_fit_batch, subjects, len(subjects), spheres, not combine, settings, tick)
+    maps, dead = _add_up(fit_batch, subjects, len(subjects), spheres, not combine, settings, tick)
     template = sum(maps.forward(i, x) for i, x in enumerate(subjects)) / len(subjects)
     if zscore_common:
         template = np.asarray(zscore(jnp.asarray(template))[0])
@@ -123,7 +120,7 @@ def align(
     template = np.asarray(choose_rows(model.template, rows, len(subjects[0])))
     sources = [*subjects, template]
     place = model.spheres, model.centres_only, model.settings
-    return _add_up(_align_batch, sources, len(subjects), *place, tick)[0]
+    return _add_up(align_batch, sources, len(subjects), *place, tick)[0]
 
 
 def transform(
@@ -165,9 +162,9 @@ def _add_up(program, sources, count: int, spheres, centres_only, settings, tick)
     values = np.zeros((count, len(pattern.keys) + 1), sources[0].dtype)  # the last fills up
     dead = 0
     for part in _parts(spheres, len(sources[0]), count * values.itemsize):
-        ((maps, alive),) = batches.run(program, _layout(part, len(sources[0])), sources, settings)
-        alive = np.asarray(alive).all(0)
-        maps = np.where(alive[:, None, None], np.asarray(maps), 0)  # [s, k, p, p]
+        (found,) = batches.run(program, _layout(part, len(sources[0])), sources, settings)
+        alive = np.asarray(found.alive).all(0)
+        maps = np.where(alive[:, None, None], np.asarray(found.maps.projection), 0)  # [s, k, p, p]
         if centres_only:
             at = (part.indices == part.centres[:, None]).argmax(1)
             maps = np.take_along_axis(maps, at[None, :, None, None], 3)
@@ -194,32 +191,6 @@ def _layout(spheres: Spheres, rows: int) -> Layout:
     """Returns spheres as one bucket of parcels, which may overlap."""
     v, own = spheres.num_voxels, spheres.indices
     return Layout(np.zeros(v, int), rows, np.arange(len(own)), (own,), np.zeros(v, bool))
-
-
-@partial(jax.jit, static_argnames="settings")
-@jax.default_matmul_precision("highest")
-def _fit_batch(x, settings):
-    """Fits spheres x [k, s, n, p]: maps [s, k, p, p], and whether subjects vary [s, k]."""
-    options = of_batch(x, settings)
-
-    def one(x):
-        made = hyperalignment.fit(x, **options._asdict(), **dict(settings.levels))
-        return made.mappings.projection, jax.vmap(varies)(x)
-
-    return jax.vmap(one, out_axes=1)(x)
-
-
-@partial(jax.jit, static_argnames="settings")
-@jax.default_matmul_precision("highest")
-def _align_batch(x, settings):
-    """Maps spheres of subjects x[:, :-1] [k, s, n, p] onto those of the template, x[:, -1]."""
-    options = of_batch(x, settings)
-
-    def one(x):
-        space = hyperalignment.from_template(x[-1], options)
-        return hyperalignment.align(space, x[:-1]).projection, jax.vmap(varies)(x[:-1])
-
-    return jax.vmap(one, out_axes=1)(x)
 
 
 def _check(data, spheres: Spheres) -> list[np.ndarray]:

@@ -196,7 +196,7 @@ TEN = [
         "A time + A group + A class",
         "alignment",
         "record",
-        (ACROSS, "template = everybody if leaks.alignment else team.train", "template = everybody"),
+        (ACROSS, "names = tuple(team.rows) if leaks.alignment", "names = tuple(team.rows) if True"),
     ),
     leak(
         "M2 audit A",
@@ -204,7 +204,7 @@ TEN = [
         "A time + A group",
         "alignment",
         "audit",
-        (ACROSS, "template = everybody if leaks.alignment else team.train", "template = everybody"),
+        (ACROSS, "names = tuple(team.rows) if leaks.alignment", "names = tuple(team.rows) if True"),
         (
             ACROSS,
             "ledger.values(step, team.rows[name], choose(ledger, name, None))",
@@ -217,7 +217,7 @@ TEN = [
         "A time + A group + A none",
         "voxels",
         "record",
-        (ACROSS, "fitted = everybody if leaks.voxels else team.train", "fitted = everybody"),
+        (ACROSS, "fitted = tuple(team.rows) if leaks.voxels", "fitted = tuple(team.rows) if True"),
     ),
     leak(
         "M3 audit A",
@@ -225,7 +225,7 @@ TEN = [
         "A time + A group + A none",
         "voxels",
         "audit",
-        (ACROSS, "fitted = everybody if leaks.voxels else team.train", "fitted = everybody"),
+        (ACROSS, "fitted = tuple(team.rows) if leaks.voxels", "fitted = tuple(team.rows) if True"),
         SCORE_AROUND,
     ),
     leak(
@@ -568,7 +568,7 @@ OTHERS = [
         "A time + A group + A none",
         "voxels|scaler|alignment|network",
         "audit",
-        (ACROSS, "    fitted = everybody if", "    allowed = None\n    fitted = everybody if"),
+        (ACROSS, "    fitted = tuple(team.rows)", "    allowed = None\n    fitted = tuple(team.rows)"),
     ),
     leak(
         "nearest subject first",
@@ -685,10 +685,10 @@ OTHERS = [
             ACROSS,
             "space = common_space.fit(ledger, team, chosen, settings, leaks.alignment, pieces)",
             "space = common_space.fit(ledger, team, chosen, settings, leaks.alignment, pieces)\n"
-            "        seen = ledger.scored(team.rows[team.test], choose(ledger, team.test, None))\n"
-            "        both = np.stack([*chosen.values(), seen])\n"
-            "        space = space._replace(everyones=alignment.group(space.model, both))\n"
-            "        space = space._replace(maps=dict.fromkeys(chosen, space.everyones))",
+            "    seen = ledger.scored(team.rows[team.test], choose(ledger, team.test, None))\n"
+            "    both = np.stack([*chosen.values(), seen])\n"
+            "    space = space._replace(everyones=alignment.group(space.model, both))\n"
+            "    space = space._replace(maps=dict.fromkeys(chosen, space.everyones))",
         ),
     ),
     leak(

@@ -135,7 +135,7 @@ def _facts(made: Made, trained: Trained, here, place: Place, own: bool) -> Facts
     if made.config.units == "run" and len(subjects) == 1:
         subject = str(subjects[0])
     if own:
-        options = data.notes["made"].space[0].options._asdict()
+        options = data.notes["made"].space.model.options._asdict()
         stated = stated._replace(alignment=tuple(options.items()))
         stated = stated._replace(runs=tuple(map(str, view.run_names)))  # by their numbers
     record = data.ledger.shared
@@ -196,7 +196,8 @@ def _kept(data: FoldData, here, steps: tuple[str, ...]) -> list[Any]:
 
 def _map_of_nobody(made: Made, part: FoldData, here) -> Any:
     """Returns the map of a person who is not known: that of all, or the mean of the others."""
-    if (everyones := part.notes["made"].everyones) is not None:
+    space = part.notes["made"].space
+    if space is not None and (everyones := space.everyones) is not None:
         return everyones
     return _mean_of_others(made, part, here, part.notes["made"].voxels)
 
@@ -220,7 +221,7 @@ def _keep(
     """Returns what a member is folded from, for this subject and by `calibrate` for others."""
     fitted, rows = part.notes["made"], {}
     if own:
-        model, keys = fitted.space
+        model, keys = fitted.space.model, fitted.space.keys
         run, frame = keys.T
         rows = {"template": np.asarray(model.template), "run": run, "frame": frame}
         rows["label"] = frame if part.notes["settings"].match == "class" else _labels(part, keys)
