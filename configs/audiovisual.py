@@ -7,11 +7,11 @@ One run: blocks are kept whole instead of runs. Some fifty volumes cannot train 
 ends at chance is the expected result. Hardware, time and accuracy: the README's table of real data.
 """
 
-from configs import common, haxby_b
+from emojax.configs import common, haxby_b
 
 
 def get_config(variant: str = ""):
-    """The study, or `null`: the same design on noise."""
+    """Returns the study, or a variant of it."""
     config = common.get_config("B")
     config.data.source = "bids"
     config.data.root = "../shared/data/bids-fsl-audiovisual"
@@ -22,4 +22,7 @@ def get_config(variant: str = ""):
     config.fractions = (0.4, 0.3, 0.3)
     haxby_b.short(config)
     config.train.batch_size = 8
-    return common.null_or_none(config, variant)
+    return common.choose(config, variant, VARIANTS)
+
+
+VARIANTS = {"null": common.null}

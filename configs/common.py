@@ -1,6 +1,10 @@
 """All config keys with defaults and units; experiments change a few lines of it."""
 
+from collections.abc import Callable, Mapping
+
 from ml_collections import ConfigDict
+
+from emojax.nearest import hint
 
 
 def get_config(experiment: str = "A") -> ConfigDict:
@@ -9,28 +13,44 @@ def get_config(experiment: str = "A") -> ConfigDict:
     Raises:
       ValueError: another experiment.
     """
-    if experiment not in ("A", "B"):
+    if experiment not in EXPERIMENTS:
         raise ValueError(f"want experiment 'A' or 'B'; got {experiment!r}")
-    return _experiment_b() if experiment == "B" else _experiment_a()
+    return EXPERIMENTS[experiment]()
 
 
-def null_or_none(config: ConfigDict, variant: str) -> ConfigDict:
-    """Returns the config of a study, or with variant "null" the same design on noise.
+def choose(
+    config: ConfigDict, variant: str, variants: Mapping[str, Callable[[ConfigDict], None]]
+) -> ConfigDict:
+    """Returns a config after the steps of one of its variants.
+
+    Args:
+      config: what all variants share; changed in place.
+      variant: the name that follows the colon in "expA:demo"; "" where there is none.
+      variants: name -> function that sets the variant's keys. `emojax configs` prints the first
+        line of its docstring. An entry "" sets keys where no variant is named.
 
     Raises:
-      ValueError: another variant.
+      ValueError: an unknown variant.
     """
-    if variant == "null":
-        config.null, config.null_floor = True, False
+    if variant in variants:
+        variants[variant](config)
     elif variant:
-        raise ValueError(f"unknown variant {variant!r}; want null or none")
+        names = [name for name in variants if name]
+        raise ValueError(
+            f"unknown variant {variant!r}{hint(variant, names)}; want {', '.join(names)} or none"
+        )
     return config
+
+
+def null(config: ConfigDict) -> None:
+    """Takes the same design on noise: the floor that results are compared with."""
+    config.null, config.null_floor = True, False
 
 
 def _experiment_b() -> ConfigDict:
     config = ConfigDict()
     config.experiment = "B"  # of experiments.EXPERIMENTS, or "mypkg.module:EXPERIMENT"
-    config.seed = 0
+    config.seed = 0  # of weights, orders, draws and permutations
     config.data = _data()
     config.data.synthetic.design = "B"
     _common(config)
@@ -42,6 +62,7 @@ def _experiment_b() -> ConfigDict:
     config.oversample = True  # training volumes of rarer classes, up to the commonest
     config.scale = "global"  # fitted to training volumes: "voxel", "global" or "none"
     config.pad = 0  # voxels; shorter axes are filled up with empty slices to so many
+    # Classical classifiers beside the network: of scoring.BASELINES, or "mypkg.module:function".
     config.baselines = (
         "1-NN,SVM-linear hard,LDA-shrinkage,SVM-RBF,SVM-RBF unscaled,MLP,RF,XGB-voxels"
     )
@@ -68,7 +89,7 @@ def _experiment_b() -> ConfigDict:
 def _experiment_a() -> ConfigDict:
     config = ConfigDict()
     config.experiment = "A"  # of experiments.EXPERIMENTS, or "mypkg.module:EXPERIMENT"
-    config.seed = 0
+    config.seed = 0  # of weights, orders, draws and permutations
     config.data = _data()
     _common(config)
     # The decoder that is quoted and exported: "bag", logistic regressions that each hold back
@@ -79,12 +100,13 @@ def _experiment_a() -> ConfigDict:
     config.members = 10  # of a bag: at most so many subjects are held back in turn; 0 is all
     config.protocols = "nested,last,paper"  # how epochs are chosen; nested is the strict one
     config.leaks = True  # break the gap between paper and nested down, one more training per leak
+    # Classical classifiers beside the headline: of scoring.BASELINES, or "mypkg.module:function".
     config.baselines = "SVM-linear,SVM-RBF,RF,XGB,LDA,MLP,MLP-modern,logistic"
     config.floor_baselines = "logistic"  # those that see the noise floor, too, beside the bag
     config.units = "subject"  # what a fold leaves out: "subject" or "run"
     config.mask = ConfigDict({"lower": 0.2, "upper": 0.85, "opening": 2})  # see masking.brain_mask
     config.voxels = ConfigDict()
-    config.voxels.keep = 300
+    config.voxels.keep = 300  # voxels of the largest F-scores that are chosen
     config.voxels.classical = "keep"  # voxels of the classical classifiers: "keep", or "all"
     config.voxels.own = False  # each subject its own voxels, where columns do not correspond
     config.voxels.after = False  # regime piecewise: align all voxels, then choose
@@ -95,12 +117,13 @@ def _experiment_a() -> ConfigDict:
     # Of regime piecewise: ward:N or kmeans:N clusters of training data, or the path of an atlas.
     config.align.parcels = "ward:50"
     config.align.piecewise = "procrustes"  # or "ridge", "identity": of each parcel
-    config.align.level2_iters = 1  # the rest of align: options of hyperalignment.fit
-    config.align.zscore_common = True
-    config.align.alpha = 1.0
-    config.align.scaling = True
-    config.align.reflection = True
-    config.align.weight = 0.5
+    # The rest of align: options of hyperalignment.fit.
+    config.align.level2_iters = 1  # times that the common space is fitted anew
+    config.align.zscore_common = True  # columns of every common space
+    config.align.alpha = 1.0  # 1: plain hyperalignment; towards 0, rows are whitened first
+    config.align.scaling = True  # of each person; False: rotations only
+    config.align.reflection = True  # allowed; False: determinant +1
+    config.align.weight = 0.5  # of the newcomer in level 1; 0 keeps the reference
     config.align.method = "svd"  # or "polar"
     config.alignments = ""  # compared beside the headline: names as in align.regimes; "" is none
     # Accuracy in the sphere around every voxel, beside the headline; without alignment.
@@ -114,17 +137,20 @@ def _experiment_a() -> ConfigDict:
     config.searchlight.correction = "tfce"  # over the map: or "cluster" (size), or "max" (height)
     config.searchlight.least = 10  # voxels; smaller spheres are left out
     config.instances = 1  # networks of each fold (or member), from other initial weights
+    # Settings of the network among which each fold takes one by what it monitors, in a row of its
+    # own: "train.penalty_factor=1e-3,1e-2;voxels.keep=200,300" are four; "" is none.
+    config.sweep = ""
     config.balance = 200  # rows of each class and training subject, by bootstrap
     config.model = ConfigDict()
     config.model.name = "cnn1d"  # of models.NETWORKS, or a dotted path "mypkg.nets:MyNet"
-    config.model.filters = (128, 128, 128, 64, 64, 64)
+    config.model.filters = (128, 128, 128, 64, 64, 64)  # of each convolution
     config.model.window = 10  # voxels
     config.model.dense = (1024, 512, 256, 128, 64, 32, 16)  # hidden layers
     config.model.conv_activation = ""  # as a key of cnn1d.ACTIVATIONS; "" is none
-    config.model.batch_norm = False
+    config.model.batch_norm = False  # behind the layers of norm_layers
     config.model.norm_layers = "all"  # that have batch norm: "all", or "dense" alone
     config.model.norm_momentum = 0.99  # of its moving statistics; shorter trainings need less
-    config.model.dropout = (0.25, 0.5)
+    config.model.dropout = (0.25, 0.5)  # of the features, of dense layers
     config.train = _train()
     config.train.members = False  # a network for each subject held back; their mean is scored
     return config.lock()
@@ -151,25 +177,26 @@ def _common(config: ConfigDict) -> None:
 
 def _train() -> ConfigDict:
     train = ConfigDict()
-    train.epochs = 5000
+    train.epochs = 5000  # at most, see early_stop
     train.least_steps = 0  # small data: as many more epochs as make so many steps
     train.epoch_zero = False  # the network before its first step may be the best
     train.best_by = "accuracy"  # what the kept epoch is best in: that, or class-balanced "nll"
     train.draws = "rows"  # an epoch is every row once, or draws with equally likely "classes"
-    train.batch_size = 64
-    train.lr = 4.5e-3
+    train.batch_size = 64  # rows of a step
+    train.lr = 4.5e-3  # rate at the start; train.plateau lowers it
     train.warmup = 0  # epochs in which the rate rises from 0
     train.adam = "keras"  # where epsilon is added: "keras" or "optax"
+    # Adam: decay of the mean, of the mean square; epsilon.
     train.adam_b1, train.adam_b2, train.adam_eps = 0.9, 0.999, 1e-7
     train.penalty = "l2"  # "l2" of all kernels (paper) or "l1" of the dense layers (authors' code)
-    train.penalty_factor = 5e-2
+    train.penalty_factor = 5e-2  # what the penalty is multiplied by in the loss
     train.shortcut_l2 = -1.0  # of kernels of shortcuts (ResNets); negative: as all others
     train.plateau = ConfigDict()
-    train.plateau.factor = 0.2
-    train.plateau.patience = 50  # epochs
-    train.plateau.min_delta = 1e-4
-    train.plateau.cooldown = 0  # epochs
-    train.plateau.min_lr = 1e-5
+    train.plateau.factor = 0.2  # of the rate, each time that the monitored loss has stalled
+    train.plateau.patience = 50  # epochs without a new minimum until then
+    train.plateau.min_delta = 1e-4  # least fall of the loss that counts as a new minimum
+    train.plateau.cooldown = 0  # epochs after a cut that do not count
+    train.plateau.min_lr = 1e-5  # the rate never falls below
     train.early_stop = False  # stop at min_lr after `patience` epochs without improvement
     train.feed = "auto"  # "resident" on the device, or "stream" from disk; auto: what fits
     train.feed_dtype = "float32"  # "bfloat16"; auto: by what rounding would do
@@ -178,6 +205,8 @@ def _train() -> ConfigDict:
     train.keep_models = True  # networks of the headline's folds, which --mode=export needs
     train.strategy = "auto"  # "loop" (CPU) or "scan" (folds side by side, epochs on the device)
     train.checkpoint_epochs = 50  # epochs between checkpoints, and per dispatch of "scan"
+    # Where epochs are followed: "tensorboard", "mlflow", "mypkg.module:Logger"; "": metrics.jsonl.
+    train.loggers = ""
     return train
 
 
@@ -187,10 +216,10 @@ def _data() -> ConfigDict:
     data.root = ""  # folder of the study; not for synthetic
     data.store = ""  # folder of decoded scans; "" is "store" beside the workdir
     data.progress = True  # draw progress bars
-    # Which part of the study. Comma-separated, without BIDS prefixes: "01,02"; "" is all.
-    data.subjects = ""
-    data.runs = ""
-    data.sessions = ""
+    # Which part of the study. Comma-separated, without BIDS prefixes.
+    data.subjects = ""  # such as "01,02"; "" is all
+    data.runs = ""  # names of runs; "" is all
+    data.sessions = ""  # "" is all
     data.task = ""  # one task; "" where the study has only one
     data.space = ""  # space of derivatives, e.g. MNI152NLin2009cAsym; "" where there is only one
     data.entities = ""  # bids: which version of a run enters: "echo=2,rec=norm|raw,res=none"
@@ -201,7 +230,7 @@ def _data() -> ConfigDict:
     # Images with a label each (maps): a table, its columns beside data.label_column.
     data.table = ""  # maps: the .tsv or .csv, relative to root
     data.file_column = "file"  # of the table: path of the image, relative to the table
-    data.subject_column = "subject"
+    data.subject_column = "subject"  # of the table: whose image it is
     data.run_column = ""  # of what the images of a subject are grouped by; "" is one run for all
     # Labels of volumes from events (bids, and onset tables of spm).
     data.events_root = ""  # BIDS folder of the events.tsv of derivatives; "" is root
@@ -234,7 +263,7 @@ def _data() -> ConfigDict:
 
 def _synthetic() -> ConfigDict:
     synthetic = ConfigDict()
-    synthetic.seed = 0
+    synthetic.seed = 0  # of the simulated cohort
     synthetic.design = "A"  # the paper's cohort A or B
     synthetic.subjects = 0  # 0 is the paper's number: 11 (A), 22 (B)
     synthetic.volumes = 0  # of each run; 0 is the paper's number
@@ -248,3 +277,6 @@ def _synthetic() -> ConfigDict:
     # maps that agree as people's do, mean cosine .18 (faces minus shapes, 100 people); 0 is none.
     synthetic.shared = 1.0
     return synthetic
+
+
+EXPERIMENTS = {"A": _experiment_a, "B": _experiment_b}

@@ -1,6 +1,6 @@
 r"""Negative and neutral pictures: OpenNeuro ds000108 (Wager et al. 2008), 34 subjects.
 
-    openneuro-py download --dataset=ds000108 --target-dir=ds000108   # or datalad, or aws s3 sync
+    emojax fetch ds000108 --to=ds000108   # 4.7 GB; or datalad, or aws s3 sync
     python launch.py --config=configs/ds000108.py --config.data.root=ds000108 \
         --workdir=runs/ds000108
 
@@ -14,13 +14,16 @@ of fMRIPrep (--config.data.root=DIR --config.data.space=MNI152NLin2009cAsym), or
 subject's own voxels (--config.voxels.own=True).
 """
 
-from configs import common, study
+from emojax.configs import common, study
 
 
 def get_config(variant: str = ""):
-    """Returns the study, or `null`: the same design on noise."""
+    """Returns the study, or a variant of it."""
     config = study.get_config()
     config.data.root = "ds000108"
     config.data.label_map = "rest=;neutral=Look_Neutral_Stim;negative=Look_Neg_Stim"
     config.align.regimes = "independent_runs,group,none"
-    return common.null_or_none(config, variant)
+    return common.choose(config, variant, VARIANTS)
+
+
+VARIANTS = {"null": common.null}

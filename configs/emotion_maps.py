@@ -12,39 +12,53 @@ Each person's maps are centred by their own mean, that of the scored ones includ
 the protocol transductive. Without it (`uncentred`), differences between people hide the emotions.
 Leaving a person out does not leave a priming out: `Cohort.factors` holds it, and a classifier may
 know a cell of emotion and priming by its stimuli, not the emotion. See `splits.crossed`.
-
-Variants: `uncentred` (strict: the maps as they are), `null` (the same design on noise), and
-`wholebrain`: no network, but an accuracy map of new people, the decoder's pattern, and people
-aligned piecewise, globally or not at all, by the maps of their other primings (calibrated).
 """
 
-from configs import common, finger7t, wholebrain
+from emojax.configs import common, finger7t, wholebrain
 
 
 def get_config(variant: str = ""):
-    """Returns the study, or a variant that the module describes."""
-    if variant not in ("", "uncentred", "wholebrain", "null"):
-        raise ValueError(f"unknown variant {variant!r}; want uncentred, wholebrain, null or none")
+    """Returns the study, or a variant of it."""
     config = common.get_config()
     config.data.source = "maps"
     config.data.root = "../shared/data/emotion-maps"
     config.data.table = "maps.tsv"
     config.data.label_column = "emotion"
     config.data.mask = "mask.nii.gz"
-    config.data.centre = variant != "uncentred"
+    config.data.centre = True
     config.voxels.classical = "all"
     config.align.regimes = "none"
     config.align.match = "class"
     config.protocols = "nested,last"  # the published procedure aligns subjects
     config.baselines = "SVM-linear,SVM-linear hard,SVM-RBF,LDA-shrinkage,1-NN,RF,logistic"
     config.balance = 3  # maps of each emotion and person
-    if variant == "wholebrain":
-        wholebrain.of_the_whole_brain(config)
-        config.data.run_column = "priming"
-        config.voxels.classical = "keep"
-        config.align.parcels = "ward:10"
-        config.searchlight.radius_mm = 8.0  # 33 voxels of 4 mm
-        config.members = 2
-    else:
-        finger7t.short(config)
-    return common.null_or_none(config, "null" if variant == "null" else "")
+    return common.choose(config, variant, VARIANTS)
+
+
+def uncentred(config):
+    """Leaves the maps as they are, so that the protocol is strict."""
+    finger7t.short(config)
+    config.data.centre = False
+
+
+def whole_brain(config):
+    """Maps accuracy and pattern in the brain, and compares ways of aligning people; no network.
+
+    People are aligned piecewise, globally or not at all, by the maps of their other primings
+    (calibrated).
+    """
+    wholebrain.of_the_whole_brain(config)
+    config.data.run_column = "priming"
+    config.voxels.classical = "keep"
+    config.align.parcels = "ward:10"
+    config.searchlight.radius_mm = 8.0  # 33 voxels of 4 mm
+    config.members = 2
+
+
+def null(config):
+    """Takes the same design on noise: the floor that results are compared with."""
+    finger7t.short(config)
+    common.null(config)
+
+
+VARIANTS = {"": finger7t.short, "uncentred": uncentred, "wholebrain": whole_brain, "null": null}

@@ -1,40 +1,20 @@
 r"""Experiment A: leave one subject out, 3 classes, hyperalignment and the 1D CNN.
 
-    python launch.py --config=configs/expA.py --workdir=runs/expA           # the paper's; for a GPU
-    python launch.py --config=configs/expA.py:demo --workdir=runs/demo      # minutes on 2 CPU cores
-    python launch.py --config=configs/expA.py --config.data.source=bids --config.data.root=DIR ...
-
-Variants: `demo` (6 simulated subjects, the real network, few epochs), `authors` (the published code
-where it differs from the paper), `null` (random phases: the noise floor), `demo030`
-(the demo of version 0.3.0, frozen: the fixture for decoder and real-time targets), `modern` (the
-best network that was found: it begins as logistic regression; the demo's cohort, or your data).
+python launch.py --config=configs/expA.py --workdir=runs/expA           # the paper's; for a GPU
+python launch.py --config=configs/expA.py:demo --workdir=runs/demo      # minutes on 2 CPU cores
+python launch.py --config=configs/expA.py --config.data.source=bids --config.data.root=DIR ...
 """
 
-from configs import common
+from emojax.configs import common
 
 
 def get_config(variant: str = ""):
-    """The paper's settings (SPEC of the method: arXiv 2210.17015, section 2), or a variant."""
-    config = common.get_config()
-    if variant == "demo":
-        demo(config)
-    elif variant == "demo030":
-        demo030(config)
-    elif variant == "authors":
-        authors(config)
-    elif variant == "modern":
-        modern(config)
-    elif variant in ("", "null"):
-        paper(config)
-        common.null_or_none(config, variant)
-    else:
-        expected = "demo, demo030, authors, modern, null or none"
-        raise ValueError(f"unknown variant {variant!r}; want {expected}")
-    return config
+    """Returns the paper's settings (arXiv 2210.17015, section 2), or a variant."""
+    return common.choose(common.get_config(), variant, VARIANTS)
 
 
 def paper(config):
-    """The batch norm that the text names without saying where: behind the dense layers.
+    """Adds the batch norm that the text names without saying where: behind the dense layers.
 
     Everything else that the text says is the default in configs/common.py.
     """
@@ -43,18 +23,19 @@ def paper(config):
 
 
 def authors(config):
-    """The published code, where it differs from the text; subjects are not centred."""
+    """Follows the published code where it differs from the text; subjects are not centred."""
     config.train.penalty, config.train.penalty_factor = "l1", 5e-3
     config.model.batch_norm = False
     config.voxels.centre = False
 
 
 def modern(config):
-    """A small network that begins as logistic regression, for every subject held back.
+    """Trains the best network that was found, which begins as logistic regression.
 
-    The linear path is each member's logistic regression, frozen; the network beside it starts at
-    zero, and epoch 0 may be the best. Hidden units and penalty were chosen with test accuracy in
-    sight, on three cohorts of which the demo's is one; everything else is by the monitored subject.
+    It is small, and there is one for every subject held back. The linear path is each member's
+    logistic regression, frozen; the network beside it starts at zero, and epoch 0 may be the best.
+    Hidden units and penalty were chosen with test accuracy in sight, on three cohorts of which the
+    demo's is one; everything else is by the monitored subject.
     """
     config.data.synthetic.subjects = 6
     config.data.synthetic.grid = (32, 32, 22)
@@ -72,7 +53,10 @@ def modern(config):
 
 
 def demo(config):
-    """A smaller cohort, fewer voxels, and a penalty and a rate with which few epochs are enough."""
+    """Runs everything on six simulated people, in minutes on two cores.
+
+    The cohort is smaller, with fewer voxels; penalty and rate are such that few epochs are enough.
+    """
     config.data.synthetic.subjects = 6
     config.data.synthetic.grid = (32, 32, 22)
     config.permutations = 39
@@ -85,7 +69,10 @@ def demo(config):
 
 
 def demo030(config):
-    """The cohort, settings and seeds of 0.3.0's demo, written out: nothing else may change them."""
+    """Repeats the demo of version 0.3.0, frozen: the fixture of decoders and of real-time targets.
+
+    Everything is written out: nothing else may change it.
+    """
     config.seed = 0
     config.headline, config.instances = "network", 1
     config.temperature, config.floor_baselines = True, ""
@@ -133,3 +120,19 @@ def demo030(config):
     config.train.plateau.update(
         {"factor": 0.2, "patience": 50, "min_delta": 1e-4, "cooldown": 0, "min_lr": 1e-5}
     )
+
+
+def null(config):
+    """Takes the paper's settings on random phases: the noise floor."""
+    paper(config)
+    common.null(config)
+
+
+VARIANTS = {
+    "": paper,
+    "demo": demo,
+    "demo030": demo030,
+    "authors": authors,
+    "modern": modern,
+    "null": null,
+}

@@ -1,42 +1,23 @@
 r"""Experiment B: 3D ResNet-50 on single volumes, two classes.
 
-    python launch.py --config=configs/expB.py --workdir=runs/expB           # the paper's; for a GPU
-    python launch.py --config=configs/expB.py:demo --workdir=runs/demoB     # minutes on 2 CPU cores
-    python launch.py --config=configs/expB.py:l2_sweep --workdir=runs/sweep # the paper's eight L2
-    python launch.py --config=configs/expB.py --config.instances=10 ...     # the paper's interval
-
-Variants: `demo` (12 simulated subjects, small volumes, a small network, few epochs), `authors` (the
-published code where it differs from the paper), `null` (random phases: the noise floor),
-`l2_sweep`.
+python launch.py --config=configs/expB.py --workdir=runs/expB           # the paper's; for a GPU
+python launch.py --config=configs/expB.py:demo --workdir=runs/demoB     # minutes on 2 CPU cores
+python launch.py --config=configs/expB.py:l2_sweep --workdir=runs/sweep # the paper's eight L2
+python launch.py --config=configs/expB.py --config.instances=10 ...     # the paper's interval
 """
 
-from configs import common
+from emojax.configs import common
 
 SWEEP = (0.0025, 0.00125, 0.001, 0.0009, 0.00075, 0.0006, 0.0005, 0.0002)
 
 
 def get_config(variant: str = ""):
-    """The paper's settings (arXiv 2210.17015, Experiment B), or a variant."""
-    config = common.get_config("B")
-    if variant == "demo":
-        demo(config)
-    elif variant == "authors":
-        config.splits = "random"
-        config.train.lr = 1e-3
-        config.train.shortcut_l2 = 1e-4
-        config.scale = "none"
-    elif variant == "null":
-        config.null, config.null_floor = True, False
-    elif variant == "l2_sweep":
-        config.sweep, config.splits = SWEEP, "random"
-    elif variant:
-        expected = "demo, authors, null, l2_sweep or none"
-        raise ValueError(f"unknown variant {variant!r}; want {expected}")
-    return config
+    """Returns the paper's settings (arXiv 2210.17015, Experiment B), or a variant."""
+    return common.choose(common.get_config("B"), variant, VARIANTS)
 
 
 def demo(config):
-    """Twelve simulated people, each tested once, and a small ResNet with a strong penalty.
+    """Trains a small ResNet on twelve simulated people, each tested once: minutes on two cores.
 
     Volumes are scaled, and centred by those before them: images differ by some 8 % from person to
     person, and a response changes them by 0.3 %, so that a raw volume of a new person tells little
@@ -56,3 +37,19 @@ def demo(config):
     config.train.lr = 2e-3
     config.train.penalty_factor = 5e-2  # of all kernels; with 2e-4 it learns runs by heart
     config.train.checkpoint_epochs = 12
+
+
+def authors(config):
+    """Follows the published code where it differs from the paper."""
+    config.splits = "random"
+    config.train.lr = 1e-3
+    config.train.shortcut_l2 = 1e-4
+    config.scale = "none"
+
+
+def l2_sweep(config):
+    """Tries the paper's eight factors of L2 on one random split."""
+    config.sweep, config.splits = SWEEP, "random"
+
+
+VARIANTS = {"demo": demo, "authors": authors, "l2_sweep": l2_sweep, "null": common.null}

@@ -8,11 +8,11 @@ subject's voxels and rotation come from its other runs, with their labels (a cal
 from the run that is scored. Hardware, time and accuracy: the README's table of real data.
 """
 
-from configs import common
+from emojax.configs import common
 
 
 def get_config(variant: str = ""):
-    """The study, or `null`: the same design on noise."""
+    """Returns the study, or a variant of it."""
     config = common.get_config()
     config.data.source = "arrays"
     config.data.root = "../shared/data/finger7t"
@@ -21,12 +21,15 @@ def get_config(variant: str = ""):
     config.voxels.own = True
     config.balance = 8
     short(config)
-    return common.null_or_none(config, variant)
+    return common.choose(config, variant, VARIANTS)
 
 
 def short(config):
-    """Training for a few hundred rows: the paper's penalty would leave nothing of the network."""
+    """Trains on a few hundred rows: the paper's penalty would leave nothing of the network."""
     config.train.epochs = 12
     config.train.lr = 5e-4
     config.train.penalty_factor = 1e-3
     config.train.checkpoint_epochs = 6
+
+
+VARIANTS = {"null": common.null}

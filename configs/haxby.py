@@ -5,17 +5,14 @@ r"""Real BIDS scans of one subject (Haxby et al. 2001), eight categories, leave 
 
 One subject has nobody to be aligned with: the runs are the folds and the voxels stay as they are.
 The onsets of this data set contain the haemodynamic lag already. Hardware, time and accuracy: the
-README's table of real data. Variants: `null` (the same design on noise), `searchlight` (no network;
-the accuracy around every voxel of the slice, and the pattern of the bag).
+README's table of real data.
 """
 
-from configs import common, finger7t, wholebrain
+from emojax.configs import common, finger7t, wholebrain
 
 
 def get_config(variant: str = ""):
-    """Returns the study, or a variant that the module describes."""
-    if variant not in ("", "searchlight", "null"):
-        raise ValueError(f"unknown variant {variant!r}; want searchlight, null or none")
+    """Returns the study, or a variant of it."""
     config = common.get_config()
     config.data.source = "bids"
     config.data.root = "../shared/data/bids-haxby-1slice"
@@ -25,10 +22,20 @@ def get_config(variant: str = ""):
     config.protocols = "nested,last"  # the published procedure aligns subjects
     config.align.regimes = "none"
     config.balance = 9
-    if variant == "searchlight":
-        wholebrain.of_the_whole_brain(config)
-        config.alignments = ""  # of one person
-        config.searchlight.radius_mm, config.searchlight.least = 9.0, 5  # a disc of one slice
-    else:
-        finger7t.short(config)
-    return common.null_or_none(config, "null" if variant == "null" else "")
+    return common.choose(config, variant, VARIANTS)
+
+
+def searchlight(config):
+    """Maps the accuracy around every voxel of the slice, and the bag's pattern; no network."""
+    wholebrain.of_the_whole_brain(config)
+    config.alignments = ""  # of one person
+    config.searchlight.radius_mm, config.searchlight.least = 9.0, 5  # a disc of one slice
+
+
+def null(config):
+    """Takes the same design on noise: the floor that results are compared with."""
+    finger7t.short(config)
+    common.null(config)
+
+
+VARIANTS = {"": finger7t.short, "searchlight": searchlight, "null": null}

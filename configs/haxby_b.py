@@ -7,11 +7,11 @@ One slice of 40 x 20 voxels, to which empty ones are added. The onsets of this d
 haemodynamic lag already. Hardware, time and accuracy: the README's table of real data.
 """
 
-from configs import common
+from emojax.configs import common
 
 
 def get_config(variant: str = ""):
-    """The study, or `null`: the same design on noise."""
+    """Returns the study, or a variant of it."""
     config = common.get_config("B")
     config.data.source = "bids"
     config.data.root = "../shared/data/bids-haxby-1slice"
@@ -22,14 +22,17 @@ def get_config(variant: str = ""):
     config.folds = 4
     config.pad = 9
     short(config)
-    return common.null_or_none(config, variant)
+    return common.choose(config, variant, VARIANTS)
 
 
 def short(config):
-    """A smaller network and fewer epochs, for a few hundred volumes."""
+    """Sets a smaller network and fewer epochs, for a few hundred volumes."""
     config.model.depth = 18
     config.model.norm_momentum = 0.9
     config.train.batch_size = 16
     config.train.epochs = 15
     config.train.lr = 3e-4
     config.train.checkpoint_epochs = 15
+
+
+VARIANTS = {"null": common.null}

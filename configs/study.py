@@ -6,8 +6,8 @@ r"""Your own study: a BIDS folder, raw or from fMRIPrep, with settings that trai
         --config.data.label_map="rest=;neutral=neutral;negative=fear|sad"
     python launch.py --config=configs/study.py:B ...          # Experiment B: a 3D ResNet-18
 
-Variants: `B`, and `null` and `B_null`: the same on noise instead of every value. The first command
-reads, counts and stops; look at its table before you train. What to set, and when:
+The first command reads, counts and stops; look at its table before you train. What to set, and
+when:
 
   data.label_map    always: the classes, and which values of trial_type mean them. "rest=" is what
                     no event covers. A value that is left out belongs to no class.
@@ -30,18 +30,15 @@ test person and needs one run only. With two runs or more,
 Four people or more; leave-one-run-out within fewer: --config.units=run --config.align.regimes=none.
 """
 
-from configs import common
+from emojax.configs import common
 
 
 def get_config(variant: str = ""):
-    """Returns Experiment A with settings that train, or `B`; with `null` either one on noise."""
-    if variant not in ("", "null", "B", "B_null"):
-        raise ValueError(f"unknown variant {variant!r}; want B, null, B_null or none")
+    """Returns Experiment A with settings that train, or a variant."""
     config = common.get_config("B" if variant.startswith("B") else "A")
     config.data.source = "bids"
     config.data.conflicts = "drop"  # with the lag, a volume may touch two events
-    (experiment_b if config.experiment == "B" else experiment_a)(config)
-    return common.null_or_none(config, "null" if variant.endswith("null") else "")
+    return common.choose(config, variant, VARIANTS)
 
 
 def experiment_a(config):
@@ -58,7 +55,10 @@ def experiment_a(config):
 
 
 def experiment_b(config):
-    """Sets a smaller network, whose moving statistics follow a short training."""
+    """Runs Experiment B: a 3D ResNet-18 on whole volumes, with settings that train.
+
+    The network is small, and its moving statistics follow a short training.
+    """
     config.splits = "by_subject,by_run"
     config.model.depth = 18
     config.model.norm_momentum = 0.9
@@ -67,3 +67,18 @@ def experiment_b(config):
     config.train.lr = 3e-4
     config.train.plateau.patience = 10
     config.train.plateau.min_lr = 1e-5
+
+
+def null(config):
+    """Takes the same design on noise: the floor that results are compared with."""
+    experiment_a(config)
+    common.null(config)
+
+
+def b_null(config):
+    """Takes Experiment B's design on noise."""
+    experiment_b(config)
+    common.null(config)
+
+
+VARIANTS = {"": experiment_a, "B": experiment_b, "null": null, "B_null": b_null}

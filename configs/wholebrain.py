@@ -7,15 +7,13 @@ The report has the accuracy in a sphere around every voxel, new subjects, correc
 the pattern of the decoder in the brain, beside that of random weights; and logistic regression
 after each way of aligning subjects, with interval, noise floor and p. docs/wholebrain.md says which
 to use when. On real data: `configs/emotion_maps.py:wholebrain`, `configs/haxby.py:searchlight`.
-
-Variant: `null` (the same study on noise).
 """
 
-from configs import common
+from emojax.configs import common
 
 
 def get_config(variant: str = ""):
-    """Returns the study, or a variant that the module describes."""
+    """Returns the study, or a variant of it."""
     config = common.get_config()
     config.data.synthetic.subjects = 6
     config.data.synthetic.grid = (32, 32, 22)
@@ -24,7 +22,7 @@ def get_config(variant: str = ""):
     config.voxels.after = True  # of regime piecewise: 50 parcels of some 100 voxels
     of_the_whole_brain(config)
     config.searchlight.radius_mm = 12.0  # 33 voxels of 6 mm
-    return common.null_or_none(config, variant)
+    return common.choose(config, variant, VARIANTS)
 
 
 def of_the_whole_brain(config):
@@ -33,3 +31,6 @@ def of_the_whole_brain(config):
     config.within_subject, config.crossed, config.design = False, "", False
     config.alignments = "none,group,independent_runs,piecewise,piecewise:ridge"
     config.permutations, config.noise.draws = 19, 4
+
+
+VARIANTS = {"null": common.null}

@@ -11,10 +11,11 @@ import types
 
 import jax
 import pytest
+from shipped import NAMES
 
 import emojax
 from emojax import cli, experiments
-from emojax.cli import clean, commands, flags
+from emojax.cli import clean, commands, config_files, flags
 from emojax.errors import InputError
 from emojax.experiments import settings
 from emojax.provenance import LeakageError
@@ -93,6 +94,9 @@ def test_overview_lists_every_command(capsys):
         assert any(line.split()[:1] == [name] and line.endswith(command.about) for line in listed)
     assert emojax_command() == 0
     assert capsys.readouterr().out.splitlines() == listed
+    starts = [line.split()[0] for line in listed if line.startswith("  ")]
+    assert starts[:3] == ["run", "export", "watch"]  # what a newcomer types, in this order
+    assert all(command.group in cli.GROUPS for command in cli.COMMANDS.values())
     assert emojax_command("--version") == 0
     assert capsys.readouterr().out == f"emojax {emojax.__version__}\n"
 
@@ -121,9 +125,9 @@ def test_a_command_registers_by_one_line(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("script", "words", "said"),
     [
-        ("-m emojax", ("rn",), "command: found 'rn' (did you mean 'run'?); expected one of run, p"),
+        ("-m emojax", ("rn",), "command: found 'rn' (did you mean 'run'?); expected one of run, e"),
         ("-m emojax", ("run",), "flags: found none; expected --config and --workdir"),
-        ("-m emojax", ("run", *DEMO, "--config.data.sourc=bids"), 'Did you mean "source"?'),
+        ("-m emojax", ("run", *DEMO, "--config.data.sourc=bids"), 'Did you mean "data.source"?'),
         ("-m emojax", ("decode", "--input=x"), "found --input=x; expected --bundle, --input and"),
         ("launch.py", ("--mode=dcode",), "mode: found 'dcode' (did you mean 'decode'?); expected"),
         ("launch.py", (), "flags: found none; expected --config and --workdir"),
@@ -140,8 +144,25 @@ def test_bad_input_ends_in_one_line(tmp_path, script, words, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--config=expA:dmo",), "expA:dmo: found unknown variant 'dmo'; want demo, "),
-        (("--config=expC",), "config: found 'expC' (No such file or directory); expected the path"),
+        (("expA:dmo",), "expA:dmo: found unknown variant 'dmo' (did you mean 'demo'?); expected e"),
+        (
+            ("study:b",),
+            "unknown variant 'b' (did you mean 'B'?); expected study, or one of study:B",
+        ),
+        (
+            ("expaa",),
+            "config: found 'expaa' (No such file or directory; did you mean 'expA'?); exp",
+        ),
+        (
+            ("configs/hax.py",),
+            "'configs/hax.py' (No such file or directory; did you mean 'haxby'?)",
+        ),
+        (
+            ("expA", "--config.epochs=3"),
+            "unknown key epochs; expected a key of the config. Did you",
+        ),
+        (("expA", "--config.train.epoch=3"), 'Did you mean "train.epochs"?'),
+        (("expA", "--config.data.r=3"), "unknown key data.r; expected a key of the config"),
         (("--config=none.py",), "found 'none.py' (No such file or directory)"),
         (("--config=expA", "--config.zzz=3"), "unknown key zzz; expected a key of the config: "),
         (("--config=expA", "--config.train.epochs=2.5"), "invalid literal"),
@@ -299,6 +320,52 @@ def test_shipped_configs_are_found_anywhere(tmp_path, monkeypatch):
     assert flags.load_config(str(ROOT / "configs" / "expA.py")).train.epochs == 5000
 
 
+CONFIG = "from configs import {}\n\n\ndef get_config():\n    return {}.get_config()\n"
+
+
+@pytest.mark.parametrize("theirs", ["none", "a folder", "a package"])
+def test_configs_of_a_wheel_are_lent_to_a_users_file(tmp_path, theirs):
+    """`from configs import expA` works where no such package is, and never in place of another."""
+    (tmp_path / "mine.py").write_text(CONFIG.format("expA", "expA"))
+    (tmp_path / "own.py").write_text(CONFIG.format("other", "other"))
+    if theirs != "none":
+        other = (
+            "from emojax.configs import expB\n\n\ndef get_config():\n    return expB.get_config()\n"
+        )
+        (tmp_path / "configs").mkdir()
+        (tmp_path / "configs" / "other.py").write_text(other)
+    if theirs == "a package":
+        (tmp_path / "configs" / "__init__.py").write_text("")
+    code = "import sys; sys.path[:] = [p for p in sys.path if p not in (sys.argv[2], '')] + ['']\n"
+    code += "from emojax.cli import flags\nprint(flags.load_config(sys.argv[1]).experiment)"
+    alone = tmp_path / "site"  # emojax as a wheel installs it
+    alone.mkdir()
+    (alone / "emojax").symlink_to(ROOT / "emojax")
+    results = {}
+    for file in ("mine.py", "own.py"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, file, str(ROOT)],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(alone)},
+            capture_output=True,
+            text=True,
+        )
+        results[file] = done.stdout.strip() or done.stderr.strip().rpartition("\n")[2]
+    if theirs == "a package":
+        assert "cannot import name 'expA' from 'configs'" in results["mine.py"]
+    else:
+        assert results["mine.py"] == "A"
+    if theirs == "none":
+        assert "cannot import name 'other' from 'configs'" in results["own.py"]
+    else:
+        assert results["own.py"] == "B"
+
+
+def test_the_configs_of_the_repository_are_a_package_of_emojax():
+    assert [pathlib.Path(path) for path in emojax.configs.__path__] == [ROOT / "configs"]
+    assert config_files.shipped() == NAMES
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -416,7 +483,7 @@ def step(monkeypatch, environment):
 @pytest.mark.parametrize("config", ["expA:demo", "expB:demo"])
 @pytest.mark.parametrize("mode", ["run", "plan", "data", "export"])
 @pytest.mark.parametrize("rank", [0, 1])
-def test_tasks_share_the_training_of_volumes_and_nothing_else(
+def test_tasks_train_volumes_together_and_divide_other_runs(
     calls, monkeypatch, capsys, config, mode, rank
 ):
     monkeypatch.setattr(jax.distributed, "initialize", lambda: calls.append(("joined",)))
@@ -425,9 +492,11 @@ def test_tasks_share_the_training_of_volumes_and_nothing_else(
     assert emojax_command(mode, config, "--workdir=w") == 0
     shares = (config, mode) == ("expB:demo", "run")
     assert (("joined",) in calls) == shares
-    assert len(calls) == (2 if shares else 1 - rank)
-    told = capsys.readouterr().out
-    assert ("task 1 of 2: the first one does the work" in told) == (rank == 1 and not shares)
+    divides = (config, mode) == ("expA:demo", "run")
+    assert len(calls) == (2 if shares else 1 if divides else 1 - rank)
+    assert calls[-1:] == [] or calls[-1][2].get("members", 1) == (2 if divides else 1)
+    alone = "task 1 of 2: the first one does the work" in capsys.readouterr().out
+    assert alone == (rank == 1 and mode != "run")
 
 
 def workdir_of(folder, config):

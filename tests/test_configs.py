@@ -125,6 +125,7 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
         "model.window": 10,
         "noise.draws": 10,
         "noise.network_draws": 1,
+        "sweep": "",
         "train.adam_b1": 0.9,
         "train.adam_b2": 0.999,
         "train.adam_eps": 1e-7,
@@ -136,6 +137,7 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
         "train.feed_dtype": "float32",
         "train.feed_rounding": 0.05,
         "train.least_steps": 0,
+        "train.loggers": "",
         "train.members": False,
         "train.memory_share": 0.9,
         "train.shortcut_l2": -1.0,
@@ -147,7 +149,7 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
 
 def test_demo030_does_not_follow_the_demo(monkeypatch):
     before = expA.get_config("demo030").to_dict()
-    monkeypatch.setattr(expA, "demo", lambda config: config.update({"balance": 7}))
+    monkeypatch.setitem(expA.VARIANTS, "demo", lambda config: config.update({"balance": 7}))
     assert expA.get_config("demo").balance == 7
     assert expA.get_config("demo030").to_dict() == before
 

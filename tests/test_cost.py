@@ -5,7 +5,9 @@ import os
 import pytest
 import tiny_training as tiny
 
+from emojax.configs import common
 from emojax.errors import InputError
+from emojax.experiments import plans
 from emojax.training import cost
 
 MACHINE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -87,4 +89,15 @@ def test_what_does_not_fit_is_refused_in_one_line(monkeypatch):
         cost.require_memory(6e9, "kernels of 9 volumes")
     assert str(refused.value) == (
         "memory of this machine: found 10.0 GB; expected 12.0 GB for kernels of 9 volumes"
+    )
+
+
+def test_the_plan_says_when_trainings_stop():
+    train = common.get_config().train.copy_and_resolve_references()
+    kept = "a stopped run goes on from its state, which is kept every 50 epochs and at a signal"
+    assert plans.stops(train, 7) == f"stops: after 7 epochs; {kept}"
+    train.update({"early_stop": True})
+    assert plans.stops(train, 7) == (
+        "stops: after 7 epochs, or once the rate is at 1e-05 and 50 epochs have brought no new "
+        f"minimum of the monitored loss; {kept}"
     )

@@ -11,7 +11,7 @@ from configs import expA, expB
 from emojax import decoder, experiments, fusion, online, sources
 from emojax.data import cohort as cohorts
 from emojax.data.run import Run
-from emojax.decoder import guards
+from emojax.decoder import card, guards
 from emojax.errors import InputError
 from emojax.experiments.exports import facts as export_facts
 from emojax.experiments.exports import rows
@@ -95,7 +95,8 @@ def test_a_row_has_the_probabilities_of_the_report(run_a, tmp_path, name):
     assert (facts.subject, facts.left_out, facts.reference_of) == ("01", "01", "01")
     assert facts.trained_on == ("02", "03", "04")
     assert [limit[0] for limit in facts.limits][:2] == ["correlation", "gain"]
-    assert dict(facts.scores).keys() == {"balanced_accuracy", "nll", "ece"}
+    assert dict(facts.scores).keys() == {"balanced_accuracy", "nll", "ece", card.LOW, card.HIGH}
+    assert facts.protocol == "calibrated"
     assert sum(count for *_, count in facts.reliability) == 4 * 2 * 40  # volumes
     (own, *_) = made.calibration["members"]
     assert set(own["label"].tolist()) <= {-1, 0, 1, 2}

@@ -19,7 +19,7 @@ ANY_TEXT = {
     *(f"data.{name}" for name in ("events_root", "subjects", "runs", "sessions", "task", "space")),
     *(f"data.{name}" for name in ("entities", "group", "mask", "confounds", "images", "table")),
     *("data.file_column", "data.subject_column", "data.run_column", "permute", "crossed"),
-    *("align.parcels", "searchlight.folds"),
+    *("align.parcels", "searchlight.folds", "sweep"),
 }  # other names and paths than ours may stand for something
 HUGE = 99999999999999999999
 BAD = {
@@ -31,6 +31,7 @@ BAD = {
 }
 ALLOWED = {  # in range, whatever it looks like
     *(("train.plateau.min_delta", 1e308), ("data.subjects", ",,,"), ("permutations", -1)),
+    ("train.loggers", ",,,"),
 }
 BIG = {  # more than a study can need, less than hangs or ends the process
     "balance": 10**5,

@@ -1,6 +1,6 @@
 """The `emojax` command: finds the function of a sub-command, and turns errors into exit codes.
 
-    emojax run --config=expA:demo --workdir=runs/demo
+    emojax run expA:demo --workdir=runs/demo
     emojax run --help
 
 A new command is one line of `COMMANDS`: its function is imported when it is called, so that
@@ -9,7 +9,6 @@ A new command is one line of `COMMANDS`: its function is imported when it is cal
 for input that cannot be used (one line on stderr), 130 for Ctrl-C, 143 for other signals.
 """
 
-import difflib
 import shlex
 import sys
 from collections.abc import Collection, Sequence
@@ -18,6 +17,7 @@ from typing import NamedTuple
 import emojax
 from emojax.cli import guard
 from emojax.errors import InputError, say
+from emojax.nearest import hint
 from emojax.registry import resolve
 
 
@@ -26,23 +26,53 @@ class Command(NamedTuple):
 
     target: str  # "package.module:function" of function(argv) -> exit code or None
     about: str  # one line of the help
+    group: str = "studies"  # of `GROUPS`
 
 
+GROUPS = {  # heading of the help
+    "first": "from nothing to a report, a decoder and the live page",
+    "studies": "studies",
+    "decoders": "decoders",
+    "real time": "real time",
+}
 COMMANDS = {
-    "run": Command("emojax.cli.commands:run", "Train, score and report; resume a stopped run."),
-    "plan": Command("emojax.cli.commands:plan", "Print data, memory and time; train nothing."),
+    "run": Command(
+        "emojax.cli.commands:run", "Train, score and report; go on if stopped.", "first"
+    ),
+    "export": Command(
+        "emojax.cli.commands:export", "Write the decoder of a finished run.", "first"
+    ),
+    "watch": Command(
+        "emojax.cli.realtime:watch", "Decode volumes as a scanner writes them.", "first"
+    ),
+    "configs": Command("emojax.cli.catalogue:configs", "List what can be run, with its variants."),
+    "keys": Command("emojax.cli.catalogue:keys", "List what can be set, and what it means."),
     "data": Command("emojax.cli.commands:data", "Read and count the data, and stop."),
-    "export": Command("emojax.cli.commands:export", "Write the decoder of a finished run."),
-    "decode": Command("emojax.cli.commands:decode", "Decode an image with a decoder."),
-    "calibrate": Command("emojax.cli.commands:calibrate", "Fit a decoder to a new subject."),
+    "plan": Command("emojax.cli.commands:plan", "Print data, memory and time; train nothing."),
     "report": Command("emojax.cli.commands:report", "Print the results of a finished run."),
-    "watch": Command("emojax.cli.realtime:watch", "Decode volumes as a scanner writes them."),
-    "simulate": Command("emojax.cli.simulate:simulate", "Write a run as a scanner does."),
-    "replay": Command("emojax.cli.realtime:replay", "Decode a session again, and compare."),
-    "session": Command("emojax.cli.realtime:session", "Write the report of a session."),
-    "verify-log": Command("emojax.cli.realtime:verify_log", "Check the journal of a session."),
-    "seal": Command("emojax.cli.seal:seal", "Allocate people to real or sham feedback, sealed."),
+    "compare": Command("emojax.cli.compare:compare", "Print the results of several runs."),
+    "bids": Command("emojax.cli.bids:bids", "Run as a BIDS App, on participants or the group."),
+    "fetch": Command("emojax.cli.fetch:fetch", "Download a public data set, and check it."),
     "clean": Command("emojax.cli.clean:clean", "Show the stores of decoded scans; remove them."),
+    "decode": Command("emojax.cli.commands:decode", "Decode an image with a decoder.", "decoders"),
+    "calibrate": Command(
+        "emojax.cli.commands:calibrate", "Fit a decoder to a new subject.", "decoders"
+    ),
+    "simulate": Command(
+        "emojax.cli.simulate:simulate", "Write a run as a scanner does.", "real time"
+    ),
+    "replay": Command(
+        "emojax.cli.realtime:replay", "Decode a session again, and compare.", "real time"
+    ),
+    "session": Command(
+        "emojax.cli.realtime:session", "Write the report of a session.", "real time"
+    ),
+    "verify-log": Command(
+        "emojax.cli.realtime:verify_log", "Check the journal of a session.", "real time"
+    ),
+    "seal": Command(
+        "emojax.cli.seal:seal", "Allocate people to real or sham feedback, sealed.", "real time"
+    ),
 }
 MODES = tuple(name for name in COMMANDS if name != "clean")  # of launch.py
 HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
@@ -59,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     _, *words = sys.argv if argv is None else argv
     if not words or words[0] in HELP:
-        print(overview("emojax COMMAND [FLAGS]"))
+        guard.show(overview("emojax COMMAND [FLAGS]"))
         return 0
     if words[0] == "--version":
         print(f"emojax {emojax.__version__}")
@@ -88,27 +118,28 @@ def launch(argv: Sequence[str]) -> int:
         return guard.REFUSED
     explicit = given["mode"].present
     if not explicit and any(word in HELP for word in words):
-        print(overview(f"python launch.py [--mode={modes}] [FLAGS]"))
+        guard.show(overview(f"python launch.py [--mode={modes}] [FLAGS]"))
         return 0
     typed = f"python {shlex.quote(program)}" + (f" --mode={given.mode}" if explicit else "")
     return _call(given.mode, [typed, *words], MODES, "mode")
 
 
 def overview(usage: str) -> str:
-    """Returns the help: usage, the commands with one line each, an example."""
+    """Returns the help: usage, the commands in groups with one line each, an example."""
     width = max(map(len, COMMANDS)) + 2
-    lines = [f"  {name:{width}}{command.about}" for name, command in COMMANDS.items()]
+    lines = []
+    for group, title in GROUPS.items():
+        lines += ["", f"{title}:"]
+        lines += [f"  {n:{width}}{c.about}" for n, c in COMMANDS.items() if c.group == group]
     return "\n".join(
         [
             f"usage: {usage}",
             "",
             "Decodes emotional brain states from single fMRI volumes.",
-            "",
-            "commands:",
             *lines,
             "",
             "'emojax COMMAND --help' lists the flags of a command.",
-            "example: emojax run --config=expA:demo --workdir=runs/demo",
+            "example: emojax run expA:demo --workdir=runs/demo",
         ]
     )
 
@@ -120,9 +151,7 @@ def _call(name: str, argv: list[str], known: Collection[str], what: str) -> int:
 
     def command() -> int | None:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise InputError(what, repr(name) + hint, f"one of {', '.join(known)}")
+            raise InputError(what, repr(name) + hint(name, known), f"one of {', '.join(known)}")
         return resolve("command", COMMANDS[name].target)(argv)
 
-    return guard.run(command, argv, resumes=name == "run")
+    return guard.run(command, argv, resumes=name in ("run", "bids"))

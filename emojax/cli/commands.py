@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 
 from emojax import stops
+from emojax.cli import cluster
 from emojax.cli.flags import Usage, parse
 from emojax.errors import InputError
 
@@ -28,14 +29,18 @@ SIGN = {"sign": "file of an ed25519 private key (ssh-keygen -t ed25519) to sign 
 
 RUN = Usage(
     "run",
-    {"config": CONFIG, "workdir": WORKDIR},
+    {"config": CONFIG, "workdir": WORKDIR, **cluster.FLAGS},
     needs=("config", "workdir"),
     positional=("config",),
     switches={"restart": "remove what an earlier run has left in the workdir, and begin anew"},
     example="emojax run expA:demo --workdir=runs/demo --config.train.epochs=2",
 )
-PLAN = RUN._replace(name="plan", example="emojax plan expA:demo --workdir=runs/demo")
-DATA = RUN._replace(
+PLAN = RUN._replace(
+    name="plan",
+    flags={"config": CONFIG, "workdir": WORKDIR},
+    example="emojax plan expA:demo --workdir=runs/demo",
+)
+DATA = PLAN._replace(
     name="data", example="emojax data haxby --workdir=runs/h --config.data.root=DIR"
 )
 EXPORT = Usage(
@@ -208,8 +213,13 @@ def task() -> tuple[int, int]:
 
 
 def _experiment(argv: Sequence[str], usage: Usage, until: str) -> None:
-    """Runs an experiment. Tasks of an srun step share the training of volumes, and nothing else."""
+    """Runs an experiment.
+
+    The tasks of an srun step train a network of volumes together, and divide all other runs.
+    """
     given = parse(argv, usage)
+    if usage is RUN:
+        cluster.check(given.text)
     with stops.deferred():
         start_jax()
         import jax
@@ -218,14 +228,26 @@ def _experiment(argv: Sequence[str], usage: Usage, until: str) -> None:
         from emojax.experiments import settings
 
     settings.check(given.config)
-    name = given.config.get("model", {}).get("name")
-    shared = until == "report" and name and models.find(name).input == "volume"
-    if shared and task()[1] > 1:
-        jax.distributed.initialize()  # Slurm says where the others are
-    elif not leads():
+    if usage is RUN and given.text["cluster"]:
+        if leads():
+            cluster.submit(argv, given)
         return
-    command = " ".join(filter(None, (argv[0], shlex.join(argv[1:]))))
+    members, tasks = cluster.members(), task()[1]
+    name = given.config.get("model", {}).get("name")
+    if until != "report" or members == tasks == 1:
+        members = 1
+        if not leads():
+            return
+    elif members == 1 and name and models.find(name).input == "volume":
+        jax.distributed.initialize()  # Slurm says where the others are
+    else:
+        members = max(members, tasks)
     restart = given.switches["restart"]
-    experiments.run(
-        given.config, given.text["workdir"], command=command, until=until, restart=restart
-    )
+    if restart and members > 1:
+        expected = "none where several processes share a run (remove the folder before)"
+        raise InputError("--restart", f"{members} processes", expected)
+    options = {"until": until, "restart": restart}
+    options["command"] = " ".join(filter(None, (cluster.typed(argv), shlex.join(argv[1:]))))
+    if members > 1:
+        options["members"] = members
+    experiments.run(given.config, given.text["workdir"], **options)

@@ -1,28 +1,22 @@
 """The flags of a command: parsing, help, and the config with its overrides."""
 
-import difflib
-import importlib.machinery
-import importlib.util
 import itertools
 import math
-import os
-import pathlib
 import re
 import shlex
 import sys
 import textwrap
-import traceback
 from collections.abc import Collection, Mapping, Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from emojax.cli import COMMANDS, HELP
+from emojax.cli.config_files import load_config
 from emojax.errors import InputError
+from emojax.nearest import nearest
 
-CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs"  # beside emojax, in a wheel, too
 COMMON = ("config", "workdir", "bundle", "input", "subject", "run")  # every command accepts these
 OVERRIDE = re.compile(r"--?(no)?config\.")
 
@@ -36,6 +30,7 @@ class Usage(NamedTuple):
     positional: tuple[str, ...] = ()  # flags whose values may stand alone, in this order
     switches: Mapping[str, str] = {}  # flag without a value -> help
     example: str = ""
+    many: str = ""  # what any number of words without a flag stand for
 
 
 class Given(NamedTuple):
@@ -44,6 +39,7 @@ class Given(NamedTuple):
     text: dict[str, str]  # flag -> value, "" where it was not given
     switches: dict[str, bool]
     config: ConfigDict | None  # with its overrides
+    words: tuple[str, ...] = ()  # that stand alone, where the command takes any number of them
 
 
 def parse(argv: Sequence[str], usage: Usage) -> Given:
@@ -76,13 +72,14 @@ def parse(argv: Sequence[str], usage: Usage) -> Given:
     config, left = None, rest[len(bare) :]
     if text["config"]:
         config, left = override(load_config(text["config"]), left)
-    if left := bare[len(free) :] + left:
+    more = bare[len(free) :]
+    if left := left if usage.many else more + left:
         _refuse_without_dashes(left, text, expected)
         raise InputError("flags", shlex.join(left), expected)
     for name in text:
         if text[name] and name not in usage.flags:
             print(f"note: {usage.name} does not use --{name}", file=sys.stderr)
-    return Given(text, switches, config)
+    return Given(text, switches, config, tuple(more))
 
 
 def number(
@@ -134,9 +131,9 @@ def _known(words: list[str], usage: Usage, expected: str):
         raise InputError("flags", error, expected) from None
     for word in rest:
         if re.match("--?[a-zA-Z]", word) and not OVERRIDE.match(word):
-            near = difflib.get_close_matches(word.lstrip("-").partition("=")[0], names, 1)
-            hint = f" (did you mean --{near[0]}?)" if near else ""
-            raise InputError("flags", f"unknown flag {word!r}{hint}", expected)
+            near = nearest(word.lstrip("-").partition("=")[0], names)
+            said = f" (did you mean --{near}?)" if near else ""
+            raise InputError("flags", f"unknown flag {word!r}{said}", expected)
     values = {name: known[name].value for name in names}
     switches = {name: values.pop(name) for name in usage.switches}
     return values, switches, rest
@@ -145,6 +142,7 @@ def _known(words: list[str], usage: Usage, expected: str):
 def describe(program: str, usage: Usage) -> str:
     """Returns the help of a command."""
     free = [f"[{name.upper()}]" for name in usage.positional]
+    free += [f"{usage.many} ..."] if usage.many else []
     rows = {f"--{name}=": text for name, text in usage.flags.items()}
     if "config" in usage.flags:
         rows["--config.KEY="] = "another value of a key, e.g. --config.train.epochs=2"
@@ -192,76 +190,35 @@ def _last_of_each(words: Sequence[str]) -> list[str]:
 
 def _refuse_unknown_keys(config: ConfigDict, words: Sequence[str]) -> None:
     for word in filter(OVERRIDE.match, words):
-        path, node = word.partition("=")[0].partition("config.")[2], config
+        path, node, at = word.partition("=")[0].partition("config.")[2], config, ""
         for key in re.match(r"[\w.]*", path)[0].split("."):
             if not isinstance(node, ConfigDict):
                 break
             if key not in node:
-                near = difflib.get_close_matches(key, list(node), 1)
-                hint = f'. Did you mean "{near[0]}"?' if near else f": {', '.join(node)}"
-                raise InputError("flags", f"unknown key {path}", f"a key of the config{hint}")
-            node = node[key]
+                said = _near_key(config, key, node, at)
+                raise InputError("flags", f"unknown key {path}", f"a key of the config{said}")
+            node, at = node[key], f"{at}{key}."
 
 
-def load_config(name: str) -> ConfigDict:
-    """Loads a config.
+def _near_key(config: ConfigDict, key: str, node: ConfigDict, at: str) -> str:
+    """Returns what an unknown key was probably meant to be, or the keys that there are.
 
     Args:
-      name: path of a config file, or the name of one that is shipped ("expA"); ":variant" may
-        follow.
-
-    Raises:
-      InputError: there is no such file, it cannot be executed, or it returns something else.
+      config: the whole config.
+      key: the first part of the typed name that is unknown.
+      node: the part of the config that has no such key.
+      at: name of that part, with a dot behind it.
     """
-    file, *variant = name.split(":", 1)
-    shipped = sorted(path.stem for path in CONFIGS.glob("*.py") if not path.stem.startswith("_"))
-    shipped_only = pathlib.Path(file).name == file and not file.endswith(".py")
-    path = CONFIGS / f"{file}.py" if shipped_only else pathlib.Path(file)
-    if not os.path.isfile(path):
-        found = f"{file!r} ({'a folder' if os.path.isdir(path) else 'No such file or directory'})"
-        names = ", ".join(known for known in shipped if known != "common")
-        raise InputError("config", found, f"the path of a .py file, or one of {names}")
-    try:
-        if shipped_only:
-            _own_configs()
-        config = _execute("config_config", path).get_config(*variant)
-    except (Exception, SystemExit) as error:  # a user's program: whatever fails in it is input
-        raise InputError(name, _describe(error, path), "a config that loads") from None
-    if not isinstance(config, ConfigDict) or not isinstance(config.get("experiment"), str):
-        found = "a get_config() without a ConfigDict that has the key `experiment`, a text"
-        raise InputError(name, found, "a config that loads")
-    return config.lock()
+    ends = {name.rpartition(".")[2]: name for name in names_of(config)}
+    if (near := nearest(key, node)) or (found := nearest(key, ends)):
+        return f'. Did you mean "{at + near if near else ends[found]}"?'
+    return f": {', '.join(node)}"
 
 
-def _describe(error: BaseException, path: pathlib.Path) -> str:
-    """Returns what failed in a config file, and in which of its lines."""
-    said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-    lines = traceback.extract_tb(error.__traceback__)
-    places = [(line.filename, line.lineno) for line in lines if line.filename == str(path)]
-    if isinstance(error, SyntaxError) and error.lineno:
-        said, places = f"{type(error).__name__}: {error.msg}", [(error.filename, error.lineno)]
-    file, line = (places or [(str(path), None)])[-1]
-    return f"{said} ({file}{f', line {line}' if line else ''})"
-
-
-def _own_configs() -> None:
-    """Makes `from configs import common` of a shipped config find the shipped folder.
-
-    With `python -m emojax` the current folder comes first, and may have a package of that name.
-    """
-    path = CONFIGS / "__init__.py"
-    if getattr(sys.modules.get("configs"), "__file__", None) != str(path):
-        for name in [name for name in sys.modules if name.partition(".")[0] == "configs"]:
-            del sys.modules[name]
-        sys.modules["configs"] = _execute("configs", path, [str(CONFIGS)])
-
-
-def _execute(name: str, path: pathlib.Path, folders: list[str] | None = None) -> ModuleType:
-    """Imports a file as a module of that name; a package, if it has folders to look into."""
-    loader = importlib.machinery.SourceFileLoader(name, str(path))
-    spec = importlib.util.spec_from_file_location(
-        name, path, loader=loader, submodule_search_locations=folders
-    )
-    module = importlib.util.module_from_spec(spec)
-    loader.exec_module(module)
-    return module
+def names_of(config: ConfigDict, at: str = "") -> list[str]:
+    """Returns the dotted names of all keys of a config."""
+    names: list[str] = []
+    for name, value in config.items():
+        inner = isinstance(value, ConfigDict)
+        names += names_of(value, f"{at}{name}.") if inner else [at + name]
+    return names

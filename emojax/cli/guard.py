@@ -44,6 +44,14 @@ def run(command: Callable[[], int | None], argv: Sequence[str], resumes: bool = 
             return REFUSED
 
 
+def show(text: str) -> None:
+    """Prints a text; a reader that stops early, such as `| head`, is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def explain(error: Exception) -> str:
     """Returns what a user can do about an error that the machine caused, or ""."""
     text = f"{type(error).__name__}: {error}"

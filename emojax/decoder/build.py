@@ -9,7 +9,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Bool, Float, Int
 
-from emojax import hyperalignment, models, procrustes
+from emojax import hyperalignment, models, procrustes, shown
 from emojax.models.residual import Path
 
 
@@ -35,7 +35,8 @@ class Facts(NamedTuple):
     drop_first: int = 0  # volumes at the start of each run that it left out, `data.drop_first`
     limits: tuple[tuple[str, float, float], ...] = ()  # name, least, most; see `guards`
     reference_of: str = ""  # whose runs the reference image is of; "" is the training subjects
-    scores: tuple[tuple[str, float], ...] = ()  # of the run's report: balanced_accuracy, nll, ece
+    scores: tuple[tuple[str, float], ...] = ()  # of the run's report, see `exports.facts`
+    protocol: str = ""  # class of protocol of these scores
     reliability: tuple[tuple[float, float, int], ...] = ()  # confidence, accuracy, volumes
     fit: tuple[tuple[str, float], ...] = ()  # of a calibration: lag, correlation, p
     inputs: tuple[tuple[str, str], ...] = ()  # what a calibration has read: name, sha256
@@ -54,6 +55,27 @@ class Decoder:
     facts: Facts = struct.field(pytree_node=False)
     reference: Float[np.ndarray, "X Y Z"] | None = None  # mean of the calibration runs, as scanned
     id: str = struct.field(pytree_node=False, default="")  # of the bundle it was loaded from
+
+    def __repr__(self) -> str:
+        return shown.text(*self._facts())
+
+    def _repr_html_(self) -> str:
+        return shown.page(*self._facts())
+
+    def _facts(self) -> tuple[str, shown.Facts]:
+        """Returns a title and facts; no array is looked at but the mask."""
+        facts, grid = self.facts, shown.size(self.facts.grid)
+        inside = int(self.mask.sum()) if isinstance(self.mask, np.ndarray) else "some"
+        lines = [
+            ("network", facts.kind or self.network),
+            ("classes", shown.some(facts.classes)),
+            ("volumes", f"{grid} voxels, {inside} in the mask"),
+            ("TR", "not known" if facts.tr is None else f"{facts.tr:g} s"),
+            ("aligned to", f"subject {facts.subject}" if facts.subject else "no subject"),
+            ("online", facts.online or "as scanned"),
+        ]
+        lines += [(name, f"{value:.3f}, of its report") for name, value in facts.scores[:1]]
+        return f"Decoder {self.id[:12]}".strip(), lines
 
 
 class Member(NamedTuple):

@@ -3,8 +3,8 @@
 A bundle is a folder: `manifest.json` (facts, the sha256 of every other file, and the id that binds
 them, see `schema`), `weights.npz`, `context.npz` (mask, affine, reference image), `calibration.npz`
 (what a new subject is calibrated with; may stay behind when a bundle travels), `decoder_numpy.py`
-(a reader that needs NumPy alone, see `numpy_reader`) and `program.bin`, the compiled function for
-machines with jax, NumPy and flatbuffers:
+(a reader that needs NumPy alone, see `numpy_reader`), `README.md` (the model card, see `card`) and
+`program.bin`, the compiled function for machines with jax, NumPy and flatbuffers:
 
     import pathlib, sys
     import jax, numpy as np
@@ -31,7 +31,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from emojax import files, models
-from emojax.decoder import bounds, checks, numpy_reader, program, schema, shapes, signing, stored
+from emojax.decoder import (
+    bounds,
+    card,
+    checks,
+    numpy_reader,
+    program,
+    schema,
+    shapes,
+    signing,
+    stored,
+)
 from emojax.decoder.build import Decoder
 from emojax.errors import InputError, say
 
@@ -68,6 +78,8 @@ def save(decoder: Decoder, folder: str | os.PathLike) -> None:
         (partial / "decoder_numpy.py").write_bytes(_source(numpy_reader))
         content, about = program.export(decoder, weights, usual)
         (partial / "program.bin").write_bytes(content)
+        text = card.render(decoder.network, decoder.facts, usual, about)
+        (partial / card.FILE).write_text(text, encoding="utf-8", newline="\n")
         manifest = {
             "format": FORMAT,
             "network": decoder.network,
@@ -172,6 +184,8 @@ def _needed(folder: pathlib.Path, manifest: schema.Manifest, calibration: bool |
     for name in names:
         if name not in manifest.sha256:
             raise InputError(folder / "manifest.json", f"no sha256 of {name}", "that of every file")
+    if card.FILE in manifest.sha256 and os.path.lexists(folder / card.FILE):
+        names.append(card.FILE)  # it may stay behind, but not say something else
     if CALIBRATION not in manifest.sha256 or calibration is False:
         return names
     if os.path.lexists(folder / CALIBRATION):

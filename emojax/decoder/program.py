@@ -15,6 +15,7 @@ import numpy as np
 from jax import export as exports
 from jaxtyping import Bool, Float
 
+import emojax
 from emojax import files, fusion
 from emojax.decoder.bounds import Bounds
 from emojax.decoder.build import Decoder
@@ -51,6 +52,7 @@ def export(
     with _without_places():
         made = exports.export(jax.jit(call), platforms=PLATFORMS)(leaves, volume)
     facts = {
+        "emojax": emojax.__version__,
         "jax": jax.__version__,
         "runs_on": RUNS_ON,
         "needs": NEEDS,

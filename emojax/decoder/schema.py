@@ -80,6 +80,7 @@ FACTS = {
     "limits": each(tuple_of(text, *[number("[-1e30, 1e30]")] * 2)),
     "reference_of": text,
     "scores": each(tuple_of(text, number("(-1e30, 1e30)"))),
+    "protocol": text,
     "reliability": each(tuple_of(*[number("[0, 1]")] * 2, whole("[0, inf)"))),
     "fit": each(tuple_of(text, number("(-1e30, 1e30)"))),
     "inputs": each(tuple_of(text, text), most=MANY),

@@ -67,7 +67,7 @@ def overlay(
         _in_array(figure, values, mean, norm)
     else:
         _in_mm(figure, values, mean, norm, np.asarray(affine, float))
-    scale = figure.add_axes((0.92, 0.15, 0.015, 0.7))
+    scale = figure.add_axes((0.91, 0.15, 0.015, 0.7))
     colours = ScalarMappable(norm, matplotlib.colormaps[COLOURS])
     figure.colorbar(colours, cax=scale, ticks=ticks).set_label(label, fontsize=9)
     return figure
@@ -159,7 +159,7 @@ def signed(
     (_signed_in_array if affine is None else _signed_in_mm)(figure, rows, boxes, mean, most, affine)
     for title, (left, low, _, height) in zip(rows, boxes, strict=True):
         figure.text(left, low + height, title, fontsize=9, va="bottom")
-    scale = figure.add_axes((0.92, 0.15, 0.015, 0.7))
+    scale = figure.add_axes((0.91, 0.15, 0.015, 0.7))
     colours = ScalarMappable(Normalize(-most, most), matplotlib.colormaps[SIGNED])
     figure.colorbar(colours, cax=scale).set_label(label, fontsize=9)
     said = "L and R: left and right of the person; z in mm"

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -59,7 +60,7 @@ def host_memory(root: str | os.PathLike = "/") -> int:
     Args:
       root: folder that holds proc/ and sys/; another one in tests.
     """
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    limits = [psutil.virtual_memory().total]
     root = pathlib.Path(root)
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()

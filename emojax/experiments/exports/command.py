@@ -23,7 +23,7 @@ from emojax.experiments.exports.parts import Made, Packed, Trained
 from emojax.experiments.exports.rows import Row
 from emojax.provenance import Ledger
 from emojax.records import Arm
-from emojax.report import predictions
+from emojax.report import floors, predictions, texts
 from emojax.report.outcomes import NETWORK
 from emojax.splits import Fold
 from emojax.training import checkpoint
@@ -200,7 +200,16 @@ def _with_scores(made: Decoder, metrics: Mapping[str, Any], row: Row, reported: 
     labels = np.array([classes.index(name) for name in reported["label"]], np.int32)
     found = measures.reliability(labels, table.probabilities(reported, classes))
     curve = {name: np.asarray(part) for name, part in found._asdict().items()}
-    return made.replace(facts=facts.with_scores(made.facts, row.summary, curve))
+    noise, protocol = _noise(metrics, row), row.arm["protocol"]
+    return made.replace(facts=facts.with_scores(made.facts, row.summary, curve, noise, protocol))
+
+
+def _noise(metrics: Mapping[str, Any], row: Row) -> float | None:
+    """Returns what the row's procedure reaches on noise, as the report says; None: not measured."""
+    if entry := floors.of(metrics, row.arm, row.classifier):
+        return float(entry["mean"])
+    arm = texts.floor(metrics, row.arm) if row.classifier == NETWORK else None
+    return None if arm is None else float(texts.first(arm)[1]["balanced_accuracy"]["mean"])
 
 
 def _check_same(folder: pathlib.Path, there: Decoder, made: Decoder) -> None:

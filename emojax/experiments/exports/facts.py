@@ -10,7 +10,7 @@ from emojax import provenance, sources
 from emojax.data import causal, causal_settings, phases
 from emojax.data.cohort import Cohort
 from emojax.data.run import Run
-from emojax.decoder import Decoder, Facts, guards
+from emojax.decoder import Decoder, Facts, card, guards
 from emojax.errors import InputError
 from emojax.experiments.exports.parts import Made, Trained
 
@@ -148,15 +148,26 @@ def with_reference(decoder: Decoder, groups: Sequence[Sequence[Run]], of: str) -
     return decoder.replace(reference=reference, facts=facts)
 
 
-def with_scores(facts: Facts, summary: Mapping[str, Any], reliability: Any) -> Facts:
+def with_scores(
+    facts: Facts,
+    summary: Mapping[str, Any],
+    reliability: Any,
+    noise: float | None = None,
+    protocol: str = "",
+) -> Facts:
     """Returns facts with what the report says of the classifier.
 
     Args:
       facts: without.
-      summary: metric -> its "mean".
+      summary: metric -> its "mean"; that of balanced accuracy has "ci95", two limits or None.
       reliability: "confidence", "accuracy" and "count" of each bin.
+      noise: balanced accuracy of the same procedure on noise; None: not measured.
+      protocol: class of protocol of the scores.
     """
     scores = tuple((name, summary[name]["mean"]) for name in SCORES if name in summary)
+    limits = (summary.get("balanced_accuracy") or {}).get("ci95") or ()
+    scores += tuple(zip((card.LOW, card.HIGH), limits, strict=False))
+    scores += () if noise is None else ((card.NOISE, noise),)
     bins = zip(*(reliability[name] for name in ("confidence", "accuracy", "count")), strict=True)
     curve = tuple((float(c), float(a), int(n)) for c, a, n in bins if n)
-    return facts._replace(scores=scores, reliability=curve)
+    return facts._replace(scores=scores, reliability=curve, protocol=protocol)

@@ -1,0 +1,1 @@
+"""A BIDS App: a BIDS data set in, BIDS derivatives with decoded events and reports out."""

@@ -1,0 +1,183 @@
+"""The two levels of the app: each participant by itself, and the experiment on the group."""
+
+import contextlib
+import pathlib
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from emojax import experiments, sources
+from emojax.bids_app import dataset, names, pages, tables
+from emojax.bids_app.output import FOLDER, RUN
+from emojax.bids_app.request import Request
+from emojax.data.belonging import check_classes
+from emojax.data.cohort import Cohort
+from emojax.errors import InputError, say
+from emojax.experiments import settings
+from emojax.report import console as consoles
+from emojax.report.schema import Result
+from emojax.training.checkpoint import Workdir
+
+LABELS, DECODED = "labels", "decoded"  # desc of tables
+LINK = re.compile(r'(<a href=")(?!#|[a-z]+:)')
+
+
+def participant(request: Request) -> None:
+    """Reads and checks each participant; writes its labels, its counts and a page.
+
+    Raises:
+      InputError: a participant cannot be used; the others are written all the same.
+    """
+    settings.check(request.config)
+    console, failed = consoles.make(), {}
+    for label in request.labels:
+        try:
+            with _nothing_left(request):
+                cohort = _read(request, (label,))
+        except InputError as error:
+            failed[f"sub-{label}"] = error
+            continue
+        console.print(f"sub-{label}", markup=False)
+        consoles.show_counts(console, cohort)
+        dataset.write(request)
+        _write_labels(request, cohort)
+        folder = request.out / FOLDER / f"sub-{label}"
+        folder.mkdir(parents=True, exist_ok=True)
+        consoles.write_counts(folder, cohort)
+        (page,) = pages.write(request.out, cohort, _files(cohort, LABELS))
+        console.print(f"page: {page}", markup=False)
+    if failed:
+        raise _failed(failed, len(request.labels))
+
+
+def _failed(failed: Mapping[str, InputError], count: int) -> InputError:
+    """Returns the line about participants that cannot be used, after a line on each of them.
+
+    What is wrong with all in the same way is a setting, and has one line.
+    """
+    if len(failed) == count and len(set(map(str, failed.values()))) == 1:
+        return next(iter(failed.values()))
+    for name, error in failed.items():
+        say(f"{name}: {error}")
+    found = f"{len(failed)} of {count} that cannot be used: {', '.join(failed)}"
+    expected = "data as the lines above say, or the others (--participant-label)"
+    return InputError("participants", found, expected)
+
+
+def group(request: Request) -> None:
+    """Runs the experiment on all participants together, and writes what it says as derivatives.
+
+    A run that was stopped goes on; one that has ended prints its table, and is written again.
+
+    Raises:
+      InputError: as `experiments.run`.
+    """
+    settings.check(request.config)
+    with _nothing_left(request):
+        cohort = _read(request, request.labels if request.config.data.subjects else ())
+        experiments.run(
+            request.config,
+            request.workdir,
+            cohort,
+            command=request.command,
+            restart=request.restart,
+        )
+    dataset.write(request)
+    result = Result.load(request.workdir)  # as stored: the same whether it ran now or before
+    _write_labels(request, cohort)
+    written = _write_decoded(request, cohort, result)
+    pages.write(request.out, cohort, written, result)
+    dataset.write_citation(request.out, result.metrics)
+    _write_report(request)
+    consoles.make().print(f"derivatives: {request.out}", markup=False)
+
+
+@contextlib.contextmanager
+def _nothing_left(request: Request) -> Iterator[None]:
+    """Removes an output that was not there before, where input is refused and nothing was fitted.
+
+    What a signal has stopped stays, and goes on.
+    """
+    there = request.out.exists()
+    try:
+        yield
+    except InputError:
+        if not there and not Workdir(request.workdir, {}).is_bound:
+            shutil.rmtree(request.out, ignore_errors=True)  # decoded scans, and an empty workdir
+        raise
+
+
+def _read(request: Request, labels: Sequence[str]) -> Cohort:
+    """Reads participants; all where there are no labels.
+
+    Raises:
+      InputError: they cannot be used.
+    """
+    config = request.config.copy_and_resolve_references()
+    config.data.subjects = ",".join(labels)
+    cohort = sources.load(config.data)
+    check_classes(cohort)
+    return cohort
+
+
+def _runs(cohort: Cohort) -> Iterator[tuple[int, names.Place]]:
+    """Yields number and place of each run."""
+    for index, run in enumerate(cohort.runs):
+        yield index, names.of(run)
+
+
+def _sources(request: Request, cohort: Cohort, index: int) -> list[str]:
+    """Returns the files that a run was read from: scan, events, mask, sidecars."""
+    return [dataset.source_uri(request, path) for path in cohort.runs[index].hashes]
+
+
+def _files(cohort: Cohort, desc: str) -> dict[str, list[str]]:
+    """Returns subject -> its tables, relative to the output."""
+    found: dict[str, list[str]] = {}
+    for index, place in _runs(cohort):
+        own = found.setdefault(cohort.runs[index].subject, [])
+        own.append(place.file(desc, "events", ".tsv"))
+    return found
+
+
+def _write_labels(request: Request, cohort: Cohort) -> None:
+    label_map = request.config.data.label_map
+    for index, place in _runs(cohort):
+        read = _sources(request, cohort, index)
+        sidecar = tables.labelled_sidecar(cohort, label_map, read)
+        path = request.out / place.file(LABELS, "events", ".tsv")
+        tables.write(path, tables.labelled(cohort, index), sidecar)
+
+
+def _write_decoded(request: Request, cohort: Cohort, result: Result) -> dict[str, list[str]]:
+    """Writes the decoded events of each run that was scored, and removes those of other runs.
+
+    Returns:
+      Subject -> its tables, relative to the output.
+    """
+    written, kept = _files(cohort, LABELS), set()
+    for index, place in _runs(cohort):
+        table = tables.decoded(result, cohort, index)
+        if not len(table):
+            continue
+        read = _sources(request, cohort, index)
+        sidecar = tables.decoded_sidecar(result.metrics, table, read)
+        name = place.file(DECODED, "events", ".tsv")
+        tables.write(request.out / name, table, sidecar)
+        written[cohort.runs[index].subject].append(name)
+        kept.add(request.out / name)
+    for path in request.out.glob(f"sub-*/**/*_desc-{DECODED}_events.*"):
+        if path.with_suffix(".tsv") not in kept:
+            path.unlink()  # of an earlier run, which --restart has removed
+    return written
+
+
+def _write_report(request: Request) -> None:
+    """Copies the report of the run to the top; its links lead to the files of the run."""
+    text = (request.workdir / "report.html").read_text(encoding="utf-8")
+    place = pathlib.PurePosixPath(FOLDER, RUN)
+    dataset.write_text(request.out / "report.html", LINK.sub(rf"\g<1>{place}/", text))
+
+
+LEVEL: dict[str, Any] = {"participant": participant, "group": group}

@@ -1,0 +1,218 @@
+"""One call of the app: its data sets, its level, and the config that both levels share."""
+
+import json
+import pathlib
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from emojax.bids_app.output import FOLDER, RUN, STORE, check_output
+from emojax.data.acquisitions import natural, number
+from emojax.data.paths import require_folder
+from emojax.errors import InputError
+from emojax.files import split_list
+from emojax.nearest import hint
+from emojax.sources import bids_names, versions
+
+LEVELS = ("participant", "group")
+LABEL = "--participant-label"
+FILTER = "--bids-filter-file"
+LONG = {  # names of entities in filter files -> those of file names
+    "acquisition": "acq",
+    "ceagent": "ce",
+    "chunk": "chunk",
+    "density": "den",
+    "description": "desc",
+    "direction": "dir",
+    "inversion": "inv",
+    "reconstruction": "rec",
+    "resolution": "res",
+    "session": "ses",
+}
+SAID_ANYWAY = {  # keys of filter files that are true of every scan that is read
+    "datatype": ("func",),
+    "suffix": ("bold",),
+    "extension": (".nii", ".nii.gz", "nii", "nii.gz"),
+}
+KEYS = {"ses": "sessions", "run": "runs", "task": "task", "space": "space"}  # of config.data
+
+
+class Request(NamedTuple):
+    """What a call asks for, checked."""
+
+    bids_dir: pathlib.Path
+    out: pathlib.Path
+    level: str  # of LEVELS
+    root: pathlib.Path  # of the scans: BIDS_DIR, or the derivatives of it
+    labels: tuple[str, ...]  # as on disk; the named subjects, or all
+    config: ConfigDict  # with data.root, data.events_root, data.store and filters set
+    typed: str = ""  # the command line
+    command: str = ""  # `emojax run` of the same experiment in the same workdir, for the report
+    restart: bool = False
+
+    @property
+    def workdir(self) -> pathlib.Path:
+        """Workdir of the run of the group level."""
+        return self.out / FOLDER / RUN
+
+
+def make(
+    bids_dir: str,
+    out: str,
+    level: str,
+    config: ConfigDict,
+    *,
+    labels: Sequence[str] = (),
+    derivatives: str = "",
+    filters: Mapping[str, str] | None = None,
+    filter_file: str = "",
+    label_map: str = "",
+    work_dir: str = "",
+    typed: str = "",
+    run: Sequence[str] = ("emojax", "run", "study"),
+    restart: bool = False,
+) -> Request:
+    """Returns the checked request of a call; nothing is written.
+
+    Args:
+      bids_dir: the data set, raw or a derivative.
+      out: folder of the output.
+      level: of LEVELS.
+      config: of an experiment on BIDS data; it is changed.
+      labels: of participants, with or without "sub-"; () for those of the config, or all.
+      derivatives: folder of the scans, where BIDS_DIR holds the events only; "" is BIDS_DIR.
+      filters: entity -> value, of the flags --task, --space, --res and --session-label.
+      filter_file: as of fMRIPrep: JSON with the filters of "bold"; "" is none.
+      label_map: see `data.label_map`; "" leaves that of the config.
+      work_dir: folder of decoded scans; "" is inside the output.
+      typed: the command line.
+      run: words of an `emojax run` of the same config, without a workdir.
+      restart: whether what an earlier run has left is removed.
+
+    Raises:
+      InputError: an unknown level, no such folder or participant, a filter that cannot be used, an
+        output inside the data, or one that is another data set.
+    """
+    if level not in LEVELS:
+        found = repr(level) + hint(level, LEVELS)
+        raise InputError("analysis level", found, f"one of {', '.join(LEVELS)}")
+    if config.data.source != "bids":
+        found = f"a config with data.source={config.data.source}"
+        raise InputError("--config", found, "one that reads BIDS, such as --config=study")
+    source = require_folder(bids_dir, "the root of a BIDS data set (BIDS_DIR)")
+    root = require_folder(derivatives or bids_dir, "the root of BIDS derivatives (--derivatives)")
+    target = check_output(source, root, pathlib.Path(out))
+    data, before = config.data, config.data.to_dict()
+    asked = labels or split_list(data.subjects)
+    subjects = _labels(root, asked)
+    data.root, data.subjects = str(root), ",".join(subjects) if asked else ""
+    if derivatives and not data.events_root:
+        data.events_root = str(source)
+    wanted = _merged(dict(filters or {}), _filters_of(filter_file) if filter_file else {})
+    for entity, value in wanted.items():
+        _set(data, entity, value)
+    if label_map:
+        data.label_map = label_map
+    data.store = work_dir or data.store or str(target / FOLDER / STORE)
+    command = _command(run, target, before, data.to_dict())
+    return Request(source, target, level, root, subjects, config, typed, command, restart)
+
+
+def _command(run: Sequence[str], out: pathlib.Path, before: Mapping, after: Mapping) -> str:
+    """Returns the `emojax run` of the same experiment: `run`, the workdir, keys of data."""
+    changed = {key: value for key, value in after.items() if value != before[key]}
+    words = [*run, f"--workdir={out / FOLDER / RUN}"]
+    return shlex.join([*words, *(f"--config.data.{key}={value}" for key, value in changed.items())])
+
+
+def _labels(root: pathlib.Path, asked: Sequence[str]) -> tuple[str, ...]:
+    """Returns labels as on disk: "sub-1" and "1" are "01" where nothing else can be meant.
+
+    Raises:
+      InputError: the data set has no subject, or not one that was asked for.
+    """
+    named = (file.written.get("sub") for file in bids_names.files(root))
+    known = sorted({label for label in named if label}, key=natural)
+    if not known:
+        raise InputError(root, "no sub-*/**/sub-* file", "the root of a BIDS data set")
+    if not asked:
+        return tuple(known)
+    found = []
+    for text in asked:
+        label = text.removeprefix("sub-")
+        alike = [own for own in known if number(own) == number(label)]
+        if label not in known and len(alike) != 1:
+            listed = ", ".join(known[:50]) + (" and more" if len(known) > 50 else "")
+            raise InputError(LABEL, repr(text) + hint(label, known), f"one of {listed}")
+        found.append(label if label in known else alike[0])
+    return tuple(dict.fromkeys(found))
+
+
+def _filters_of(path: str) -> dict[str, str]:
+    """Reads the filters of BOLD scans from a filter file: entity -> "value|value".
+
+    Raises:
+      InputError: it is no such file, or filters by what file names do not say.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = json.load(file)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise InputError(
+            path, f"no readable JSON ({why})", 'a table such as {"bold": {}}'
+        ) from None
+    wanted = content.get("bold", {}) if isinstance(content, dict) else None
+    if not isinstance(wanted, dict):
+        raise InputError(path, "another structure", 'a table such as {"bold": {"task": "faces"}}')
+    found = {}
+    for name, value in wanted.items():
+        values = value if isinstance(value, list) else [value]
+        if name in SAID_ANYWAY:
+            if not set(values) <= set(SAID_ANYWAY[name]):
+                raise InputError(path, f"{name} {value!r}", f"{name} {SAID_ANYWAY[name][0]}")
+            continue
+        entity = LONG.get(name, name)
+        if entity == "sub" or name == "subject":
+            raise InputError(path, f"a filter by {name}", f"{LABEL}, which chooses subjects")
+        if entity not in bids_names.known():
+            found = f"a filter by {name!r}{hint(name, [*LONG, *sorted(bids_names.known())])}"
+            raise InputError(path, found, "an entity of BIDS, such as run")
+        if values == ["*"]:
+            continue  # any value, or none, as without the filter
+        if not all(one is None or _is_value(one) for one in values) or not values:
+            expected = "texts, numbers, null for files without it, or a list of these"
+            raise InputError(path, f"{name} {json.dumps(value)}", expected)
+        found[entity] = "|".join(versions.NONE if one is None else str(one) for one in values)
+    return found
+
+
+def _is_value(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        return False
+    return str(value).isalnum()
+
+
+def _merged(flags: dict[str, str], file: dict[str, str]) -> dict[str, str]:
+    """Returns both, unless they ask for different values."""
+    for entity, value in flags.items():
+        if file.get(entity, value) != value:
+            found = f"{entity} {file[entity]!r}, and {value!r} as a flag"
+            raise InputError(FILTER, found, "one of the two")
+    return file | flags
+
+
+def _set(data: ConfigDict, entity: str, value: str) -> None:
+    """Sets the filter of one entity in the config."""
+    key = KEYS.get(entity)
+    if entity in ("task", "space") and "|" in value:
+        raise InputError(FILTER, f"{entity} {value}", f"one {entity} (a run of emojax decodes one)")
+    if key in ("sessions", "runs"):
+        value = value.replace("|", ",")
+    if key:
+        data[key] = value
+        return
+    before = {filter.entity: "|".join(filter.values) for filter in versions.parse(data.entities)}
+    data.entities = ",".join(f"{e}={v}" for e, v in {**before, entity: value}.items())

@@ -1,0 +1,150 @@
+"""The flags of `emojax run --cluster=...`, and the submission of the run's jobs."""
+
+import os
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from emojax.cli.flags import Given, number
+from emojax.errors import InputError
+
+KINDS = ("slurm", "local", "auto")
+FLAGS = {
+    "cluster": "'slurm' submits the run as jobs that share the work, 'local' runs the same jobs "
+    "here, 'auto' is slurm where there is one",
+    "cluster.jobs": "number of jobs; 4 by default",
+    "cluster.time": "time limit of a job, HH:MM:SS, D-HH:MM:SS or minutes; it is queued again",
+    "cluster.partition": "of Slurm, as account, qos and constraint",
+    "cluster.gpus": "GPUs of each job; locally one, where there are any",
+    "cluster.cpus": "cores of each job",
+    "cluster.memory": "GB of each job",
+    "cluster.account": "as sbatch has it",
+    "cluster.qos": "as sbatch has it",
+    "cluster.constraint": "as sbatch has it",
+    "cluster.setup": "a shell command ahead of each job, such as 'module load cuda'",
+}
+CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
+
+
+def members() -> int:
+    """Returns how many processes share the run: of a job's command, as the job says; else 1."""
+    from emojax.cluster.jobs import MEMBERS
+
+    return int(os.environ.get(MEMBERS, "1"))
+
+
+def check(text: Mapping[str, str]) -> None:
+    """Refuses flags of jobs that cannot be meant.
+
+    Raises:
+      InputError: an unknown kind of cluster, a flag of jobs without `--cluster`, or a wrong value.
+    """
+    kind = text["cluster"]
+    if kind and kind not in KINDS:
+        raise InputError("--cluster", repr(kind), f"one of {', '.join(KINDS)}")
+    alone = [name for name in FLAGS if text[name] and name != "cluster"]
+    if alone and not kind:
+        expected = f"--cluster={', --cluster='.join(KINDS)} beside it"
+        raise InputError("flags", f"--{alone[0]} without --cluster", expected)
+    _wanted(text)
+
+
+def submit(argv: Sequence[str], given: Given) -> None:
+    """Submits the jobs of a run; of local ones, waits for the report and prints its table.
+
+    Args:
+      argv: the words of the command line.
+      given: its flags.
+
+    Raises:
+      InputError: no such cluster here, jobs that are refused, or a local job that failed.
+    """
+    from emojax import experiments
+    from emojax.cluster import jobs
+    from emojax.locks import Held
+    from emojax.training import checkpoint
+
+    assert given.config is not None  # `parse` asks for one
+    kind = jobs.choose(given.text["cluster"])
+    plain, folder = given.config.to_dict(), pathlib.Path(given.text["workdir"]).absolute()
+    try:
+        with checkpoint.open_workdir(folder, plain, restart=given.switches["restart"]) as work:
+            is_finished = work.is_finished
+    except Held:
+        if given.switches["restart"]:
+            raise
+        checkpoint.check_config(folder, checkpoint.plain_config(plain))
+        is_finished = False
+    if is_finished:
+        experiments.run(given.config, folder)  # prints its table
+        return
+    submitted = jobs.submit(words(argv), folder, kind, _wanted(given.text), typed(argv))
+    place = folder / jobs.JOBS
+    if kind == "slurm":
+        first = str(submitted[0].job_id).partition("_")[0]
+        print(f"submitted {len(submitted)} jobs as {first}; logs: {place}; squeue -j {first}")
+        print("the same command prints the table when they have ended, and goes on if they failed")
+        return
+    print(f"{len(submitted)} jobs on this machine; logs: {place}", flush=True)
+    jobs.wait(submitted, folder)
+    experiments.run(given.config, folder)
+
+
+def typed(argv: Sequence[str]) -> str:
+    """Returns the program as the user typed it, of a job's command, too."""
+    from emojax.cluster.jobs import TYPED
+
+    return os.environ.get(TYPED, argv[0])
+
+
+def words(argv: Sequence[str]) -> list[str]:
+    """Returns the arguments of a run without those that say where and how it is begun."""
+    left, skip = [], False
+    for word in argv[1:]:
+        name, equals, _ = word.lstrip("-").partition("=")
+        is_flag = word.startswith("-")
+        if skip:
+            skip = False
+        elif is_flag and name in FLAGS:
+            skip = not equals
+        elif not (is_flag and name in ("restart", "norestart")):
+            left.append(word)
+    return left
+
+
+def _wanted(text: Mapping[str, str]) -> Any:
+    """Returns what is asked of each job."""
+    from emojax.cluster.jobs import Wanted
+
+    return Wanted(
+        jobs=number(text, "cluster.jobs", int, 1) or Wanted.jobs,
+        minutes=_minutes(text["cluster.time"]),
+        gpus=number(text, "cluster.gpus", int, 0) or 0,
+        cpus=number(text, "cluster.cpus", int, 1) or 0,
+        memory_gb=number(text, "cluster.memory", float, 0.001) or 0.0,
+        partition=text["cluster.partition"],
+        account=text["cluster.account"],
+        qos=text["cluster.qos"],
+        constraint=text["cluster.constraint"],
+        setup=text["cluster.setup"],
+    )
+
+
+def _minutes(text: str) -> int:
+    """Returns a time limit in minutes, 0 where none is given.
+
+    Raises:
+      InputError: it is no time.
+    """
+    if not text:
+        return 0
+    if text.isdecimal() and int(text):
+        return int(text)
+    found = CLOCK.fullmatch(text)
+    parts = found.groups() if found else (0, 0, 0, 0)
+    days, hours, minutes, seconds = (int(part or 0) for part in parts)
+    total = 60 * (24 * days + hours) + minutes + (seconds > 0)
+    if not total:
+        raise InputError("--cluster.time", repr(text), "HH:MM:SS, D-HH:MM:SS or minutes, above 0")
+    return total

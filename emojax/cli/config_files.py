@@ -1,0 +1,114 @@
+"""Config files: those that emojax ships, by their names, and a user's own, by their paths."""
+
+import importlib.machinery
+import importlib.util
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Mapping
+from types import ModuleType
+
+from ml_collections import ConfigDict
+
+from emojax import configs
+from emojax.errors import InputError
+from emojax.nearest import hint, nearest
+
+
+def load_config(name: str) -> ConfigDict:
+    """Loads a config.
+
+    Args:
+      name: path of a config file, or the name of one that is shipped ("expA"); ":variant" may
+        follow.
+
+    Raises:
+      InputError: there is no such file or variant, the file cannot be executed, or it returns
+        something else.
+    """
+    file, *variant = name.split(":", 1)
+    module = load_module(name)
+    variants = getattr(module, "VARIANTS", None)
+    if variant and isinstance(variants, Mapping) and variant[0] not in variants:
+        known = [each for each in variants if each]
+        found = f"unknown variant {variant[0]!r}{hint(variant[0], known)}"
+        wanted = ", ".join(f"{file}:{each}" for each in known)
+        raise InputError(name, found, f"{file}, or one of {wanted}" if known else file)
+    try:
+        config = module.get_config(*variant)
+    except (Exception, SystemExit) as error:  # a user's program: whatever fails in it is input
+        said = _describe(error, module.__file__)
+        raise InputError(name, said, "a config that loads") from None
+    if not isinstance(config, ConfigDict) or not isinstance(config.get("experiment"), str):
+        found = "a get_config() without a ConfigDict that has the key `experiment`, a text"
+        raise InputError(name, found, "a config that loads")
+    return config.lock()
+
+
+def load_module(name: str) -> ModuleType:
+    """Imports a config file.
+
+    Args:
+      name: as for `load_config`; its variant does not matter.
+
+    Raises:
+      InputError: there is no such file, or it cannot be executed.
+    """
+    file = name.split(":", 1)[0]
+    is_path = pathlib.Path(file).name != file or file.endswith(".py")
+    if not is_path and file in shipped():
+        return importlib.import_module(f"emojax.configs.{file}")
+    if not is_path or not os.path.isfile(file):
+        near = nearest(pathlib.Path(file).stem, shipped())
+        why = "a folder" if os.path.isdir(file) else "No such file or directory"
+        found = f"{file!r} ({why}{f'; did you mean {near!r}?' if near else ''})"
+        raise InputError(
+            "config", found, f"the path of a .py file, or one of {', '.join(shipped())}"
+        )
+    try:
+        _lend_configs()
+        return _execute("config_config", pathlib.Path(file))
+    except (Exception, SystemExit) as error:  # a user's program: whatever fails in it is input
+        raise InputError(name, _describe(error, file), "a config that loads") from None
+
+
+def shipped() -> list[str]:
+    """Returns the names of the shipped configs."""
+    found = [path.stem for path in pathlib.Path(configs.__path__[0]).glob("*.py")]
+    return sorted(name for name in found if name != "common" and not name.startswith("_"))
+
+
+def _describe(error: BaseException, path: str) -> str:
+    """Returns what failed in a config file, and in which of its lines."""
+    said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    lines = traceback.extract_tb(error.__traceback__)
+    places = [(line.filename, line.lineno) for line in lines if line.filename == path]
+    if isinstance(error, SyntaxError) and error.lineno:
+        said, places = f"{type(error).__name__}: {error.msg}", [(error.filename, error.lineno)]
+    file, line = (places or [(path, None)])[-1]
+    return f"{said} ({file}{f', line {line}' if line else ''})"
+
+
+def _lend_configs() -> None:
+    """Makes `from configs import common` of a user's file find the shipped configs.
+
+    A package of that name beside the file, or in the current folder, comes first.
+    """
+    if "configs" in sys.modules:
+        return
+    spec = importlib.util.find_spec("configs")
+    if spec is None or spec.origin is None:  # none, or a folder without __init__.py
+        module = ModuleType("configs", configs.__doc__)
+        theirs = spec.submodule_search_locations if spec else None
+        module.__path__ = [*(theirs or ()), *configs.__path__]
+        sys.modules["configs"] = module
+
+
+def _execute(name: str, path: pathlib.Path) -> ModuleType:
+    """Imports a file as a module of that name."""
+    loader = importlib.machinery.SourceFileLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    module = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+    return module

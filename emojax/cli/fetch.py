@@ -1,0 +1,89 @@
+"""`emojax fetch`: public data sets, with their licence, into a folder that is used again."""
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from emojax import datasets
+from emojax.cli.clean import in_words
+from emojax.cli.flags import Usage, parse
+from emojax.datasets import Dataset
+from emojax.errors import InputError
+from emojax.files import split_list
+
+MIRROR = "EMOJAX_MIRROR"
+FETCH = Usage(
+    "fetch",
+    {
+        "name": "the data set; without it, all are listed",
+        "to": "folder of the data set; ~/.cache/emojax/data/NAME by default, or EMOJAX_DATA/NAME",
+        "subjects": "only these, joined by commas; all by default",
+        "mirror": "address of a copy of OpenNeuro's bucket, such as that of a cluster; also as "
+        f"{MIRROR}",
+    },
+    needs=(),
+    positional=("name",),
+    switches={"list": "list what can be fetched, and stop"},
+    example="emojax fetch haxby --subjects=1",
+)
+
+
+def fetch(argv: Sequence[str]) -> None:
+    """Downloads a data set, and prints the command that runs it."""
+    given = parse(argv, FETCH)
+    text = given.text
+    if given.switches["list"] or not text["name"]:
+        if others := [name for name in ("to", "subjects", "mirror") if text[name]]:
+            raise InputError("flags", f"--{others[0]} without a data set", "emojax fetch NAME")
+        for name in datasets.DATASETS:
+            _print_about(datasets.find(name))
+        return
+    from emojax.datasets import fetching
+
+    dataset, subjects = datasets.find(text["name"]), split_list(text["subjects"])
+    files = dataset.select(subjects)
+    size = sum(file.size for file in files)
+    _print_about(dataset)
+    print(f"{len(files)} files, {in_words(size)}", flush=True)
+    mirror = text["mirror"] or os.environ.get(MIRROR, "")
+    with _bar(size) as tick:
+        made = fetching.fetch(dataset, text["to"], subjects=subjects, mirror=mirror, tick=tick)
+    said = "all files were there, and are as registered"
+    if made.downloaded:
+        said = f"{made.downloaded} files downloaded and verified"
+    if made.renewed:
+        said += f"; {made.renewed} of them replace others that were not as registered"
+    print(f"{said}: {made.folder}")
+    print(command(dataset, made.folder, subjects))
+
+
+def command(dataset: Dataset, folder: Any, subjects: Sequence[str] = ()) -> str:
+    """Returns the command that runs the config of a data set."""
+    first = subjects[0].removeprefix("sub-") if subjects else dataset.subjects[0]
+    words = ["emojax", "run", dataset.config, f"--workdir=runs/{dataset.name}"]
+    words += [f"--config.data.root={os.path.abspath(folder)}"]
+    words += [option.format(subject=first) for option in dataset.options]
+    return shlex.join(words)
+
+
+def _print_about(dataset: Dataset) -> None:
+    size = in_words(sum(file.size for file in dataset.files))
+    print(f"{dataset.name}: {dataset.title} ({size})")
+    print(f"  licence: {dataset.licence}")
+    print(f"  cite:    {dataset.citation}")
+    print(f"  from:    {datasets.BUCKET}/{dataset.accession}")
+
+
+@contextlib.contextmanager
+def _bar(size: int) -> Iterator[Callable[[int], None]]:
+    """Draws a bar on a terminal; yields tick(bytes that are there)."""
+    from rich import progress
+
+    columns = ("downloading", progress.BarColumn(), progress.DownloadColumn())
+    shown = (*columns, progress.TransferSpeedColumn(), progress.TimeRemainingColumn())
+    with progress.Progress(*shown, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=size)
+        yield lambda done: bar.update(task, completed=done)
