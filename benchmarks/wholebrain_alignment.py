@@ -97,7 +97,8 @@ def compare(shape, rounds, tools=TOOLS):
 
 def table(rows):
     """Markdown rows, as the README shows them."""
-    lines = ["| tool | seconds | first call | peak MiB (data) | emojax is |", "|---|---|---|---|---|"]
+    lines = ["| tool | seconds | first call | peak MiB (data) | emojax is |"]
+    lines.append("|---|---|---|---|---|")
     for row in rows:
         ratio = f"{row['ratio']:.1f} x" if "ratio" in row else ""
         lines.append(

@@ -14,7 +14,13 @@ from jaxtyping import Float, Int
 
 from emojax import hyperalignment, procrustes
 from emojax import piecewise as parcels
-from emojax._numerics.checks import Array, as_float, check_finite
+from emojax._numerics.checks import (
+    Array,
+    as_array,
+    as_float,
+    as_labels,
+    check_finite,
+)
 from emojax.hyperalignment import Hyperalignment, Mappings
 from emojax.procrustes import Procrustes
 from emojax.registry import Registry
@@ -90,6 +96,7 @@ def group(model: Hyperalignment, training: Float[Array, "s n v"]) -> Procrustes:
         raise ValueError(
             "want a model without zscore_all, alpha < 1 or output_dim for one rotation"
         )
+    training = as_float(training, "training")
     if training.ndim != 3 or training.shape[1:] != model.template.shape:
         raise ValueError(
             f"want training [s, {model.template.shape[0]}, {model.template.shape[1]}] as the "
@@ -117,7 +124,7 @@ def independent_runs(
     Raises:
       ValueError: as `hyperalignment.align`.
     """
-    return hyperalignment.align(model, jnp.asarray(rows)[None], template_rows)[0]
+    return hyperalignment.align(model, as_float(rows, "rows")[None], template_rows)[0]
 
 
 def piecewise(
@@ -144,7 +151,7 @@ def transductive(model: Hyperalignment, rows: Float[Array, "n v"]) -> Mappings:
     Raises:
       ValueError: as `hyperalignment.align`.
     """
-    return hyperalignment.align(model, jnp.asarray(rows)[None])[0]
+    return hyperalignment.align(model, as_float(rows, "rows")[None])[0]
 
 
 def none(num_voxels: int, dtype: jax.typing.DTypeLike = float) -> Procrustes:
@@ -180,6 +187,9 @@ def match_rows(
             f"want data, runs and labels of the same >= 1 subjects; got {len(data)}, {len(runs)}, "
             f"{len(labels)}"
         )
+    data = [as_array(x, f"data[{i}]") for i, x in enumerate(data)]
+    runs = [as_labels(own, "runs") for own in runs]
+    labels = [as_labels(own) for own in labels]
     for i, (x, run, label) in enumerate(zip(data, runs, labels, strict=True)):
         if x.ndim != 2 or run.shape != x.shape[:1] or label.shape != x.shape[:1]:
             raise ValueError(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from emojax import models
+from emojax._numerics.checks import as_array
 from emojax.models.cnn1d_folded import apply_cnn1d, fold_cnn1d
 from emojax.models.resnet3d_folded import apply_resnet3d, fold_resnet3d, resnet3d_parts
 
@@ -50,6 +51,7 @@ def apply(
     Raises:
       ValueError: an unknown network, or one without folding.
     """
+    volumes = as_array(volumes, "volumes [..., X, Y, Z]")
     batch, grid = volumes.shape[:-3], volumes.shape[-3:]
     x = volumes.reshape(-1, *grid)
     if models.find(network).input == "vector":

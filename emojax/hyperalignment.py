@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
-from emojax import procrustes
+from emojax import procrustes, shown
 from emojax._numerics import levels
 from emojax._numerics.checks import Array, as_float, check_finite
 from emojax._numerics.rows import compress, dense_map, lowrank_map, move_rows
@@ -57,6 +57,37 @@ class Hyperalignment:
     residuals: Float[Array, " s"]  # ||mapped - template|| of level 3
     reference: int = dataclasses.field(metadata={"static": True})
     options: Options = dataclasses.field(metadata={"static": True})
+
+    def __repr__(self) -> str:
+        return shown.text(*self._facts())
+
+    def _repr_html_(self) -> str:
+        return shown.page(*self._facts())
+
+    def _facts(self) -> tuple[str, shown.Facts]:
+        """Returns a title and facts, of shapes alone."""
+        changed = [
+            f"{name}={value!r}"
+            for name, value in self.options._asdict().items()
+            if value != getattr(DEFAULTS, name)
+        ]
+        dims = () if self.components is None else (("ends in", "principal components"),)
+        facts = [
+            ("template", f"{shown.size(self.template.shape)}: rows, voxels"),
+            (
+                "maps",
+                f"{len(self.mappings)} of {_kinds(self.mappings)}" if len(self.mappings) else 0,
+            ),
+            ("reference", self.reference),
+            *dims,
+            ("options", ", ".join(changed) or "defaults"),
+        ]
+        return f"Hyperalignment of {len(self.mappings)} subjects", facts
+
+
+def _kinds(mappings) -> str:
+    maps = [mappings] if not isinstance(mappings, list) else mappings
+    return ", ".join(sorted({type(own).__name__ for own in maps}))
 
 
 def fit(
@@ -237,7 +268,7 @@ def from_template(template: Float[Array, "n q"], options: Options = DEFAULTS) ->
     Raises:
       ValueError: not a matrix of at least 2 rows, or values that are not finite.
     """
-    template = as_float(template)
+    template = as_float(template, "a template")
     if template.ndim != 2 or len(template) < 2 or not template.shape[1]:
         raise ValueError(f"want a template [n >= 2, q >= 1]; got shape {template.shape}")
     check_finite("template", template)

@@ -22,6 +22,10 @@ BEAT = 20.0  # s between renewals
 STALE = 180.0  # s without a renewal after which a process of another machine counts as gone
 
 
+class Held(InputError):
+    """A lock that a living process holds."""
+
+
 class Lock:
     """A lock that is held until `release`; also a context manager."""
 
@@ -29,11 +33,11 @@ class Lock:
         """Makes the file.
 
         Raises:
-          InputError: a living process holds the lock.
+          Held: a living process holds the lock.
           OSError: the folder cannot be written.
         """
         self.path = path
-        self._text = json.dumps(
+        self.text = json.dumps(
             {
                 "host": socket.gethostname(),
                 "pid": os.getpid(),
@@ -43,7 +47,7 @@ class Lock:
         )
         self._ended = threading.Event()
         self._lost = False
-        while not _make(path, self._text):
+        while not _make(path, self.text):
             _remove_stale(path)
         threading.Thread(target=self._renew, daemon=True).start()
 
@@ -60,7 +64,7 @@ class Lock:
     def release(self) -> None:
         """Removes the file, if it is still this process's."""
         self._ended.set()
-        if _read(self.path) == self._text:
+        if _read(self.path) == self.text:
             self.path.unlink(missing_ok=True)
 
     def __enter__(self) -> "Lock":
@@ -72,11 +76,22 @@ class Lock:
     def _renew(self) -> None:
         while not self._ended.wait(BEAT):
             try:
-                self._lost = _read(self.path) != self._text
+                self._lost = _read(self.path) != self.text
                 if not self._lost:
                     os.utime(self.path)
             except OSError:  # a network disk that is away for a moment
                 continue
+
+
+def holder(path: pathlib.Path) -> str:
+    """Returns the text of a lock that a living process holds, or ""."""
+    text = _read(path)
+    if text is not None:
+        try:
+            _refuse_alive(path, text)
+        except Held:
+            return text
+    return ""
 
 
 def is_alive(pid: int | str, started: float | None = None) -> bool:
@@ -147,7 +162,7 @@ def _remove_stale(path: pathlib.Path) -> None:
     """Removes a lock whose process is gone.
 
     Raises:
-      InputError: its process lives.
+      Held: its process lives.
     """
     text = _read(path)
     if text is None:
@@ -179,7 +194,7 @@ def _refuse_alive(path: pathlib.Path, text: str) -> None:
     if is_alive(pid, started) if here else age < STALE:
         where = "" if here else f" on {host}, last seen {max(age, 0):.0f} s ago"
         expected = "a folder that nobody uses (wait, or choose another one)"
-        raise InputError(path.parent, f"process {pid}{where} at work in it", expected)
+        raise Held(path.parent, f"process {pid}{where} at work in it", expected)
 
 
 def _now(path: pathlib.Path) -> float:

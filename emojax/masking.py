@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Num
 from scipy import ndimage
 
-from emojax._numerics.checks import Array, as_float, is_concrete
+from emojax._numerics.checks import Array, as_array, as_float, is_concrete
 
 
 class VoxelCounts(NamedTuple):
@@ -66,7 +66,7 @@ def brain_mask(
       The rule, its defaults and the order of the morphology are those of nilearn's
       `compute_epi_mask`.
     """
-    volume = np.asarray(mean_volume)
+    volume = np.asarray(as_array(mean_volume, "a mean volume [x, y, z]"))
     if volume.ndim != 3 or volume.size < 2:
         raise ValueError(f"want a mean volume [x, y, z]; got shape {volume.shape}")
     if not 0 <= lower < upper <= 1:
@@ -131,6 +131,8 @@ def usable_voxels(
     Raises:
       ValueError: shapes disagree, or no usable voxel is left.
     """
+    if not hasattr(volumes, "ndim") or hasattr(volumes, "dataobj"):  # others may lie on disk
+        volumes = as_array(volumes, "volumes [t, x, y, z]")
     if volumes.ndim != 4 or len(volumes) < 1:
         raise ValueError(f"want volumes [t >= 1, x, y, z]; got shape {volumes.shape}")
     inside = np.ones(volumes.shape[1:], bool) if mask is None else _as_mask(mask)
@@ -196,7 +198,8 @@ def apply_mask(
     Raises:
       ValueError: the last axes of `volumes` are not the mask's shape, or the mask is empty.
     """
-    index = _voxels(mask)
+    mask = as_array(mask, "a mask [x, y, z]")
+    index, volumes = _voxels(mask), as_array(volumes, "volumes [..., x, y, z]")
     if volumes.ndim < 3 or volumes.shape[-3:] != mask.shape:
         raise ValueError(f"want volumes [..., {_shape(mask)}]; got shape {volumes.shape}")
     flat = volumes.reshape(*volumes.shape[:-3], -1)
@@ -216,8 +219,8 @@ def unmask(
     Raises:
       ValueError: the last axis is not the number of voxels in the mask, or the mask is empty.
     """
-    index = _voxels(mask)
-    features = as_float(features)
+    mask = as_array(mask, "a mask [x, y, z]")
+    index, features = _voxels(mask), as_float(features, "features [..., v]")
     if features.ndim < 1 or features.shape[-1] != index.size:
         raise ValueError(f"want features [..., {index.size}]; got shape {features.shape}")
     flat = jnp.full((*features.shape[:-1], mask.size), fill, features.dtype)
@@ -225,7 +228,7 @@ def unmask(
 
 
 def _as_mask(mask):
-    mask = np.asarray(mask)
+    mask = np.asarray(as_array(mask, "a mask [x, y, z]"))
     if mask.ndim != 3 or mask.dtype != bool:
         raise ValueError(f"want a bool mask [x, y, z]; got {mask.dtype} of shape {mask.shape}")
     return mask

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int32, Integer
 
 from emojax._numerics import calibration, ranking, scored
-from emojax._numerics.checks import Array, as_float, known
+from emojax._numerics.checks import Array, as_float, as_labels, count_classes, known
 
 ECE_BINS = 15  # of equal width, from 0 to 1
 
@@ -80,7 +80,7 @@ def balanced_accuracy(
     Args:
       labels: [samples] int in [0, num_classes), the truth.
       predicted: [samples] int in [0, num_classes).
-      num_classes: static under jit.
+      num_classes: static under jit. None: one more than the largest of both, which must be known.
 
     Returns:
       [] of the default float dtype, in [0, 1].
@@ -91,7 +91,7 @@ def balanced_accuracy(
     References:
       Brodersen et al., The balanced accuracy and its posterior distribution, 2010.
     """
-    labels, predicted = scored.predictions(labels, predicted, num_classes)
+    labels, predicted, num_classes = _of_classes(labels, predicted, num_classes)
     return _balanced_accuracy(labels, predicted, num_classes)
 
 
@@ -103,7 +103,7 @@ def confusion_matrix(
     Inside a caller's jit, where values cannot be checked, a sample with a label out of range is
     counted nowhere. Args, raises: as `balanced_accuracy`.
     """
-    labels, predicted = scored.predictions(labels, predicted, num_classes)
+    labels, predicted, num_classes = _of_classes(labels, predicted, num_classes)
     return _confusion_matrix(labels, predicted, num_classes)
 
 
@@ -114,7 +114,7 @@ def precision_recall_f1(
 
     Scores are [num_classes], of the default float dtype. Args, raises: as `balanced_accuracy`.
     """
-    labels, predicted = scored.predictions(labels, predicted, num_classes)
+    labels, predicted, num_classes = _of_classes(labels, predicted, num_classes)
     return _precision_recall_f1(labels, predicted, num_classes)
 
 
@@ -324,6 +324,13 @@ def apply_temperature(
     if known(lambda t: t > 0, temperature := jnp.asarray(temperature)) is False:
         raise ValueError(f"want a temperature > 0; got {temperature:g}")
     return jax.nn.softmax(as_float(logits) / temperature)
+
+
+def _of_classes(labels, predicted, num_classes):
+    """Returns checked labels and predicted classes, and their number."""
+    labels, predicted = as_labels(labels), as_labels(predicted, "predicted")
+    num_classes = count_classes(num_classes, labels, predicted)
+    return *scored.predictions(labels, predicted, num_classes), num_classes
 
 
 @jax.jit

@@ -146,8 +146,9 @@ def transform(mapping: Mapping, x: Float[Array, "t p"]) -> Float[Array, "t q"]:
     Raises:
       ValueError: x does not have the p voxels that the map was fitted to.
     """
+    x = as_float(x)
     _check_width(mapping, x, mapping.widths[0])
-    return _forward(mapping, as_float(x))
+    return _forward(mapping, x)
 
 
 def inverse(mapping: Mapping, y: Float[Array, "t q"]) -> Float[Array, "t p"]:
@@ -158,8 +159,9 @@ def inverse(mapping: Mapping, y: Float[Array, "t q"]) -> Float[Array, "t p"]:
     Raises:
       ValueError: y does not have q voxels.
     """
+    y = as_float(y, "y")
     _check_width(mapping, y, mapping.widths[1])
-    return _reverse(mapping, as_float(y))
+    return _reverse(mapping, y)
 
 
 _forward = jax.jit(jax.default_matmul_precision("highest")(lambda mapping, x: mapping.forward(x)))
@@ -176,7 +178,7 @@ def _check_width(mapping, x, width):
 def _check_pair(source, target, demean, method):
     if method not in get_args(Method):
         raise ValueError(f"want method in {get_args(Method)}; got {method!r}")
-    source, target = as_float(source), as_float(target)
+    source, target = as_float(source, "source"), as_float(target, "target")
     if source.ndim != 2 or target.ndim != 2 or len(source) != len(target) or len(source) < 2:
         raise ValueError(
             "want source [n, p] and target [n, q] with the same n >= 2; "

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from emojax import shown
 from emojax._numerics.checks import Array
 from emojax._numerics.seen import LeakageError, Provenance, Seen, per_volume, row_mask
 from emojax.audit import Audited, audit
@@ -61,6 +62,21 @@ class Ledger:
         self._kept: list[tuple[str, Any, Any]] = []
         self._closed: list[bool] = []  # shared with all ledgers of this record
         self._scope: tuple[int, ...] | None = None
+
+    def __repr__(self) -> str:
+        return shown.text(*self._facts())
+
+    def _repr_html_(self) -> str:
+        return shown.page(*self._facts())
+
+    def _facts(self) -> tuple[str, shown.Facts]:
+        """Returns a title, and what each step has read."""
+        steps = (self.prior | self.reads).steps
+        facts = [
+            (step, f"values of {seen.values.sum()}, labels of {seen.labels.sum()}")
+            for step, seen in steps.items()
+        ]
+        return f"Ledger of {self.cohort_size} volumes", facts or [("steps", "none yet")]
 
     def design(self, name: str) -> Shaped[np.ndarray, "n"]:
         """Returns a vector [n] of the design ("units", "subject", "run", "run_index", "frame").

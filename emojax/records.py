@@ -35,6 +35,8 @@ class Arm:
     baselines: tuple[str, ...] = ()  # names in `scoring.baselines.BASELINES`, or dotted paths
     decoder: str = ""  # the classical classifier that it is about; "" is the network
     members: bool = False  # a network for each subject that is monitored; their mean is scored
+    setting: tuple[tuple[str, Any], ...] = ()  # of a sweep: keys and their own values
+    among: tuple[str, ...] = ()  # arms of a sweep: each fold takes one by what it monitors
 
     @property
     def source(self) -> int | None:

@@ -16,7 +16,15 @@ import numpy as np
 from jaxtyping import Int, Int32, Key, Shaped
 
 from emojax._numerics.apportion import nearest_table, part_sizes
-from emojax._numerics.checks import Array, check_key, check_labels, is_concrete
+from emojax._numerics.checks import (
+    Array,
+    as_labels,
+    check_integers,
+    check_key,
+    check_labels,
+    count_classes,
+    is_concrete,
+)
 
 Rows = Int32[np.ndarray, "_"]
 _MOST = 10**8  # rows of a class; more of them and XLA ends the process
@@ -62,15 +70,15 @@ def balance(
       arXiv 2210.17015, section 2 (class balance of Experiment A).
     """
     check_key(key)
+    labels = as_labels(labels)
+    if labels.dtype.kind in "USO":
+        check_integers("labels", labels)
     labels = jnp.asarray(labels)
     if labels.ndim < 1 or labels.size == 0:
         raise ValueError(f"want labels [..., n] with n >= 1; got shape {labels.shape}")
     if not 1 <= per_class <= _MOST:
         raise ValueError(f"want per_class >= 1, at most {_MOST}; got {per_class}")
-    if num_classes is None:
-        if not is_concrete(labels):
-            raise ValueError("want num_classes as a static number under jit and vmap; got None")
-        num_classes = int(np.asarray(labels).max()) + 1
+    num_classes = count_classes(num_classes, labels)
     check_labels("labels", labels, num_classes)
     if is_concrete(labels):
         for s, subject in enumerate(np.asarray(labels).reshape(-1, labels.shape[-1])):
@@ -270,7 +278,7 @@ def _make_splits(group, tests, labels, num_classes) -> list[Split]:
 
 
 def _host_labels(labels, num_rows=None, num_classes=None) -> np.ndarray:
-    labels = np.asarray(labels)
+    labels = np.asarray(as_labels(labels))
     want = labels.size if num_rows is None else num_rows
     if labels.shape != (want,) or not want:
         raise ValueError(f"want labels [{num_rows or 'n'}], one per row; got shape {labels.shape}")
@@ -282,7 +290,7 @@ def _host_labels(labels, num_rows=None, num_classes=None) -> np.ndarray:
 
 def _number_groups(groups, at_least: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the sorted names of the groups, and each row's position in them."""
-    groups = np.asarray(groups)
+    groups = np.asarray(as_labels(groups, "groups"))
     if groups.ndim != 1 or groups.dtype.kind not in "biuUS":
         got = f"{groups.dtype}{list(groups.shape)}"
         raise ValueError(f"want groups [n] of integers or strings; got {got}")

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
 from emojax import resampling
+from emojax._numerics.checks import as_labels
 from emojax.errors import InputError
 from emojax.registry import Registry
 
@@ -142,6 +143,7 @@ def leave_one_out(units: Shaped[np.ndarray, " n"], *, monitor_test: bool = False
     Raises:
       InputError: fewer than four units.
     """
+    units = np.asarray(as_labels(units, "units"))
     names = np.unique(units).tolist()
     if len(names) < 4:
         found = f"{len(names)} ({', '.join(map(str, names))})"
@@ -190,7 +192,7 @@ def crossed(subject: Shaped[np.ndarray, " n"], condition: Shaped[np.ndarray, " n
     Raises:
       ValueError: shapes disagree, or a pair leaves no training row.
     """
-    subject, condition = np.asarray(subject), np.asarray(condition)
+    subject, condition = np.asarray(as_labels(subject)), np.asarray(as_labels(condition))
     if subject.shape != condition.shape or subject.ndim != 1:
         raise ValueError(
             f"want subject and condition [n]; got {subject.shape} and {condition.shape}"

@@ -15,8 +15,11 @@ from jaxtyping import Bool, Float, Int32, Integer, Key, Shaped
 from emojax._numerics import draws
 from emojax._numerics.checks import (
     Array,
+    as_array,
     as_float,
+    as_labels,
     check_finite,
+    check_integers,
     check_key,
     check_labels,
     is_concrete,
@@ -67,6 +70,7 @@ def permute_within(
       ValueError: no typed key, or runs that are no integer vector of at least one sample.
     """
     check_key(key)
+    runs = as_labels(runs, "runs")
     if runs.ndim != 1 or not runs.size:
         raise ValueError(f"want runs [samples >= 1]; got shape {runs.shape}")
     return draws.permute_within(key, (draws.small_ids("runs", runs),))
@@ -121,9 +125,10 @@ def permutation_test(
       inference for the general linear model, 2014 (exchangeability blocks).
     """
     check_key(key)
+    labels, predicted = as_labels(labels), as_array(predicted, "predicted")
+    runs, blocks = as_labels(runs, "runs"), None if blocks is None else as_labels(blocks, "blocks")
     _check_lengths(labels, predicted, runs=runs, blocks=blocks)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"want integer labels; got dtype {labels.dtype}")
+    check_integers("labels", labels)
     if jnp.issubdtype(predicted.dtype, jnp.floating):
         check_finite("predicted", predicted)
     draws.check_count("num_permutations", num_permutations)
@@ -198,7 +203,7 @@ def clustered_interval(
     References:
       MacKinnon, Nielsen and Webb, Cluster-robust inference, J. Econometrics 232, 2023 (CV3).
     """
-    labels, predicted, groups = (np.asarray(x) for x in (labels, predicted, groups))
+    labels, predicted, groups = (np.asarray(as_labels(x)) for x in (labels, predicted, groups))
     _check_lengths(labels, predicted, groups=groups)
     check_labels("labels", labels, num_classes)
     check_labels("predicted", predicted, num_classes)

@@ -9,8 +9,8 @@ import numpy as np
 from flax import linen as nn
 from sklearn.linear_model import RidgeClassifier
 
-from emojax.configs import expA
 from emojax import experiments
+from emojax.configs import expA
 from emojax.data.cohort import build
 from emojax.data.run import Run
 

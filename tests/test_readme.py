@@ -16,7 +16,7 @@ from emojax.report import tables
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
-PAGES = ("functions", "wholebrain")  # whose blocks of Python are run
+PAGES = ("functions", "wholebrain", "sklearn")  # whose blocks of Python are run
 FUNCTIONS = "".join((ROOT / "docs" / f"{name}.md").read_text() for name in PAGES)
 EXAMPLES = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", FUNCTIONS, flags=re.DOTALL)
 

@@ -17,7 +17,6 @@ from emojax.records import Arm, FoldData
 from emojax.report import gains as sentences
 from emojax.scoring import bag, gains, linear_path, scores
 from emojax.splits import Fold
-from emojax.training import loop
 
 NETWORK = models.find("residual")
 RNG = np.random.default_rng(0)
@@ -145,10 +144,7 @@ def gain(nonlinear):
     plan = fits.Plan(programs.make_program(config, 2), train, False, True, epochs, epochs, "scan")
     arm = Arm("nested", "strict", members=True)
     numbered = fits.trainings(arm, folds)
-    store = loop.Store()
-    store.load_finished = lambda name: None
-    store.save_finished = lambda name, arrays: None
-    networks = fits.fit_networks(plan, arm, numbered, store=store, log=lambda *epoch: None)
+    networks = fits.fit_networks(plan, arm, numbered, store=fits.NoStore(), log=lambda *epoch: None)
     found = fits.joined(arm, folds, networks)
     tests = [data.fold.test for data in folds]
     linear = [gains.linear_path(data, 2) for data in folds]

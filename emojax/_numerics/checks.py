@@ -2,9 +2,12 @@
 
 Shapes are static and always checked. Values are checked where they are known: inside `jax.jit`,
 `jax.vmap` or `jax.grad` of the caller they are not, and these checks pass silently.
+Arrays are taken as they come, without a copy; lists and data frames become arrays.
 """
 
+import operator
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +22,98 @@ def is_concrete(*arrays: Array) -> bool:
     return not any(isinstance(a, Tracer) for a in arrays)
 
 
-def as_float(x: Array) -> jax.Array:
-    """Converts `x` to a jax array, keeping float dtypes; others become the default float."""
+def as_array(x: Any, name: str = "x") -> Array:
+    """Returns an array as it is, and a list or data frame as a NumPy array.
+
+    Raises:
+      ValueError: an image, values that are no numbers, or lists of several lengths.
+    """
+    if isinstance(x, jax.Array):
+        return x
+    if hasattr(x, "get_fdata") or hasattr(x, "dataobj"):
+        raise ValueError(
+            f"want {name} as an array; got the image {type(x).__name__}: pass image.get_fdata(), "
+            "with time first: numpy.moveaxis(image.get_fdata(), -1, 0)"
+        )
+    if isinstance(x, list | tuple) and any(isinstance(own, jax.Array) for own in x):
+        return jnp.asarray(x)
+    try:
+        x = np.asarray(x)
+        if x.dtype != object:
+            return x
+        return x.astype(np.int64 if _are_whole(x) else np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"want {name} as an array of numbers; got {_shown(x)}") from None
+
+
+def _are_whole(x: np.ndarray) -> bool:
+    return all(isinstance(own, int | np.integer) for own in x.flat)
+
+
+def _shown(x: Any) -> str:
+    """Returns in words what is no array of numbers: its type, and the first such value."""
+    flat = np.ravel(x) if isinstance(x, np.ndarray) else []
+    other = [own for own in flat if not isinstance(own, int | float | np.number)]
+    if other:
+        return f"{type(other[0]).__name__} {other[0]!r}"
+    return f"a {type(x).__name__} that is none"
+
+
+def as_float(x: Any, name: str = "x") -> jax.Array:
+    """Converts `x` to a jax array of at least float32; integers become the default float.
+
+    Half precision has too few digits for a sum of squares. NumPy's float64 becomes float32, as
+    everywhere in jax, unless `jax_enable_x64` is set. Raises as `as_array`.
+    """
+    x = as_array(x, name)
+    if x.dtype.kind in "USM":
+        raise ValueError(f"want {name} as an array of numbers; got dtype {x.dtype}")
     x = jnp.asarray(x)
-    return x if jnp.issubdtype(x.dtype, jnp.floating) else x.astype(jnp.result_type(float))
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        return x.astype(jnp.result_type(float))
+    return x if x.dtype.itemsize >= 4 else x.astype(jnp.float32)
+
+
+def as_labels(labels: Any, name: str = "labels") -> Array:
+    """Returns labels or ids as an array: of pandas or a list, too; `check_labels` looks at them.
+
+    Raises:
+      ValueError: lists of several lengths.
+    """
+    if isinstance(labels, jax.Array):
+        return labels
+    try:
+        labels = np.asarray(labels)
+    except ValueError:
+        raise ValueError(f"want {name} [n]; got lists of several lengths") from None
+    if labels.dtype != object or not labels.size:
+        return labels
+    if _are_whole(labels):
+        return labels.astype(np.int64)
+    return labels.astype(str) if all(isinstance(own, str) for own in labels.flat) else labels
+
+
+def count_classes(num_classes: Any, *labels: Array) -> int:
+    """Returns the number of classes; for None one more than the largest label.
+
+    Raises:
+      ValueError: it is traced, or None while labels are; or no whole number.
+    """
+    traced = isinstance(num_classes, Tracer)
+    if traced or (num_classes is None and not is_concrete(*labels)):
+        raise ValueError(
+            "want num_classes as a static number under jit and vmap; got "
+            f"{'a traced value' if traced else None}: "
+            'jax.jit(function, static_argnames="num_classes"), or close over it'
+        )
+    if num_classes is None:
+        for own in labels:
+            check_integers("labels", own)
+        return 1 + max((int(np.asarray(own).max()) for own in labels if own.size), default=0)
+    try:
+        return operator.index(num_classes)
+    except TypeError:
+        raise ValueError(f"want num_classes: a whole number; got {num_classes!r}") from None
 
 
 def known(predicate: Callable[..., Array], *arrays: Array) -> bool | None:
@@ -51,12 +142,19 @@ def check_finite(name: str, x: Array) -> None:
 
 def check_labels(name: str, labels: Array, num_classes: int) -> None:
     """Raises ValueError if a label lies outside [0, num_classes) or is no integer."""
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"want integer {name}; got dtype {labels.dtype}")
+    check_integers(name, labels)
     if is_concrete(labels) and labels.size:
         low, high = int(np.asarray(labels).min()), int(np.asarray(labels).max())
         if low < 0 or high >= num_classes:
             raise ValueError(f"want {name} in [0, {num_classes}); got values from {low} to {high}")
+
+
+def check_integers(name: str, labels: Array) -> None:
+    """Raises ValueError if labels or ids are no integers."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        text = labels.dtype.kind in "USO"
+        hint = f": np.unique({name}, return_inverse=True)[1] numbers them" if text else ""
+        raise ValueError(f"want integer {name}; got dtype {labels.dtype}{hint}")
 
 
 def check_key(key: Array) -> None:

@@ -2,9 +2,16 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from emojax._numerics.checks import Array, as_float, check_finite, check_labels, known
+from emojax._numerics.checks import (
+    Array,
+    as_float,
+    as_labels,
+    check_finite,
+    check_integers,
+    check_labels,
+    known,
+)
 from emojax._numerics.ranking import MAX_SCORES
 
 _ROUNDING = 1e-3  # of the sum of a row of probabilities
@@ -12,18 +19,14 @@ _ROUNDING = 1e-3  # of the sum of a row of probabilities
 Pair = tuple[jax.Array, jax.Array]
 
 
-def _as_array(x):
-    return x if isinstance(x, jax.Array) else np.asarray(x)  # numpy keeps int64, to be checked
-
-
 def _widened(scores):
-    scores = as_float(scores)
+    scores = as_float(scores, "scores")
     return scores.astype(jnp.promote_types(scores.dtype, jnp.float32))
 
 
 def predictions(labels: Array, predicted: Array, num_classes: int | None = None) -> Pair:
     """Returns labels and predicted classes of one shape [samples >= 1], or raises ValueError."""
-    labels, predicted = _as_array(labels), _as_array(predicted)
+    labels, predicted = as_labels(labels), as_labels(predicted, "predicted")
     if labels.ndim != 1 or labels.shape != predicted.shape or not labels.size:
         raise ValueError(
             "want labels and predicted of one shape [samples >= 1]; "
@@ -32,14 +35,14 @@ def predictions(labels: Array, predicted: Array, num_classes: int | None = None)
     for name, x in (("labels", labels), ("predicted", predicted)):
         if num_classes is not None:
             check_labels(name, x, num_classes)
-        elif not np.issubdtype(x.dtype, np.integer):
-            raise ValueError(f"want integer {name}; got dtype {x.dtype}")
+        else:
+            check_integers(name, x)
     return jnp.asarray(labels), jnp.asarray(predicted)
 
 
 def binary(is_positive: Array, scores: Array) -> Pair:
     """Returns a bool truth and finite scores of one shape, or raises ValueError."""
-    is_positive, scores = _as_array(is_positive), _widened(scores)
+    is_positive, scores = as_labels(is_positive, "is_positive"), _widened(scores)
     if scores.ndim != 1 or is_positive.shape != scores.shape or not scores.size:
         raise ValueError(
             "want is_positive and scores of one shape [samples >= 1]; "
@@ -53,7 +56,7 @@ def binary(is_positive: Array, scores: Array) -> Pair:
 
 def by_class(name: str, labels: Array, scores: Array) -> Pair:
     """Returns labels [samples] and finite scores [samples, classes], or raises ValueError."""
-    labels, scores = _as_array(labels), _widened(scores)
+    labels, scores = as_labels(labels), _widened(scores)
     if scores.ndim != 2 or labels.shape != scores.shape[:1] or not labels.size:
         raise ValueError(
             f"want labels [samples] and {name} [samples, classes] with samples >= 1; "

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax._numerics.checks import Array, as_float, check_finite, is_concrete, known
+from emojax._numerics.checks import Array, as_array, as_float, check_finite, is_concrete, known
 from emojax._numerics.polar import Method
 from emojax._numerics.rows import Rows, compress, restore, varies
 from emojax._numerics.transforms import prepare
@@ -137,7 +137,11 @@ def check_settings(
 
 def _split(data):
     """Checks subjects and returns them in blocks [g, n, v], and whether they form one stack."""
-    if not hasattr(data, "ndim") and len({x.shape for x in data}) == 1:
+    if isinstance(data, list | tuple):
+        data = [as_array(x, f"data[{i}]") for i, x in enumerate(data)]
+    elif not hasattr(data, "dtype"):  # an array on disk stays there: blocks of it are read in turn
+        data = as_array(data, "data")
+    if isinstance(data, list) and len({x.shape for x in data}) == 1:
         data = jnp.stack([as_float(x) for x in data])
     stacked = hasattr(data, "ndim")
     if stacked:

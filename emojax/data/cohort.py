@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Int, Shaped
 
-from emojax.data import belonging, copies, grid
+from emojax import shown
+from emojax.data import belonging, copies, grid, overview
 from emojax.data.acquisitions import natural
 from emojax.data.losses import Loss
 from emojax.data.run import Rows, Run
@@ -87,6 +89,23 @@ class Cohort:
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)  # subject -> its group
     lost: tuple[Loss, ...] = ()  # what became of the events
     notes: tuple[str, ...] = ()  # sentences for console and report, e.g. of what was left out
+
+    def __len__(self) -> int:
+        """Returns the number of labelled volumes."""
+        return len(self.labels)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return shown.text(*overview.facts(self))
+
+    def _repr_html_(self) -> str:
+        return shown.page(*overview.facts(self))
+
+    def to_frame(self) -> pd.DataFrame:
+        """Returns a line for each labelled volume: subject, run, frame, time (s), label, factors."""
+        return overview.frame(self)
 
     @property
     def volumes(self) -> Volumes:

@@ -26,6 +26,7 @@ def run(
     command: str = "",
     until: str = "report",
     restart: bool = False,
+    members: int = 1,
 ):
     """Runs the experiment that a config names.
 
@@ -37,10 +38,11 @@ def run(
       command: the command line, for the report.
       until: "data", "plan" or "report", see `skeleton.run`.
       restart: removes what an earlier run has left in the workdir.
+      members: number of processes that are called alike and divide the work, see `skeleton.run`.
 
     Returns:
       A `report.schema.Result`: `summary`, `folds` and `predictions` as data frames, `metrics`,
-      `save(folder)`. None if `until` ends before the report.
+      `save(folder)`. None if `until` ends before the report, or another process writes it.
 
     Raises:
       InputError: data or settings cannot be used, or the workdir belongs to other ones.
@@ -50,7 +52,7 @@ def run(
 
     experiment = base.check_experiment(config.experiment, EXPERIMENTS[config.experiment])
     given = {"cohort": cohort, "command": command, "until": until, "restart": restart}
-    return skeleton.run(experiment, config, workdir, **given)
+    return skeleton.run(experiment, config, workdir, members=members, **given)
 
 
 def __getattr__(name: str):

@@ -1,6 +1,7 @@
 """Questions that are asked of the headline beside its score: each has a key that turns it off."""
 
 import importlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -9,11 +10,13 @@ import joblib
 import numpy as np
 
 from emojax import stops
-from emojax.experiments import crossed, permutation, saliencies, searchlight_rows
+from emojax.cluster import pieces
+from emojax.experiments import crossed, permutation, refits, saliencies, searchlight_rows
 from emojax.experiments.base import Experiment
 from emojax.files import split_list
 from emojax.records import Arm, FoldData
 from emojax.report.console import duration
+from emojax.report.plain import plain
 
 ANALYSES: Mapping[str, tuple[str, str]] = {  # key of metrics.json -> module, key of the config
     "design": ("emojax.experiments.design", "design"),
@@ -25,6 +28,8 @@ ANALYSES: Mapping[str, tuple[str, str]] = {  # key of metrics.json -> module, ke
     "maps": ("emojax.experiments.patterns", "maps"),
     "searchlight": ("emojax.experiments.searchlights", "searchlight.radius_mm"),
 }
+DIVIDED = "permutation"  # the analysis whose parts several processes divide
+NETWORKS = "maps"  # the one that looks at kept networks
 PERCENT = 100  # ticks of an analysis that counts neither folds nor draws
 
 
@@ -102,6 +107,7 @@ def run(
     made: Sequence[FoldData],
     bar: Callable[[str, int], AbstractContextManager],
     load: Callable[[str], Any] = saliencies.nothing,
+    store: pieces.Store = refits.ALONE,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Returns what every analysis that is asked for has found: name -> plain data, and its maps.
 
@@ -113,21 +119,62 @@ def run(
       made: its folds.
       bar: (name of an analysis, number of its steps) -> a context that yields tick(number done).
       load: name of a kept network -> its parameters, or None; see `Workdir.load_model`.
+      store: keeper of claims and results: several processes divide the analyses among them, and the
+        arrangements of the permutation test.
 
     Returns:
       Name of an analysis -> plain data, and name of a NIfTI file -> its values [X, Y, Z]; analyses
       return the latter as their "volumes".
     """
-    found, volumes = {}, {}
-    for name, (module, key) in ANALYSES.items():
-        if not _asked(config, key):
-            continue
+    names = [name for name, (_, key) in ANALYSES.items() if _asked(config, key)]
+
+    def answer(name, **more):
         with bar(name, _steps(name, config, len(made))) as tick:
-            analyse = importlib.import_module(module).analyse
-            more = {"load": load} if name == "maps" else {}
-            answer = analyse(experiment, config, view, arm, made, tick, **more)
-        if answer is not None:
-            volumes |= answer.pop("volumes", {})
-            found[name] = answer
+            analyse = importlib.import_module(ANALYSES[name][0]).analyse
+            more |= {"load": load} if name == NETWORKS else {}
+            return analyse(experiment, config, view, arm, made, tick, **more)
+
+    whole = [name for name in names if name != DIVIDED]
+    if store.serves:
+        whole = [name for name in whole if name != NETWORKS]  # not all of them may be trained
+    found = _divided(whole, answer, store)
+    if DIVIDED in names:
+        found[DIVIDED] = answer(DIVIDED, store=store)
         stops.check()
+    if not store.serves and store.members > 1:
+        left = [name for name in names if name not in found]
+        found |= _divided(left, answer, store, wait=True)
+    found = {name: found[name] for name in names if found.get(name) is not None}
+    volumes = {}
+    for own in found.values():
+        volumes |= own.pop("volumes", {})
     return found, volumes
+
+
+def _divided(names, answer, store: pieces.Store, wait: bool = False) -> dict[str, Any]:
+    """Returns the answers of whole analyses; of several processes, each takes those that are free.
+
+    They are then plain data, as metrics.json will have them, whoever found them.
+    """
+    if store.members == 1:
+        found = {}
+        for name in names:
+            found[name] = answer(name)
+            stops.check()
+        return found
+
+    def compute(titles):
+        for title in titles:
+            found = answer(title.partition(" ")[2])
+            volumes = None if found is None else found.pop("volumes", {})
+            text = np.array(json.dumps(plain(found)))
+            yield title, {"answer": text} | {f"volume {k}": v for k, v in (volumes or {}).items()}
+            stops.check()
+
+    out = {}
+    titles = [f"analysis {name}" for name in names]
+    for title, arrays in pieces.each(store, titles, compute, wait=wait).items():
+        found = json.loads(str(arrays["answer"]))
+        parts = {k.partition(" ")[2]: v for k, v in arrays.items() if k.startswith("volume ")}
+        out[title.partition(" ")[2]] = found if found is None else found | {"volumes": parts}
+    return out

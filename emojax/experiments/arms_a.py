@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from emojax.alignment import REGIMES
-from emojax.experiments import base
+from emojax.experiments import base, sweeps
 from emojax.features.across_subjects import STRICT, Leaks, Settings
 from emojax.files import split_list
 from emojax.provenance import PROTOCOLS
@@ -28,31 +28,14 @@ class Setup(NamedTuple):
 def arms(config: Any, cohort: Any) -> list[Arm]:
     """Returns the arms that a config asks for; the headline first."""
     choices, regimes = split_list(config.protocols), split_list(config.align.regimes)
-    align = config.align
-    options = {
-        name: align[name]
-        for name in ("level2_iters", "zscore_common", "alpha", "scaling", "reflection", "weight")
-    }
-    settings = Settings(
-        config.voxels.keep,
-        len(cohort.classes),
-        regimes[0],
-        align.match,
-        config.voxels.own,
-        config.voxels.centre,
-        (*options.items(), ("method", align.method)),
-        align.parcels,
-        align.piecewise,
-        config.voxels.after,
-    )
+    settings = _settings(config, cohort)
     names = base.installed(config.baselines)
     out: list[Arm] = []
     if "nested" in choices or "last" in choices:
-        setup = Setup(settings)
         network = Arm(
             "nested" if "nested" in choices else "last",
             protocol_of(config, cohort, settings),
-            setup,
+            Setup(settings),
             regime=regimes[0],
             pick="best" if "nested" in choices else "last",
             baselines=(*names, NUISANCE) if names else (),
@@ -62,6 +45,7 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
         out += [*_bag(config, network), *([network] if config.network else ())]
         if {"nested", "last"} <= set(choices) and config.network:
             out.append(replace(network, name="last", shares="nested", pick="last", baselines=()))
+    out += sweeps.arms(config, lambda own: replace(network, settings=Setup(_settings(own, cohort))))
     if "paper" in choices:
         out += _published(config, settings, names if not out else ())
     if "nested" in choices and config.network:
@@ -75,6 +59,27 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
             name = FLOOR + (f" {draw + 1}" if draw else "")
             out.append(replace(first, name=name, on_noise=True, draw=draw, baselines=()))
     return out
+
+
+def _settings(config: Any, cohort: Any) -> Settings:
+    """Returns the settings of the headline's regime."""
+    align = config.align
+    options = {
+        name: align[name]
+        for name in ("level2_iters", "zscore_common", "alpha", "scaling", "reflection", "weight")
+    }
+    return Settings(
+        config.voxels.keep,
+        len(cohort.classes),
+        split_list(align.regimes)[0],
+        align.match,
+        config.voxels.own,
+        config.voxels.centre,
+        (*options.items(), ("method", align.method)),
+        align.parcels,
+        align.piecewise,
+        config.voxels.after,
+    )
 
 
 def _bag(config: Any, network: Arm) -> list[Arm]:

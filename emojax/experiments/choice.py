@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from emojax.cluster import pieces
 from emojax.errors import InputError
 from emojax.experiments import fits, held_out
 from emojax.experiments.base import Experiment
@@ -64,26 +65,37 @@ def choose(
       bag: the arm of the bag.
       network: the arm of the network.
       made: outer folds, whose test rows stay unseen.
-      store: of finished inner trainings.
+      store: of finished inner trainings, and of the choices where several processes divide them.
       tick: called with 1 for every outer fold.
 
     Returns:
       Of each outer fold the decoder with the better mean balanced accuracy over its inner folds;
       the bag where they are equal.
     """
-    found = []
-    for data in made:
-        rows = np.setdiff1d(np.arange(len(view.labels)), data.fold.test)
-        inner = held_out.part(view, rows)
-        scored = {}
-        for arm in (bag, network):
-            name, names = f"auto {data.fold.name} {arm.name}", (bag.decoder,) * bool(arm.decoder)
-            own = dataclasses.replace(arm, name=name, baselines=names)
-            scored[arm.decoder or NETWORK] = _inner(experiment, config, inner, plan, own, store)
-        better = scored[NETWORK] > scored[bag.decoder]
-        found.append(Choice(NETWORK if better else bag.decoder, scored))
-        tick(1)
-    return found
+    numbers = {f"choice {i}": i for i in range(len(made))}
+
+    def compute(titles):
+        for title in titles:
+            data = made[numbers[title]]
+            rows = np.setdiff1d(np.arange(len(view.labels)), data.fold.test)
+            inner, scored = held_out.part(view, rows), {}
+            for arm in (bag, network):
+                name = f"auto {data.fold.name} {arm.name}"
+                names = (bag.decoder,) * bool(arm.decoder)
+                own = dataclasses.replace(arm, name=name, baselines=names)
+                value = _inner(experiment, config, inner, plan, own, store)
+                scored[arm.decoder or NETWORK] = np.float64(value)
+            yield title, scored
+            tick(1)
+
+    found = pieces.each(store, list(numbers), compute, wait=not store.serves)
+    return [_better(found[title], bag.decoder) for title in numbers if title in found]
+
+
+def _better(scored: Mapping[str, np.ndarray], bag: str) -> Choice:
+    """Returns the better of the two; the bag where they are equal."""
+    inner = {name: float(scored[name]) for name in (bag, NETWORK)}
+    return Choice(NETWORK if inner[NETWORK] > inner[bag] else bag, inner)
 
 
 def _inner(experiment: Experiment, config, view, plan, arm: Arm, store) -> float:

@@ -45,6 +45,9 @@ def check(config: Any) -> None:
     if config.get("permute", "network") != "network":
         baselines.find(config.permute)
     programs.check_train(config)
+    if isinstance(config.sweep, str):
+        expected = "numbers, L2 factors tried on one split (Experiment A sweeps other keys, nested)"
+        raise InputError("sweep", repr(config.sweep), expected)
     if models.find(config.model.name).input != "volume":
         expected = "a network of volumes for Experiment B"
         raise InputError("model.name", repr(config.model.name), expected)

@@ -1,13 +1,15 @@
 """The fits of an arm: networks and classical classifiers."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
+from emojax.cluster import lanes, pieces
 from emojax.errors import InputError
 from emojax.experiments.base import Experiment
 from emojax.records import Arm, FoldData
@@ -29,6 +31,7 @@ class Plan:
     epochs: int
     every: int
     strategy: loop.Strategy
+    lanes: tuple[Program, ...] = ()  # the program on each device that trains folds of its own
 
 
 Number = int | str  # of a fold, or "fold.member"
@@ -110,7 +113,7 @@ def _mean(outcomes: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
     return out | {"done": np.int32(done)}
 
 
-class NoStore(loop.Store):
+class NoStore(pieces.Alone, loop.Store):
     """A store that keeps nothing."""
 
     def load_finished(self, name):
@@ -118,6 +121,14 @@ class NoStore(loop.Store):
 
     def save_finished(self, name, arrays):
         """Keeps nothing."""
+
+
+class Training(NamedTuple):
+    """One network to train: a piece of work."""
+
+    number: Number
+    instance: int
+    data: FoldData
 
 
 def fit_networks(
@@ -129,61 +140,102 @@ def fit_networks(
     log: Log,
     keep: Keep = lambda number, instance, best: None,
     is_kept: IsKept = lambda number, instance: True,
+    wait: bool = True,
 ) -> dict[Number, tuple[dict[str, np.ndarray], ...]]:
     """Trains the networks of an arm's folds, or takes them from the store, and predicts.
 
-    Test rows are read only after the training, in float32: as a decoder will see them. The
-    monitored rows are then predicted in the same way, so that a temperature can be fitted to them.
+    Processes that share the store, and the devices of each, divide the trainings. Test rows are
+    read only after the training, in float32: as a decoder will see them. The monitored rows are
+    then predicted in the same way, so that a temperature can be fitted to them.
 
     Args:
       plan: see `Plan`.
       arm: the arm; its name is part of the names in the store.
       folds: (number, data) of each fold.
-      store: a `checkpoint.Workdir`, or anything with its methods.
+      store: a `checkpoint.Workdir`, or anything with its methods, such as `NoStore`.
       log: called after each epoch, as by `loop.fit`, and once for a finished training.
       keep: called with fold, instance and best parameters at the end of each training.
       is_kept: called with fold and instance of a finished training: whether what `keep` wrote is
         whole. Where it is not, the training is done again.
+      wait: whether to stay until all trainings are done, those of other processes, too.
 
     Returns:
       Fold -> per instance: "last", "best" [t, classes] probabilities of the test rows, "epoch" []
       of the best, "done" [] epochs, `trial.CURVES`, [epochs] each; of the fold's monitored rows,
-      each once, "monitored_rows" [u], "monitored_last" and "monitored_best" [u, classes].
+      each once, "monitored_rows" [u], "monitored_last" and "monitored_best" [u, classes]. Without
+      `wait`, folds that are not done are missing.
     """
-    found: dict[tuple[Number, int], dict[str, np.ndarray]] = {}
-    for part in [folds] if plan.side_by_side else [[fold] for fold in folds]:
-        found |= _fit_part(plan, arm, part, store, log, keep, is_kept)
+    work = {
+        f"{arm.name} {number} {i}": Training(number, i, data)
+        for number, data in folds
+        for i in range(len(data.train))
+    }
+    found: dict[str, dict[str, np.ndarray]] = {}
+
+    def is_done(name):
+        if name not in found:
+            number, instance, _ = work[name]
+            done = store.load_finished(name)
+            if done is None or not is_kept(number, instance):
+                return False
+            found[name] = done
+            log(name, plan.epochs, {})
+        return True
+
+    programs = plan.lanes or (plan.program,)
+    most = 1
+    if plan.side_by_side and plan.strategy == "scan":
+        most = -(-len(work) // (store.members * len(programs)))
+    fit = functools.partial(_fit_lane, arm=arm, work=work, found=found, most=most, wait=wait)
+    plans = [dataclasses.replace(plan, program=program) for program in programs]
+    lanes.run(fit, plans, store, log=log, keep=keep, is_done=is_done)
+    names = {
+        number: [f"{arm.name} {number} {i}" for i in range(len(data.train))]
+        for number, data in folds
+    }
     return {
-        number: tuple(found[number, i] for i in range(len(data.train))) for number, data in folds
+        number: tuple(found[name] for name in own)
+        for number, own in names.items()
+        if all(name in found for name in own)
     }
 
 
-def _fit_part(plan: Plan, arm: Arm, part, store, log, keep, is_kept):
-    """Fits the folds that share the device's memory; their feeds are gone at the end."""
-    found: dict[tuple[Number, int], dict[str, np.ndarray]] = {}
-    tasks, places = [], {}
-    for number, data in part:
-        feed = functools.cache(functools.partial(_feed, plan, data))
-        for instance, rows in enumerate(data.train):
-            name = f"{arm.name} {number} {instance}"
-            done = store.load_finished(name)
-            if done is not None and is_kept(number, instance):
-                found[number, instance] = done
-                log(name, plan.epochs, {})
-                continue
-            tasks.append(Task(name, data.keys[instance], feed, rows, data.monitor))
-            places[name] = number, instance, data
-    for group in [tasks] if plan.side_by_side else [[task] for task in tasks]:
-        for task, trained in _fit(plan, arm, group, store, log):
-            number, instance, data = places[task.name]
-            outcome = _predict(plan, data, trained)
-            if not np.isfinite(outcome["best"]).all():
-                said = "outputs that are not finite"
-                raise InputError(f"training {task.name}", said, "a lower train.lr")
-            keep(number, instance, getattr(trained, arm.pick))
-            store.save_finished(task.name, outcome)
-            found[number, instance] = outcome
-    return found
+def _fit_lane(
+    plan: Plan, *, arm: Arm, work, found, most: int, wait: bool, store, is_ended, log, keep, is_done
+):
+    """Fits trainings one after the other, or several that share the memory of the device."""
+    feeds: dict[Number, Resident | Streamed] = {}
+
+    def feed(number, data):
+        if number not in feeds:
+            feeds[number] = _feed(plan, data)
+        return feeds[number]
+
+    with contextlib.closing(pieces.claimed(store, work, is_done, most=most, wait=wait)) as claimed:
+        for names in claimed:
+            for number in feeds.keys() - {work[name].number for name in names}:
+                del feeds[number]  # its memory is needed
+            tasks = [
+                Task(
+                    name,
+                    data.keys[instance],
+                    functools.partial(feed, number, data),
+                    data.train[instance],
+                    data.monitor,
+                )
+                for name, (number, instance, data) in ((name, work[name]) for name in names)
+            ]
+            for task, trained in _fit(plan, arm, tasks, store, log):
+                number, instance, data = work[task.name]
+                outcome = _predict(plan, data, trained)
+                if not np.isfinite(outcome["best"]).all():
+                    said = "outputs that are not finite"
+                    raise InputError(f"training {task.name}", said, "a lower train.lr")
+                keep(number, instance, getattr(trained, arm.pick))
+                store.save_finished(task.name, outcome)
+                found[task.name] = outcome
+            if is_ended():
+                return
 
 
 def _fit(plan: Plan, arm: Arm, tasks, store, log) -> Iterator[tuple[Task, loop.Trained]]:

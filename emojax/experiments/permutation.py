@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax.alignment import REGIMES
+from emojax.cluster import pieces
 from emojax.errors import InputError
 from emojax.experiments import exchange, refits
 from emojax.experiments.base import Experiment
@@ -36,6 +37,7 @@ def analyse(
     arm: Arm,
     made: Sequence[FoldData],
     tick: Callable[[int], Any] = lambda done: None,
+    store: pieces.Store = refits.ALONE,
 ) -> dict[str, Any] | None:
     """Tests the headline's folds and features against exchanged labels.
 
@@ -50,6 +52,7 @@ def analyse(
       arm: the headline.
       made: its folds, whose rows stay as they are.
       tick: called with 1 for every arrangement.
+      store: keeper of claims and results, where several processes divide the arrangements.
 
     Returns:
       "arm", "classifier", "p", "observed", "null" (a value for each arrangement), "scheme" (what is
@@ -69,9 +72,9 @@ def analyse(
         return {LEFT_OUT: f"{found.scheme}: {len(found.label)} blocks have no other order"}
     ask = (experiment, config, view, arm)
     if config.permute == NETWORK:
-        observed, null = refits.network(*ask, folds, labels, tick)
+        observed, null = refits.network(*ask, folds, labels, tick, store)
     else:
-        observed, null = refits.classical(*ask, made, labels, tick)
+        observed, null = refits.classical(*ask, made, labels, tick, store)
     if observed is None:
         return None
     return {

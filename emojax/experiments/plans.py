@@ -12,13 +12,21 @@ from emojax.experiments import fits, programs
 from emojax.experiments.base import Experiment
 from emojax.records import Arm
 from emojax.report import console as consoles
-from emojax.training import cost
+from emojax.training import cost, feeds
 
 
 def make_plan(
-    console, experiment: Experiment, config, cohort, arms: Sequence[Arm], made: Mapping[str, Any]
+    console,
+    experiment: Experiment,
+    config,
+    cohort,
+    arms: Sequence[Arm],
+    made: Mapping[str, Any],
+    members: int = 1,
 ) -> fits.Plan | None:
     """Measures a training step and prints memory, number of steps and time.
+
+    Volumes are divided among all devices; of vectors, each device trains folds of its own.
 
     Raises:
       InputError: a step does not fit into the device's memory.
@@ -46,16 +54,20 @@ def make_plan(
     sizes = [len(rows) for data in folds for rows in data.train]
     epochs = max(programs.epochs_of(train, size) for size in sizes)
     steps = epochs * sum(math.ceil(size / train.batch_size) for size in sizes)
-    total = steps * measured.seconds
+    devices = accelerators() if network.input == "vector" else []
+    lanes = tuple(program._replace(mesh=feeds.data_mesh([device])) for device in devices)
+    total = steps * measured.seconds / (max(len(lanes), 1) * members)
     where = "streamed from disk" if streamed else "resident on the device"
     console.print(
         f"plan: {len(sizes)} trainings ({', '.join(arm.name for arm in arms)}) of up to "
         f"{epochs} epochs, {steps:,} steps of {measured.seconds * 1e3:.0f} ms "
-        f"on {program.mesh.size} x {jax.devices()[0].device_kind}: up to "
+        f"on {max(len(lanes), program.mesh.size)} x {jax.devices()[0].device_kind}"
+        f"{f' in each of {members} processes' if members > 1 else ''}: up to "
         f"{consoles.duration(total)}; {measured.parameters / 1e6:.1f} M parameters, "
         f"{measured.bytes / 1e9:.2f} GB for a step, inputs {where} ({size / 1e9:.2f} GB)",
         markup=False,
     )
+    console.print(stops(train, epochs), markup=False)
     if total > 3600 and jax.default_backend() == "cpu":
         console.print("      that is long for this machine: the variant :demo takes minutes")
     return fits.Plan(
@@ -66,4 +78,29 @@ def make_plan(
         epochs,
         train.checkpoint_epochs,
         programs.strategy_of(config, streamed),
+        lanes,
     )
+
+
+def stops(train: Any, epochs: int) -> str:
+    """Returns when a training ends, and what is kept of one that is stopped before.
+
+    Args:
+      train: the part `train` of the config.
+      epochs: largest number of epochs.
+    """
+    early, plateau = "", train.plateau
+    if train.early_stop:
+        early = f", or once the rate is at {plateau.min_lr:g} and {plateau.patience} epochs have "
+        early += "brought no new minimum of the monitored loss"
+    kept = f"a stopped run goes on from its state, which is kept every {train.checkpoint_epochs}"
+    return f"stops: after {epochs} epochs{early}; {kept} epochs and at a signal"
+
+
+def accelerators() -> list[jax.Device]:
+    """Returns the devices of this process that can train at the same time; none on processors.
+
+    What jax calls several devices of a processor has the same cores.
+    """
+    devices = jax.local_devices()
+    return [] if jax.default_backend() == "cpu" or len(devices) == 1 else devices

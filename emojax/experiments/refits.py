@@ -18,6 +18,7 @@ import threadpoolctl
 from jaxtyping import Float, Int
 
 from emojax import metrics, models
+from emojax.cluster import pieces
 from emojax.experiments import fits, programs
 from emojax.experiments.base import Experiment
 from emojax.experiments.still import Still, keeps_values
@@ -26,6 +27,8 @@ from emojax.records import Arm, FoldData
 from emojax.scoring import baselines, processes
 from emojax.splits import Fold
 
+PIECE = "permutation"
+ALONE = pieces.Alone()
 WORTH = 20.0  # s of work from which on processes are started for it
 Labels = Sequence[Int[np.ndarray, " n"]]
 Scores = tuple[float | None, Float[np.ndarray, " p"]]  # of the true labels, and of the others
@@ -70,6 +73,7 @@ def classical(
     made: Sequence[FoldData],
     labels: Labels,
     tick: Callable[[int], Any],
+    store: pieces.Store = ALONE,
 ) -> Scores:
     """Fits the classifier `config.permute` in the folds of an arm, to its labels and to others.
 
@@ -81,9 +85,11 @@ def classical(
       made: its folds.
       labels: other labels of all rows.
       tick: called with 1 for each of them.
+      store: keeper of claims and results, where several processes divide the labels.
 
     Returns:
       What the true labels reach, None where the experiment has no such classifier, and the others.
+      In a process that serves another one, NaN where a third is at work.
     """
     arm = dataclasses.replace(arm, baselines=(config.permute,))
     folds, true = [data.fold for data in made], np.asarray(view.labels)
@@ -106,8 +112,12 @@ def classical(
     with tempfile.TemporaryDirectory(prefix="emojax-", ignore_cleanup_errors=True) as root:
         if workers > 1:
             work = work._replace(view=_share(view, pathlib.Path(root)))
-        jobs = (work._replace(labels=own) for own in labels)
-        return observed, np.array(processes.run(score_one, jobs, tick, workers))
+
+        def some(numbers):
+            jobs = (work._replace(labels=labels[i]) for i in numbers)
+            return processes.run(score_one, jobs, tick, workers)
+
+        return observed, pieces.each_value(store, PIECE, len(labels), some, most=workers)
 
 
 def score_one(work: Work) -> float | None:
@@ -162,6 +172,7 @@ def network(
     folds: Sequence[Fold],
     labels: Labels,
     tick: Callable[[int], Any],
+    store: pieces.Store = ALONE,
 ) -> Scores:
     """Trains the networks of an arm, to its labels and to others; args, returns: as `classical`."""
     assert experiment.program is not None and experiment.features is not None
@@ -185,8 +196,9 @@ def network(
         scores = [balanced(other, folds, [o[arm.pick].argmax(1) for o in own]) for own in each]
         return float(np.mean(scores))
 
-    observed, null = score(view.labels), []
-    for own in labels:
-        null.append(score(own))
-        tick(1)
-    return observed, np.array(null)
+    def some(numbers):
+        for i in numbers:
+            yield score(labels[i])
+            tick(1)
+
+    return score(view.labels), pieces.each_value(store, PIECE, len(labels), some)

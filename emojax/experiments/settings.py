@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from ml_collections import ConfigDict
 
-from emojax import clusters, models, piecewise, plateau, searchlight
+from emojax import clusters, models, piecewise, plateau, searchlight, tracking
 from emojax.alignment import REGIMES
 from emojax.data import causal_settings
 from emojax.data.events import CONFLICTS
@@ -122,6 +122,7 @@ TRAIN = {
     "keep_models": flag,
     "strategy": one_of("auto", "loop", "scan"),
     "checkpoint_epochs": whole("[1, inf)"),
+    "loggers": names,  # in tracking.SHIPPED, of other packages, or paths
 }
 SEARCHLIGHT = {
     "radius_mm": number("[0, 1000]"),
@@ -186,6 +187,7 @@ OWN = {  # what an experiment needs beside the shared keys
         "alignments": some_of(*WAYS, least=0),
         **_below("searchlight", SEARCHLIGHT),
         "balance": whole("[1, 1e6]"),
+        "sweep": text,  # settings, see `sweeps`
     },
     "B": {
         "splits": names,  # in splits.SPLITS, or paths
@@ -208,6 +210,8 @@ def rules_of(config: Any) -> dict[str, Rule]:
       InputError: an unknown network.
     """
     own = {key: rule for rules in OWN.values() for key, rule in rules.items()}
+    like = "A" if isinstance(_find(config, "sweep"), str) else "B"  # of somebody's experiment
+    own |= {"sweep": OWN[like]["sweep"]} | OWN.get(str(_find(config, "experiment")), {})
     name = _find(config, "model.name")
     network = models.find(name).rules if isinstance(name, str) else {}
     return SHARED | own | _below("model", network)
@@ -229,6 +233,8 @@ def check(config: Any) -> None:
         found = _find(config, key)
         if found is not _MISSING and not rule.holds(found):
             raise InputError(key, repr(found), rule.expected)
+    if (loggers := _find(config, tracking.KEY)) is not _MISSING:
+        tracking.check(loggers)
 
 
 def require(config: Any, experiment: str) -> None:

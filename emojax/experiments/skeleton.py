@@ -17,11 +17,21 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from emojax import decoder, sources, stops
+from emojax.cluster import team
 from emojax.data import identity
 from emojax.data.belonging import check_classes
 from emojax.data.store import Store
 from emojax.errors import InputError
-from emojax.experiments import analyses, audits, choice, noise, plans, settings, trainings
+from emojax.experiments import (
+    analyses,
+    audits,
+    choice,
+    noise,
+    plans,
+    settings,
+    sweeps,
+    trainings,
+)
 from emojax.experiments.base import Experiment, check_arms
 from emojax.files import split_list
 from emojax.provenance import PROTOCOLS, LeakageError, Ledger, classify
@@ -46,6 +56,7 @@ def run(
     command: str = "",
     until: Until = "report",
     restart: bool = False,
+    members: int = 1,
 ) -> Result | None:
     """Runs an experiment and writes its report into the workdir.
 
@@ -61,31 +72,35 @@ def run(
       until: "data" reads and counts, "plan" also fits features, audits them and prints the cost of
         the training, "report" runs everything.
       restart: removes what an earlier run has left in the workdir.
+      members: number of processes that are called alike, with one workdir: they divide the work,
+        and one of them writes the report, see `cluster.team`.
 
     Returns:
-      The result; None before the report.
+      The result; None before the report, and in a process that served another one.
 
     Raises:
       InputError: data or settings cannot be used, or the workdir belongs to others, or to another
         process that is at work in it.
       LeakageError: an arm saw more of what it is scored on than its class of protocol allows.
     """
-    first = checkpoint.is_first()
-    console = consoles.make(quiet=not first)
     settings.check(config)
     experiment.check(config)
     if until != "data" and experiment.program:
         experiment.program(config, 2)  # the devices are asked before data is read
     config = _own_copy(config, workdir)
-    with _open(config, workdir, first, restart) as work:
-        if work.is_finished and until == "report":
-            return _again(experiment, config, work, console, cohort)
-        return _run(experiment, config, work, console, cohort, command, until)
+    while True:
+        with _open(config, workdir, restart, members) as work:
+            console = consoles.make(quiet=work.serves or not checkpoint.is_first())
+            if work.is_finished and until == "report" and not work.serves:
+                return _again(experiment, config, work, console, cohort)
+            result = _run(experiment, config, work, console, cohort, command, until)
+            if not work.serves or work.is_finished or team.has_leader(work):
+                return result
 
 
 def _run(experiment, config, work: Workdir, console, cohort, command, until) -> Result | None:
     """Runs an experiment in an open workdir; see `run`."""
-    first = checkpoint.is_first()
+    first = checkpoint.is_first() and not work.serves
     seconds: dict[str, float] = {}
     with _stage(seconds, "reading"):
         cohort = sources.load(config.data) if cohort is None else cohort
@@ -113,10 +128,11 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
         made = {arm.name: _features(experiment, config, views, arm) for arm in trained}
         records = {arm.name: _records(arm, made[arm.name], cohort) for arm in trained}
     with _stage(seconds, "plan"):
-        plan = plans.make_plan(console, experiment, config, cohort, trained, made)
+        about = console, experiment, config, cohort, trained, made
+        plan = plans.make_plan(*about, work.members)
     audit = {"measured": False, "arms": {}}
     with _stage(seconds, "audit"):
-        if config.audit:
+        if config.audit and not work.serves:
             with consoles.bar(console, "audit", 2 * len(trained), config.data.progress) as tick:
                 audit = audits.audit_arms(experiment, config, views, trained, made, plan, tick)
     headline = next(arm for arm in arms if arm.name == (arms[0].shares or arms[0].name))
@@ -131,18 +147,25 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     with _stage(seconds, "training"):
         outcomes = trainings.train(experiment, config, work, console, plan, trained, made)
     with _stage(seconds, "baselines"):
-        classical = trainings.classify(experiment, config, console, trained, made)
+        classical = trainings.classify(experiment, config, work, console, trained, made)
     if arms[0].decoder == choice.AUTO:
         with _stage(seconds, "choice"), _bar(console, config, "choice", len(ask[-1])) as tick:
             network = next(arm for arm in trained if not arm.decoder)
             found = choice.choose(*ask[:3], plan, headline, network, ask[-1], work, tick)
-            choice.enter(found, headline, network, made, outcomes, classical, config.temperature)
+            if not work.serves:
+                done = outcomes, classical, config.temperature
+                choice.enter(found, headline, network, made, *done)
     with _stage(seconds, "analyses"):
         answers, volumes = analyses.run(
-            *ask, functools.partial(_bar, console, config), work.load_model
+            *ask, functools.partial(_bar, console, config), work.load_model, work
         )
+    if work.serves:
+        done = [f"{count} {kind}" for kind, count in work.finished.items()]
+        print(f"served {work.folder}: {', '.join(done) or 'nothing was left to do'}", flush=True)
+        return None
     work.check_inputs()
-    found = _results(cohort, arms, made, records, outcomes, classical)
+    about = cohort, arms, made, records
+    found = _results(*about, outcomes, classical, config.train.get("best_by", ""))
     metrics = results.summarise(
         config.experiment,
         work.plain_config,
@@ -163,6 +186,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     result = results.build(metrics, views[None][0], found, extras=extras)
     if first:
         result.save(work.folder)
+        work.tidy()
         consoles.print_table(result, console)
         console.print(f"report: {work.folder / 'report.html'}", markup=False)
     return result
@@ -189,11 +213,16 @@ def _own_copy(config: Any, workdir: str | os.PathLike) -> Any:
     return config.lock()
 
 
-def _open(config: Any, workdir: str | os.PathLike, first: bool, restart: bool) -> Workdir:
-    """Opens the workdir in the first process; the others wait, and only read."""
+def _open(config: Any, workdir: str | os.PathLike, restart: bool, members: int) -> Workdir:
+    """Opens the workdir, to lead or to serve.
+
+    Of processes that train one network together, the first opens it; the others only read.
+    """
+    if members > 1:
+        return team.enter(workdir, config.to_dict(), members)
     plain = checkpoint.plain_config(config.to_dict())
     work = Workdir(pathlib.Path(workdir).absolute(), plain)
-    if first:
+    if checkpoint.is_first():
         work = checkpoint.open_workdir(workdir, config.to_dict(), restart=restart)
     if jax.distributed.is_initialized():
         multihost_utils.sync_global_devices("workdir")
@@ -268,14 +297,21 @@ def _records(arm: Arm, made: Sequence[FoldData], cohort) -> list[tuple[str, dict
     ]
 
 
-def _results(cohort, arms, made, records, outcomes, classical) -> list[ArmResult]:
-    """Returns every row of the result table; arms that share a training have its outcomes."""
+def _results(cohort, arms, made, records, outcomes, classical, by: str) -> list[ArmResult]:
+    """Returns every row of the result table; arms that share a training have its outcomes.
+
+    Candidates of a sweep have no row: only the one that a fold has chosen is scored.
+    """
     out = []
-    for arm in arms:
-        source = arm.shares or arm.name
-        folds = []
-        for i, data in enumerate(made[source]):
-            notes, fitted = dict(data.notes), classical.get((source, i), {})
+    for arm in (arm for arm in arms if not arm.setting):
+        folds, worst = [], []
+        for i, data in enumerate(made[arm.shares or arm.name]):
+            source, chosen = arm.shares or arm.name, {}
+            if arm.among:
+                source, inner = sweeps.choose(arm, i, made, outcomes, by)
+                data, chosen = made[source][i], {"chosen": {"chosen": source, "inner": inner}}
+            worst.append(records[source][i][0])
+            notes, fitted = {**data.notes, **chosen}, classical.get((source, i), {})
             if arm.decoder:
                 fitted = {arm.decoder: fitted[arm.decoder]}
             elif arm.shares:
@@ -294,8 +330,7 @@ def _results(cohort, arms, made, records, outcomes, classical) -> list[ArmResult
                     notes,
                 )
             )
-        worst = max((protocol for protocol, _ in records[source]), key=PROTOCOLS.index)
-        out.append(ArmResult(arm, worst, tuple(folds)))
+        out.append(ArmResult(arm, max(worst, key=PROTOCOLS.index), tuple(folds)))
     return out
 
 

@@ -216,7 +216,7 @@ def _fold(cohort, arm: Arm, fold: FoldResult, blocks, withheld) -> dict[str, Any
         },
         "leaks": {step: int(count) for step, count in fold.leaks.items()},
     }
-    if arm.decoder == "auto":
+    if "chosen" in fold.notes and (arm.decoder == "auto" or arm.among):
         out["chosen"] = plain(fold.notes["chosen"])
     if "isc" in fold.notes:
         out["isc"] = plain(list(fold.notes["isc"]))

@@ -5,16 +5,18 @@
     done/<name>.npz       finished trainings
     models/<name>.npz     networks, with what was fitted before them
     training/<name>/      checkpoints of a training under way, see `generations`
+    parts/<name>.npz      other pieces of work, where several processes share a run
+    claims/<name>.lock    who is at work on which piece, see `emojax.cluster.pieces`
 
 A workdir belongs to one configuration and to the data that its first training read; everything in
 it carries the digest of both, and a hash of its own. All files appear whole or not at all. Damage
 is found when they are read, and a damaged training is trained again.
 """
 
+import contextlib
 import json
 import os
 import pathlib
-import re
 import shutil
 from collections.abc import Mapping
 from typing import Any
@@ -24,15 +26,36 @@ import numpy as np
 
 import emojax
 from emojax import files
+from emojax.cluster.jobs import JOBS
 from emojax.data import hashes, identity
 from emojax.errors import InputError, say
 from emojax.files import atomic_write
 from emojax.locks import Lock
 from emojax.training import generations
+from emojax.training.claims import Claims
+from emojax.training.ownership import (
+    FORMAT,
+    LOCK,
+    check_config,
+    check_ours,
+    plain_config,
+    read_config,
+    read_run,
+    same_config,
+    slug,
+)
 
-SUFFIX = {"done": ".npz", "models": ".npz", "training": ""}  # folder -> of the names in it
-FORMAT = 2  # of config.json and of all that a workdir holds; 0.3.0 wrote the bare configuration
-LOCK = ".lock"
+__all__ = ["Workdir", "check_config", "open_workdir", "plain_config", "read_config", "read_run"]
+__all__ += ["slug"]
+
+SUFFIX = {
+    "done": ".npz",
+    "models": ".npz",
+    "parts": ".npz",
+    "training": "",
+}  # folder -> of the names in it
+BOUND = ".bound.lock"  # the text of the lock, once its process has read the data
+CLAIMS = "claims"
 OWN = (
     "config.json",
     "run.json",
@@ -49,6 +72,10 @@ OWN += (
     "chosen_voxels.nii.gz",
     "figures",
     "decoder",
+    "tracking",
+    BOUND,
+    CLAIMS,
+    JOBS,
     *SUFFIX,
 )
 
@@ -59,13 +86,31 @@ def is_first() -> bool:
 
 
 class Workdir:
-    """An open workdir; also the store of `training.loop`."""
+    """An open workdir; also the store of `training.loop` and of `cluster.pieces`."""
 
     def __init__(
-        self, folder: pathlib.Path, plain_config: dict[str, Any], lock: Lock | None = None
+        self,
+        folder: pathlib.Path,
+        plain_config: dict[str, Any],
+        lock: Lock | None = None,
+        *,
+        members: int = 1,
+        serves: bool = False,
     ):
-        """Args: the folder, the configuration as plain data, and the lock that is held on it."""
+        """Opens a folder.
+
+        Args:
+          folder: the folder.
+          plain_config: the configuration as plain data.
+          lock: held on the folder; None: nothing is written but pieces of work.
+          members: number of processes that share the work.
+          serves: whether another process holds the lock, and writes the report.
+        """
         self.folder, self.plain_config, self._lock = folder, plain_config, lock
+        self.members, self.serves = members, serves
+        self.finished: dict[str, int] = {}  # kind of pieces -> number that this process has done
+        self._claims = Claims(folder / CLAIMS)
+        self._said: set[pathlib.Path] = set()  # damaged files that were named
         self._names: dict[str, str] = {}  # slug -> the only name that it stands for
         self._digest = identity.digest(plain_config)
 
@@ -78,7 +123,15 @@ class Workdir:
     def close(self) -> None:
         """Lets other processes use the workdir."""
         if self._lock is not None:
+            with contextlib.suppress(OSError):
+                if (self.folder / BOUND).read_text() == self._lock.text:
+                    (self.folder / BOUND).unlink()
             self._lock.release()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the process that this one serves has written the report."""
+        return self.serves and self.is_finished
 
     @property
     def is_finished(self) -> bool:
@@ -105,18 +158,21 @@ class Workdir:
         self._digest = identity.digest([self.plain_config, versions, inputs])
         if not is_first():
             return
-        if self.is_bound:
+        if self.serves or self.is_bound:
             run = read_run(self.folder)
             identity.check_same(run["inputs"], inputs)
             for name, ours in versions.items():
                 if (theirs := run["versions"].get(name)) != ours:
                     expected = f"{name} {ours} (or --restart to begin anew, or {name} {theirs})"
                     raise InputError(self.folder, f"a run begun with {name} {theirs}", expected)
-            return
-        run = {"format": FORMAT, "versions": versions, "digest": self._digest}
-        run |= {"inputs": inputs, "stamps": identity.stamps(inputs)}
-        with atomic_write(path) as partial:
-            partial.write_text(json.dumps(run, indent=1))
+        else:
+            run = {"format": FORMAT, "versions": versions, "digest": self._digest}
+            run |= {"inputs": inputs, "stamps": identity.stamps(inputs)}
+            with atomic_write(path) as partial:
+                partial.write_text(json.dumps(run, indent=1))
+        if self._lock is not None:
+            with atomic_write(self.folder / BOUND) as partial:
+                partial.write_text(self._lock.text)
 
     def check_inputs(self) -> None:
         """Refuses source files that have changed since the run read them.
@@ -130,17 +186,39 @@ class Workdir:
 
     def load_finished(self, name: str) -> dict[str, np.ndarray] | None:
         """Returns the arrays of a finished training, or None; a damaged one is trained again."""
-        try:
-            return self._load("done", name)
-        except Damaged as damaged:
-            say(f"{damaged.path}: damaged ({damaged}); this training is done again")
-            return None
+        return self._load_whole("done", name, "training")
 
     def save_finished(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         """Keeps the arrays of a finished training and drops its checkpoints (first process)."""
         if is_first():
             self._save("done", name, arrays)
             self.drop(name)
+            self._count("trainings")
+
+    def load_part(self, name: str) -> dict[str, np.ndarray] | None:
+        """Returns the arrays of another piece of work, or None; a damaged one is done again."""
+        return self._load_whole("parts", name, "piece of work")
+
+    def save_part(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keeps the arrays of another piece of work, where several processes share the run."""
+        if self.members > 1 and is_first():
+            self._save("parts", name, arrays)
+            self._count("other pieces")
+
+    def claim(self, name: str) -> contextlib.AbstractContextManager | None:
+        """Returns what holds a piece of work until it is left, or None.
+
+        None: another process is at work on it, or the run has ended. The processes of one training
+        (`jax.distributed`) hold everything together.
+        """
+        if self.is_over:
+            return None
+        if jax.distributed.is_initialized() or not (self._lock or self.serves):
+            return contextlib.nullcontext()
+        return self._claims.take(name, slug(name))
+
+    def _count(self, kind: str) -> None:
+        self.finished[kind] = self.finished.get(kind, 0) + 1
 
     def load_model(self, name: str) -> dict[str, Any] | None:
         """Returns a tree that `save_model` kept, or None.
@@ -177,8 +255,7 @@ class Workdir:
         Raises:
           InputError: the disk is full or cannot be written, or the lock was lost.
         """
-        if self._lock is not None:
-            self._lock.check()
+        self._check_locks(name)
         generations.save(self._path("training", name), self._digest, steps, tree)
 
     def drop(self, name: str) -> None:
@@ -186,11 +263,41 @@ class Workdir:
         shutil.rmtree(self._path("training", name), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Removes what killed processes have left: half-written files, needless checkpoints."""
+        """Removes what killed processes have left: half-written files, needless checkpoints.
+
+        While others are at work on pieces, these are theirs.
+        """
+        if self._claims.is_held:
+            return
+        self._claims.remove()
         for left in [*self.folder.rglob("*.partial"), *self.folder.rglob(generations.TEMPORARY)]:
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         for done in self.folder.glob("done/*.npz"):
             shutil.rmtree(self.folder / "training" / done.stem, ignore_errors=True)
+
+    def refuse_shared(self) -> None:
+        """Refuses to remove what others are at work on; raises as `Claims.refuse_any`."""
+        self._claims.refuse_any()
+
+    def tidy(self) -> None:
+        """Removes what only an unfinished run needs: pieces of work and claims."""
+        shutil.rmtree(self.folder / "parts", ignore_errors=True)
+        self._claims.remove()
+
+    def _check_locks(self, name: str) -> None:
+        if self._lock is not None:
+            self._lock.check()
+        self._claims.check(name)
+
+    def _load_whole(self, kind: str, name: str, noun: str) -> dict[str, np.ndarray] | None:
+        """Returns arrays, or None; a damaged file is named once."""
+        try:
+            return self._load(kind, name)
+        except Damaged as damaged:
+            if damaged.path not in self._said:
+                self._said.add(damaged.path)
+                say(f"{damaged.path}: damaged ({damaged}); this {noun} is done again")
+            return None
 
     def _path(self, kind: str, name: str) -> pathlib.Path:
         other = self._names.setdefault(slug(name), name)
@@ -216,8 +323,7 @@ class Workdir:
         return arrays
 
     def _save(self, kind: str, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        if self._lock is not None:
-            self._lock.check()
+        self._check_locks(name)
         path = self._path(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         own = {"digest": np.array(self._digest), "sha256": np.array(hashes.of_arrays(arrays))}
@@ -235,39 +341,43 @@ class Damaged(Exception):
 
 
 def open_workdir(
-    workdir: str | os.PathLike, config: dict[str, Any], *, restart: bool = False
+    workdir: str | os.PathLike, config: dict[str, Any], *, restart: bool = False, members: int = 1
 ) -> Workdir:
     """Makes the workdir, or recognises it as this configuration's, and locks it.
 
-    A workdir in which no training has begun accepts any configuration. `data.store` and
-    `data.progress` may differ. A finished one is not locked: nothing is written into it.
+    A workdir in which no training has begun accepts any configuration. `data.store`,
+    `data.progress` and `train.loggers` may differ. A finished one is not locked: nothing is written
+    into it.
 
     Args:
       workdir: a folder.
       config: the configuration as plain data; written as config.json.
       restart: removes what an earlier run has left in it.
+      members: number of processes that share the work.
 
     Raises:
-      InputError: it belongs to another configuration or version, to something else, or to another
-        process that is at work in it.
+      InputError: it belongs to another configuration or version, or to something else.
+      Held: another process is at work in it.
     """
     folder = pathlib.Path(workdir).absolute()
     plain = plain_config(config)
     try:
-        _check_ours(folder)
+        check_ours(folder)
         if not restart and (folder / "metrics.json").exists():
-            _check_config(folder, plain)
+            same_config(folder, plain, is_bound=True)
             return Workdir(folder, plain)
         folder.mkdir(parents=True, exist_ok=True)
-        work = Workdir(folder, plain, Lock(folder / LOCK))
+        work = Workdir(folder, plain, Lock(folder / LOCK), members=members)
         try:
-            _check_ours(folder)
+            check_ours(folder)
             work.sweep()
             if restart:
+                work.refuse_shared()
                 for name in OWN:
                     path = folder / name
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            if not (folder / "config.json").exists() or _check_config(folder, plain) != plain:
+            is_new = not (folder / "config.json").exists()
+            if is_new or same_config(folder, plain, is_bound=work.is_bound) != plain:
                 with atomic_write(folder / "config.json") as partial:
                     partial.write_text(json.dumps({"format": FORMAT, "config": plain}, indent=1))
         except BaseException:
@@ -278,94 +388,3 @@ def open_workdir(
         if isinstance(error, InputError):
             raise
         raise InputError(folder, files.cause(error), "a folder that can be written to") from None
-
-
-def plain_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns a configuration as JSON holds it, without the keys that no result depends on."""
-    plain = json.loads(json.dumps(config))
-    for key in ("store", "progress"):
-        plain.get("data", {}).pop(key, None)
-    return plain
-
-
-def read_config(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns the configuration of a workdir.
-
-    Raises:
-      InputError: it has none, or one that was written by another version or program.
-    """
-    path = folder / "config.json"
-    found = _read_json(path, "the workdir of a run")
-    version = found.get("format", 1)
-    if version == FORMAT and isinstance(found.get("config"), dict):
-        return found["config"]
-    if version == FORMAT:
-        raise InputError(path, "damaged (no config in it)", "as it was written")
-    if version == 1 and not {"experiment", "data"} <= found.keys():
-        raise InputError(path, "settings of something else", "an empty or new folder as --workdir")
-    written = "emojax 0.3" if version == 1 else f"another version (format {version})"
-    raise InputError(folder, f"a workdir of {written}", "a new folder as --workdir")
-
-
-def read_run(folder: pathlib.Path) -> dict[str, Any]:
-    """Returns run.json: "inputs", their "stamps", "versions" and "digest".
-
-    Raises:
-      InputError: it is missing or damaged.
-    """
-    path = folder / "run.json"
-    run = _read_json(path, "the one that the run has written (or --restart to begin anew)")
-    if run.get("format") != FORMAT or not {"inputs", "stamps", "versions", "digest"} <= run.keys():
-        raise InputError(path, "damaged (parts of it are missing)", "as it was written")
-    return run
-
-
-def slug(name: str) -> str:
-    """Returns a name as part of a file name: "nested, none 0" -> "nested-none-0"."""
-    return re.sub(r"[^\w.+]+", "-", name).strip("-")
-
-
-def _check_ours(folder: pathlib.Path) -> None:
-    """Refuses a folder that holds anything else than a run."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError(folder, "a file", "a folder as --workdir")
-    if (folder / "config.json").exists():
-        read_config(folder)
-    elif folder.exists():
-        ours = (LOCK, ".partial")
-        if any(not path.name.endswith(ours) for path in folder.iterdir()):
-            expected = "an empty or new folder as --workdir"
-            raise InputError(folder, "files of something else", expected)
-
-
-def _check_config(folder: pathlib.Path, plain: dict[str, Any]) -> dict[str, Any]:
-    """Returns the configuration of a workdir, which must be ours once a training has begun."""
-    theirs = read_config(folder)
-    if Workdir(folder, plain).is_bound and (differs := _first_difference(theirs, plain)):
-        key, old, new = differs
-        expected = f"{key}={new!r} (or --restart to begin anew, or another --workdir)"
-        raise InputError(folder, f"a run with {key}={old!r}", expected)
-    return theirs
-
-
-def _first_difference(theirs, ours, at: str = ""):
-    """Returns (dotted key, value, value) of the first leaf that differs; None if all are equal."""
-    if not (isinstance(theirs, dict) and isinstance(ours, dict)):
-        return None if theirs == ours else (at, theirs, ours)
-    for key in sorted(theirs.keys() | ours.keys()):
-        place = f"{at}.{key}" if at else key
-        if found := _first_difference(theirs.get(key), ours.get(key), place):
-            return found
-    return None
-
-
-def _read_json(path: pathlib.Path, expected: str) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(path.parent, f"no {path.name}", expected) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(path, f"damaged ({error})", "as it was written") from None
-    if not isinstance(found, dict):
-        raise InputError(path, "damaged (no settings in it)", "as it was written")
-    return found

@@ -568,7 +568,7 @@ OTHERS = [
         "A time + A group + A none",
         "voxels|scaler|alignment|network",
         "audit",
-        (ACROSS, "    fitted = tuple(team.rows)", "    allowed = None\n    fitted = tuple(team.rows)"),
+        (ACROSS, "    fitted = tuple(", "    allowed = None\n    fitted = tuple("),
     ),
     leak(
         "nearest subject first",

@@ -70,6 +70,12 @@ def _network(metrics: Metrics, arm: Arm) -> Iterator[list[str]]:
     whom, train = _whom(arm, "epoch choice"), setting(metrics, "train", {}) or {}
     epochs = [row["epoch"] for fold in arm["folds"] for row in fold["instances"] or [fold]]
     kept = [epoch for epoch in epochs if epoch is not None]
+    chosen = [fold["chosen"]["chosen"] for fold in arm["folds"] if fold.get("chosen")]
+    if chosen:
+        names = [(name, count(chosen.count(name), "fold")) for name in sorted({*chosen})]
+        text = listed([f"{name.removeprefix(arm['name'] + ': ')} in {n}" for name, n in names])
+        by = f"monitored {train.get('best_by', 'accuracy')}, in each fold"
+        yield ["settings", text, by, _whom(arm, "setting choice")]
     if arm["pick"] == "last":
         yield ["epoch", "the last", "", "nothing"]
     else:

@@ -1,0 +1,159 @@
+"""The division of a run among processes: every piece of work is claimed, done and stored once.
+
+A piece has a name: a training, a fold's classical classifiers, a permutation, an analysis. The
+process that claims a piece computes it and stores the result; it is never computed again. The claim
+of a process that has died passes to the next process that asks, see `emojax.locks`.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from emojax import stops
+
+POLL = 0.5  # s between looks at pieces that others are at work on
+Arrays = Mapping[str, np.ndarray]
+
+
+class Store(Protocol):
+    """The keeper of claims and results, such as `checkpoint.Workdir`."""
+
+    members: int  # processes that share the work
+    serves: bool  # whether another process waits for the results, and writes the report
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the run has ended."""
+
+    def claim(self, name: str) -> contextlib.AbstractContextManager | None:
+        """Returns what holds a piece until it is left; None where another process holds it."""
+
+    def load_part(self, name: str) -> dict[str, np.ndarray] | None:
+        """Returns the stored result of a piece, or None."""
+
+    def save_part(self, name: str, arrays: Arrays) -> None:
+        """Stores the result of a piece."""
+
+
+class Alone:
+    """The store of a process that shares nothing."""
+
+    members, serves, is_over = 1, False, False
+
+    def claim(self, name: str) -> contextlib.AbstractContextManager:
+        """Returns a claim that nobody disputes."""
+        return contextlib.nullcontext()
+
+    def load_part(self, name: str) -> None:
+        """Returns None: nothing was kept."""
+
+    def save_part(self, name: str, arrays: Arrays) -> None:
+        """Keeps nothing."""
+
+
+def claimed(
+    store: Store,
+    names: Iterable[str],
+    is_done: Callable[[str], bool],
+    *,
+    most: int = 1,
+    wait: bool = True,
+) -> Generator[list[str], None, None]:
+    """Yields pieces to be done; they are this process's until the next ones are asked for.
+
+    Args:
+      store: keeper of the claims.
+      names: of all pieces, in the order in which they are taken.
+      is_done: name -> whether its result is there.
+      most: number of pieces that are yielded at a time.
+      wait: whether to stay until all are done, and to take over those of a process that has died.
+
+    Raises:
+      stops.Stopped: a signal asked this process to end.
+    """
+    left = list(names)
+    while left := [name for name in left if not is_done(name)]:
+        with contextlib.ExitStack() as held:
+            mine = []
+            for name in left:
+                claim = store.claim(name)
+                if claim is None:
+                    continue
+                held.enter_context(claim)
+                if not is_done(name):  # else it was done while we came here
+                    mine.append(name)
+                if len(mine) == most:
+                    break
+            if mine:
+                yield mine
+                continue
+        if not wait or store.is_over:
+            return
+        stops.check()
+        time.sleep(POLL)
+
+
+def each(
+    store: Store,
+    names: Sequence[str],
+    compute: Callable[[list[str]], Iterable[tuple[str, Arrays]]],
+    *,
+    most: int = 1,
+    wait: bool = True,
+) -> dict[str, Arrays]:
+    """Returns the result of every piece, computed here, by another process, or before.
+
+    Args:
+      store: keeper of claims and results.
+      names: of the pieces; the run has no others of these names.
+      compute: names -> (name, result) of each.
+      most: number of pieces that `compute` gets at a time; without others, it gets all at once.
+      wait: see `claimed`; without, results that other processes are at work on are missing.
+    """
+    found: dict[str, Arrays] = {}
+
+    def is_done(name):
+        if name not in found and (part := store.load_part(name)) is not None:
+            found[name] = part
+        return name in found
+
+    if store.members == 1:
+        if left := [name for name in names if not is_done(name)]:
+            found.update(compute(left))
+        return found
+    with contextlib.closing(claimed(store, names, is_done, most=most, wait=wait)) as pieces:
+        for mine in pieces:
+            for name, result in compute(mine):
+                store.save_part(name, result)
+                found[name] = result
+    return found
+
+
+def each_value(
+    store: Store,
+    kind: str,
+    count: int,
+    compute: Callable[[list[int]], Iterable[Any]],
+    *,
+    most: int = 1,
+) -> np.ndarray:
+    """Returns [count] numbers, "<kind> 0" and so on; NaN where another process is at work on one.
+
+    Args:
+      store: keeper of claims and results; a serving process does not wait.
+      kind: of the pieces.
+      count: number of the pieces.
+      compute: numbers of pieces -> a value of each.
+      most: see `each`.
+    """
+    numbers = {f"{kind} {i}": i for i in range(count)}
+
+    def some(names):
+        values = compute([numbers[name] for name in names])
+        return ((name, {"value": np.float64(v)}) for name, v in zip(names, values, strict=True))
+
+    found = each(store, list(numbers), some, most=most, wait=not store.serves)
+    return np.array([found[name]["value"] if name in found else np.nan for name in numbers])

@@ -1,0 +1,57 @@
+"""The processes of one run: one leads, and writes the report; the others serve it.
+
+The first process to lock the workdir leads. The others wait until it has read the data, check that
+they have the same configuration, data and versions, and take pieces of the work (`pieces`). When
+there is no leader any more, one of them takes its place.
+"""
+
+import os
+import pathlib
+import time
+from typing import Any
+
+from emojax import stops
+from emojax.cluster.pieces import POLL
+from emojax.locks import Held, holder
+from emojax.training import checkpoint
+from emojax.training.checkpoint import Workdir
+
+
+def enter(workdir: str | os.PathLike, config: dict[str, Any], members: int) -> Workdir:
+    """Opens the workdir to lead the run, or else to serve the process that does.
+
+    Args:
+      workdir: a folder that all processes see.
+      config: the configuration as plain data.
+      members: number of the processes.
+
+    Raises:
+      InputError: as `checkpoint.open_workdir`, or the run has another configuration.
+      stops.Stopped: a signal asked this process to end.
+    """
+    folder = pathlib.Path(workdir).absolute()
+    while True:
+        try:
+            return checkpoint.open_workdir(folder, config, members=members)
+        except Held:
+            pass
+        if is_bound(folder):
+            plain = checkpoint.plain_config(config)
+            checkpoint.check_config(folder, plain)
+            return Workdir(folder, plain, members=members, serves=True)
+        stops.check()
+        time.sleep(POLL)
+
+
+def is_bound(folder: pathlib.Path) -> bool:
+    """Returns whether a living process leads the run and has read its data."""
+    leader = holder(folder / checkpoint.LOCK)
+    try:
+        return bool(leader) and (folder / checkpoint.BOUND).read_text() == leader
+    except OSError:
+        return False
+
+
+def has_leader(work: Workdir) -> bool:
+    """Returns whether a living process leads the run."""
+    return bool(holder(work.folder / checkpoint.LOCK))
