@@ -1,0 +1,144 @@
+"""Contents of rows: who is the same row, and who is a scaled, shifted or permuted copy of one."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+from scipy import sparse
+
+CHUNK = 256  # rows that are looked at at a time, and columns that are enough to tell
+LEAST = 16  # columns from which copies that are scaled or permuted are told from chance
+CLOSE = 1e-3  # largest difference of two standardised rows that count as one
+Digest = bytes
+
+
+def count(X: Any) -> int:
+    """Returns the number of rows of an array, a list, a data frame or a sparse matrix."""
+    return X.shape[0] if hasattr(X, "shape") else len(X)
+
+
+def take(X: Any, rows: Int[np.ndarray, " k"]) -> Any:
+    """Returns some rows, in the container that they came in."""
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    if sparse.issparse(X):
+        return X.tocsr()[rows]
+    return X[rows] if hasattr(X, "shape") else [X[i] for i in rows]
+
+
+def numbers(X: Any) -> np.ndarray | None:
+    """Returns rows as an array of numbers [n, columns]; None where they are something else."""
+    if sparse.issparse(X):
+        return None
+    try:
+        found = np.asarray(X)
+    except ValueError:  # lists of several lengths
+        return None
+    if found.dtype.kind not in "biuf" or found.ndim < 2:
+        return None
+    return found.reshape(len(found), -1)
+
+
+def digests(X: Any) -> list[Digest]:
+    """Returns a hash of the content of each row; equal numbers are equal in any dtype."""
+    if sparse.issparse(X):
+        X = X.tocsr()
+        return [_hash(X[i].toarray().astype(np.float64)) for i in range(X.shape[0])]
+    if (found := numbers(X)) is not None:
+        return [_hash(row) for part in _chunks(found) for row in part]
+    frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X, object))
+    return [int(h).to_bytes(8, "little") for h in pd.util.hash_pandas_object(frame, index=False)]
+
+
+def _hash(row: np.ndarray) -> Digest:
+    return hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest()
+
+
+def _chunks(X: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(X), CHUNK):
+        yield X[start : start + CHUNK].astype(np.float64) + 0.0  # -0.0 is 0.0
+
+
+def chance(X: Any) -> float:
+    """Returns the probability that two rows agree, if their columns were independent.
+
+    0 of what is no array of numbers: rows of words that agree are copies.
+    """
+    values = numbers(X)
+    if values is None or not len(values):
+        return 0.0
+    log = 0.0
+    for column in values[:, :CHUNK].T:
+        share = np.unique(column, return_counts=True)[1] / len(column)
+        log += np.log((share**2).sum())
+    return float(np.exp(log))
+
+
+class Moments:
+    """What scaling, shifting and permuting the columns of a row leaves as it is."""
+
+    def __init__(self, X: np.ndarray):
+        """Args: rows [n, columns], numbers."""
+        self.X = X
+        found = [_moments(part) for part in _chunks(X)]
+        self.values = np.concatenate(found) if found else np.zeros((0, 3))
+        order = np.argsort(self.values[:, 0])  # NaN, of rows that tell nothing, come last
+        self.order = order[~np.isnan(self.values[order, 0])]
+        self.sorted = self.values[self.order, 0]
+
+    def near(self, values: np.ndarray) -> np.ndarray:
+        """Returns the rows whose moments are those that are given, as far as rounding allows."""
+        if np.isnan(values).any():
+            return self.order[:0]
+        low, high = values[0] * (1 - CLOSE), values[0] * (1 + CLOSE)
+        some = self.order[np.searchsorted(self.sorted, low) : np.searchsorted(self.sorted, high)]
+        others = self.values[some]
+        close = np.abs(others - values) <= 10 * CLOSE * (np.abs(values) + CLOSE)
+        return some[close.all(1)]
+
+
+def _moments(part: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k 3"]:
+    """Returns the fourth, sixth and third (as it is up to its sign) moments of standardised rows.
+
+    They are NaN where a row is constant, has few columns, or mostly values that repeat: such rows
+    agree by chance.
+    """
+    z = standardised(part)
+    square = z * z
+    found = [(square * square).mean(1), (square**3).mean(1), np.abs((square * z).mean(1))]
+    found = np.stack(found, 1)
+    some = part[:, :CHUNK]
+    distinct = (np.diff(np.sort(some, 1), axis=1) > 0).sum(1)
+    found[(distinct < some.shape[1] / 2) | (part.shape[1] < LEAST)] = np.nan
+    return found
+
+
+def standardised(X: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k m"]:
+    """Returns rows with mean 0 and sd 1 each; NaN where they are constant."""
+    X = X.astype(np.float64)
+    z = X - X.mean(1, keepdims=True)
+    with np.errstate(all="ignore"):
+        return z / z.std(1, keepdims=True)
+
+
+def copies(ours: Moments, theirs: Moments) -> list[tuple[int, int, str]]:
+    """Returns rows of which the other side has a copy: (our row, their row, the kind of copy)."""
+    found = []
+    for i, values in enumerate(ours.values):
+        for j in theirs.near(values):
+            if kind := _kind(*standardised(np.stack([ours.X[i], theirs.X[j]]))):
+                found.append((i, int(j), kind))
+                break
+    return found
+
+
+def _kind(a: Float[np.ndarray, " m"], b: Float[np.ndarray, " m"]) -> str:
+    for sign in (1, -1):
+        if np.abs(a - sign * b).max() < CLOSE:
+            return "a scaled or shifted copy"
+        if np.abs(np.sort(a) - np.sort(sign * b)).max() < CLOSE:
+            return "a copy with its columns in another order"
+    return ""

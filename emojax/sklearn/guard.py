@@ -1,0 +1,336 @@
+"""A guard around a pipeline: it measures leaks under scikit-learn's cross-validation, and refuses.
+
+    guard = LeakGuard(pipeline, rows=X, groups=runs)
+    cross_validate(guard, X, y, groups=runs, cv=LeaveOneGroupOut(), error_score="raise")
+
+The guard sees what scikit-learn hands to `fit` and to `predict`, compares both, and looks into the
+pipeline. docs/sklearn.md says which leaks it measures, and which nobody can.
+"""
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.utils import get_tags
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from emojax.errors import one_line
+from emojax.provenance import LeakageError
+from emojax.sklearn import contents, findings, prepared, refits
+from emojax.sklearn.findings import Finding, Side
+
+METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
+
+
+class Audit(NamedTuple):
+    """What a guard has looked at in one fold."""
+
+    measured: tuple[str, ...]
+    not_measured: dict[str, str]  # what -> why
+    allowed: tuple[str, ...]  # findings that `allow` names
+
+
+def _has(name: str) -> Callable[[Any], bool]:
+    return lambda guard: hasattr(getattr(guard, "estimator_", guard.estimator), name)
+
+
+class LeakGuard(MetaEstimatorMixin, BaseEstimator):
+    """A pipeline, or any estimator, that is refused where it leaks.
+
+    It is used like the estimator that it holds. `fit` looks for steps that were fitted before the
+    split, that keep what outlives a fold, that do not depend on their training rows, or that can
+    reach rows outside of them. The first `predict` or `score` of other rows compares both sides:
+    groups, equal rows, scaled, shifted and permuted copies, and traces of a scaler; and it looks
+    for outputs that depend on the other scored rows, or that are looked up. Predicting the training
+    rows in their order is no scoring, and not audited.
+
+    Attributes:
+      estimator_: the fitted estimator.
+      audit_: what was measured in this fold, what was not and why, and what was allowed.
+      classes_, n_features_in_: those of the estimator.
+    """
+
+    def __init__(
+        self,
+        estimator: Any,
+        *,
+        rows: Any = None,
+        groups: Shaped[np.ndarray, " n"] | None = None,
+        labels: Shaped[np.ndarray, " n"] | None = None,
+        raw: Any = None,
+        prepare: Callable[..., Any] | None = None,
+        refit: bool = True,
+        allow: Sequence[str] = (),
+    ):
+        """Sets what is guarded, and what the guard knows beside it.
+
+        Args:
+          estimator: the pipeline; it is cloned before each fit.
+          rows: all rows, in the order of their acquisition: by it the guard knows who is scored
+            while it fits, which rows are neighbours in time, and rows that were made up.
+          groups: of each of `rows`, its acquisition, run or subject; no group may have rows on both
+            sides. Where scikit-learn routes metadata, `fit` and `score` take groups, too.
+          labels: class of each of `rows`.
+          raw: what the rows were made of, [n, ...].
+          prepare: how: prepare(raw) or, with labels, prepare(raw, labels) -> rows. It is run again
+            with other scored values and labels; training rows must stay as they are, bit by bit.
+          refit: False leaves out the two fits more that pipelines with code of the user cost.
+          allow: names of steps, "the split" or "the rows", whose findings are only noted.
+        """
+        self.estimator = estimator
+        self.rows = rows
+        self.groups = groups
+        self.labels = labels
+        self.raw = raw
+        self.prepare = prepare
+        self.refit = refit
+        self.allow = allow
+
+    def __sklearn_clone__(self) -> "LeakGuard":
+        kept = self.get_params(deep=False)
+        made = type(self)(**kept | {"estimator": clone(self.estimator)})
+        if hasattr(self, "_metadata_request"):
+            made._metadata_request = copy.deepcopy(self._metadata_request)
+        made._studies = self.__dict__.setdefault("_studies", [])
+        return made
+
+    def _study(self) -> prepared.Known:
+        """Returns what is known beside the fold; clones share it, so that rows are hashed once."""
+        given = self.rows, self.groups, self.labels, self.raw, self.prepare
+        studies = self.__dict__.setdefault("_studies", [])
+        for known in studies:
+            if all(a is b for a, b in zip(given, known.given, strict=True)):
+                return known
+        studies.append(prepared.Known(*given))
+        return studies[-1]
+
+    def fit(self, X: Any, y: Any = None, groups: Any = None, **params: Any) -> "LeakGuard":
+        """Fits a clone of the estimator and audits it.
+
+        Args:
+          X: training rows.
+          y: their labels.
+          groups: their groups, where `groups` of the guard does not say them.
+          params: for the estimator's `fit`.
+
+        Raises:
+          LeakageError: a leak; the line names step and fold.
+          ValueError: what the guard was given does not fit together.
+        """
+        self.__dict__.pop("estimator_", None)
+        self._known = self._study()
+        self._notes: dict[str, str] = {}
+        self._measured: list[str] = []
+        self._allowed: list[str] = []
+        self._done: set[tuple[bytes, ...]] = set()
+        self._train = self._side(X, y, groups)
+        self._scored_at_fit = self._known.others(self._train.digests)
+        own = self._params("fit", params)
+        made = [clone(self.estimator) for _ in range(2)]
+        self._refuse("steps fitted before the split", findings.of_fitted_steps(made[0]))
+        self._find_reachable(made[0])
+        findings.of_choices(made[0], self._note)
+
+        def fit(X, y):
+            return clone(self.estimator).fit(X, y, **own)
+
+        if self.refit and params:
+            self._note("fits that depend on their rows alone", "fit has arguments beside X and y")
+        shared = refits.of_shared_state(*made, lambda one: self._use(one, X, y, own))
+        self._refuse("state that outlives a fold", shared)
+        if self.refit and not params:
+            found = refits.of_fits(fit, X, y, made[0], self._note)
+            self._refuse("fits that depend on their rows alone", found)
+        elif not self.refit:
+            self._note("fits that depend on their rows alone", "refit=False")
+        self._find_reachable(made[0])
+        self._refuse("rows as they were made", self._known.find(self._train.digests, self._note))
+        self.estimator_ = made[0]
+        return self
+
+    def _use(self, estimator: Any, X: Any, y: Any, params: dict[str, Any]) -> None:
+        """Fits, and predicts a few rows: some functions keep what they meet first."""
+        estimator.fit(X, y, **params)
+        method = next((name for name in refits.OUTPUTS if hasattr(estimator, name)), None)
+        if method:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                some = np.arange(min(contents.count(X), 8))
+                try:
+                    getattr(estimator, method)(contents.take(X, some))
+                except Exception as error:  # it may need metadata
+                    self._note("state that outlives a prediction", one_line(error))
+
+    def _find_reachable(self, estimator: Any) -> None:
+        """Looks for scored rows within reach, as soon as it is known which these are."""
+        digests = self._scored_at_fit
+        if digests:
+            labels = None if self.labels is None else np.asarray(self.labels)
+            self._refuse(
+                "scored rows within reach of a step",
+                findings.of_reachable(estimator, digests, self._known.columns, labels),
+            )
+
+    def _side(self, X: Any, y: Any, groups: Any) -> Side:
+        digests = contents.digests(X)
+        known = self._known.groups_of(digests)
+        if groups is None:
+            groups = known
+        elif known is not None and not np.array_equal(np.asarray(groups), known):
+            raise ValueError("want the groups that LeakGuard(groups=...) says; got others")
+        return Side(X, y, digests, None if groups is None else np.asarray(groups))
+
+    def _audit_scoring(self, X: Any, y: Any, groups: Any) -> None:
+        """Compares scored rows with those that have trained, once for each set of rows."""
+        scored = self._side(X, y, groups)
+        key = tuple(scored.digests) + (b"y",) * (y is not None)
+        if key in self._done or scored.digests == self._train.digests:
+            return
+        train, known = self._train, self._known
+        self._refuse("groups on both sides", findings.of_groups(train, scored), scored)
+        if train.groups is None or scored.groups is None:
+            self._note("groups on both sides", "no groups (LeakGuard(rows=X, groups=...))")
+        self._refuse("rows on both sides", findings.of_copies(train, scored, self._note), scored)
+        both = known.rows if known.rows is not None else _joined(train.X, X)
+        self._refuse("traces of a scaler", findings.of_scaling(train, both), scored)
+        order = known.order(train.digests), known.order(scored.digests)
+        if train.groups is not None:
+            pass  # whole groups have no neighbours on the other side
+        elif order[0] is None or order[1] is None:
+            self._note("neighbours in time", "no order (LeakGuard(rows=X) in that of acquisition)")
+        else:
+            found = findings.of_time(order, train.X, train.y, self._note)
+            self._refuse("neighbours in time", found, scored)
+        values = contents.numbers(X)
+        columns = 0 if values is None else values.shape[1]
+        labels = None if y is None or train.y is None else np.concatenate([train.y, y])
+        found = findings.of_reachable(self.estimator_, scored.digests, columns, labels)
+        self._refuse("scored rows within reach of a step", found, scored)
+        found = known.replaced(train.digests, scored.digests, self._note)
+        self._refuse("steps before the pipeline", found, scored)
+        found = refits.of_predictions(self.estimator_, X, train.X, self._note)
+        self._refuse("outputs that depend on other scored rows", found, scored)
+        self._refuse("look-ups", refits.of_last_bits(self.estimator_, X, self._note), scored)
+        self._done.add(key)  # only now: rows that were refused are refused again
+
+    def _refuse(self, what: str, found: Iterable[Finding], scored: Side | None = None) -> None:
+        """Raises LeakageError at the first finding that is not allowed."""
+        for step, text, advice in found:
+            if step in self.allow or step.partition(".")[0] in self.allow:
+                self._allowed.append(f"{step}: {text}")
+                continue
+            where = step if step in (findings.SPLIT, findings.ROWS) else f"step {step!r}"
+            raise LeakageError(one_line(f"{where}: {text} ({self._fold(scored)}); want {advice}"))
+        if what not in self._measured:
+            self._measured.append(what)
+
+    def _note(self, what: str, why: str) -> None:
+        self._notes.setdefault(what, why)
+
+    def _fold(self, scored: Side | None) -> str:
+        """Returns the fold in words: the groups that are scored, or rows."""
+        digests = self._scored_at_fit if scored is None else scored.digests
+        groups = self._known.groups_of(digests) if scored is None else scored.groups
+        trained = len(self._train.digests)
+        if groups is not None and len(groups):
+            names = np.unique(groups).tolist()
+            some = ", ".join(map(str, names[:3])) + (", ..." if len(names) > 3 else "")
+            return f"the fold that scores {some}"
+        if not digests:
+            return f"the fold of {trained} training rows"
+        return f"the fold of {trained} training and {len(digests)} scored rows"
+
+    @property
+    def audit_(self) -> Audit:
+        """What was measured in this fold so far, what was not, and what was allowed."""
+        check_is_fitted(self, "estimator_")
+        measured = tuple(what for what in self._measured if what not in self._notes)
+        return Audit(measured, dict(self._notes), tuple(self._allowed))
+
+    def score(self, X: Any, y: Any = None, groups: Any = None, **params: Any) -> float:
+        """Audits the fold, and returns the score of the estimator."""
+        check_is_fitted(self, "estimator_")
+        self._audit_scoring(X, y, groups)
+        return self.estimator_.score(X, y, **self._params("score", params))
+
+    def _call(self, name: str, X: Any, groups: Any, params: dict[str, Any]) -> Any:
+        check_is_fitted(self, "estimator_")
+        self._audit_scoring(X, None, groups)
+        return getattr(self.estimator_, name)(X, **self._params(name, params))
+
+    @available_if(_has("predict"))
+    def predict(self, X: Any, groups: Any = None, **params: Any) -> Any:
+        """Audits the fold, and predicts."""
+        return self._call("predict", X, groups, params)
+
+    @available_if(_has("predict_proba"))
+    def predict_proba(self, X: Any, groups: Any = None, **params: Any) -> Any:
+        """Audits the fold, and predicts probabilities."""
+        return self._call("predict_proba", X, groups, params)
+
+    @available_if(_has("predict_log_proba"))
+    def predict_log_proba(self, X: Any, groups: Any = None, **params: Any) -> Any:
+        """Audits the fold, and predicts logarithms of probabilities."""
+        return self._call("predict_log_proba", X, groups, params)
+
+    @available_if(_has("decision_function"))
+    def decision_function(self, X: Any, groups: Any = None, **params: Any) -> Any:
+        """Audits the fold, and returns decision values."""
+        return self._call("decision_function", X, groups, params)
+
+    @available_if(_has("transform"))
+    def transform(self, X: Any, groups: Any = None, **params: Any) -> Any:
+        """Audits the fold, and transforms."""
+        return self._call("transform", X, groups, params)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """The classes of the estimator."""
+        return self.estimator_.classes_
+
+    @property
+    def n_features_in_(self) -> int:
+        """The number of features of the estimator."""
+        return self.estimator_.n_features_in_
+
+    def _params(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Returns the arguments for the estimator's method, routed where scikit-learn routes."""
+        if not params:
+            return {}
+        from sklearn import get_config
+
+        if not get_config().get("enable_metadata_routing"):
+            return params
+        return process_routing(self, method, **params)["estimator"][method]
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Returns where metadata go: groups to the guard, the rest to the estimator."""
+        mapping = MethodMapping()
+        for name in ("fit", "score", *METHODS):
+            mapping.add(caller=name, callee=name)
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(estimator=self.estimator, method_mapping=mapping)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        own = get_tags(self.estimator)
+        tags.estimator_type, tags.classifier_tags = own.estimator_type, own.classifier_tags
+        tags.regressor_tags, tags.target_tags = own.regressor_tags, own.target_tags
+        tags.input_tags, tags.transformer_tags = own.input_tags, own.transformer_tags
+        return tags
+
+
+def _joined(a: Any, b: Any) -> Any:
+    """Returns rows of both, where they are numbers; None otherwise."""
+    a, b = contents.numbers(a), contents.numbers(b)
+    return None if a is None or b is None else np.concatenate([a, b])

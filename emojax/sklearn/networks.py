@@ -1,0 +1,163 @@
+"""The networks as classifiers: the training loop, optimiser and registry of emojax behind `fit`."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from emojax.sklearn.training import NetworkClassifier
+
+
+class CNN1DClassifier(NetworkClassifier):
+    """The 1D CNN of `emojax.models.cnn1d` on rows of voxels.
+
+    With the default layers it needs 55 voxels or more; their order matters to it. Everything
+    between rows and network is inside: the scale of the voxels is fitted to the rows that train.
+
+    Attributes: as of `NetworkClassifier`.
+    """
+
+    _network = "cnn1d"
+    _own = ("filters", "window", "dense", "dropout", "batch_norm", "conv_activation")
+
+    def __init__(
+        self,
+        *,
+        filters: tuple[int, ...] = (128, 128, 128, 64, 64, 64),
+        window: int = 10,
+        dense: tuple[int, ...] = (1024, 512, 256, 128, 64, 32, 16),
+        dropout: tuple[float, float] = (0.25, 0.5),
+        batch_norm: bool = False,
+        conv_activation: str = "",
+        scale: str = "voxel",
+        penalty_factor: float = 1e-3,
+        lr: float = 5e-4,
+        epochs: int = 200,
+        batch_size: int = 64,
+        held_back: float = 0.2,
+        patience: int = 10,
+        best_by: str = "accuracy",
+        balanced: bool = False,
+        temperature: bool = True,
+        random_state: Any = None,
+    ):
+        """Sets the parameters.
+
+        Args:
+          filters: channels of each convolution.
+          window: voxels that a convolution sees.
+          dense: sizes of the hidden dense layers.
+          dropout: parts of the features, and of the first dense layer, that are left out.
+          batch_norm: whether batch norm stands behind every layer but the last.
+          conv_activation: a key of `emojax.models.cnn1d.ACTIVATIONS`, or "" for none.
+          scale, penalty_factor, lr, epochs, batch_size, held_back, patience, best_by, balanced,
+            temperature, random_state: see `NetworkClassifier`.
+        """
+        self.filters = filters
+        self.window = window
+        self.dense = dense
+        self.dropout = dropout
+        self.batch_norm = batch_norm
+        self.conv_activation = conv_activation
+        self.scale = scale
+        self.penalty_factor = penalty_factor
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.held_back = held_back
+        self.patience = patience
+        self.best_by = best_by
+        self.balanced = balanced
+        self.temperature = temperature
+        self.random_state = random_state
+
+
+class ResNet3DClassifier(NetworkClassifier):
+    """The 3D ResNet of `emojax.models.resnet3d` on volumes.
+
+    X is [n, x, y, z], nine voxels or more along each axis; or, with a mask, rows of its voxels in
+    C order, as `emojax.masking.apply_mask` and a masker of nilearn give them.
+
+    Attributes: as of `NetworkClassifier`.
+    """
+
+    _network = "resnet3d"
+    _own = ("depth", "width", "head_features", "dtype", "norm_momentum")
+
+    def __init__(
+        self,
+        *,
+        mask: Bool[np.ndarray, "x y z"] | None = None,
+        depth: int = 18,
+        width: int = 64,
+        head_features: int = 0,
+        dtype: str = "auto",
+        norm_momentum: float = 0.9,
+        scale: str = "global",
+        penalty_factor: float = 2e-4,
+        lr: float = 3e-4,
+        epochs: int = 100,
+        batch_size: int = 16,
+        held_back: float = 0.2,
+        patience: int = 10,
+        best_by: str = "accuracy",
+        balanced: bool = False,
+        temperature: bool = True,
+        random_state: Any = None,
+    ):
+        """Sets the parameters.
+
+        Args:
+          mask: of the voxels that rows hold; np.ones((x, y, z), bool) for whole volumes as rows.
+            None: X is [n, x, y, z].
+          depth: 18, 34, 50, 101 or 152 layers.
+          width: channels of the first stage.
+          head_features: size of a dense layer before the last one; 0 is none.
+          dtype: of the computation: "float32", "bfloat16", or "auto": by the device.
+          norm_momentum: momentum of moving statistics; short trainings need less than 0.99.
+          scale, penalty_factor, lr, epochs, batch_size, held_back, patience, best_by, balanced,
+            temperature, random_state: see `NetworkClassifier`.
+        """
+        self.mask = mask
+        self.depth = depth
+        self.width = width
+        self.head_features = head_features
+        self.dtype = dtype
+        self.norm_momentum = norm_momentum
+        self.scale = scale
+        self.penalty_factor = penalty_factor
+        self.lr = lr
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.held_back = held_back
+        self.patience = patience
+        self.best_by = best_by
+        self.balanced = balanced
+        self.temperature = temperature
+        self.random_state = random_state
+
+    def _shape(self, X: np.ndarray) -> tuple[int, ...]:
+        if self.mask is None:
+            if X.ndim != 4:
+                raise ValueError(
+                    f"want volumes [n, x, y, z], or rows of voxels and mask=; got X {X.shape}"
+                )
+            return X.shape[1:]
+        mask = np.asarray(self.mask)
+        if mask.ndim != 3 or mask.dtype != bool:
+            raise ValueError(f"want mask: bool [x, y, z]; got {mask.dtype} {mask.shape}")
+        if X.ndim != 2 or X.shape[1] != mask.sum():
+            raise ValueError(f"want rows of the {mask.sum()} voxels of mask; got X {X.shape}")
+        return mask.shape
+
+    def _inputs(self, x: np.ndarray) -> Float[np.ndarray, "k x y z"]:
+        if self.mask is None:
+            return x
+        volumes = np.full((len(x), *self.mask.shape), np.nan, np.float32)  # which scaling makes 0
+        volumes[:, np.asarray(self.mask)] = x
+        return volumes
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self.mask is not None
+        return tags
