@@ -104,7 +104,7 @@ class Cohort:
         return shown.page(*overview.facts(self))
 
     def to_frame(self) -> pd.DataFrame:
-        """Returns a line for each labelled volume: subject, run, frame, time (s), label, factors."""
+        """Returns a line for each labelled volume: subject, run, frame, seconds, label, factors."""
         return overview.frame(self)
 
     @property
