@@ -48,6 +48,7 @@ def whole_brain(config):
     (calibrated).
     """
     wholebrain.of_the_whole_brain(config)
+    config.alignments = "none,group,independent_runs,piecewise"
     config.data.run_column = "priming"
     config.voxels.classical = "keep"
     config.align.parcels = "ward:10"

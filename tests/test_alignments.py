@@ -1,9 +1,12 @@
 """Ways of aligning subjects side by side: rows, tests, audit, and what the page says of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from small_studies import make_cohort, make_values, read
 
+from emojax.data.cohort import Prior
 from emojax.errors import InputError
 from emojax.experiments import alignments, analyses, experiment_a, settings
 from emojax.report import alignments as words
@@ -67,6 +70,14 @@ def test_a_row_is_what_a_run_with_this_regime_scores(small, cohort):
     assert own["rows"] == rows
     row = rows["independent_runs"]
     assert row["null"] is None and row["p"] is None and row["floor"] is None
+
+
+def test_rows_say_what_was_seen_before_the_data_were_read(small, cohort):
+    """Maps that were centred by all of a person's are transductive, whatever aligns them."""
+    small.update({"permutations": 0, "null_floor": False, "audit": False})
+    centred = dataclasses.replace(cohort, prior=(Prior("centring"),))
+    rows = compare(small, centred)[0]["rows"]
+    assert {row["protocol"] for row in rows.values()} == {"transductive"}
 
 
 def test_nothing_is_compared_where_nothing_is_asked(small, cohort):

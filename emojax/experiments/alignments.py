@@ -10,6 +10,7 @@ from emojax.errors import InputError
 from emojax.experiments import arms_a, audits, crossed, floors, permutation, refits
 from emojax.experiments.base import Experiment
 from emojax.files import split_list
+from emojax.provenance import PROTOCOLS
 from emojax.records import Arm, FoldData
 from emojax.scoring import baselines, scores
 
@@ -101,7 +102,8 @@ def _row(experiment, config, view, arm: Arm, tick) -> dict[str, Any]:
         for data, own in zip(made, fitted, strict=True)
     ]
     isc = np.array([data.notes.get("isc", (np.nan, np.nan)) for data in made]).mean(0)
-    row = crossed.mean(each) | {"folds": each, "protocol": arm.protocol, "audited": []}
+    worst = max((data.notes["protocol"] for data in made), key=PROTOCOLS.index)
+    row = crossed.mean(each) | {"folds": each, "protocol": worst, "audited": []}
     row["parcels"] = [data.notes["parcels"] for data in made if "parcels" in data.notes]
     row |= {"isc": None if np.isnan(isc).any() else isc.tolist(), "null": None, "p": None}
     if config.audit:

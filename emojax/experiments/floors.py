@@ -167,6 +167,8 @@ def _folds(
 def features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> Iterator[FoldData]:
     """Makes the features of each fold of an arm, and refuses those that saw too much.
 
+    Their notes have "protocol", the class of what they saw.
+
     Raises:
       LeakageError: a fold saw more of what it is scored on than the arm claims.
     """
@@ -175,7 +177,7 @@ def features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> Iterat
         ledger = Ledger(view)
         with threadpoolctl.threadpool_limits(1):  # the matrices are small
             data = experiment.features(config, ledger, fold, arm, number)
-        classify(
+        protocol, _ = classify(
             ledger.seen(fold.test, prior=False),
             subject=view.subject,
             unit=unit,
@@ -183,4 +185,4 @@ def features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> Iterat
             name=f"{arm.name} on noise" if arm.on_noise else arm.name,
             prior=ledger.prior,
         )
-        yield replace(data, unit=unit)
+        yield replace(data, unit=unit, notes=data.notes | {"protocol": protocol})
