@@ -112,3 +112,11 @@ def test_any_volumes_are_drawn():
     png(brain.voxels(counts[:, :, 6:7], mean[:, :, 6:7], 1, RAS))
     turned = np.array([[0.9, -0.4, 0, 3], [0.4, 0.9, 0.1, 5], [0, -0.1, 1, 2], [0, 0, 0, 1]])
     png(brain.voxels(counts, mean, 6, turned @ RAS))
+
+
+def test_the_mean_of_centred_values_is_no_picture():
+    values = np.random.default_rng(0).normal(size=(6, 5, 4))
+    values[0] = 0
+    np.testing.assert_array_equal(brain._background(values), values != 0)
+    positive = 100 + values
+    assert brain._background(positive) is positive

@@ -62,7 +62,7 @@ def overlay(
       label: of the scale.
       ticks: of the scale.
     """
-    figure = Figure(figsize=(9.6, 4.4), dpi=130)
+    figure, mean = Figure(figsize=(9.6, 4.4), dpi=130), _background(mean)
     if affine is None:
         _in_array(figure, values, mean, norm)
     else:
@@ -88,13 +88,13 @@ def _in_mm(figure: Figure, counts, mean, norm, affine) -> None:
     mm = apply_affine(grid, places)
     most = mm[count[tuple(places.T)] == count.max()]
     heights = _spread(np.unique(np.round(mm[:, 2], DECIMALS)), ACROSS)
-    low, high = _window(mean)
+    white = _white(mean)
     grey = {
         "figure": figure,
         "cmap": "gray",
-        "vmin": low,
-        "vmax": high,
-        "threshold": HIDDEN * high if low == 0 else None,
+        "vmin": 0,
+        "vmax": white,
+        "threshold": HIDDEN * white,
         "colorbar": False,
         "decimals": 0 if (mm == np.round(mm)).all() else 1,
         "resampling_interpolation": "nearest",
@@ -118,15 +118,14 @@ def _in_mm(figure: Figure, counts, mean, norm, affine) -> None:
 def _in_array(figure: Figure, counts, mean, norm) -> None:
     """Draws slices by their number; x and y are the array's first and second axis."""
     used = _spread(np.flatnonzero(counts.any((0, 1))).tolist(), 2 * ACROSS)
-    low, high = _window(mean)
-    if low == 0:
-        mean = np.ma.masked_less(mean, HIDDEN * high)
+    white = _white(mean)
+    mean = np.ma.masked_less(mean, HIDDEN * white)
     shape = -(-len(used) // ACROSS), min(len(used), ACROSS)
     grid = figure.subplots(*shape, squeeze=False, gridspec_kw={"left": 0.01, "right": 0.89})
     for axes in grid.flat:
         axes.axis("off")
     for axes, z in zip(grid.flat, used, strict=False):
-        axes.imshow(mean[:, :, z].T, origin="lower", cmap="gray", vmin=low, vmax=high)
+        axes.imshow(mean[:, :, z].T, origin="lower", cmap="gray", vmin=0, vmax=white)
         shown = np.ma.masked_equal(counts[:, :, z].T, 0)
         axes.imshow(shown, origin="lower", cmap=COLOURS, norm=norm)
         axes.set_title(f"slice {z}", fontsize=9)
@@ -149,7 +148,7 @@ def signed(
       label: of the scale of colours.
     """
     first = next(iter(rows.values()))
-    mean = np.zeros(first.shape) if mean is None else np.nan_to_num(mean)
+    mean = np.zeros(first.shape) if mean is None else _background(np.nan_to_num(mean))
     most = max(float(np.abs(values).max()) for values in rows.values()) or 1.0
     figure = Figure(figsize=(9.6, 1.2 + 1.7 * len(rows)), dpi=130)
     boxes = [
@@ -186,7 +185,7 @@ def _signed_in_mm(figure: Figure, rows, boxes, mean, most: float, affine) -> Non
     below, shown = turned(mean), {title: turned(values) for title, values in rows.items()}
     at = _slices({title: image.get_fdata() for title, image in shown.items()})
     heights = [float(apply_affine(below.affine, (0, 0, z))[2]) for z in at]
-    low, high = _window(mean)
+    white = _white(mean)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "empty mask")  # of a mean volume of zeros
         for image, box in zip(shown.values(), boxes, strict=True):
@@ -197,9 +196,9 @@ def _signed_in_mm(figure: Figure, rows, boxes, mean, most: float, affine) -> Non
                 axes=box,
                 figure=figure,
                 cmap="gray",
-                vmin=low,
-                vmax=high,
-                threshold=HIDDEN * high if low == 0 else None,
+                vmin=0,
+                vmax=white,
+                threshold=HIDDEN * white,
                 colorbar=False,
                 resampling_interpolation="nearest",
             )
@@ -208,14 +207,14 @@ def _signed_in_mm(figure: Figure, rows, boxes, mean, most: float, affine) -> Non
 
 
 def _signed_in_array(figure: Figure, rows, boxes, mean, most: float, affine) -> None:
-    low, high = _window(mean)
+    white = _white(mean)
     at = _slices(rows)
     for values, (left, bottom, width, height) in zip(rows.values(), boxes, strict=True):
         for i, z in enumerate(at):
             box = (left + width * i / ACROSS, bottom, width / ACROSS, 0.85 * height)
             axes = figure.add_axes(box)
             axes.axis("off")
-            axes.imshow(mean[:, :, z].T, origin="lower", cmap="gray", vmin=low, vmax=high)
+            axes.imshow(mean[:, :, z].T, origin="lower", cmap="gray", vmin=0, vmax=white)
             own = np.ma.masked_equal(values[:, :, z].T, 0)
             axes.imshow(own, origin="lower", cmap=SIGNED, vmin=-most, vmax=most)
             axes.set_title(f"slice {z}", fontsize=8)
@@ -226,8 +225,13 @@ def _spread(values, count: int) -> list:
     return [values[i] for i in np.linspace(0, len(values) - 1, min(count, len(values))).astype(int)]
 
 
-def _window(mean) -> tuple[float, float]:
-    """Returns what is black and what is white: white is far up, since it swallows yellow."""
+def _background(mean: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X Y Z"]:
+    """Returns a mean volume; of centred values, whose mean is noise, 1 where it is not 0."""
     low, high = np.nanpercentile(mean, (0.5, 99.5))
-    high = 1.3 * float(high) if high > 0 else 1.0
-    return (float(low) if low < -HIDDEN * high else 0.0), high  # below 0: of cleaned volumes
+    return mean if low >= -HIDDEN * high else (np.nan_to_num(mean) != 0).astype(np.float32)
+
+
+def _white(mean: Float[np.ndarray, "X Y Z"]) -> float:
+    """Returns which value is white: one far up, since white swallows yellow."""
+    high = float(np.nanpercentile(mean, 99.5))
+    return 1.3 * high if high > 0 else 1.0
