@@ -12,7 +12,10 @@ from jaxtyping import Bool, Float
 from scipy import ndimage
 
 Correction = Literal["tfce", "cluster", "max"]
-STEPS = 50  # heights of TFCE up to the observed map's maximum
+STEPS = 50  # heights of TFCE up to the median of all maps' maxima
+HEIGHTS = 20 * STEPS  # at most
+ROUNDING = 1e-6  # of values that are equal but for the order of sums
+LEAST_ERROR = 0.05  # standard error of a t, of that which no effect would leave
 EXTENT, HEIGHT = 0.5, 2.0  # exponents of TFCE for volumes
 MIDLINE_MM = 0.5  # nearer to x = 0 a peak is on neither side
 
@@ -107,7 +110,9 @@ def correct(
     Raises:
       ValueError: shapes disagree, no null map, no finite value, or an unknown correction.
     """
-    observed, null = np.asarray(observed, float), np.asarray(null)
+    observed, null, mask = np.asarray(observed, float), np.asarray(null), np.asarray(mask, bool)
+    if mask.ndim != 3:
+        raise ValueError(f"want a mask [x, y, z]; got shape {mask.shape}")
     if null.ndim != 2 or observed.shape != null.shape[1:] or len(observed) != mask.sum():
         raise ValueError(
             f"want maps [v] and [p, v] of the mask's {mask.sum()} voxels; got {observed.shape}, "
@@ -127,7 +132,8 @@ def correct(
     box = _Box(inside, connectivity)
     if correction == "cluster" and threshold is None:
         threshold = float(np.quantile(np.concatenate([own[None], null]), 0.999))
-    step = max(own.max(), np.finfo(float).tiny) / STEPS
+    highest = np.array([own.max(), *null.max(1, initial=0)]).clip(0)
+    step = max(np.median(highest) / STEPS, highest.max() / HEIGHTS)
 
     def statistic(values):
         if correction == "tfce":
@@ -137,11 +143,11 @@ def correct(
     most, reached = np.zeros(len(null)), np.ones(len(own))
     for i, values in enumerate(null.astype(float)):
         most[i] = statistic(values).max()
-        reached += values >= own
+        reached += values >= own - ROUNDING * np.abs(own)
         tick(1)
     found = statistic(own)
     # Sorted, the number of maxima that reach a value is one search.
-    p = 1 + len(null) - np.searchsorted(np.sort(most), found - 1e-9 * np.abs(found))
+    p = 1 + len(null) - np.searchsorted(np.sort(most), found - ROUNDING * np.abs(found))
     p = p / (1 + len(null))
     fill = (_fill(own, real) for own in (found, p, reached / (1 + len(null))))
     return Corrected(*fill, draws=len(null))
@@ -153,7 +159,9 @@ def sign_flips(
     """Returns t over subjects against 0, and t of the same values with signs flipped at random.
 
     A subject keeps one sign over the whole map. Where there are no more than `draws` patterns of
-    signs, each is taken once. t is 0 where values do not vary.
+    signs, each is taken once. Subjects who all show the same would have no error: it counts as
+    `LEAST_ERROR` of the map's median of the error without an effect, sqrt(mean square / (s - 1)),
+    which no sign changes. t is 0 where all values are.
 
     Args:
       values: [s, v] float, 0 where a subject shows no effect, e.g. accuracy minus chance.
@@ -161,9 +169,13 @@ def sign_flips(
       seed: of the patterns.
 
     Raises:
-      ValueError: fewer than 2 subjects or no draw.
+      ValueError: fewer than 2 subjects, no draw, or values that are not finite.
     """
+    values = np.asarray(values)
+    values = values if np.issubdtype(values.dtype, np.floating) else values.astype(float)
     count = len(values)
+    if not np.isfinite(values).all():
+        raise ValueError("want finite values; got NaN or infinite ones")
     if count < 2 or draws < 1:
         raise ValueError(f"want at least 2 subjects and 1 draw; got {count}, {draws}")
     if 2**count - 1 <= draws:
@@ -173,8 +185,9 @@ def sign_flips(
     signs = np.concatenate([np.ones((1, count)), 1 - 2 * patterns]).astype(values.dtype)
     mean, square = signs @ values / count, (values**2).mean(0)
     error = np.sqrt(np.maximum(square - mean**2, 0) / (count - 1))
-    flat = error <= np.finfo(values.dtype).eps ** 0.5 * np.sqrt(square)
-    t = np.where(flat, 0, mean / np.where(flat, 1, error))
+    shown = square > 0
+    least = LEAST_ERROR * np.sqrt(np.median(square[shown]) / (count - 1)) if shown.any() else 1
+    t = np.where(shown, mean / np.maximum(error, least), 0).astype(values.dtype)
     return t[0], t[1:]
 
 
@@ -235,6 +248,8 @@ class _Box:
 
 def _enhance(values, box: _Box, step: float, extent: float = EXTENT, height: float = HEIGHT):
     out, values = np.zeros(len(values)), np.nan_to_num(values, nan=-np.inf)
+    if not step > 0:  # no map has a value above 0
+        return out
     above, sizes = np.zeros(len(values), bool), out
     for h in step * np.arange(1, int(np.floor(values.max(initial=0) / step + 1e-9)) + 1):
         new = values >= h * (1 - 1e-9)

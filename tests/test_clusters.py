@@ -69,7 +69,8 @@ def test_p_counts_the_largest_of_each_map(correction):
 
     def statistic(values):
         if correction == "tfce":
-            return clusters.tfce(values, mask, observed.max() / clusters.STEPS)
+            highest = [observed.max(), *null.max(1)]
+            return clusters.tfce(values, mask, np.median(highest) / clusters.STEPS)
         return values if correction == "max" else flooded(values, mask, 0.5)
 
     most = np.array([statistic(values).max() for values in null])
@@ -102,8 +103,34 @@ def test_all_flips_are_taken_where_they_are_few():
     np.testing.assert_allclose(t, want, rtol=1e-10)
     assert null.shape == (15, 10)  # without the observed one
     assert (np.abs(null + t).max(1) < 1e-9).sum() == 1  # all signs at once
-    flat = np.ones((3, 2))
-    assert (clusters.sign_flips(flat, 10, 0)[0] == 0).all()
+    assert (clusters.sign_flips(np.zeros((3, 2)), 10, 0)[0] == 0).all()
+
+
+def test_an_effect_that_all_show_alike_is_the_largest():
+    values = np.random.default_rng(6).normal(size=(8, 30)) * 0.1
+    values[:, 0] = 0.25  # without an error of its own
+    t, null = clusters.sign_flips(values, 999, 0)
+    assert t.argmax() == 0 and np.isfinite(t).all()
+    found = clusters.correct(t, null, np.ones((30, 1, 1), bool), correction="max")
+    assert found.p[0] == 1 / 256
+    with pytest.raises(ValueError, match="finite"):
+        clusters.sign_flips(values * np.nan, 9, 0)
+
+
+@pytest.mark.parametrize("largest", [-0.1, 0.0, 1e-12])
+def test_a_map_without_an_effect_ends_at_once(largest):
+    mask, observed = a_map(2)
+    null = np.random.default_rng(3).normal(size=(9, len(observed)))
+    found = clusters.correct(observed - observed.max() + largest, null, mask)
+    assert (found.p == 1).all() and not found.statistic.any()
+    assert (clusters.correct(-np.ones(len(observed)), -np.ones_like(null), mask).p == 1).all()
+
+
+def test_values_equal_but_for_rounding_are_ties():
+    mask, observed = a_map(2)
+    null = np.tile(observed * (1 - 1e-8), (9, 1))
+    found = clusters.correct(observed, null, mask, correction="max")
+    assert (found.p == 1).all() and (found.p_voxel == 1).all()
 
 
 def test_many_flips_are_drawn():

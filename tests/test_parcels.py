@@ -99,6 +99,13 @@ def test_says_what_cannot_be_an_atlas(tmp_path):
         find(str(path))
 
 
+def test_labels_that_float32_would_join_are_refused(tmp_path):
+    path = tmp_path / "atlas.nii.gz"
+    nib.Nifti1Image(np.full((3, 3, 3), 614454277, np.int32), AFFINE).to_filename(path)
+    with pytest.raises(InputError, match=r"labels of 16,777,216 or more.*renumbers them"):
+        parcels.read_atlas(str(path))
+
+
 @pytest.mark.parametrize("text", ["ward", "ward:0", "ward:x", "kmeans:-3", "no/such/atlas.nii.gz"])
 def test_says_what_is_no_parcellation(text):
     with pytest.raises(InputError, match=r"align\.parcels.*neither parcels nor a file.*ward:300"):

@@ -98,7 +98,7 @@ def test_the_bag_has_its_pattern_where_the_response_is(small, regime):
     assert [*own["classes"]] == [*CLASSES] and len(found["volumes"]) == 9
     assert share_of_planted(sizes(found)) == 1
     for entry in own["classes"].values():
-        assert entry["stability"] > 0.5 > 0.4 > entry["random_stability"]
+        assert entry["stability"] > 0.5 > 0.4 > entry["random"]
         assert entry["always"] >= 1 and 0 <= entry["random"] <= 1
         for row in entry["clusters"][: regime != "independent_runs"]:
             assert row["side"] == "R" and row["peak"][0] > 3 and row["mm3"] == 27 * row["voxels"]
@@ -186,7 +186,7 @@ def shown():
     """Numbers and volumes as an analysis returns them."""
     rng = np.random.default_rng(1)
     row = {"peak": [9.0, -3.0, 3.0], "side": "R", "voxels": 4, "mm3": 108.0, "value": -2.5}
-    entry = {"stability": 0.81, "random_stability": 0.02, "random": 0.11, "random_size": 0.2}
+    entry = {"stability": 0.81, "random": 0.11, "random_size": 0.2}
     entry |= {"always": 3, "clusters": [row]}
     own = {"seeds": 8, "voxels": 40, "classes": {"rest": entry, "fear": entry | {"random": 0.7}}}
     volumes = {
@@ -220,7 +220,7 @@ def test_the_section_has_numbers_clusters_and_what_they_mean(shown):
     made = section.section({"maps": found})
     assert made["figures"] == ["pattern_rest", "pattern_fear"]
     numbers, places = made["tables"]
-    assert numbers.rows[0] == ["pattern, rest", "0.81", "0.02", "0.11", "0.20", "3 of 40"]
+    assert numbers.rows[0] == ["pattern, rest", "0.81", "0.11", "0.20", "3 of 40"]
     assert places.rows[0] == ["rest", "9", "-3", "3", "R", "4", "108", "-2.5"]
     said = " ".join(made["said"])
     assert "Haufe" in said and "fear looks much like that of random weights" in said

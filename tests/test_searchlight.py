@@ -102,10 +102,12 @@ def test_equals_scikit_learn_refitted(way, classes, kind, x64, monkeypatch):
         np.testing.assert_allclose(found.balanced[i], np.mean(each))
 
 
+@pytest.mark.parametrize("sd", [1.0, 1e3])  # the latter: of BOLD images
 @pytest.mark.parametrize("classifier", MODELS)
-def test_float32_agrees(classifier, x64):
+def test_float32_agrees(classifier, sd, x64):
     spheres = searchlight.spheres(a_mask(), AFFINE, 5.0)
     x, labels, run, _ = a_study(3, spheres.num_voxels)
+    x = sd * (x + 40)
     double, single = (
         searchlight.decode(
             values, labels, leave_out(run), spheres, classifier=classifier, with_scores=True
@@ -115,6 +117,13 @@ def test_float32_agrees(classifier, x64):
     assert single.balanced.dtype == np.float32 and double.balanced.dtype == np.float64
     np.testing.assert_allclose(single.scores, double.scores, atol=2e-3)
     assert (np.abs(single.balanced - double.balanced) > 1e-5).mean() < 0.01
+
+
+def test_classes_far_apart_are_told_apart_in_float32():
+    spheres = searchlight.spheres(a_mask(), AFFINE, 5.0)
+    x, labels, run, _ = a_study(3, spheres.num_voxels)
+    x = (x + 20 * labels[:, None]).astype(np.float32)
+    assert searchlight.decode(x, labels, leave_out(run), spheres).balanced.min() > 0.99
 
 
 @pytest.mark.parametrize("classifier", MODELS)
@@ -208,7 +217,8 @@ def test_says_what_is_wrong(change, message):
         ((np.ones((3, 3), bool), np.eye(4), 2.0), r"got shape \(3, 3\)"),
         ((np.ones((3, 3, 3), bool), np.eye(3), 2.0), "affine"),
         ((np.ones((3, 3, 3), bool), np.diag([1.0, 0, 1, 1]), 2.0), "singular"),
-        ((np.ones((3, 3, 3), bool), np.eye(4), 0.0), "radius_mm > 0"),
+        ((np.ones((3, 3, 3), bool), np.eye(4), 0.0), "radius_mm in"),
+        ((np.ones((3, 3, 3), bool), np.eye(4), np.inf), "radius_mm in"),
         ((np.zeros((3, 3, 3), bool), np.eye(4), 1.0), "no sphere"),
     ],
 )

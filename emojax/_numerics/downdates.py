@@ -246,6 +246,8 @@ def _solve(a, b):
     for i in range(a.shape[-1]):
         pivot = 1 / a[..., i : i + 1, i : i + 1]
         row, values = a[..., i : i + 1, :] * pivot, b[..., i : i + 1, :] * pivot
-        factor = a[..., :, i : i + 1].at[..., i, :].add(-1)
-        a, b = a - factor * row, b - factor * values
+        # The row of the pivot is put in its place: as a difference it would cancel to rounding.
+        factor = a[..., :, i : i + 1].at[..., i, :].set(0)
+        a = (a - factor * row).at[..., i : i + 1, :].set(row)
+        b = (b - factor * values).at[..., i : i + 1, :].set(values)
     return b

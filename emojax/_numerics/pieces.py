@@ -29,7 +29,8 @@ class Layout:
     @functools.cached_property
     def key(self) -> tuple:
         """Whatever makes two layouts equal, so that they share compiled programs."""
-        return self.num_rows, *(own.tobytes() for own in self.buckets)
+        own = ((bucket.shape, bucket.tobytes()) for bucket in self.buckets)
+        return self.num_rows, len(self.labels), self.names.tobytes(), *own
 
     def __eq__(self, other) -> bool:
         return isinstance(other, Layout) and self.key == other.key

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 
 from emojax._numerics.checks import Array
 
+MOST = 2**29  # voxels of all spheres: indices of 2 GiB
 EDGE = 1e-6  # of the radius: voxels at exactly this distance are inside, however mm are rounded
 
 
@@ -72,8 +73,10 @@ def spheres(
         raise ValueError(f"want a mask [x, y, z]; got shape {mask.shape}")
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise ValueError(f"want a finite affine [4, 4]; got shape {affine.shape}")
-    if not radius_mm > 0 or least < 1:
-        raise ValueError(f"want radius_mm > 0 and least >= 1; got {radius_mm}, {least}")
+    if not 0 < radius_mm < np.inf or least < 1:
+        raise ValueError(f"want radius_mm in (0, inf) and least >= 1; got {radius_mm}, {least}")
+    if centres is not None and np.shape(centres) != mask.shape:
+        raise ValueError(f"want centres {mask.shape}, as the mask; got {np.shape(centres)}")
     wanted = mask if centres is None else mask & np.asarray(centres, bool)
     steps = _steps(affine[:3, :3], float(radius_mm), mask.shape)
     num_voxels = int(mask.sum())
@@ -83,6 +86,11 @@ def spheres(
     number[inner][mask] = np.arange(num_voxels)
     place = np.argwhere(wanted) + margin
     strides = np.cumprod([1, *number.shape[:0:-1]])[::-1]
+    if len(place) * len(steps) > MOST:
+        raise ValueError(
+            f"{len(place)} spheres of up to {len(steps)} voxels; want a smaller radius than "
+            f"{radius_mm:g}, or fewer centres"
+        )
     found = number.ravel()[(place @ strides)[:, None] + steps @ strides]
     counts = (found < num_voxels).sum(1)
     large = counts >= least

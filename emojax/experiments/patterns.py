@@ -57,11 +57,12 @@ def analyse(
     Returns:
       "folds", "units" ("mm", or None without an affine), and "kinds": "pattern", and of networks
       "saliency" -> "seeds" of random weights, "voxels" that are shown, and "classes": name ->
-      "stability" (mean correlation over pairs of folds, None for one), "random_stability",
-      "random" (mean absolute correlation of the map with those of random weights), "random_size"
-      (mean correlation of their absolute values), "always" (voxels among the strongest tenth of
-      those shown, in every fold), "clusters" of the strongest tenth (see `_clusters`). "volumes":
-      see `_files`. Only "left out", the reason, where there is no map. None where turned off.
+      "stability" (mean correlation over pairs of folds, None for one), "random" (mean absolute
+      correlation of the map with those of random weights in single folds, which would cancel in a
+      mean over folds), "random_size" (mean correlation of their absolute values), "always" (voxels
+      among the strongest tenth of those shown, in every fold), "clusters" of the strongest tenth
+      (see `_clusters`). "volumes": see `_files`. Only "left out", the reason, where there is no
+      map. None where turned off.
     """
     if not config.maps or arm.factor is not None or config.null or experiment.pack is None:
         return None  # what has no decoder has no known way back to voxels
@@ -78,52 +79,61 @@ def analyse(
         "volumes": {},
     }
     for kind in found[0]:
-        folds, random, read = _together([fold[kind] for fold in found])
+        folds, random, read, reads = _together([fold[kind] for fold in found])
         own = out["kinds"][kind]
         own |= {"seeds": len(random), "voxels": int(read.sum()), "classes": {}}
         for k, name in enumerate(cohort.classes):
-            own["classes"][name] = _describe(folds[:, k], random[:, :, k], read, mask, affine)
-            for suffix, values in _files(folds[:, k], random[:, :, k]).items():
+            pair = folds[:, k], random[:, :, k]
+            own["classes"][name] = _describe(*pair, read, reads, mask, affine)
+            for suffix, values in _files(*pair, read, reads).items():
                 volume = maps.onto_grid(values.astype(np.float32)[:, None], mask)[..., 0]
                 out["volumes"][file_name(kind, name, suffix)] = volume
     return out
 
 
-def _files(own, random) -> dict[str, Float[np.ndarray, " v"]]:
-    mean, draws = own.mean(0), random.mean(1)
+def _files(own, random, read, reads) -> dict[str, Float[np.ndarray, " v"]]:
+    """Returns the map; one of random weights in the first fold; and their ratio.
+
+    The ratio is to the rms of random maps over seeds and the folds that read a voxel.
+    """
+    mean, rare = own.mean(0), np.sqrt(len(reads) / np.maximum(reads.sum(0), 1))
+    draws = (rare * random).reshape(-1, len(mean)) * read
     ratio = maps.against_random(mean.astype(np.float32), draws.astype(np.float32))
-    return {"": mean, RANDOM: draws[0], f"{RANDOM}_ratio": np.asarray(ratio)}
+    return {"": mean, RANDOM: random[0, 0] * read, f"{RANDOM}_ratio": np.asarray(ratio)}
 
 
 def _together(found: Sequence[FoldMaps]):
-    """Returns maps [folds, classes, v], those of random weights [seeds, ...], and voxels shown."""
-    reads = np.sum([fold.read for fold in found], axis=0)
-    read = 2 * reads >= len(found)
-    share = np.where(read, len(found) / np.maximum(reads, 1), 0)  # of means over all folds
+    """Returns maps [folds, classes, v], those of random weights, voxels shown, and read by fold."""
+    reads = np.stack([fold.read for fold in found])
+    count = reads.sum(0)
+    read = 2 * count >= len(found)
+    share = np.where(read, len(found) / np.maximum(count, 1), 0)  # of means over all folds
     folds = share * np.stack([fold.real for fold in found])  # [folds, classes, v]
-    random = share * np.stack([fold.random for fold in found], axis=1)
-    return folds, random, read
+    random = np.stack([fold.random for fold in found], axis=1)  # [seeds, folds, classes, v]
+    return folds, random, read, reads
 
 
 def _describe(
     own: Float[np.ndarray, "folds v"],
     draws: Float[np.ndarray, "seeds folds v"],
     read: Bool[np.ndarray, " v"],
+    reads: Bool[np.ndarray, "folds v"],
     mask: Bool[np.ndarray, "X Y Z"],
     affine: Any,
 ) -> dict[str, Any]:
     """Returns the numbers of one class, see `analyse`."""
-    agreement = maps.stability(own[:, read])
-    by_seed = [maps.stability(one[:, read]).correlation for one in draws]
-    mean, random = own.mean(0), draws.mean(1)
+    agreement, mean = maps.stability(own[:, read]), own.mean(0)
+    pairs = [
+        (mean[read & there], one[read & there])
+        for seed in draws
+        for one, there in zip(seed, reads, strict=True)
+    ]
     signed, size = (
-        [maps.stability([f(mean[read]), f(one[read])]).correlation for one in random]
+        [maps.stability([f(real), f(one)]).correlation for real, one in pairs]
         for f in (np.asarray, np.abs)
     )
-    alone = len(own) < 2
     return {
-        "stability": None if alone else agreement.correlation,
-        "random_stability": None if alone else float(np.mean(by_seed)),
+        "stability": None if len(own) < 2 else agreement.correlation,
         "random": float(np.mean(np.abs(signed))),
         "random_size": float(np.mean(size)),
         "always": int((agreement.top == len(own)).sum()),
@@ -173,8 +183,8 @@ def _of_folds(experiment, config, view, arm, made, tick, load) -> list[dict[str,
     if config.voxels.own:
         raise InputError("maps", "voxels.own=True", "voxels that all subjects share")
     out = []
-    for number, data in enumerate(made):
-        key = jax.random.fold_in(jax.random.key(config.seed), number)
+    for data in made:
+        key = jax.random.key(config.seed)
         out.append({"pattern": _linear(experiment, config, view, arm, data, key)})
         tick(1)
     return out
@@ -185,6 +195,7 @@ class _Part(NamedTuple):
 
     coef: Float[np.ndarray, "m classes"]
     x: Float[np.ndarray, "n m"]
+    voxels: Int[np.ndarray, " m"]  # columns of the view that the weights are of
     columns: Int[np.ndarray, " p"]  # of the view
     back: Callable[[Float[np.ndarray, "m c"]], Float[np.ndarray, "p c"]]
 
@@ -194,14 +205,23 @@ def _linear(experiment, config, view, arm: Arm, data: FoldData, key) -> FoldMaps
     parts = list(_parts(experiment, config, view, arm, data))
     v, k = int(view.union.sum()), parts[0].coef.shape[1]
     total, count = np.zeros(((1 + SEEDS) * k, v)), np.zeros(v)
-    for i, part in enumerate(parts):
-        own = jax.random.split(jax.random.fold_in(key, i), SEEDS)
-        coefs = [part.coef, *(maps.randomised(part.coef, one) for one in own)]
+    keys = jax.random.split(key, SEEDS)
+    for part in parts:
+        coefs = [part.coef, *(_in_random_order(part, one, v) for one in keys)]
         patterns = np.concatenate([_pattern(coef, part.x) for coef in coefs], axis=1)
         total[:, part.columns] += part.back(patterns).T
         count[part.columns] += 1
     real, *random = (total / np.maximum(count, 1)).reshape(1 + SEEDS, k, v)
     return FoldMaps(real, np.stack(random), count > 0)
+
+
+def _in_random_order(part: _Part, key, v: int) -> Float[np.ndarray, "m classes"]:
+    """Returns the weights of each class in an order that members and folds share, by voxel.
+
+    Orders of their own would cancel in the mean of members, whose weights agree.
+    """
+    place = np.asarray(jax.random.uniform(key, (v, part.coef.shape[1])))[part.voxels]
+    return np.take_along_axis(np.sort(part.coef, 0), place.argsort(0).argsort(0), 0)
 
 
 def _pattern(coef, x) -> Float[np.ndarray, "m classes"]:
@@ -226,7 +246,8 @@ def _parts(experiment, config, view, arm: Arm, data: FoldData) -> Iterator[_Part
     parts = data.members if arm.decoder == BAG else (data,)
     for part, params in zip(parts, found.params, strict=True):
         x, coef = part.read(np.unique(part.fold.train)), np.asarray(params["coef"], np.float32)
-        yield _Part(coef, x, columns_of(part.notes["made"]), functools.partial(to_source, part))
+        made = part.notes["made"]
+        yield _Part(coef, x, made.voxels, columns_of(made), functools.partial(to_source, part))
 
 
 def _of_every_voxel(made: Made, trained: Trained) -> _Part:
@@ -236,4 +257,4 @@ def _of_every_voxel(made: Made, trained: Trained) -> _Part:
     columns = np.flatnonzero(made.data.notes["made"].mask)
     x = every.read(np.unique(made.data.fold.train))
     coef = (folded["kernel"][:, 0] * sd).astype(np.float32)
-    return _Part(coef, x, columns, lambda patterns: patterns * sd)
+    return _Part(coef, x, columns, columns, lambda patterns: patterns * sd)

@@ -17,6 +17,7 @@ from emojax.provenance import Ledger
 
 KEY = "align.parcels"
 CLUSTERS = ("ward", "kmeans")
+EXACT = 2**24  # smaller whole numbers are exact in float32
 PIECES = 20  # means of consecutive rows of each training unit that voxels are clustered by
 WANTED = f"ward:N or kmeans:N parcels, or the path of an atlas, as --config.{KEY}=ward:300"
 
@@ -136,4 +137,7 @@ def read_atlas(path: str) -> tuple[Int[np.ndarray, "X Y Z"], Float[np.ndarray, "
     values, affine = nifti.read_volume(pathlib.Path(path), WANTED)
     if not np.isfinite(values).all() or (values != np.round(values)).any():
         raise InputError(path, "values that are no whole numbers", "an atlas: a label per voxel")
+    if np.abs(values).max() >= EXACT:  # labels side by side would be read as one
+        expected = "smaller ones (numpy.unique(labels, return_inverse=True)[1] renumbers them)"
+        raise InputError(path, f"labels of {EXACT:,} or more", expected)
     return values.astype(int), affine

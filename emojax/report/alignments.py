@@ -72,12 +72,22 @@ def _table(metrics: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
     note = (
         f"{found['classifier']}; intervals: Student's t over folds; chance "
         f"{metrics['chance']:.3f}. Noise floor: {floors.scheme({'floor': _floors(found)})}. Null: "
-        "labels are exchanged, and everything is fitted again. ISC: correlation of a voxel's rows "
+        "labels are exchanged, and everything is fitted again"
+        f"{_least(found)}. ISC: correlation of a voxel's rows "
         "with the mean of the other training subjects."
     )
     if all(row["audited"] for row in found["rows"].values()):
         note += " Every row was audited."
     return Table("Ways of aligning subjects", header, lines, note)
+
+
+def _least(found: Mapping[str, Any]) -> str:
+    """Returns which p cannot be undercut, however large the effect."""
+    draws = [row["null"]["draws"] for row in found["rows"].values() if row["null"]]
+    if not draws:
+        return ""
+    least, many = 1 / (1 + min(draws)), len(found["rows"])
+    return f" (p cannot be below {least:.3f}, nor Holm's for the best row below {many * least:.3f})"
 
 
 def _floors(found: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -71,9 +71,11 @@ def write(
         with atomic_write(folder / "figures" / f"{name}.png") as partial:
             partial.write_bytes(image)
     for name, (values, affine) in maps.items():
-        image = nib.Nifti1Image(values, affine).to_bytes()
+        image = nib.Nifti1Image(values, affine)
+        image.header.set_xyzt_units("mm")
+        packed = gzip.compress(image.to_bytes(), mtime=0)  # equal maps are equal files
         with atomic_write(folder / f"{name}.nii.gz") as partial:
-            partial.write_bytes(gzip.compress(image, mtime=0))  # equal maps are equal files
+            partial.write_bytes(packed)
     files.write_csv(folder / "predictions.csv", predictions)
     there = [name for name in BEFORE if (folder / name).exists()]
     links = ["metrics.json", "predictions.csv", *there, "curves.json"]

@@ -83,16 +83,16 @@ def _numbers(found: Mapping[str, Any]) -> Table:
     rows = []
     for kind, name in _places(found):
         own = found["kinds"][kind]["classes"][name]
-        cells = (own[key] for key in ("stability", "random_stability", "random", "random_size"))
+        cells = (own[key] for key in ("stability", "random", "random_size"))
         shown = ["" if value is None else f"{value:.2f}" for value in cells]
         voxels = found["kinds"][kind]["voxels"]
         rows.append([f"{kind}, {name}", *shown, f"{own['always']} of {voxels}"])
-    header = ["map", "stability", "of random weights", "random: correlation", "of sizes", "always"]
+    header = ["map", "stability", "random: correlation", "of sizes", "always"]
     note = (
         "Stability: mean correlation over pairs of folds, which share training subjects. Random: "
-        "correlation of the map with maps of the same weights in random order, signs aside; of "
-        "sizes: of absolute values. Always: voxels that are among the strongest tenth in every "
-        f"fold ({found['folds']})."
+        "correlation of the map with maps of the same weights in random order in single folds, "
+        "signs aside; of sizes: of absolute values. Always: voxels that are among the strongest "
+        f"tenth in every fold ({found['folds']})."
     )
     return Table("Maps against random weights, and over folds", header, rows, note)
 

@@ -77,6 +77,8 @@ def decode(
       Weisberg, Residuals and influence in regression, 1982 (deletion of rows).
     """
     x, labels = as_float(x), np.atleast_2d(np.asarray(y))
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"want integer y; got dtype {labels.dtype}")
     _check(x, labels, spheres, classifier, alpha, shrinkage)
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
     check_labels("y", labels, classes)
@@ -84,7 +86,9 @@ def decode(
     labels = labels[:, layout.rows]
     _check_classes(labels, layout, classes)
     settings = classifier, float(alpha), float(shrinkage), equal_priors, classes
-    task = _Task(*settings, many=len(labels) > downdates.FEW)
+    # In float32 the inverse of a total scatter loses what classes far apart leave of the rest.
+    many = len(labels) > downdates.FEW or x.dtype != np.float64
+    task = _Task(*settings, many=many)
     columns = _columns(x, layout.rows)
     blocks = [labels[i : i + LABELLINGS] for i in range(0, len(labels), LABELLINGS)]
     size = _chunk(spheres, layout, len(blocks[0]), task, x.dtype.itemsize)
@@ -109,7 +113,7 @@ class _Task(NamedTuple):
     shrinkage: float
     equal_priors: bool
     classes: int
-    many: bool  # labellings
+    many: bool  # labellings, or values in float32: in principal axes
 
 
 def _columns(x: jax.Array, rows) -> Float[jax.Array, "v n"]:

@@ -118,7 +118,8 @@ EVERY = "np.concatenate([fold.train, fold.test])"
 PEEK = "ledger._cohort.labels"
 SCORE = 'x, y = ledger.values("voxels", rows), ledger.labels("voxels", rows)'
 SCORE_AROUND = (ACROSS, SCORE, f"x, y = ledger.scored(rows), {PEEK}[rows]")
-TASK = "tasks.append(Task(name, data.keys[instance], feed, rows, data.monitor))"
+TASK = "                    data.train[instance],\n                    data.monitor,\n"
+TESTED = "np.concatenate([data.train[instance], data.fold.test])"
 MASKS = '[ledger.mask("mask", name) for name in names]'
 KIND = "    return kind(data.read, data.labels, rows, jnp.dtype(dtype), plan.program.mesh)"
 HIDDEN_FEED = (  # a feed that knows test rows, too
@@ -353,7 +354,7 @@ TEN = [
         "A time + B",
         "network",
         "guard",
-        (FITS, TASK, TASK.replace("rows,", "np.concatenate([rows, data.fold.test]),")),
+        (FITS, TASK, TASK.replace("data.train[instance]", TESTED)),
         (FITS, "[*data.train, data.monitor]", "[*data.train, data.monitor, data.fold.test]"),
     ),
     leak(
@@ -362,7 +363,7 @@ TEN = [
         "A time + A class + A group + B",
         "network",
         "audit",
-        (FITS, TASK, TASK.replace("rows,", "np.concatenate([rows, data.fold.test]),")),
+        (FITS, TASK, TASK.replace("data.train[instance]", TESTED)),
         HIDDEN_FEED,
     ),
     leak(
@@ -1085,8 +1086,8 @@ OTHERS = [
         "audit",
         (
             ARMS,
-            "    settings = Settings(\n        config.voxels.keep,",
-            "    settings = Settings(\n"
+            "    return Settings(\n        config.voxels.keep,",
+            "    return Settings(\n"
             "        config.voxels.keep - int(1e4 * cohort.volumes[:].std()) % 7,",
         ),
     ),
