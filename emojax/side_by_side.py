@@ -4,6 +4,7 @@ import pathlib
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn.model_selection import LeaveOneGroupOut, check_cv
 
 from emojax import files
 from emojax.errors import InputError
+from emojax.nearest import hint
 from emojax.provenance import LeakageError
 from emojax.scoring import bag, baselines, scores
 from emojax.scoring.baselines import Baseline, Fitted, Job
@@ -67,7 +69,7 @@ def bench(
     workdir: str | pathlib.Path | None = None,
     keep: int | None = None,
     seed: int = 0,
-    workers: int = 1,
+    workers: int | None = 1,
 ) -> pd.DataFrame:
     """Fits decoders to the same folds, and compares them.
 
@@ -81,11 +83,12 @@ def bench(
       decoders: names of `DECODERS` or `scoring.baselines.BASELINES`, "package.module:function"; or
         name -> one of these, or an estimator of scikit-learn. The first is what the others are
         compared with. None: all that apply.
-      splitter: a splitter of scikit-learn, or (train, test) pairs. None: leaves one group out.
+      splitter: a splitter of scikit-learn, or (train, test) pairs, numbers of rows or masks. None:
+        leaves one group out.
       workdir: folder for bench.csv and predictions.csv, a line for each decoder and scored row.
       keep: number of voxels that `AnovaSelector` keeps; None: all.
       seed: seed of the decoders.
-      workers: number of processes; with 1, seconds can be compared.
+      workers: number of processes; with 1, seconds can be compared. None: one per core.
 
     Returns:
       One line for each decoder: number of folds, mean balanced accuracy, its sd and 95 % interval
@@ -94,8 +97,10 @@ def bench(
 
     Raises:
       LeakageError: a group with rows on both sides of a fold.
-      InputError: rows that do not fit together, or an unknown decoder.
+      InputError: rows that do not fit together, missing values, unusable folds, an unknown decoder,
+        or an option out of range.
     """
+    _check_options(keep, seed, workers)
     X, labels, classes, groups = _check(X, y, groups)
     folds = _folds(splitter, X, labels, groups)
     notes = _look_at(folds, X, groups)
@@ -115,35 +120,78 @@ def bench(
     return table
 
 
+def _check_options(keep, seed, workers) -> None:
+    for name, value, least in (("keep", keep, 1), ("seed", seed, 0), ("workers", workers, 1)):
+        if value is None and name != "seed":
+            continue
+        is_whole = isinstance(value, Integral) and not isinstance(value, bool)
+        if not is_whole or not least <= value < 2**32:  # the end of scikit-learn's seeds
+            raise InputError(f"bench: {name}", repr(value), f"a whole number in [{least}, 2**32)")
+
+
 def _check(X, y, groups):
     """Returns rows as float32, labels as numbers, the classes, and groups."""
     found = contents.numbers(X)
     if found is None or np.ndim(X) != 2:
         raise InputError("bench: X", f"shape {np.shape(X)}", "rows of numbers [n, v]")
+    if not found.size:
+        raise InputError("bench: X", f"shape {found.shape}", "rows, and columns")
     if not np.isfinite(found).all():
         bad = int((~np.isfinite(found)).any(1).sum())
         raise InputError("bench: X", f"NaN or infinite values in {bad} rows", "finite values")
+    with np.errstate(over="ignore"):
+        X = found.astype(np.float32)
+    if not np.isfinite(X).all():
+        bad = int((~np.isfinite(X)).any(1).sum())
+        said = f"values beyond float32 in {bad} rows"
+        raise InputError("bench: X", said, "values below 3.4e38, in larger units")
     y, groups = np.asarray(y), np.asarray(groups)
-    y, groups = (a.astype(str) if a.dtype == object else a for a in (y, groups))
     for name, values in (("y", y), ("groups", groups)):
         if values.shape != (len(found),):
             raise InputError(f"bench: {name}", f"shape {values.shape}", f"{len(found)} values")
+        missing = np.flatnonzero(pd.isna(values))
+        if len(missing):
+            said = f"{len(missing)} missing values (first: row {missing[0]})"
+            raise InputError(f"bench: {name}", said, "a value for every row")
+    y, groups = (a.astype(str) if a.dtype == object else a for a in (y, groups))
     if y.dtype.kind == "f" and (y % 1).any():
         raise InputError("bench: y", f"the number {y[(y % 1) != 0][0]:g}", "classes")
     classes, labels = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise InputError("bench: y", f"one class, {classes.tolist()[0]!r}", "two or more")
-    return found.astype(np.float32), labels.astype(np.int32), classes, groups
+    return X, labels.astype(np.int32), classes, groups
 
 
 def _folds(splitter, X, labels, groups) -> list[Fold]:
     splitter = LeaveOneGroupOut() if splitter is None else splitter
-    cv = check_cv(splitter, labels, classifier=True)
     try:
-        pairs = list(cv.split(X, labels, groups))
-    except ValueError as error:
+        cv = check_cv(splitter, labels, classifier=True)
+        pairs = [(train, test) for train, test in cv.split(X, labels, groups)]
+    except (ValueError, TypeError) as error:
         raise InputError("bench: splitter", error, "folds of these groups") from None
-    return [Fold(i, np.asarray(a), np.asarray(b)) for i, (a, b) in enumerate(pairs, 1)]
+    if not pairs:
+        raise InputError("bench: splitter", "no folds", "one or more")
+    n = len(labels)
+    return [
+        Fold(i, _places(train, n, i, "train"), _places(test, n, i, "score"))
+        for i, (train, test) in enumerate(pairs, 1)
+    ]
+
+
+def _places(rows: Any, count: int, number: int, what: str) -> Int[np.ndarray, " k"]:
+    """Returns the rows of one side of a fold as numbers; a mask is one way to say them."""
+    rows, where = np.asarray(rows), f"bench: fold {number}"
+    if rows.dtype == bool and rows.shape == (count,):
+        rows = np.flatnonzero(rows)
+    if not rows.size:
+        raise InputError(where, f"no rows to {what}", "one or more")
+    if rows.ndim != 1 or rows.dtype.kind not in "iu":
+        found = f"{rows.dtype} of shape {rows.shape}"
+        raise InputError(where, found, f"numbers of rows, or a mask [{count}]")
+    if rows.min() < 0 or rows.max() >= count:
+        found = f"the row {rows.min() if rows.min() < 0 else rows.max()}"
+        raise InputError(where, found, f"rows from 0 to {count - 1}")
+    return rows
 
 
 def _look_at(folds: Sequence[Fold], X, groups) -> list[str]:
@@ -205,6 +253,10 @@ def _obstacle(decoder: Any, X, alone: str) -> str:
     """Returns why a decoder does not apply, or ""."""
     if isinstance(decoder, str) and decoder == CNN1D:
         return f"it needs {FEWEST} voxels; X has {X.shape[1]}" if X.shape[1] < FEWEST else ""
+    if isinstance(decoder, str) and decoder not in baselines.BASELINES and ":" not in decoder:
+        known = *baselines.BASELINES, CNN1D
+        expected = f"one of {', '.join(known)}, or 'package.module:name'"
+        raise InputError("bench: decoders", f"{decoder!r}{hint(decoder, known)}", expected)
     if isinstance(decoder, str | Baseline):
         needs = baselines.find(decoder).needs
         if needs == "nuisance":

@@ -142,7 +142,40 @@ def test_lists_and_data_frames():
         ({"y": np.zeros(90)}, r"bench: y: found one class, .*0.0.*; expected two or more"),
         ({"y": np.linspace(0, 1, 90)}, "bench: y: found the number 0.0112"),
         ({"groups": np.zeros(90)}, "bench: splitter: found .*; expected folds of these groups"),
-        ({"decoders": ["LDB"]}, "baselines: found 'LDB'; expected one of"),
+        (
+            {"decoders": ["logistc"]},
+            r"bench: decoders: found 'logistc' .did you mean 'logistic'..; expected .*CNN1D, or",
+        ),
+        ({"decoders": ["CNN1d"]}, "found 'CNN1d' .did you mean 'CNN1D'"),
+        (
+            {"y": [None, *NAMES[np.arange(89) % 3]]},
+            "bench: y: found 1 missing values .first: row 0.",
+        ),
+        (
+            {"y": np.where(np.arange(90) > 3, np.arange(90) % 2, np.nan)},
+            "bench: y: found 4 missing",
+        ),
+        (
+            {"groups": [*"aab" * 29, "c", "b", None]},
+            "bench: groups: found 1 missing values .*row 89",
+        ),
+        (
+            {"X": np.full((90, 20), 1e300)},
+            "found values beyond float32 in 90 rows; expected values",
+        ),
+        ({"X": np.ones((0, 20)), "y": [], "groups": []}, r"bench: X: found shape \(0, 20\); exp"),
+        ({"splitter": []}, "bench: splitter: found no folds; expected one or more"),
+        ({"splitter": "x"}, "bench: splitter: found Expected `cv` as an integer"),
+        ({"splitter": [1, 2]}, "bench: splitter: found cannot unpack"),
+        ({"splitter": [(range(60), [])]}, "bench: fold 1: found no rows to score; expected one or"),
+        (
+            {"splitter": [([1.5], [2])]},
+            r"fold 1: found float64 of shape \(1,\); expected numbers of",
+        ),
+        ({"splitter": [(range(60), [90])]}, "fold 1: found the row 90; expected rows from 0 to 89"),
+        ({"workers": -1}, r"bench: workers: found -1; expected a whole number in \[1, "),
+        ({"keep": 0}, r"bench: keep: found 0; expected a whole number in \[1, "),
+        ({"seed": -1}, r"bench: seed: found -1; expected a whole number in \[0, "),
         ({"decoders": []}, "bench: decoders: found none; expected one or more"),
         ({"decoders": ["CNN1D"]}, "bench: decoder 'CNN1D': found it needs 55 voxels; X has 20"),
         ({"decoders": ["nuisance only (logistic)"]}, "found it needs motion and time, not rows"),
@@ -153,6 +186,15 @@ def test_messages(change, message):
     given = {"X": x, "y": y, "groups": groups} | change
     with pytest.raises(InputError, match=message):
         emojax.bench(given.pop("X"), given.pop("y"), given.pop("groups"), **given)
+
+
+def test_folds_that_are_masks():
+    x, y, groups = rows(n=54)
+    masks = [(groups != "run-0", groups == "run-0")]
+    numbers = [tuple(np.flatnonzero(mask) for mask in masks[0])]
+    one = emojax.bench(x, y, groups, decoders="1-NN", splitter=masks)
+    two = emojax.bench(x, y, groups, decoders="1-NN", splitter=numbers)
+    assert one["balanced_accuracy"].equals(two["balanced_accuracy"]) and one["folds"].item() == 1
 
 
 def test_classes_that_few_groups_have():

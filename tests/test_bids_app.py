@@ -16,10 +16,11 @@ import pandas as pd
 import pytest
 
 import emojax
-from emojax import cli, sources
-from emojax.bids_app import dataset, names, output, pages, request, tables
+from emojax import cli, locks, sources
+from emojax.bids_app import dataset, levels, names, output, pages, request, tables
 from emojax.cli import bids as command
 from emojax.data import cohort as cohorts
+from emojax.data import store
 from emojax.data.run import Run
 from emojax.errors import InputError
 from emojax.report.schema import Result
@@ -454,6 +455,10 @@ def test_bad_input_is_one_line_and_writes_nothing(study, tmp_path, capsys, words
         ([], "found another structure; expected a table such as"),
         ({"bold": []}, "found another structure"),
         ({"bold": {"datatype": "anat"}}, "found datatype 'anat'; expected datatype func"),
+        ({"bold": {"datatype": [["func"]]}}, "found datatype [['func']]; expected datatype func"),
+        ({"bold": {"suffix": {"a": 1}}}, "found suffix {'a': 1}; expected suffix bold"),
+        ({"bolt": {"run": "1"}}, "filters of 'bolt' (did you mean 'bold'?); expected filters of"),
+        ({"t1w": {}, "zzz": {}}, "found filters of 'zzz'; expected filters of \"bold\""),
         ({"bold": {"sesion": "1"}}, "found a filter by 'sesion' (did you mean 'session'?)"),
         ({"bold": {"subject": "01"}}, "found a filter by subject; expected --participant-label"),
         ({"bold": {"run": {"a": 1}}}, 'found run {"a": 1}; expected texts, numbers, null'),
@@ -475,6 +480,32 @@ def test_an_experiment_that_refuses_its_data_leaves_nothing(study, tmp_path, cap
     assert app(study, tmp_path / "out", *words) == 2
     assert "found 2 (01, 02); expected 4 or more" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("error", [InputError, locks.Held])
+@pytest.mark.parametrize("when", ["alone", "reads", "wrote", "runs"])
+def test_a_refusal_leaves_what_another_job_does_in_the_same_output(study, tmp_path, when, error):
+    """Two jobs begin one new output; the second of them is refused, at different moments."""
+    config = command.load_config("study")
+    with config.unlocked():
+        config.data.label_map, config.data.progress = LABELS, False
+    asked = request.make(str(study), str(tmp_path / "out"), "participant", config)
+    with pytest.raises(error, match="damaged"), levels._nothing_left(asked, ("02",)):
+        for label in ("01", "02")[when == "alone" :]:
+            levels._read(asked, (label,))
+        other = {"wrote": asked.out / "sub-01" / "x.tsv", "runs": asked.workdir / "config.json"}
+        if when in other:
+            other[when].parent.mkdir(parents=True)
+            other[when].write_text("x")
+        raise error("sub-02", "damaged", "whole")
+    if when == "alone":
+        assert asked.out.exists() == (error is locks.Held)
+        return
+    assert when not in other or other[when].exists()
+    entries = store.entries(asked.out / output.FOLDER / output.STORE)
+    left = {part for e in entries for part in pathlib.Path(e.source).parts if part[:4] == "sub-"}
+    kept = ["sub-01"] if when == "reads" and error is InputError else ["sub-01", "sub-02"]
+    assert sorted(part for part in left if "_" not in part) == kept
 
 
 def test_an_output_of_another_study_is_refused(study, tmp_path):

@@ -216,12 +216,32 @@ def test_a_pattern_chooses_keys(capsys, words, lines):
             ("keys", "--config=expA:dmo"),
             "expA:dmo: found unknown variant 'dmo' (did you mean 'd",
         ),
+        (
+            ("configs", "expA:demoo"),
+            "expA:demoo: found unknown variant 'demoo' (did you mean 'demo'?); exp",
+        ),
         (("configs", "two", "words"), "flags: found words; expected the flags that"),
     ],
 )
 def test_bad_input_is_one_line(capsys, words, line):
     code, out, err = said(capsys, *words)
     assert code == 2 and not out and err.startswith(line) and err.count("\n") == 1
+
+
+def test_what_a_file_has_instead_of_a_table_of_variants_is_left_out(mine, capsys):
+    path = pathlib.Path("odd.py")
+    path.write_text(
+        MINE.replace('{"quick": quick}', "3").replace(", variant, VARIANTS)", ', "", {})')
+    )
+    assert said(capsys, "configs", "odd.py")[:2] == (0, "My study: two groups.\n")
+    assert said(capsys, "keys", "epochs", "--config=odd.py")[0] == 0
+    path.write_text(MINE.replace('{"quick": quick}', '{"quick": quick, 3: quick, "no": 4}'))
+    code, out, _ = said(capsys, "configs", "odd.py")
+    assert code == 0 and ":quick" in out
+    assert said(capsys, "configs", "mine.py:zzz") == (
+        *(2, ""),
+        "mine.py:zzz: found unknown variant 'zzz'; expected mine.py, or one of mine.py:quick\n",
+    )
 
 
 @pytest.mark.parametrize(

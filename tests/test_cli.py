@@ -112,6 +112,24 @@ def test_every_command_has_a_function_and_its_own_help(name, capsys):
     assert set(cli.MODES) == cli.COMMANDS.keys() - {"clean"}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+@pytest.mark.parametrize("words", [("run", "--help"), ("bids", "--help"), ("fetch",)])
+def test_a_reader_that_stops_early_is_no_error(words):
+    read, write = os.pipe()
+    os.close(read)  # as of `| head -1` that has ended
+    program = [sys.executable, "-m", "emojax", *words]
+    done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, cwd=ROOT, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["run", "plan", "data"])
+def test_data_that_are_not_there_leave_no_workdir(tmp_path, capsys, name):
+    more = ["--config.data.source=bids", f"--config.data.root={tmp_path / 'none'}"]
+    assert emojax_command(name, "expA:demo", f"--workdir={tmp_path / 'w'}", *more) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
 def test_a_command_registers_by_one_line(monkeypatch, tmp_path, capsys):
     (tmp_path / "mycommands.py").write_text("def hello(argv):\n    print(argv)\n    return 7\n")
     monkeypatch.chdir(tmp_path)  # modules of the current folder are found
@@ -128,10 +146,15 @@ def test_a_command_registers_by_one_line(monkeypatch, tmp_path, capsys):
         ("-m emojax", ("rn",), "command: found 'rn' (did you mean 'run'?); expected one of run, e"),
         ("-m emojax", ("run",), "flags: found none; expected --config and --workdir"),
         ("-m emojax", ("run", *DEMO, "--config.data.sourc=bids"), 'Did you mean "data.source"?'),
-        ("-m emojax", ("decode", "--input=x"), "found --input=x; expected --bundle, --input and"),
+        (
+            "-m emojax",
+            ("decode", "--input=x"),
+            "found --input=x; expected --bundle and --workdir\n",
+        ),
+        ("-m emojax", ("run", "expA:demo"), "flags: found expA:demo; expected --workdir\n"),
         ("launch.py", ("--mode=dcode",), "mode: found 'dcode' (did you mean 'decode'?); expected"),
         ("launch.py", (), "flags: found none; expected --config and --workdir"),
-        ("launch.py", ("--mode=decode", "--workdir=x"), "expected --bundle, --input and --workdir"),
+        ("launch.py", ("--mode=decode", "--workdir=x"), "expected --bundle and --input\n"),
     ],
 )
 def test_bad_input_ends_in_one_line(tmp_path, script, words, said):

@@ -12,12 +12,13 @@ import time
 import types
 
 import numpy as np
+import psutil
 import pytest
 
 from emojax import locks
 from emojax.cli import cluster as flags
 from emojax.cli import main
-from emojax.cluster import jobs, pieces, team
+from emojax.cluster import jobs, pieces, team, waiting
 from emojax.errors import InputError
 from emojax.training.checkpoint import BOUND, LOCK, open_workdir
 
@@ -135,6 +136,31 @@ def test_pieces_of_another_run_are_refused(leader, member):
     assert "of another run" in refused(pieces.each, member, ["3"], square)
 
 
+def test_the_looks_at_pieces_grow_with_their_number(leader, member, monkeypatch):
+    """Where a process starts anew at the first piece for each, 400 pieces are 80,000 looks."""
+    names, looks, done = [str(i) for i in range(400)], [], set()
+    monkeypatch.setattr(leader, "claim", lambda name: pieces.Alone().claim(name))
+
+    def is_done(name):
+        looks.append(name)
+        return name in done
+
+    for mine in pieces.claimed(leader, names, is_done, most=3):
+        done.update(mine)
+    assert done == set(names) and len(looks) <= 5 * len(names)
+
+
+def test_pieces_that_were_passed_over_are_done_in_the_end(leader, member):
+    claim, done, order = member.claim("0"), set(), []
+    found = pieces.claimed(leader, list("0123"), done.__contains__)
+    for mine in found:
+        order += mine
+        done.update(mine)
+        if mine == ["2"]:
+            claim.release()  # undone
+    assert order == ["1", "2", "3", "0"]
+
+
 def test_nothing_is_claimed_of_a_run_that_has_ended(leader, member):
     (leader.folder / "metrics.json").write_text("{}")
     assert member.is_over and member.claim("a") is None
@@ -186,6 +212,24 @@ def test_a_member_of_another_run_is_refused_in_one_line(leader, what, monkeypatc
         monkeypatch.setattr("emojax.__version__", "0.0.1")
         assert "expected emojax 0.0.1" in refused(work.bind, INPUTS)
     assert json.loads((leader.folder / "run.json").read_text())["inputs"] == INPUTS
+
+
+@pytest.mark.parametrize("what", ["fresh", "there", "held", "others", "begun", "logs"])
+def test_a_refusal_removes_the_workdir_of_the_call_alone(tmp_path, what):
+    folder, error = tmp_path / "run", InputError("data.root", "nothing", "a folder")
+    if what == "there":
+        folder.mkdir()
+    with pytest.raises(InputError), team.nothing_left(folder):
+        open_workdir(folder, CONFIG).close()
+        if what == "held":
+            open_workdir(folder, CONFIG)  # by another process, which then leads
+        if what in ("others", "begun", "logs"):
+            name = {"others": "mine", "begun": "done", "logs": "jobs"}[what]
+            (folder / name).mkdir()
+        raise error
+    assert folder.exists() == (what != "fresh")
+    if what != "fresh":
+        assert (folder / "config.json").exists()
 
 
 # jobs
@@ -257,14 +301,81 @@ def test_a_local_job_that_fails_gives_its_last_line(tmp_path):
     (tmp_path / "log").write_text("data.root: found nothing; expected a folder\nsubmitit ERROR x\n")
     paths = types.SimpleNamespace(stderr=tmp_path / "log")
     job = types.SimpleNamespace(done=lambda: True, paths=paths, cancel=None)
-    assert "jobs that ended without a report" in refused(jobs.wait, [job], tmp_path)
-    (tmp_path / "jobs" / "code-0.json").write_text('{"code": 2}')
-    assert refused(jobs.wait, [job], tmp_path) == (
-        f"{tmp_path}: found job 0 that ended with code 2: data.root: found nothing; expected a "
-        "folder; expected a report (the same command goes on from what is kept)"
+    code = tmp_path / "jobs" / "code-0.json"
+    submitted = jobs.Submitted([job], [code])
+    said = "data.root: found nothing; expected a folder; expected a report (the same command goes "
+    assert refused(waiting.wait, submitted, tmp_path) == (
+        f"{tmp_path}: found job 0 that did not run to its end: {said}on from what is kept)"
     )
+    code.write_text('{"code": 2}')
+    assert refused(waiting.wait, submitted, tmp_path) == (
+        f"{tmp_path}: found job 0 that ended with code 2: {said}on from what is kept)"
+    )
+    code.write_text('{"code": 0}')
+    assert "jobs that ended without a report" in refused(waiting.wait, submitted, tmp_path)
     (tmp_path / "metrics.json").write_text("{}")
-    jobs.wait([job], tmp_path)
+    waiting.wait(submitted, tmp_path)
+
+
+def test_jobs_that_joined_a_run_wait_for_its_report(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(waiting, "POLL", 0.02)
+    code = tmp_path / "code"
+    code.write_text('{"code": 0}')
+    submitted = jobs.Submitted([types.SimpleNamespace(done=lambda: True)], [code])
+    lock = locks.Lock(tmp_path / LOCK)
+
+    def end():
+        (tmp_path / "metrics.json").write_text("{}")
+        lock.release()
+
+    threading.Timer(0.3, end).start()
+    waiting.wait(submitted, tmp_path)
+    assert (tmp_path / "metrics.json").exists()
+    assert f"the run goes on in process {os.getpid()} on " in capsys.readouterr().err
+
+
+SHELL = "true && {} -c 'import time; print(1, flush=True); time.sleep(60)' && true"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX")
+def test_a_stop_reaches_the_processes_below_the_shell_of_a_job():
+    shell = subprocess.Popen(SHELL.format(sys.executable), shell=True, stdout=subprocess.PIPE)
+    assert shell.stdout.readline() == b"1\n"
+    below = psutil.Process(shell.pid).children(recursive=True) or [psutil.Process(shell.pid)]
+    waiting._terminate(types.SimpleNamespace(job_id=str(shell.pid)))
+    shell.wait(10)
+    assert not psutil.wait_procs(below, 10)[1]
+    shell.stdout.close()
+
+
+FOLLOW = """
+import os, pathlib, signal, sys, time
+from emojax.cluster import jobs
+def stored(*_):
+    pathlib.Path(sys.argv[1]).write_text("")
+    os._exit(143)
+signal.signal(signal.SIGTERM, stored)
+jobs.follow_parent()
+assert jobs.PARENT not in os.environ
+print(1, flush=True)
+time.sleep(60)
+"""
+MEMBER = (
+    "import sys; from emojax.cluster import jobs; jobs.Member(sys.argv[2:], 1, sys.argv[1], '')()"
+)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_the_command_of_a_killed_job_stores_its_state_and_ends(tmp_path):
+    words = [sys.executable, "-c", MEMBER, tmp_path / "code"]
+    words += [sys.executable, "-c", FOLLOW, tmp_path / "stored"]
+    job = subprocess.Popen(words, stdout=subprocess.PIPE)
+    assert job.stdout.readline() == b"1\n"
+    (child,) = psutil.Process(job.pid).children()
+    job.kill()
+    job.wait(10)
+    assert not psutil.wait_procs([child], 10)[1] and (tmp_path / "stored").exists()
+    job.stdout.close()
 
 
 def test_local_jobs_have_gpus_of_their_own(tmp_path, monkeypatch):
@@ -278,6 +389,7 @@ def test_local_jobs_have_gpus_of_their_own(tmp_path, monkeypatch):
             self.given = given
 
         def submit(self, member):
+            self.path = [os.environ["PYTHONPATH"], os.environ["PYTHONSAFEPATH"]]
             return member
 
     module = types.SimpleNamespace(LocalExecutor=LocalExecutor)
@@ -286,9 +398,37 @@ def test_local_jobs_have_gpus_of_their_own(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3,5")
     jobs.submit(["expA"], tmp_path, "local", jobs.Wanted(jobs=3))
     assert [own.given["visible_gpus"] for own in made] == [[2], [3], [5]]
-    assert os.environ["PYTHONPATH"].split(os.pathsep)[-1] == "/mine"
+    root, *_, mine = made[0].path[0].split(os.pathsep)
+    assert (pathlib.Path(root, "emojax").is_dir(), mine) == (True, "/mine")
+    assert made[0].path[1] == "1" and os.environ["PYTHONPATH"] == "/mine"
+    assert "PYTHONSAFEPATH" not in os.environ
     line = refused(jobs.submit, ["expA"], tmp_path, "local", jobs.Wanted(jobs=2, gpus=2))
     assert line == "--cluster.jobs: found 2; expected at most 1: 2 of 3 GPUs for each"
+
+
+def test_jobs_have_files_of_their_own_and_count_the_run_that_they_join(tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs, "_submit_here", lambda members, *_: members)
+    folder = tmp_path / "jobs"
+    folder.mkdir()
+    (folder / "code-old-0.json").write_text("{}")
+    first = jobs.submit(["expA"], tmp_path, "local", jobs.Wanted(jobs=1))
+    assert not list(folder.iterdir()) and first.jobs[0].members == 1
+    assert first.jobs[0].words[1:5] == ["-P", "-m", "emojax", "run"]
+    first.codes[0].write_text("{}")
+    with locks.Lock(tmp_path / LOCK):
+        second = jobs.submit(["expA"], tmp_path, "local", jobs.Wanted(jobs=1))
+    assert second.jobs[0].members == 2 and first.codes[0].exists()
+    assert set(first.codes).isdisjoint(second.codes)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="Linux only")
+@pytest.mark.parametrize(("cores", "most"), [(1, 2), (3, 3)])
+def test_local_jobs_are_no_more_than_the_cores(tmp_path, monkeypatch, cores, most):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    line = refused(jobs.submit, ["expA"], tmp_path, "local", jobs.Wanted(jobs=most + 1))
+    assert line == f"--cluster.jobs: found {most + 1}; expected at most {most}: one for each core"
+    assert jobs.most_here() == most
 
 
 SBATCH = '#!/bin/sh\ncp "$1" {place}/script\necho "Submitted batch job 12"\n'
@@ -355,6 +495,11 @@ def test_jobs_of_slurm_are_an_array_that_asks_for_notice(slurm, capsys):
             ["--cluster=local", "--cluster.time=soon"],
             "--cluster.time: found 'soon'; expected HH:MM:SS, D-HH:MM:SS or minutes, above 0",
         ),
+        (
+            ["--cluster=local", "--cluster.time=0:03:00"],
+            "--cluster.time: found '0:03:00'; expected 4 minutes or more: a job stores its state "
+            "120 s ahead",
+        ),
         (["--cluster.partitoin=gpu"], "did you mean --cluster.partition?"),
     ],
 )
@@ -366,7 +511,7 @@ def test_flags_that_cannot_be_meant_end_in_one_line(given, line, tmp_path, capsy
 
 @pytest.mark.parametrize(
     ("text", "minutes"),
-    [("", 0), ("30", 30), ("08:00:00", 480), ("1-00:00:00", 1440), ("0:00:01", 1), ("2:30", 150)],
+    [("", 0), ("30", 30), ("08:00:00", 480), ("1-00:00:00", 1440), ("0:03:01", 4), ("2:30", 150)],
 )
 def test_time_limits(text, minutes):
     assert flags._minutes(text) == minutes

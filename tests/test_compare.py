@@ -112,6 +112,11 @@ def test_csv_has_the_numbers_as_they_are(write, capsys, tmp_path):
     assert {key: row[key] for key in wanted} == wanted
     code, _, err = said(capsys, "a", "--csv=none/table.csv")
     assert code == 2 and "none/table.csv: found no such folder" in err
+    (tmp_path / "folder").mkdir()
+    code, _, err = said(capsys, "a", "--csv=folder")
+    assert (
+        code == 2 and err == "folder: found a folder; expected a file in a folder that there is\n"
+    )
 
 
 def test_other_classes_are_said(write, capsys):
@@ -129,6 +134,8 @@ def test_what_cannot_be_read_is_one_line_each(write, capsys, tmp_path):
     del broken["arms"]
     names = [write("good", metrics()), write("stopped", None), write("damaged", "{")]
     names += [write("old", {"schema": 1}), write("list", "[]"), write("parts", broken)]
+    names += [write("chance", metrics() | {"chance": "half"})]
+    names += [write("p", metrics() | {"permutation": {"p": "low", "classifier": "bag"}})]
     (tmp_path / "file").touch()
     code, out, err = said(capsys, *names, "foreign", "none", "file")
     assert code == 0 and len(out.splitlines()) == 2
@@ -137,6 +144,7 @@ def test_what_cannot_be_read_is_one_line_each(write, capsys, tmp_path):
     assert lines["damaged"].startswith("metrics.json is damaged (Expecting property")
     assert lines["old"] == lines["list"]
     assert lines["old"] == "the result of another version of emojax, or of something else"
+    assert all(lines[name].startswith("metrics.json lacks parts (") for name in ("chance", "p"))
     assert lines["parts"] == "metrics.json lacks parts (KeyError: 'arms')"
     assert lines["file"] == "a file, not a folder"
     assert lines["foreign"] == "no workdir of emojax" and lines["none"] == "no such folder"

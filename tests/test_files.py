@@ -77,6 +77,17 @@ def test_a_failure_leaves_the_old_folder(tmp_path):
     assert (folder / "a").read_text() == "1" and list(tmp_path.iterdir()) == [folder]
 
 
+def test_processes_of_one_number_write_under_names_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # as in every container
+    for write in (atomic_write, atomic_folder):
+        with write(tmp_path / "a") as one, write(tmp_path / "a") as other:
+            assert one != other
+            for each in (one, other) if write is atomic_write else ():
+                each.write_text(each.name)
+        (tmp_path / "a").unlink() if write is atomic_write else None
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
 def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
     folder = tmp_path / "bundle"
     folder.mkdir()

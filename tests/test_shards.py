@@ -178,6 +178,7 @@ def test_local_jobs_divide_a_run(launcher, alone):
     trial.mkdir()
     more = (*LONGER, "--cluster=local", "--cluster.jobs=2")
     assert launcher.whole("A", trial, *more) == 0, said(trial)
+    assert not any("finished before" in line for line in said(trial))
     found = result(trial)
     found["files"] = [name for name in found["files"] if not name.startswith("work/jobs/")]
     assert differences(result(alone), found) == []

@@ -72,6 +72,14 @@ def test_selector_is_select_k_best(dtype):
     np.testing.assert_array_equal(ours.transform(x), theirs.transform(x))
 
 
+def test_voxels_of_the_same_f_are_kept_from_the_first_on():
+    y = np.arange(20) % 2
+    x = np.repeat(np.random.default_rng(0).normal(size=(20, 1)), 4, axis=1)
+    assert AnovaSelector(2).fit(x, y).get_support().tolist() == [True, True, False, False]
+    last = SelectKBest(f_classif, k=2).fit(x, y).get_support()
+    assert last.tolist() == [False, False, True, True]
+
+
 def test_selector_never_keeps_a_constant_voxel():
     x, y, _ = rows()
     x[:, 3:] = 7

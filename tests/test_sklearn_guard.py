@@ -9,10 +9,12 @@ import sklearn
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_iris
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.decomposition import PCA
+from sklearn.dummy import DummyClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.feature_selection import SelectKBest, f_classif
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import (
     GridSearchCV,
     KFold,
@@ -26,6 +28,7 @@ from sklearn.model_selection import (
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler, StandardScaler
+from sklearn.svm import SVR
 
 from emojax.provenance import LeakageError
 from emojax.sklearn import AnovaSelector, LeakGuard
@@ -399,6 +402,10 @@ def test_a_guard_says_what_does_not_fit():
     cases = {
         "want rows= beside groups= or labels=": {"groups": RUNS},
         "want raw= and prepare= together": {"raw": X},
+        r"want prepare\(raw\) to make the rows of X; it makes others": {
+            "raw": X,
+            "prepare": np.log,
+        },
         "want groups of 60 rows; got 5": {"rows": X, "groups": RUNS[:5]},
         r"want prepare\(raw\) to be the rows": {"rows": X, "raw": X, "prepare": np.log},
         "want rows= that hold the rows of X, as `fit` gets them; got others": {"rows": X + 1},
@@ -434,6 +441,174 @@ def test_what_is_no_leak_is_not_refused(tmp_path):
     region = make_pipeline(FunctionTransformer(lambda x: x[:, best]), LAST)
     said = check(region)["estimator"][0].audit_.not_measured["choices by numbers"]
     assert said == "functiontransformer.func.best may choose columns; nobody can tell by which rows"
+
+
+# --- honest pipelines that were refused once
+
+
+def guarded(pipeline, rows, y=Y, groups=RUNS, cv=LEAVE, **options):
+    """Returns what was not measured where the guard knows all rows and their groups."""
+    guard = LeakGuard(pipeline, rows=rows, groups=groups, **options)
+    options = {"cv": cv, "groups": groups, "error_score": "raise", "return_estimator": True}
+    return cross_validate(guard, rows, y, **options)["estimator"][0].audit_.not_measured
+
+
+@pytest.mark.parametrize("regressor", [LinearRegression(), SVR()], ids=str)
+def test_numbers_that_move_with_the_last_bit_are_no_look_up(regressor):
+    y = X[:, 0] + rng.normal(size=N)
+    assert "look-ups" not in guarded(regressor, X, y)
+
+
+def test_numbers_that_are_looked_up():
+    hashed = {hash(x.tobytes()): float(i) for i, x in enumerate(X)}
+    refused("change with the last bit of a scored row", Hashed(hashed), y=np.arange(N) * 1.0)
+
+
+@pytest.mark.parametrize("strategy", ["stratified", "uniform"])
+def test_predictions_at_random_are_no_look_up(strategy):
+    dummy = DummyClassifier(strategy=strategy)
+    for _ in range(5):
+        found = check(dummy, rows=X, groups=RUNS)["estimator"]
+    said = [one.audit_.not_measured.get("look-ups") for one in found]
+    assert set(said) <= {None, "DummyClassifier is random"} and any(said)
+
+
+def test_a_classifier_that_holds_empty_arrays():
+    assert "look-ups" not in guarded(HistGradientBoostingClassifier(max_iter=2), X)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        rng.integers(0, 2, (N, 5)),
+        np.round(X[:, :4] / 8),
+        pd.DataFrame(rng.choice(["a", "b"], (N, 4)), columns=[*"wxyz"]).assign(n=np.arange(N) % 2),
+        np.array([["calm", "red"], ["fear", "red"], ["fear", "blue"]], object)[np.arange(N) % 3],
+    ],
+    ids=["binary", "rounded", "frame", "objects"],
+)
+def test_rows_that_are_equal_by_chance_have_no_group(rows):
+    found = guarded(DummyClassifier(), rows)
+    assert "by chance" in found["rows on both sides"]
+    said = found.get("groups of equal rows", found.get("groups on both sides"))
+    assert "several groups" in said or said == "no group of these rows is known"
+
+
+def test_blank_rows_belong_to_no_group():
+    blank = X.copy()
+    blank[::7] = 0
+    found = guarded(honest(), blank)
+    assert found["groups of equal rows"].startswith("7 of 48 rows occur in several groups")
+    assert found["rows of one value"] == "2 scored rows equal training rows, as blank rows do"
+    blank[8] = X[50]  # a copy is one, beside blank rows, too
+    with pytest.raises(LeakageError, match="1 of 12 scored rows are training rows, too"):
+        guarded(honest(), blank)
+
+
+def test_rows_that_occur_twice_have_no_place_in_time():
+    slow = np.cumsum(rng.normal(size=(N, V)), 0)
+    twice = np.tile(slow[:6], (10, 1))
+    cv = ShuffleSplit(2, random_state=0)
+    with pytest.raises(LeakageError, match="scored rows are training rows, too"):
+        check(honest(), twice, cv=cv, groups=None, rows=twice)
+    found = guarded(honest(), twice, groups=None, cv=cv, allow=["the rows"])
+    assert found["neighbours in time"] == "rows that occur several times have no place"
+
+
+def test_training_rows_that_a_classifier_keeps_are_no_scored_rows():
+    binary = rng.integers(0, 2, (N, 5)).astype(float)
+    found = guarded(KNeighborsClassifier(), binary)
+    assert "scored rows within reach of a step" not in found and "rows on both sides" in found
+
+
+def test_steps_that_work_in_place():
+    def halved(x):
+        x /= 2
+        return x
+
+    given = X.copy()
+    for first in (StandardScaler(copy=False), FunctionTransformer(halved)):
+        found = check(make_pipeline(first, LogisticRegression()), given, rows=given, groups=RUNS)
+        alone = cross_validate(
+            make_pipeline(first, LogisticRegression()), X, Y, cv=LEAVE, groups=RUNS
+        )
+        np.testing.assert_array_equal(found["test_score"], alone["test_score"])
+    guard = LeakGuard(make_pipeline(StandardScaler(copy=False), LAST)).fit(given, Y)
+    np.testing.assert_array_equal(given, X)
+    assert guard.audit_.measured
+
+
+def test_what_is_fitted_but_says_nothing_of_the_rows():
+    class Keeps(TransformerMixin, BaseEstimator):
+        def fit(self, X_train, y=None):
+            self.keep_, self.kernel_ = X_train.std(0) > 0, np.ones(3) / 3
+            return self
+
+        def transform(self, X_some):
+            return X_some[:, self.keep_]
+
+    check(make_pipeline(Keeps(), LAST))
+
+
+# --- leaks that were missed, and messages
+
+
+def test_float32_rounds_the_means_of_a_scaler_by_hand():
+    large = rng.normal(12000, 100, (600, 50)).astype(np.float32)
+    groups, y = np.arange(600) // 120, np.arange(600) % 2
+    made = (large - large.mean(0)) / large.std(0)
+    assert np.abs(made.mean(0, dtype=float)).max() > 1e-5
+    said = "columns have mean 0 over training and scored rows together"
+    refused(said, LAST, made, y, groups=groups)
+    refused(said, LAST, PCA(20).fit_transform(large), y, groups=groups)
+    each = [large[groups == g] for g in range(5)]
+    check(LAST, np.concatenate([(x - x.mean(0)) / x.std(0) for x in each]), y, groups=groups)
+
+
+@pytest.mark.parametrize("kind", ["apart", "alike", "of rank 3"])
+def test_means_that_are_near_0_by_chance_are_no_scaler(kind):
+    """A thousand folds; columns that are alike have small means together."""
+    from emojax.sklearn import findings
+
+    for seed in range(200):
+        draw = np.random.default_rng(seed)
+        x = draw.normal(size=(60, 20))
+        if kind == "alike":
+            x = 0.3 * x + draw.normal(size=(60, 1))
+        elif kind == "of rank 3":
+            x = draw.normal(size=(60, 3)) @ draw.normal(size=(3, 20))
+        for fold in range(5):
+            train = x[np.arange(60) % 5 != fold]
+            assert not [*findings.of_scaling(findings.Side(train, None, [], None), x)]
+
+
+def test_prepare_keeps_the_container_of_raw():
+    names = pd.DataFrame(X, columns=[f"v{i}" for i in range(V)])
+
+    def first(raw):
+        return raw.iloc[:, :10]
+
+    check(LAST, first(names), raw=names, prepare=first)
+    check(LAST, X[:, :10].astype(float), raw=X.tolist(), prepare=lambda raw: [r[:10] for r in raw])
+
+    def centred(raw):
+        return raw - raw.mean() + 1
+
+    refused(
+        "training rows change with the values", LAST, centred(names), raw=names, prepare=centred
+    )
+
+
+def test_groups_and_labels_that_are_missing():
+    some = RUNS.astype(object)
+    some[[3, 5]] = None
+    line = r"want groups of all rows; 2 are missing .first: row 3."
+    with pytest.raises(ValueError, match=line):
+        LeakGuard(honest(), rows=X, groups=some).fit(X, Y)
+    with pytest.raises(ValueError, match=line):
+        LeakGuard(honest()).fit(X, Y, groups=some)
+    with pytest.raises(ValueError, match="want labels of all rows; 2 are missing"):
+        LeakGuard(honest(), rows=X, labels=some).fit(X, Y)
 
 
 @pytest.mark.slow

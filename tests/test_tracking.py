@@ -45,6 +45,11 @@ class Close(Log):
         pass
 
 
+class Exit(Close):
+    def close(self, finished):
+        raise SystemExit("bye")
+
+
 class Hang(Close):
     def close(self, finished):
         import threading
@@ -97,6 +102,7 @@ def test_the_documented_logger_works(module, tmp_path, capsys):
         ("Make", "OSError: no space"),
         ("Log", "ValueError: two lines"),
         ("Close", "RuntimeError: closed"),
+        ("Exit", "SystemExit: bye"),
         ("Hang", "it did not end within 0.1 s"),
     ],
 )
@@ -107,6 +113,15 @@ def test_a_logger_that_fails_is_one_line(module, tmp_path, capsys, monkeypatch, 
     out, err = capsys.readouterr()
     line = f"train.loggers: faulty:{name} follows no longer ({why}); the training goes on\n"
     assert (out, err) == ("", line)
+
+
+def test_a_logger_that_is_named_twice_is_made_once(module, tmp_path, capsys):
+    module(
+        "twice", "class Made:\n    def __init__(self, run):\n        print('made')\n        1 / 0\n"
+    )
+    follow("twice:Made, twice:Made", tmp_path, EPOCHS)
+    out, err = capsys.readouterr()
+    assert out == "made\n" and err.count("\n") == 1
 
 
 def test_one_that_fails_does_not_disturb_another(module, tmp_path):

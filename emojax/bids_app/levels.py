@@ -3,21 +3,22 @@
 import contextlib
 import pathlib
 import re
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from emojax import experiments, sources
 from emojax.bids_app import dataset, names, pages, tables
-from emojax.bids_app.output import FOLDER, RUN
+from emojax.bids_app.output import DESCRIPTION, FOLDER, RUN, STORE
 from emojax.bids_app.request import Request
+from emojax.cluster import team
+from emojax.data import store
 from emojax.data.belonging import check_classes
 from emojax.data.cohort import Cohort
 from emojax.errors import InputError, say
 from emojax.experiments import settings
+from emojax.locks import Held
 from emojax.report import console as consoles
 from emojax.report.schema import Result
-from emojax.training.checkpoint import Workdir
 
 LABELS, DECODED = "labels", "decoded"  # desc of tables
 LINK = re.compile(r'(<a href=")(?!#|[a-z]+:)')
@@ -33,7 +34,7 @@ def participant(request: Request) -> None:
     console, failed = consoles.make(), {}
     for label in request.labels:
         try:
-            with _nothing_left(request):
+            with _nothing_left(request, (label,)):
                 cohort = _read(request, (label,))
         except InputError as error:
             failed[f"sub-{label}"] = error
@@ -74,7 +75,7 @@ def group(request: Request) -> None:
       InputError: as `experiments.run`.
     """
     settings.check(request.config)
-    with _nothing_left(request):
+    with _nothing_left(request, request.labels), team.nothing_left(request.workdir):
         cohort = _read(request, request.labels if request.config.data.subjects else ())
         experiments.run(
             request.config,
@@ -94,18 +95,51 @@ def group(request: Request) -> None:
 
 
 @contextlib.contextmanager
-def _nothing_left(request: Request) -> Iterator[None]:
-    """Removes an output that was not there before, where input is refused and nothing was fitted.
+def _nothing_left(request: Request, labels: Sequence[str]) -> Iterator[None]:
+    """Removes decoded scans, and empty folders, of an output that was not there, on a refusal.
 
-    What a signal has stopped stays, and goes on.
+    Another job may have begun to write the same output: what is in it by then stays. So does what a
+    signal has stopped; it goes on.
+
+    Args:
+      request: the call.
+      labels: participants whose scans are read.
     """
     there = request.out.exists()
     try:
         yield
-    except InputError:
-        if not there and not Workdir(request.workdir, {}).is_bound:
-            shutil.rmtree(request.out, ignore_errors=True)  # decoded scans, and an empty workdir
+    except Held:
         raise
+    except InputError:
+        if not there and request.out.is_dir():
+            with contextlib.suppress(OSError, InputError):
+                _remove_scans(request, labels)
+        raise
+
+
+def _remove_scans(request: Request, labels: Sequence[str]) -> None:
+    """Removes decoded scans of participants from an output without results, and empty folders.
+
+    Raises:
+      OSError: a folder holds something else, or cannot be removed.
+      InputError: the store of the output holds something else.
+    """
+    results = (request.out / DESCRIPTION, request.workdir, *request.out.glob("sub-*"))
+    if any(path.exists() for path in results):
+        return
+    folder = request.out / FOLDER / STORE
+    if folder.is_dir() and not any(folder.rglob("*.partial")):  # else another job decodes scans
+        own = {f"sub-{label}" for label in labels}
+        entries = store.entries(folder)
+        ours = {e.source for e in entries if own & set(pathlib.Path(e.source).parts)}
+        if {e.source for e in entries if e.source} <= ours:
+            ours.add("")  # nobody else's: arrays, which do not say whose they are
+        for entry in entries:
+            if entry.source in ours:
+                entry.path.unlink(missing_ok=True)
+    for path in (folder / "paths", folder, request.out / FOLDER, request.out):
+        if path.exists():
+            path.rmdir()  # of an empty folder only
 
 
 def _read(request: Request, labels: Sequence[str]) -> Cohort:

@@ -13,7 +13,7 @@ from emojax.data.acquisitions import natural, number
 from emojax.data.paths import require_folder
 from emojax.errors import InputError
 from emojax.files import split_list
-from emojax.nearest import hint
+from emojax.nearest import hint, nearest
 from emojax.sources import bids_names, versions
 
 LEVELS = ("participant", "group")
@@ -31,6 +31,10 @@ LONG = {  # names of entities in filter files -> those of file names
     "resolution": "res",
     "session": "ses",
 }
+PARTS = (  # of filter files, as other apps have them
+    *("bold", "sbref", "fmap", "t1w", "t2w", "flair", "roi", "mask", "dwi", "asl", "perf", "pet"),
+    *("meg", "eeg", "anat"),
+)
 SAID_ANYWAY = {  # keys of filter files that are true of every scan that is read
     "datatype": ("func",),
     "suffix": ("bold",),
@@ -164,6 +168,8 @@ def _filters_of(path: str) -> dict[str, str]:
         raise InputError(
             path, f"no readable JSON ({why})", 'a table such as {"bold": {}}'
         ) from None
+    if isinstance(content, dict):
+        _check_parts(path, content)
     wanted = content.get("bold", {}) if isinstance(content, dict) else None
     if not isinstance(wanted, dict):
         raise InputError(path, "another structure", 'a table such as {"bold": {"task": "faces"}}')
@@ -171,7 +177,7 @@ def _filters_of(path: str) -> dict[str, str]:
     for name, value in wanted.items():
         values = value if isinstance(value, list) else [value]
         if name in SAID_ANYWAY:
-            if not set(values) <= set(SAID_ANYWAY[name]):
+            if not all(one in SAID_ANYWAY[name] for one in values):
                 raise InputError(path, f"{name} {value!r}", f"{name} {SAID_ANYWAY[name][0]}")
             continue
         entity = LONG.get(name, name)
@@ -187,6 +193,21 @@ def _filters_of(path: str) -> dict[str, str]:
             raise InputError(path, f"{name} {json.dumps(value)}", expected)
         found[entity] = "|".join(versions.NONE if one is None else str(one) for one in values)
     return found
+
+
+def _check_parts(path: str, content: Mapping[str, Any]) -> None:
+    """Refuses a filter file whose part of BOLD scans is misspelt: nothing would be filtered.
+
+    Raises:
+      InputError: a name like "bold", or none but unknown ones.
+    """
+    for name in content:
+        like = nearest(name, ["bold"]) and name != "bold"
+        if like or (name.casefold() not in PARTS and "bold" not in content):
+            found = f"filters of {name!r}{hint(name, PARTS)}"
+            raise InputError(
+                path, found, 'filters of "bold" (those of other images have no effect)'
+            )
 
 
 def _is_value(value: Any) -> bool:

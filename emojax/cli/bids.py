@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from typing import NoReturn
 
-from emojax.cli import COMMANDS, HELP
+from emojax.cli import COMMANDS, HELP, guard
 from emojax.cli.config_files import load_config
 from emojax.cli.flags import OVERRIDE, override
 from emojax.errors import InputError
@@ -30,7 +30,7 @@ def bids(argv: Sequence[str]) -> None:
     """Runs one level of the app."""
     program, *words = argv
     if any(word in HELP for word in words):
-        print(parser(program).format_help())
+        guard.show(parser(program).format_help())
         raise SystemExit(0)
     made = parser(program)
     given, rest = made.parse_known_args(words)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from emojax.cli import comments, guard
-from emojax.cli.config_files import load_config, load_module, shipped
+from emojax.cli.config_files import check_variant, load_config, load_module, shipped, variants
 from emojax.cli.flags import Usage, names_of, parse
 from emojax.configs import common
 from emojax.errors import InputError
@@ -82,7 +82,7 @@ def variants_of(name: str) -> dict[str, str]:
     Raises:
       InputError: there is no such config, or it cannot be imported.
     """
-    functions = getattr(load_module(name), "VARIANTS", {})
+    functions = variants(load_module(name))
     return {variant: _first_line(function) for variant, function in functions.items() if variant}
 
 
@@ -111,7 +111,7 @@ def keys_of(name: str, config: ConfigDict | None = None) -> list[Key]:
     defaults, said = (_flat(make().to_dict()), comments.read(make)) if make else ({}, {})
     module = load_module(name)
     own = comments.read(module.get_config)
-    if (function := getattr(module, "VARIANTS", {}).get(variant)) is not None:
+    if inspect.isfunction(function := variants(module).get(variant)):
         own |= comments.read(function)
     out = []
     for key in sorted(names_of(config), key=_parts_first):
@@ -159,9 +159,9 @@ def _matching(known: Sequence[Key], pattern: str) -> list[Key]:
 def _say_all(name: str) -> None:
     """Prints the docstring of a config and what each of its variants says."""
     module = load_module(name)
+    check_variant(name, module)
     lines = [inspect.getdoc(module) or ""]
-    functions = getattr(module, "VARIANTS", {})
-    for variant, function in functions.items():
+    for variant, function in variants(module).items():
         if variant:
             lines += ["", f":{variant}", textwrap.indent(inspect.getdoc(function) or "", "    ")]
     guard.show("\n".join(lines))

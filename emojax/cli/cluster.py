@@ -1,5 +1,6 @@
 """The flags of `emojax run --cluster=...`, and the submission of the run's jobs."""
 
+import dataclasses
 import os
 import pathlib
 import re
@@ -13,8 +14,9 @@ KINDS = ("slurm", "local", "auto")
 FLAGS = {
     "cluster": "'slurm' submits the run as jobs that share the work, 'local' runs the same jobs "
     "here, 'auto' is slurm where there is one",
-    "cluster.jobs": "number of jobs; 4 by default",
-    "cluster.time": "time limit of a job, HH:MM:SS, D-HH:MM:SS or minutes; it is queued again",
+    "cluster.jobs": "number of jobs; 4 by default, locally no more than cores or GPUs",
+    "cluster.time": "time limit of a job, HH:MM:SS, D-HH:MM:SS or minutes; it is queued again, "
+    "locally up to five times",
     "cluster.partition": "of Slurm, as account, qos and constraint",
     "cluster.gpus": "GPUs of each job; locally one, where there are any",
     "cluster.cpus": "cores of each job",
@@ -29,8 +31,9 @@ CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
 def members() -> int:
     """Returns how many processes share the run: of a job's command, as the job says; else 1."""
-    from emojax.cluster.jobs import MEMBERS
+    from emojax.cluster.jobs import MEMBERS, follow_parent
 
+    follow_parent()
     return int(os.environ.get(MEMBERS, "1"))
 
 
@@ -61,7 +64,8 @@ def submit(argv: Sequence[str], given: Given) -> None:
       InputError: no such cluster here, jobs that are refused, or a local job that failed.
     """
     from emojax import experiments
-    from emojax.cluster import jobs
+    from emojax.cli import commands
+    from emojax.cluster import jobs, waiting
     from emojax.locks import Held
     from emojax.training import checkpoint
 
@@ -79,16 +83,20 @@ def submit(argv: Sequence[str], given: Given) -> None:
     if is_finished:
         experiments.run(given.config, folder)  # prints its table
         return
-    submitted = jobs.submit(words(argv), folder, kind, _wanted(given.text), typed(argv))
-    place = folder / jobs.JOBS
+    wanted = _wanted(given.text)
+    if kind == "local" and not given.text["cluster.jobs"]:
+        fits = max(min(wanted.jobs, jobs.most_here(wanted.gpus)), 1)
+        wanted = dataclasses.replace(wanted, jobs=fits)
+    submitted = jobs.submit(words(argv), folder, kind, wanted, typed(argv))
+    place, count = folder / jobs.JOBS, len(submitted.jobs)
     if kind == "slurm":
-        first = str(submitted[0].job_id).partition("_")[0]
-        print(f"submitted {len(submitted)} jobs as {first}; logs: {place}; squeue -j {first}")
+        first = str(submitted.jobs[0].job_id).partition("_")[0]
+        print(f"submitted {count} jobs as {first}; logs: {place}; squeue -j {first}")
         print("the same command prints the table when they have ended, and goes on if they failed")
         return
-    print(f"{len(submitted)} jobs on this machine; logs: {place}", flush=True)
-    jobs.wait(submitted, folder)
-    experiments.run(given.config, folder)
+    print(f"{count} jobs on this machine; logs: {place}", flush=True)
+    waiting.wait(submitted, folder)
+    commands.show_report(folder)
 
 
 def typed(argv: Sequence[str]) -> str:
@@ -135,16 +143,21 @@ def _minutes(text: str) -> int:
     """Returns a time limit in minutes, 0 where none is given.
 
     Raises:
-      InputError: it is no time.
+      InputError: it is no time, or too short for a job to store its state in.
     """
+    from emojax.cluster.jobs import NOTICE
+
     if not text:
         return 0
-    if text.isdecimal() and int(text):
-        return int(text)
     found = CLOCK.fullmatch(text)
     parts = found.groups() if found else (0, 0, 0, 0)
     days, hours, minutes, seconds = (int(part or 0) for part in parts)
     total = 60 * (24 * days + hours) + minutes + (seconds > 0)
+    if text.isdecimal():
+        total = int(text)
     if not total:
         raise InputError("--cluster.time", repr(text), "HH:MM:SS, D-HH:MM:SS or minutes, above 0")
+    if 60 * total < 2 * NOTICE:
+        expected = f"{2 * NOTICE // 60} minutes or more: a job stores its state {NOTICE} s ahead"
+        raise InputError("--cluster.time", repr(text), expected)
     return total

@@ -174,11 +174,18 @@ def report(argv: Sequence[str]) -> None:
         found = "no finished run" if workdir.is_dir() else "no such folder"
         raise InputError(workdir, found, "the workdir of a run that has ended (see emojax run)")
     with stops.deferred():
-        from emojax.report import console as consoles
-        from emojax.report.schema import Result
         from emojax.training.checkpoint import Workdir, read_config
 
     Workdir(workdir, read_config(workdir)).check_inputs()
+    show_report(workdir)
+
+
+def show_report(workdir: pathlib.Path) -> None:
+    """Prints the headline and the table of a finished workdir, and the path of its report."""
+    with stops.deferred():
+        from emojax.report import console as consoles
+        from emojax.report.schema import Result
+
     console = consoles.make()
     consoles.print_table(Result.load(workdir), console)
     console.print(f"report: {workdir / 'report.html'}", markup=False)
@@ -225,12 +232,14 @@ def _experiment(argv: Sequence[str], usage: Usage, until: str) -> None:
         import jax
 
         from emojax import experiments, models
+        from emojax.cluster import team
         from emojax.experiments import settings
 
     settings.check(given.config)
     if usage is RUN and given.text["cluster"]:
         if leads():
-            cluster.submit(argv, given)
+            with team.nothing_left(given.text["workdir"]):
+                cluster.submit(argv, given)
         return
     members, tasks = cluster.members(), task()[1]
     name = given.config.get("model", {}).get("name")
@@ -250,4 +259,7 @@ def _experiment(argv: Sequence[str], usage: Usage, until: str) -> None:
     options["command"] = " ".join(filter(None, (cluster.typed(argv), shlex.join(argv[1:]))))
     if members > 1:
         options["members"] = members
-    experiments.run(given.config, given.text["workdir"], **options)
+        experiments.run(given.config, given.text["workdir"], **options)
+        return
+    with team.nothing_left(given.text["workdir"]):
+        experiments.run(given.config, given.text["workdir"], **options)

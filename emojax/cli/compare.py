@@ -104,7 +104,9 @@ def read(folder: str) -> Compared:
     if not isinstance(metrics, dict) or metrics.get("schema") != SCHEMA:
         raise Unreadable("the result of another version of emojax, or of something else")
     try:
-        return Compared(_values(folder, metrics))
+        found = Compared(_values(folder, metrics))
+        found.cells(), _score(found.values["chance"])  # numbers that are none end here
+        return found
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise Unreadable(f"metrics.json lacks parts ({type(error).__name__}: {error})") from None
 
@@ -238,6 +240,8 @@ def _width() -> int:
 def _write(path: pathlib.Path, runs: Sequence[Compared]) -> None:
     from emojax.files import atomic_write  # with numpy, which the table does without
 
+    if path.is_dir():
+        raise InputError(path, "a folder", "a file in a folder that there is")
     if not path.parent.is_dir():
         raise InputError(path, "no such folder", "a file in a folder that there is")
     with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -27,14 +28,8 @@ def load_config(name: str) -> ConfigDict:
       InputError: there is no such file or variant, the file cannot be executed, or it returns
         something else.
     """
-    file, *variant = name.split(":", 1)
-    module = load_module(name)
-    variants = getattr(module, "VARIANTS", None)
-    if variant and isinstance(variants, Mapping) and variant[0] not in variants:
-        known = [each for each in variants if each]
-        found = f"unknown variant {variant[0]!r}{hint(variant[0], known)}"
-        wanted = ", ".join(f"{file}:{each}" for each in known)
-        raise InputError(name, found, f"{file}, or one of {wanted}" if known else file)
+    variant, module = name.split(":", 1)[1:], load_module(name)
+    check_variant(name, module)
     try:
         config = module.get_config(*variant)
     except (Exception, SystemExit) as error:  # a user's program: whatever fails in it is input
@@ -44,6 +39,33 @@ def load_config(name: str) -> ConfigDict:
         found = "a get_config() without a ConfigDict that has the key `experiment`, a text"
         raise InputError(name, found, "a config that loads")
     return config.lock()
+
+
+def variants(module: ModuleType) -> dict[str, Any]:
+    """Returns variant -> function of a config file; {} of one that has no table of these."""
+    found = getattr(module, "VARIANTS", None)
+    if not isinstance(found, Mapping):
+        return {}
+    return {variant: made for variant, made in found.items() if isinstance(variant, str)}
+
+
+def check_variant(name: str, module: ModuleType) -> None:
+    """Refuses a variant that the table of a config file does not have.
+
+    Args:
+      name: as for `load_config`.
+      module: the config file.
+
+    Raises:
+      InputError: there is no such variant.
+    """
+    file, *variant = name.split(":", 1)
+    if variant and isinstance(getattr(module, "VARIANTS", None), Mapping):
+        known = [each for each in variants(module) if each]
+        if variant[0] not in variants(module):
+            found = f"unknown variant {variant[0]!r}{hint(variant[0], known)}"
+            wanted = ", ".join(f"{file}:{each}" for each in known)
+            raise InputError(name, found, f"{file}, or one of {wanted}" if known else file)
 
 
 def load_module(name: str) -> ModuleType:

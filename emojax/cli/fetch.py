@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from emojax import datasets
+from emojax.cli import guard
 from emojax.cli.clean import in_words
 from emojax.cli.flags import Usage, parse
 from emojax.datasets import Dataset
@@ -38,16 +39,14 @@ def fetch(argv: Sequence[str]) -> None:
     if given.switches["list"] or not text["name"]:
         if others := [name for name in ("to", "subjects", "mirror") if text[name]]:
             raise InputError("flags", f"--{others[0]} without a data set", "emojax fetch NAME")
-        for name in datasets.DATASETS:
-            _print_about(datasets.find(name))
+        guard.show("\n".join(_about(datasets.find(name)) for name in datasets.DATASETS))
         return
     from emojax.datasets import fetching
 
     dataset, subjects = datasets.find(text["name"]), split_list(text["subjects"])
     files = dataset.select(subjects)
     size = sum(file.size for file in files)
-    _print_about(dataset)
-    print(f"{len(files)} files, {in_words(size)}", flush=True)
+    guard.show(f"{_about(dataset)}\n{len(files)} files, {in_words(size)}")
     mirror = text["mirror"] or os.environ.get(MIRROR, "")
     with _bar(size) as tick:
         made = fetching.fetch(dataset, text["to"], subjects=subjects, mirror=mirror, tick=tick)
@@ -69,12 +68,17 @@ def command(dataset: Dataset, folder: Any, subjects: Sequence[str] = ()) -> str:
     return shlex.join(words)
 
 
-def _print_about(dataset: Dataset) -> None:
+def _about(dataset: Dataset) -> str:
+    """Returns what is said about a data set: title and size, licence, citation, address."""
     size = in_words(sum(file.size for file in dataset.files))
-    print(f"{dataset.name}: {dataset.title} ({size})")
-    print(f"  licence: {dataset.licence}")
-    print(f"  cite:    {dataset.citation}")
-    print(f"  from:    {datasets.BUCKET}/{dataset.accession}")
+    return "\n".join(
+        [
+            f"{dataset.name}: {dataset.title} ({size})",
+            f"  licence: {dataset.licence}",
+            f"  cite:    {dataset.citation}",
+            f"  from:    {datasets.BUCKET}/{dataset.accession}",
+        ]
+    )
 
 
 @contextlib.contextmanager

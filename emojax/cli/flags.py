@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from emojax.cli import COMMANDS, HELP
+from emojax.cli import COMMANDS, HELP, guard
 from emojax.cli.config_files import load_config
 from emojax.errors import InputError
 from emojax.nearest import nearest
@@ -57,7 +57,7 @@ def parse(argv: Sequence[str], usage: Usage) -> Given:
     """
     program, *words = argv
     if any(word in HELP for word in words):
-        print(describe(program, usage))
+        guard.show(describe(program, usage))
         raise SystemExit(0)
     expected = f"the flags that '{program} --help' lists"
     text, switches, rest = _known(words, usage, expected)
@@ -65,8 +65,7 @@ def parse(argv: Sequence[str], usage: Usage) -> Given:
     _refuse_without_dashes(bare, text, expected)
     free = [name for name in usage.positional if not text[name]]
     text |= zip(free, bare, strict=False)
-    if not all(text[name] for name in usage.needs):
-        needs = [f"--{name}" for name in usage.needs]
+    if needs := [f"--{name}" for name in usage.needs if not text[name]]:
         wanted = " and ".join(filter(None, (", ".join(needs[:-1]), needs[-1])))
         raise InputError("flags", shlex.join(words) or "none", wanted)
     config, left = None, rest[len(bare) :]

@@ -14,20 +14,23 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import emojax
-from emojax import locks, stops
+from emojax import locks
 from emojax.errors import InputError
 from emojax.files import atomic_write
 
 JOBS = "jobs"  # folder in the workdir: logs, and what submitit keeps
-# Variables of a job's command: number of processes of the run, and how it was typed.
-MEMBERS, TYPED = "EMOJAX_MEMBERS", "EMOJAX_TYPED"
+# Variables of a job's command: number of processes of the run, how it was typed, and its parent.
+MEMBERS, TYPED, PARENT = "EMOJAX_MEMBERS", "EMOJAX_TYPED", "EMOJAX_PARENT"
 REQUEUES = 1000  # times that a job may reach its time limit
 FOREVER = 60 * 24 * 365  # min: local jobs have no limit unless one is given
+NOTICE = 120  # s between the request to store and the time limit
 POLL = 0.2  # s
 
 
@@ -45,7 +48,14 @@ class Wanted:
     qos: str = ""
     constraint: str = ""
     setup: str = ""  # a shell command ahead of each job
-    notice_s: int = 120  # between the request to store and the time limit
+    notice_s: int = NOTICE
+
+
+class Submitted(NamedTuple):
+    """The jobs of a run."""
+
+    jobs: list[Any]  # of submitit
+    codes: list[pathlib.Path]  # the file of each that gets the exit code of its command
 
 
 class Member:
@@ -66,6 +76,7 @@ class Member:
     def __call__(self) -> int:
         """Runs the command to its end; returns its exit code."""
         environment = os.environ | {MEMBERS: str(self.members), TYPED: self.typed}
+        environment[PARENT] = str(os.getpid())
         # A group of its own: of the signals to the job, it gets those that are passed on.
         child = subprocess.Popen(self.words, env=environment, start_new_session=True)
         self._child = child.pid
@@ -104,13 +115,41 @@ def choose(kind: str) -> str:
     return ("slurm" if there else "local") if kind == "auto" else kind
 
 
+def follow_parent() -> None:
+    """Lets a job's command store its state and end when the job is killed, which cannot tell it."""
+    parent = os.environ.pop(PARENT, "")  # not of the processes that the command starts
+    if not parent or not hasattr(os, "getppid"):
+        return
+
+    def watch():
+        while os.getppid() == int(parent):
+            time.sleep(POLL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def most_here(gpus: int = 0) -> int:
+    """Returns how many local jobs there may be: one for each core, or with GPUs of their own.
+
+    Args:
+      gpus: of each job; 0 is one, where there are any.
+    """
+    shown = len(_local_gpus())
+    if gpus or shown:
+        return shown // (gpus or 1)
+    own = getattr(os, "sched_getaffinity", None)
+    cores = len(own(0)) if own else os.cpu_count() or 1
+    return max(cores, 2)  # two are the least that divide anything
+
+
 def submit(
     words: Sequence[str],
     workdir: pathlib.Path,
     kind: str,
     wanted: Wanted,
     typed: str = "emojax run",
-) -> list[Any]:
+) -> Submitted:
     """Submits the jobs of a run.
 
     Args:
@@ -120,78 +159,54 @@ def submit(
       wanted: number and size of the jobs.
       typed: name of the program as the user typed it, for the report.
 
-    Returns:
-      submitit's jobs.
-
     Raises:
-      InputError: fewer GPUs than jobs on this machine, or a job that Slurm refuses.
+      InputError: more local jobs than cores or GPUs, or a job that Slurm refuses.
     """
     folder = workdir / JOBS
+    # -P: a module of the current folder, which is searched last, must not pass for a library.
+    command = [sys.executable, "-P", "-m", "emojax", "run", *words]
+    joins = bool(leader(workdir))  # a run that another command has begun
+    if not joins:
+        for left in folder.glob("code-*.json"):
+            left.unlink()
+    own = uuid.uuid4().hex[:8]
+    codes = [folder / f"code-{own}-{i}.json" for i in range(wanted.jobs)]
+    members = [Member(command, wanted.jobs + joins, str(code), typed) for code in codes]
+    with _import_path():
+        if kind == "local":
+            return Submitted(_submit_here(members, folder, wanted), codes)
+        submitit = _submitit()
+        executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
+        executor.update_parameters(**_of_slurm(wanted))
+        try:
+            return Submitted(executor.submit_array(members), codes)
+        except submitit.core.utils.FailedJobError as error:
+            said = (str(error).strip().splitlines() or ["a refusal"])[-1]
+            raise InputError("--cluster=slurm", said, "settings that sbatch takes") from None
+
+
+@contextlib.contextmanager
+def _import_path() -> Iterator[None]:
+    """Lets processes that begin here import this emojax, and nothing of the current folder."""
     root = str(pathlib.Path(emojax.__file__).resolve().parents[1])
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys([root, *filter(None, known)]))
-    command = [sys.executable, "-m", "emojax", "run", *words]
-    for left in folder.glob("code-*.json"):
-        left.unlink()
-    members = [
-        Member(command, wanted.jobs, str(folder / f"code-{i}.json"), typed)
-        for i in range(wanted.jobs)
-    ]
-    if kind == "local":
-        return _submit_here(members, folder, wanted)
-    submitit = _submitit()
-    executor = submitit.SlurmExecutor(folder, max_num_timeout=REQUEUES)
-    executor.update_parameters(**_of_slurm(wanted))
+    path = os.pathsep.join(dict.fromkeys([root, *filter(None, known)]))
+    before = dict(os.environ)
+    os.environ.update({"PYTHONPATH": path, "PYTHONSAFEPATH": "1"})
     try:
-        return executor.submit_array(members)
-    except submitit.core.utils.FailedJobError as error:
-        said = (str(error).strip().splitlines() or ["a refusal"])[-1]
-        raise InputError("--cluster=slurm", said, "settings that sbatch takes") from None
+        yield
+    finally:
+        for name in ("PYTHONPATH", "PYTHONSAFEPATH"):
+            os.environ.pop(name)
+            if name in before:
+                os.environ[name] = before[name]
 
 
-def wait(jobs: Sequence[Any], workdir: pathlib.Path) -> None:
-    """Waits for local jobs to write the report.
+def leader(workdir: pathlib.Path) -> str:
+    """Returns the text of the lock of the living process that leads a run, or ""."""
+    from emojax.training.ownership import LOCK  # whose package imports this module
 
-    Raises:
-      InputError: there is none; says the last line of a job that failed.
-      stops.Stopped: a signal asked for it; the jobs store their state and end.
-    """
-    try:
-        while not all(job.done() for job in jobs):
-            time.sleep(POLL)
-            stops.check()
-    except BaseException:
-        for job in jobs:  # submitit's own `cancel` would kill them within a second
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(int(job.job_id), signal.SIGTERM)
-        raise
-    if (workdir / "metrics.json").exists():
-        return
-    said = f"jobs that ended without a report; their logs: {workdir / JOBS}"
-    for i, job in enumerate(jobs):
-        code = _code(workdir / JOBS / f"code-{i}.json")
-        if code and (line := _last_line(job)):
-            said = f"job {i} that ended with code {code}: {line}"
-            break
-    raise InputError(workdir, said, "a report (the same command goes on from what is kept)")
-
-
-def _code(path: pathlib.Path) -> int | None:
-    """Returns the exit code of a job's command; None where it was killed before it could say."""
-    try:
-        return json.loads(path.read_text())["code"]
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _last_line(job: Any) -> str:
-    """Returns the last line on stderr of a job that has ended, or ""."""
-    try:
-        lines = pathlib.Path(job.paths.stderr).read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    own = [line for line in lines if line.strip() and not line.startswith("submitit ")]
-    return own[-1] if own else ""
+    return locks.holder(workdir / LOCK)
 
 
 def _submitit() -> Any:
@@ -206,10 +221,9 @@ def _submit_here(members: Sequence[Member], folder: pathlib.Path, wanted: Wanted
     """Starts local jobs, each with GPUs of its own where there are any."""
     shown = _local_gpus()
     each = wanted.gpus or bool(shown)
-    if each and len(members) * each > len(shown):
-        most = len(shown) // each
-        expected = f"at most {most}: {each} of {len(shown)} GPUs for each"
-        raise InputError("--cluster.jobs", len(members), expected)
+    if len(members) > (most := most_here(wanted.gpus)):
+        why = f"{each} of {len(shown)} GPUs for each" if each else "one for each core"
+        raise InputError("--cluster.jobs", len(members), f"at most {most}: {why}")
     jobs = []
     for i, member in enumerate(members):
         executor = _submitit().LocalExecutor(folder, max_num_timeout=REQUEUES)

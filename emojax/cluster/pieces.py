@@ -6,8 +6,9 @@ of a process that has died passes to the next process that asks, see `emojax.loc
 """
 
 import contextlib
+import itertools
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -76,24 +77,32 @@ def claimed(
     """
     left = list(names)
     while left := [name for name in left if not is_done(name)]:
-        with contextlib.ExitStack() as held:
-            mine = []
-            for name in left:
-                claim = store.claim(name)
-                if claim is None:
-                    continue
-                held.enter_context(claim)
-                if not is_done(name):  # else it was done while we came here
-                    mine.append(name)
-                if len(mine) == most:
+        ahead, took = iter(left), False
+        while True:
+            with contextlib.ExitStack() as held:
+                mine = list(itertools.islice(_take(store, ahead, is_done, held), most))
+                if not mine:
                     break
-            if mine:
+                took = True
                 yield mine
-                continue
+        if took:
+            continue  # others may have left pieces that were passed over
         if not wait or store.is_over:
             return
         stops.check()
         time.sleep(POLL)
+
+
+def _take(
+    store: Store, names: Iterator[str], is_done: Callable[[str], bool], held: contextlib.ExitStack
+) -> Iterator[str]:
+    """Yields pieces that are not done, each claimed until `held` is closed."""
+    for name in names:
+        if is_done(name) or (claim := store.claim(name)) is None:
+            continue
+        held.enter_context(claim)
+        if not is_done(name):  # else it was done while we came here
+            yield name
 
 
 def each(

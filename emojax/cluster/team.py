@@ -5,14 +5,19 @@ they have the same configuration, data and versions, and take pieces of the work
 there is no leader any more, one of them takes its place.
 """
 
+import contextlib
 import os
 import pathlib
+import shutil
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from emojax import stops
+from emojax.cluster.jobs import JOBS
 from emojax.cluster.pieces import POLL
-from emojax.locks import Held, holder
+from emojax.errors import InputError
+from emojax.locks import Held, Lock, holder
 from emojax.training import checkpoint
 from emojax.training.checkpoint import Workdir
 
@@ -41,6 +46,41 @@ def enter(workdir: str | os.PathLike, config: dict[str, Any], members: int) -> W
             return Workdir(folder, plain, members=members, serves=True)
         stops.check()
         time.sleep(POLL)
+
+
+@contextlib.contextmanager
+def nothing_left(workdir: str | os.PathLike) -> Iterator[None]:
+    """Removes a workdir that was not there before, where input is refused before any training.
+
+    One that another process is at work in stays, and so do logs of jobs and files of others.
+    """
+    folder = pathlib.Path(workdir).absolute()
+    there = os.path.lexists(folder)
+    try:
+        yield
+    except Held:
+        raise
+    except InputError:
+        if not there and folder.is_dir():
+            with contextlib.suppress(Held, OSError):
+                _remove_unbound(folder)
+        raise
+
+
+def _remove_unbound(folder: pathlib.Path) -> None:
+    """Removes a workdir in which no training has begun, unless something else is in it.
+
+    Raises:
+      Held: another process is at work in it.
+      OSError: it cannot be removed, e.g. since another process has just opened it.
+    """
+    with Lock(folder / checkpoint.LOCK):
+        names = {path.name for path in folder.iterdir()} - {checkpoint.LOCK}
+        if Workdir(folder, {}).is_bound or not names <= set(checkpoint.OWN) - {JOBS}:
+            return
+        for path in map(folder.joinpath, names):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    folder.rmdir()
 
 
 def is_bound(folder: pathlib.Path) -> bool:

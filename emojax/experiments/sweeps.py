@@ -70,7 +70,9 @@ def _values(config: Any, part: str) -> list[tuple[str, Any]]:
     known = _keys(config)
     if key not in known:
         expected = f"a key that acts inside a fold: of {', '.join((*PARTS, *MORE))}"
-        raise InputError("sweep", repr(key) + nearest.hint(key, list(known)), expected)
+        there = _is_key(config, key)
+        said = ", a key that cannot be swept" if there else nearest.hint(key, list(known))
+        raise InputError("sweep", repr(key) + said, expected)
     out = []
     kind = type(known[key])
     for word in split_list(text):
@@ -82,6 +84,16 @@ def _values(config: Any, part: str) -> list[tuple[str, Any]]:
             raise InputError("sweep", f"{key}={word} twice", "every value once")
         out.append((key, value))
     return out
+
+
+def _is_key(config: Any, key: str) -> bool:
+    """Returns whether the config has a key, or a part, of this dotted name."""
+    node = config
+    for name in key.split("."):
+        if not isinstance(node, ConfigDict) or name not in node:
+            return False
+        node = node[name]
+    return True
 
 
 def _keys(config: Any) -> dict[str, Any]:

@@ -1,12 +1,13 @@
 """Contents of rows: who is the same row, and who is a scaled, shifted or permuted copy of one."""
 
 import hashlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
 CHUNK = 256  # rows that are looked at at a time, and columns that are enough to tell
@@ -29,6 +30,33 @@ def take(X: Any, rows: Int[np.ndarray, " k"]) -> Any:
     return X[rows] if hasattr(X, "shape") else [X[i] for i in rows]
 
 
+def replace(X: Any, rows: Int[np.ndarray, " k"], values: Any) -> Any:
+    """Returns a copy of rows of which some are others; None in a container it does not know."""
+    if isinstance(X, pd.DataFrame) and isinstance(values, pd.DataFrame):
+        out = X.copy()
+        for k in range(X.shape[1]):
+            out.isetitem(k, _placed(X.iloc[:, k], rows, values.iloc[:, k]))
+        return out
+    if isinstance(X, pd.Series) and isinstance(values, pd.Series):
+        return _placed(X, rows, values)
+    if isinstance(X, np.ndarray) and isinstance(values, np.ndarray):
+        out = X.copy()
+        out[rows] = values
+        return out
+    if isinstance(X, list) and isinstance(values, list):
+        out = list(X)
+        for i, value in zip(rows, values, strict=True):
+            out[i] = value
+        return out
+    return None
+
+
+def _placed(column: pd.Series, rows: np.ndarray, values: pd.Series) -> pd.Series:
+    out = column.copy()
+    out.iloc[rows] = values.to_numpy()
+    return out
+
+
 def numbers(X: Any) -> np.ndarray | None:
     """Returns rows as an array of numbers [n, columns]; None where they are something else."""
     if sparse.issparse(X):
@@ -39,7 +67,7 @@ def numbers(X: Any) -> np.ndarray | None:
         return None
     if found.dtype.kind not in "biuf" or found.ndim < 2:
         return None
-    return found.reshape(len(found), -1)
+    return found.reshape(len(found), math.prod(found.shape[1:]))  # -1 needs rows
 
 
 def digests(X: Any) -> list[Digest]:
@@ -65,16 +93,36 @@ def _chunks(X: np.ndarray) -> Iterator[np.ndarray]:
 def chance(X: Any) -> float:
     """Returns the probability that two rows agree, if their columns were independent.
 
-    0 of what is no array of numbers: rows of words that agree are copies.
+    0 of rows with a single column of words: texts that agree are copies.
     """
+    if sparse.issparse(X):
+        X = X.tocsc()[:, :CHUNK].toarray()
     values = numbers(X)
-    if values is None or not len(values):
+    if values is None:
+        values = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X, object))
+        if values.shape[1] < 2:
+            return 0.0
+    if not len(values):
         return 0.0
+    columns = pd.DataFrame(values).iloc[:, :CHUNK]
     log = 0.0
-    for column in values[:, :CHUNK].T:
-        share = np.unique(column, return_counts=True)[1] / len(column)
+    for k in range(columns.shape[1]):
+        share = columns.iloc[:, k].value_counts(normalize=True, dropna=False).to_numpy()
         log += np.log((share**2).sum())
     return float(np.exp(log))
+
+
+def constant(X: Any) -> Bool[np.ndarray, " n"]:
+    """Returns which rows have one number in all of several columns, as blanked volumes have."""
+    if sparse.issparse(X):
+        several = X.shape[1] > 1
+        same = (X.max(axis=1).toarray() == X.min(axis=1).toarray()).ravel()
+        return same & several
+    values = numbers(X)
+    if values is None or values.shape[1] < 2:
+        return np.zeros(count(X), bool)
+    missing, first = np.isnan(values).all(1), values[:, :1]
+    return (values == first).all(1) | missing
 
 
 class Moments:

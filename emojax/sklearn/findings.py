@@ -13,6 +13,8 @@ from emojax.sklearn import contents, reach
 SPLIT, ROWS = "the split", "the rows"
 CHANCE = 1e-3  # pairs of equal rows that are expected by chance, and not counted as copies
 CENTRED = 1e-5  # of an sd: a mean that is 0 up to rounding
+NEARER = 20  # times nearer to 0 than the means of training rows: no chance, in columns that tell
+MOST = 0.9  # of the columns; components of a PCA in float32 may lie along the rounding
 Note = Callable[[str, str], None]
 
 
@@ -30,7 +32,7 @@ class Side(NamedTuple):
     X: Any
     y: Any
     digests: list[bytes]
-    groups: np.ndarray | None
+    groups: np.ndarray | None  # of the rows whose group is known
 
 
 def of_groups(train: Side, scored: Side) -> Iterator[Finding]:
@@ -50,8 +52,12 @@ def of_groups(train: Side, scored: Side) -> Iterator[Finding]:
 
 def of_copies(train: Side, scored: Side, note: Note) -> Iterator[Finding]:
     """Yields rows that are scored and train, as they are or as copies."""
-    known = set(train.digests)
-    same = [i for i, digest in enumerate(scored.digests) if digest in known]
+    known, blank = set(train.digests), contents.constant(scored.X)
+    equal = [i for i, digest in enumerate(scored.digests) if digest in known]
+    same = [i for i in equal if not blank[i]]
+    if len(same) < len(equal):
+        said = f"{len(equal) - len(same)} scored rows equal training rows, as blank rows do"
+        note("rows of one value", said)
     advice = "each row once: oversample within the training rows, after the split"
     if same and contents.chance(train.X) * len(known) * len(scored.digests) > CHANCE:
         note("rows on both sides", f"{len(same)} are equal, as rows of so few values are by chance")
@@ -84,7 +90,11 @@ def of_scaling(train: Side, everything: Any) -> Iterator[Finding]:
         return
     advice = "the scaler as a step of the Pipeline"
     apart = np.median(np.abs(ours.mean(0)) / sd)
-    if (np.abs(X.mean(0)) / sd).max() < CENTRED and apart > 100 * CENTRED:
+    means = np.abs(X.mean(0)) / sd
+    centred = means.max() < CENTRED
+    if not centred and np.quantile(means, MOST) < apart / NEARER:  # float32 rounds means
+        centred = _tell(X)
+    if centred and apart > 100 * CENTRED:
         said = "columns have mean 0 over training and scored rows together, not over training rows"
         yield Finding(ROWS, f"{said}: they were centred or scaled before the split", advice)
     distinct = (np.diff(np.sort(X, 0), axis=0) > 0).sum(0)
@@ -100,16 +110,32 @@ def of_scaling(train: Side, everything: Any) -> Iterator[Finding]:
             return
 
 
+def _tell(X: np.ndarray) -> bool:
+    """Returns whether 8 columns or more are so unlike that their means are not 0 together."""
+    some = X[:, np.linspace(0, X.shape[1] - 1, min(X.shape[1], 64)).astype(int)]
+    alike = np.abs(np.corrcoef(some, rowvar=False)).reshape(some.shape[1], -1)
+    kept: list[int] = []
+    for i in range(len(alike)):
+        if (alike[i, kept] < 0.5).all():
+            kept.append(i)
+    return len(kept) >= 8
+
+
 def of_time(order: tuple[np.ndarray, np.ndarray], X: Any, y: Any, note: Note) -> Iterator[Finding]:
     """Yields a split that deals neighbours in time to both sides, where neighbours are alike.
 
     Args:
-      order: places of training and of scored rows in the order of the acquisition.
+      order: places of training and of scored rows in the order of the acquisition; -1: unknown.
       X: the training rows.
       y: their labels; pairs of one label are compared with other pairs of that label.
       note: see the module.
     """
     train, scored = order
+    placed, scored = np.flatnonzero(train >= 0), scored[scored >= 0]
+    if not len(placed) or not len(scored):
+        note("neighbours in time", "rows that occur several times have no place")
+        return
+    train, X = train[placed], contents.take(X, placed)
     beside = np.isin(scored - 1, train) | np.isin(scored + 1, train)
     if beside.mean() <= 0.5:
         return
@@ -117,7 +143,7 @@ def of_time(order: tuple[np.ndarray, np.ndarray], X: Any, y: Any, note: Note) ->
     if values is None or len(values) < 20 or values.shape[1] < contents.LEAST:
         note("neighbours in time", f"want 20 rows of {contents.LEAST} numbers or more")
         return
-    labels = np.zeros(len(train)) if y is None else np.asarray(y)
+    labels = np.zeros(len(train)) if y is None else np.asarray(y)[placed]
     ordered = np.argsort(train)
     places, labels = train[ordered], labels[ordered]
     z = values[ordered].astype(np.float64)
@@ -170,7 +196,7 @@ def of_reachable(
 
     Args:
       estimator: before or after `fit`.
-      digests: of the scored rows.
+      digests: of the scored rows that do not train, too.
       columns: numbers of a row.
       labels: of all rows, training and scored; None: not looked for.
     """
@@ -178,6 +204,7 @@ def of_reachable(
     ordered = None if labels is None else np.sort(labels)
     for path, value in reach.walk(estimator):
         held = _rows_in(value, columns)
+        held = held if held is None else held[~contents.constant(held)]  # such as weights of 0
         if held is not None and wanted & set(contents.digests(held)):
             yield Finding(
                 path,

@@ -142,7 +142,7 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         findings.of_choices(made[0], self._note)
 
         def fit(X, y):
-            return clone(self.estimator).fit(X, y, **own)
+            return clone(self.estimator).fit(copy.deepcopy(X), y, **own)
 
         if self.refit and params:
             self._note("fits that depend on their rows alone", "fit has arguments beside X and y")
@@ -159,8 +159,11 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         return self
 
     def _use(self, estimator: Any, X: Any, y: Any, params: dict[str, Any]) -> None:
-        """Fits, and predicts a few rows: some functions keep what they meet first."""
-        estimator.fit(X, y, **params)
+        """Fits, and predicts a few rows: some functions keep what they meet first.
+
+        As everywhere in the audit, to a copy: steps such as StandardScaler(copy=False) change rows.
+        """
+        estimator.fit(copy.deepcopy(X), y, **params)
         method = next((name for name in refits.OUTPUTS if hasattr(estimator, name)), None)
         if method:
             with warnings.catch_warnings():
@@ -184,11 +187,15 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
     def _side(self, X: Any, y: Any, groups: Any) -> Side:
         digests = contents.digests(X)
         known = self._known.groups_of(digests)
+        groups = prepared.groups_per_row(groups, len(digests))
+        if known is not None and len(known) < len(digests) and groups is None:
+            some = f"{len(digests) - len(known)} of {len(digests)} rows occur in several groups"
+            self._note("groups of equal rows", f"{some}: their content does not tell whose")
         if groups is None:
-            groups = known
-        elif known is not None and not np.array_equal(np.asarray(groups), known):
+            groups = np.array(list(known.values())) if known else None
+        elif any(str(groups[i]) != str(own) for i, own in (known or {}).items()):
             raise ValueError("want the groups that LeakGuard(groups=...) says; got others")
-        return Side(X, y, digests, None if groups is None else np.asarray(groups))
+        return Side(X, y, digests, groups)
 
     def _audit_scoring(self, X: Any, y: Any, groups: Any) -> None:
         """Compares scored rows with those that have trained, once for each set of rows."""
@@ -199,7 +206,9 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         train, known = self._train, self._known
         self._refuse("groups on both sides", findings.of_groups(train, scored), scored)
         if train.groups is None or scored.groups is None:
-            self._note("groups on both sides", "no groups (LeakGuard(rows=X, groups=...))")
+            why = "no groups (LeakGuard(rows=X, groups=...))"
+            why = why if known.group_of is None else "no group of these rows is known"
+            self._note("groups on both sides", why)
         self._refuse("rows on both sides", findings.of_copies(train, scored, self._note), scored)
         both = known.rows if known.rows is not None else _joined(train.X, X)
         self._refuse("traces of a scaler", findings.of_scaling(train, both), scored)
@@ -214,7 +223,9 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         values = contents.numbers(X)
         columns = 0 if values is None else values.shape[1]
         labels = None if y is None or train.y is None else np.concatenate([train.y, y])
-        found = findings.of_reachable(self.estimator_, scored.digests, columns, labels)
+        own = set(train.digests)  # that a classifier knows its training rows is no leak
+        digests = [digest for digest in scored.digests if digest not in own]
+        found = findings.of_reachable(self.estimator_, digests, columns, labels)
         self._refuse("scored rows within reach of a step", found, scored)
         found = known.replaced(train.digests, scored.digests, self._note)
         self._refuse("steps before the pipeline", found, scored)
@@ -240,7 +251,8 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
     def _fold(self, scored: Side | None) -> str:
         """Returns the fold in words: the groups that are scored, or rows."""
         digests = self._scored_at_fit if scored is None else scored.digests
-        groups = self._known.groups_of(digests) if scored is None else scored.groups
+        known = (self._known.groups_of(digests) or {}).values()
+        groups = list(known) if scored is None else scored.groups
         trained = len(self._train.digests)
         if groups is not None and len(groups):
             names = np.unique(groups).tolist()

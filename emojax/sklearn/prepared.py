@@ -1,14 +1,38 @@
 """What a guard knows beside the folds: all rows with their groups, and how they were made."""
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Int, Shaped
 
 from emojax.sklearn import contents
 from emojax.sklearn.findings import ROWS, SPLIT, Finding, Note
+
+
+def groups_per_row(groups: Any, count: int) -> np.ndarray | None:
+    """Returns the group of each row, as words where they are objects; None where none are given.
+
+    Raises:
+      ValueError: another number of groups, or missing ones.
+    """
+    if groups is None:
+        return None
+    if contents.count(groups) != count:
+        raise ValueError(f"want groups of {count} rows; got {contents.count(groups)}")
+    groups = np.asarray(groups)
+    _check_all("groups", groups)
+    return groups.astype(str) if groups.dtype == object else groups
+
+
+def _check_all(name: str, values: np.ndarray) -> None:
+    missing = np.flatnonzero(pd.isna(values).reshape(len(values), -1).any(1))
+    if len(missing):
+        said = f"{len(missing)} are missing (first: row {missing[0]})"
+        raise ValueError(f"want {name} of all rows; {said}")
 
 
 class Known:
@@ -32,24 +56,30 @@ class Known:
         self.given = rows, groups, labels, raw, prepare
         self.raw, self.prepare = raw, prepare
         self.labels = None if labels is None else np.asarray(labels)
+        if labels is not None:
+            _check_all("labels", self.labels)
         made = None if prepare is None else self._make(raw, self.labels)
         self.rows = rows if rows is not None else made
         if self.rows is None:
             if groups is not None or labels is not None:
                 raise ValueError("want rows= beside groups= or labels=: they say whose these are")
-            self.digests, self.places, self.groups = [], {}, None
+            self.digests, self.places, self.group_of = [], {}, None
             return
         self.digests = contents.digests(self.rows)
         if made is not None and rows is not None and contents.digests(made) != self.digests:
             raise ValueError("want prepare(raw) to be the rows; it makes others")
         n = len(self.digests)
-        for name, values in (("groups", groups), ("labels", labels), ("raw", raw)):
+        for name, values in (("labels", labels), ("raw", raw)):
             if values is not None and contents.count(values) != n:
                 raise ValueError(f"want {name} of {n} rows; got {contents.count(values)}")
-        self.places: dict[bytes, int] = {}
+        self.places: dict[bytes, list[int]] = {}
         for i, digest in enumerate(self.digests):
-            self.places.setdefault(digest, i)
-        self.groups = None if groups is None else np.asarray(groups)
+            self.places.setdefault(digest, []).append(i)
+        groups = groups_per_row(groups, n)
+        self.group_of: dict[bytes, Any] | None = None  # where the content of a row tells it
+        if groups is not None:
+            own = {digest: groups[places] for digest, places in self.places.items()}
+            self.group_of = {digest: g[0] for digest, g in own.items() if (g == g[0]).all()}
 
     @property
     def columns(self) -> int:
@@ -58,15 +88,21 @@ class Known:
         return 0 if values is None else values.shape[1]
 
     def order(self, digests: Sequence[bytes]) -> Int[np.ndarray, " k"] | None:
-        """Returns the places of rows among all rows; None if some are none of them."""
+        """Returns the places of rows among all rows; None if some are none of them.
+
+        The place of a row that occurs several times is -1: nobody can tell which one it is.
+        """
         if self.rows is None or not all(digest in self.places for digest in digests):
             return None
-        return np.array([self.places[digest] for digest in digests], int)
+        found = [self.places[digest] for digest in digests]
+        return np.array([own[0] if len(own) == 1 else -1 for own in found], int)
 
-    def groups_of(self, digests: Sequence[bytes]) -> Shaped[np.ndarray, " k"] | None:
-        """Returns the group of each row; None where they are not known."""
-        order = self.order(digests)
-        return None if order is None or self.groups is None else self.groups[order]
+    def groups_of(self, digests: Sequence[bytes]) -> dict[int, Any] | None:
+        """Returns row -> group, without rows that are in several groups; None: nothing is known."""
+        if self.group_of is None or not all(digest in self.places for digest in digests):
+            return None
+        found = enumerate(digests)
+        return {i: self.group_of[digest] for i, digest in found if digest in self.group_of}
 
     def others(self, train: Sequence[bytes]) -> list[bytes]:
         """Returns all rows that do not train."""
@@ -80,6 +116,8 @@ class Known:
             return
         foreign = [i for i, digest in enumerate(train) if digest not in self.places]
         if len(foreign) == len(train):
+            if self.given[0] is None:
+                raise ValueError("want prepare(raw) to make the rows of X; it makes others")
             raise ValueError("want rows= that hold the rows of X, as `fit` gets them; got others")
         if foreign:
             yield Finding(
@@ -100,16 +138,22 @@ class Known:
         if ours is None or theirs is None:
             note("steps before the pipeline", "rows that prepare(raw) does not make")
             return
-        raw = np.array(self.raw)
-        kept = np.setdiff1d(np.arange(len(raw)), theirs)
+        ours, theirs = ours[ours >= 0], theirs[theirs >= 0]
+        if not len(ours) or not len(theirs):
+            note("steps before the pipeline", "rows that occur several times have no place")
+            return
+        kept = np.setdiff1d(np.arange(contents.count(self.raw)), theirs)
         drawn = np.random.default_rng(0).choice(kept, len(theirs))
-        raw[theirs] = raw[drawn] * raw.dtype.type(1.25) if raw.dtype.kind == "f" else raw[drawn]
+        raw = contents.replace(self.raw, theirs, _larger(contents.take(self.raw, drawn)))
+        if raw is None:
+            note("steps before the pipeline", "raw= in a container of another kind")
+            return
         yield from self._compare(ours, raw, self.labels, "values")
         if self.labels is not None:
             labels = self.labels.copy()
             classes, number = np.unique(labels, return_inverse=True)
             labels[theirs] = classes[(number[theirs] + 1) % len(classes)]
-            yield from self._compare(ours, np.asarray(self.raw), labels, "labels")
+            yield from self._compare(ours, self.raw, labels, "labels")
 
     def _compare(self, train: np.ndarray, raw: Any, labels: Any, what: str) -> Iterator[Finding]:
         made = contents.digests(self._make(raw, labels))
@@ -135,4 +179,15 @@ class Known:
             both = False
         if both and labels is None:
             raise ValueError("want labels= for a prepare of rows and labels")
+        raw = copy.deepcopy(raw)  # prepare may work in place
         return self.prepare(raw, labels) if both else self.prepare(raw)
+
+
+def _larger(raw: Any) -> Any:
+    """Returns rows whose floating numbers are a quarter larger, in the container they came in."""
+    if isinstance(raw, pd.DataFrame):
+        return raw.apply(_larger)
+    if isinstance(raw, list):
+        values = np.asarray(raw)
+        return _larger(values).tolist() if values.dtype.kind == "f" else raw
+    return raw * raw.dtype.type(1.25) if raw.dtype.kind == "f" else raw

@@ -93,7 +93,7 @@ def opened(names: str, workdir: pathlib.Path, config: Mapping[str, Any]) -> Iter
       config: the configuration as plain data.
     """
     threads = []
-    for name in split_list(names):
+    for name in dict.fromkeys(split_list(names)):
         slug = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
         run = Run(workdir, workdir / FOLDER / slug, config)
         threads.append(_Thread(name, functools.partial(_make, name, run)))
@@ -151,7 +151,7 @@ class _Thread:
                 training, fold, number, metrics = epoch
                 logger.log(training, fold, number, metrics)
             logger.close(self._finished)
-        except Exception as error:  # of somebody else's code, disk or server
+        except BaseException as error:  # of somebody else's code, disk or server; SystemExit, too
             self._give_up(f"{type(error).__name__}: {error}")
 
     def _give_up(self, why: str) -> None:
