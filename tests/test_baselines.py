@@ -7,6 +7,7 @@ import subprocess
 import sys
 import weakref
 
+import joblib
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -268,6 +269,13 @@ def test_jobs_are_made_when_a_process_is_free_and_then_forgotten(tmp_path, monke
     assert 0 < max(stored) <= 8 and not list(tmp_path.iterdir())  # 4 jobs of two arrays
     want = fit("1-NN", x, y, test_x, 3)
     assert all((f.predicted == want.predicted).all() for f in got)
+
+
+def test_joblib_goes_on_with_its_processes_behind_ours():
+    x, y, test_x, _ = make()
+    for _ in range(2):
+        assert len(baselines.run([make_job("LDA", 0, x, y, test_x, 3)], workers=2)) == 1
+        assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(i) for i in (-2, 3)) == [2, 3]
 
 
 def test_failures_in_a_process_are_told_and_what_they_leave_behind_is_not_broken():

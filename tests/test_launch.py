@@ -236,7 +236,7 @@ def test_damaged_scan_ends_in_one_line_and_leaves_a_store_that_works(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "match"),
     [
-        (("--config.data.sourc=bids",), 'Did you mean "source"'),
+        (("--config.data.sourc=bids",), 'Did you mean "data.source"'),
         (("--config.train.epochs=2.5",), "invalid literal"),
         (("--config.data.source=dicom",), "data.source: found 'dicom'; expected one of bids"),
         (("--config.voxels.keep=100000",), "voxels.keep: found 100000; expected at most"),

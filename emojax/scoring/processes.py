@@ -20,7 +20,7 @@ from typing import Any
 
 import joblib
 import numpy as np
-from joblib.externals.loky import get_reusable_executor
+from joblib.executor import get_memmapping_executor
 
 from emojax.errors import InputError
 
@@ -65,7 +65,8 @@ def run(
             tick(1)
         return list(results.values())
     with _deaf_children():
-        executor, pending = get_reusable_executor(workers), {}
+        # Of joblib's own kind: a later cross_validate(n_jobs=2) takes over what it finds.
+        executor, pending = get_memmapping_executor(workers, max_nbytes=None), {}
     jobs, counter = iter(jobs), itertools.count()
     with tempfile.TemporaryDirectory(prefix="emojax-", ignore_cleanup_errors=True) as root:
         try:
