@@ -1,6 +1,7 @@
 """Image files for a decoder: whole ones are read, damaged ones refused by their header."""
 
 import gzip
+import logging.config
 import os
 import warnings
 
@@ -92,7 +93,10 @@ def test_infinite_values_are_left_to_the_check_of_volumes(tmp_path):
     assert np.isinf(values).any()
 
 
-def test_what_nibabel_mends_is_not_logged(tmp_path, caplog):
+@pytest.mark.parametrize("enabled", [False, True])
+def test_what_nibabel_mends_is_not_logged(tmp_path, caplog, enabled):
+    if enabled:  # as packages do that configure their own loggers
+        logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
     values, _ = decoder.read_image(write(tmp_path / "a.nii", sform_code=255))
     np.testing.assert_array_equal(values, VALUES)
     assert not caplog.records

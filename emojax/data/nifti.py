@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import logging
 import math
 import os
 import pathlib
@@ -26,7 +27,8 @@ OTHER = {".img": ".hdr", ".hdr": ".img"}  # half of a pair
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}  # NIfTI's units of time
 
 Path = str | os.PathLike
-nib.imageglobals.logger.disabled = True  # it prints what it raises, too, and what it repairs
+# It prints what it raises, too, and what it repairs. (Others' logging.config enables loggers anew.)
+nib.imageglobals.logger.setLevel(logging.CRITICAL + 1)
 
 
 class Scan(NamedTuple):
