@@ -20,7 +20,7 @@ from typing import Any
 
 import joblib
 import numpy as np
-from joblib.executor import get_memmapping_executor
+from joblib.externals.loky import get_reusable_executor, reusable_executor
 
 from emojax.errors import InputError
 
@@ -65,8 +65,7 @@ def run(
             tick(1)
         return list(results.values())
     with _deaf_children():
-        # Of joblib's own kind: a later cross_validate(n_jobs=2) takes over what it finds.
-        executor, pending = get_memmapping_executor(workers, max_nbytes=None), {}
+        executor, pending = _own_executor(workers), {}
     jobs, counter = iter(jobs), itertools.count()
     with tempfile.TemporaryDirectory(prefix="emojax-", ignore_cleanup_errors=True) as root:
         try:
@@ -90,6 +89,24 @@ def run(
             if pending:  # nobody waits for them any more
                 executor.shutdown(wait=False, kill_workers=True)
             raise
+
+
+_OURS: dict[str, Any] = dict.fromkeys(("_executor", "_executor_kwargs"))
+
+
+def _own_executor(workers: int) -> Any:
+    """Returns processes that later calls use again, but joblib does not.
+
+    loky keeps one executor for all; joblib takes over what it finds there, e.g. in
+    cross_validate(n_jobs=2), and fails if it is not of its kind.
+    """
+    theirs = {name: getattr(reusable_executor, name) for name in _OURS}
+    try:
+        vars(reusable_executor).update(_OURS)
+        return get_reusable_executor(workers)
+    finally:
+        _OURS.update({name: getattr(reusable_executor, name) for name in _OURS})
+        vars(reusable_executor).update(theirs)
 
 
 @contextlib.contextmanager
