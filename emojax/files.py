@@ -10,7 +10,6 @@ import errno
 import os
 import pathlib
 import shutil
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,7 +21,7 @@ from emojax import locks
 @contextlib.contextmanager
 def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a temporary name to write to; it becomes `path` at the end, and goes on a failure."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}-{_unique()}.partial")
+    partial = locks.aside(path)
     try:
         yield partial
         sync(partial)
@@ -44,7 +43,7 @@ def atomic_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     for left in folder.parent.glob(f".{folder.name}-*.partial"):
         if not locks.is_alive(left.name.split("-")[-1].partition(".")[0]):
             shutil.rmtree(left, ignore_errors=True)
-    partial = folder.with_name(f".{folder.name}-{_unique()}-{os.getpid()}.partial")
+    partial = folder.with_name(f".{folder.name}-{locks.unique()}-{os.getpid()}.partial")
     partial.mkdir()
     aside = folder.with_name(folder.name + ".old")
     try:
@@ -64,11 +63,6 @@ def atomic_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _unique() -> str:
-    """Returns a part of a name that no other process uses: in containers, all have one number."""
-    return uuid.uuid4().hex[:8]
 
 
 def sync(path: pathlib.Path) -> None:

@@ -126,7 +126,7 @@ def _started(pid: int) -> float:
 
 def _make(path: pathlib.Path, text: str) -> bool:
     """Makes a file with its content at once; False if it is there already."""
-    own = _aside(path)
+    own = aside(path)
     try:
         own.write_text(text)
         try:
@@ -146,9 +146,14 @@ def _make(path: pathlib.Path, text: str) -> bool:
         own.unlink(missing_ok=True)
 
 
-def _aside(path: pathlib.Path) -> pathlib.Path:
-    """Returns a name that no other process or thread uses."""
-    return path.with_name(f"{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial")
+def aside(path: pathlib.Path) -> pathlib.Path:
+    """Returns a temporary name beside a file that no other process or thread uses."""
+    return path.with_name(f"{path.name}.{os.getpid()}-{unique()}.partial")
+
+
+def unique() -> str:
+    """Returns a part of a name that no other process uses: in containers, all have one number."""
+    return uuid.uuid4().hex[:8]
 
 
 def _read(path: pathlib.Path) -> str | None:
@@ -168,16 +173,16 @@ def _remove_stale(path: pathlib.Path) -> None:
     if text is None:
         return
     _refuse_alive(path, text)
-    aside = _aside(path)
+    moved = aside(path)
     if _read(path) != text:  # another process was faster
         return
     try:
-        os.replace(path, aside)
+        os.replace(path, moved)
     except FileNotFoundError:
         return
-    if _read(aside) != text:  # it was, and this is its lock
-        _make(path, aside.read_text())
-    aside.unlink(missing_ok=True)
+    if _read(moved) != text:  # it was, and this is its lock
+        _make(path, moved.read_text())
+    moved.unlink(missing_ok=True)
 
 
 def _refuse_alive(path: pathlib.Path, text: str) -> None:
@@ -199,7 +204,7 @@ def _refuse_alive(path: pathlib.Path, text: str) -> None:
 
 def _now(path: pathlib.Path) -> float:
     """Returns the time by the clock of the disk, which times of files come from."""
-    probe = _aside(path)
+    probe = aside(path)
     try:
         probe.write_text("")
         return probe.stat().st_mtime

@@ -132,7 +132,8 @@ def scatter(
       x: [k, n] voxels x rows, centred over the rows; 0 where a voxel only fills up.
       size: number of voxels, of which k may be a rotation or a filling up.
       out: [f, r] int, rows to leave out, n where there are none.
-      principal: whether in principal axes, which pays for more than `FEW` labellings.
+      principal: whether in principal axes: they pay for more than `FEW` labellings, and float32
+        needs them where classes are far apart.
     """
     left = _columns(x, out)
     kept = (x.shape[1] - (out < x.shape[1]).sum(1)).astype(x.dtype)[:, None]

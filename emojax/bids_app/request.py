@@ -44,7 +44,7 @@ KEYS = {"ses": "sessions", "run": "runs", "task": "task", "space": "space"}  # o
 
 
 class Request(NamedTuple):
-    """What a call asks for, checked."""
+    """The arguments of a call, checked."""
 
     bids_dir: pathlib.Path
     out: pathlib.Path

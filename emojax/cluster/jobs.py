@@ -36,7 +36,7 @@ POLL = 0.2  # s
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """What is asked of a cluster for each job; 0 and "" leave it to the cluster."""
+    """The resources of each job; 0 and "" leave them to the cluster."""
 
     jobs: int = 4
     minutes: int = 0

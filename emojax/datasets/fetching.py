@@ -18,7 +18,7 @@ ROOM = 50_000_000  # bytes that stay free
 
 
 class Fetched(NamedTuple):
-    """What a call has done."""
+    """The outcome of a fetch."""
 
     folder: pathlib.Path
     files: int  # of the data set, or of its chosen subjects

@@ -126,7 +126,7 @@ def constant(X: Any) -> Bool[np.ndarray, " n"]:
 
 
 class Moments:
-    """What scaling, shifting and permuting the columns of a row leaves as it is."""
+    """Properties of rows that scaling, shifting and permuting their columns do not change."""
 
     def __init__(self, X: np.ndarray):
         """Args: rows [n, columns], numbers."""

@@ -33,7 +33,7 @@ METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function",
 
 
 class Audit(NamedTuple):
-    """What a guard has looked at in one fold."""
+    """The findings of a guard in one fold."""
 
     measured: tuple[str, ...]
     not_measured: dict[str, str]  # what -> why
