@@ -232,6 +232,16 @@ def test_a_refusal_removes_the_workdir_of_the_call_alone(tmp_path, what):
         assert (folder / "config.json").exists()
 
 
+def test_counts_that_were_asked_for_outlive_a_refusal(tmp_path):
+    for there in (False, True):
+        with pytest.raises(InputError), team.nothing_left(tmp_path / "run", but="counts.csv"):
+            open_workdir(tmp_path / "run", CONFIG).close()
+            if there:
+                (tmp_path / "run" / "counts.csv").write_text("subject\n01\n")
+            raise InputError("cohort", "no volume of class 'rest'", "one")
+        assert (tmp_path / "run").exists() == there
+
+
 # jobs
 
 

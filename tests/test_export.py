@@ -239,7 +239,7 @@ def test_what_cannot_be_exported_ends_in_one_line(run_a, tmp_path):
     for flags, said in (
         ((*run_a[1], "--subject=99"), "subject: found '99'; expected one of 01, 02, 03, 04"),
         ((*run_a[1], "--run=run-09"), "run: found 'run-09'; expected one of run-01, run-02"),
-        (("--mode=decode",), "expected --bundle, --input and --workdir"),
+        (("--mode=decode",), "expected --bundle and --input"),
     ):
         code, out, err = finished(run_a[0], "--mode=export", *flags)
         assert (code, out, err.count("\n")) == (2, "", 1) and said in err, err

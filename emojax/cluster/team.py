@@ -49,10 +49,14 @@ def enter(workdir: str | os.PathLike, config: dict[str, Any], members: int) -> W
 
 
 @contextlib.contextmanager
-def nothing_left(workdir: str | os.PathLike) -> Iterator[None]:
+def nothing_left(workdir: str | os.PathLike, *, but: str = "") -> Iterator[None]:
     """Removes a workdir that was not there before, where input is refused before any training.
 
     One that another process is at work in stays, and so do logs of jobs and files of others.
+
+    Args:
+      workdir: the folder.
+      but: name of a file in it that was asked for: where it is there, the folder stays.
     """
     folder = pathlib.Path(workdir).absolute()
     there = os.path.lexists(folder)
@@ -61,7 +65,7 @@ def nothing_left(workdir: str | os.PathLike) -> Iterator[None]:
     except Held:
         raise
     except InputError:
-        if not there and folder.is_dir():
+        if not there and folder.is_dir() and not (but and (folder / but).exists()):
             with contextlib.suppress(Held, OSError):
                 _remove_unbound(folder)
         raise
