@@ -1,16 +1,19 @@
 """Training step and forward pass of the 1D CNN beside its peers: one process each, in turns.
 
     pip install -r requirements.txt -r requirements-bench.txt
-    python -m benchmarks.cnn1d               # about 6 minutes on 2 cores
+    python -m benchmarks.cnn1d               # about 5 minutes on 2 cores
+    python -m benchmarks.cnn1d --also=.venv311/bin/python    # and emojax there, with another jax
 
 The network of the paper on 300 voxels, 3 classes. A step is forward, backward and Adam on a batch
 of 64 with dropout, without penalty; forward is 600 vectors without dropout. `emojax` composes the
 six convolutions, `plain flax` runs them one by one with the same parameters (compose=False),
-PyTorch and Keras 3 are what their users would write. Medians of calls after two warm-up calls;
-rounds in turns, because machines drift: trust the ratios.
+PyTorch and Keras 3 are what their users would write; "compiled" is torch.compile, in the forward
+pass with frozen weights. Medians of calls after two warm-up calls; rounds in turns, because
+machines drift: trust the ratios. The spread is that of the rounds' medians.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import statistics
@@ -39,8 +42,9 @@ def flax_pair(compose):
 
     from emojax import plateau
     from emojax.models.cnn1d import CNN1D
-    from emojax.training import optimizer, steps
+    from emojax.training import optimizer, pages, steps
 
+    pages.keep()  # as the command line does
     x, y = map(jnp.asarray, arrays())
     model, tx = CNN1D(CLASSES, compose=compose), optimizer.adam(RATE)
     rule = plateau.reduce_on_plateau(base_lr=RATE)
@@ -71,11 +75,13 @@ def torch_model():
     return nn.Sequential(*layers, nn.Linear(size, CLASSES))
 
 
-def torch_pair():
+def torch_pair(compiled):
     import torch
     from torch import nn
 
+    torch._inductor.config.freezing = compiled  # weights are constants where gradients are off
     model = torch_model()
+    quick = torch.compile(model, dynamic=False) if compiled else model
     adam = torch.optim.Adam(model.parameters(), RATE, eps=1e-7)
     x, y = map(torch.from_numpy, arrays())
     x, y = x[:, None], y.long()
@@ -83,18 +89,18 @@ def torch_pair():
     def train():
         model.train()
         adam.zero_grad()
-        nn.functional.cross_entropy(model(x[:BATCH]), y[:BATCH]).backward()
+        nn.functional.cross_entropy(quick(x[:BATCH]), y[:BATCH]).backward()
         adam.step()
 
     def forward():
         model.eval()
-        with torch.inference_mode():
-            model(x)
+        with torch.no_grad():
+            quick(x)
 
     return train, forward
 
 
-def keras_pair():
+def keras_pair(jit):
     import keras
     from keras import layers as k
 
@@ -107,7 +113,8 @@ def keras_pair():
         if i == 0:
             model.add(k.Dropout(0.5))
     model.add(k.Dense(CLASSES, activation="softmax"))
-    model.compile(keras.optimizers.Adam(RATE), "sparse_categorical_crossentropy")
+    loss = "sparse_categorical_crossentropy"
+    model.compile(keras.optimizers.Adam(RATE), loss, jit_compile=jit)
     x = x[..., None]
     return (
         lambda: model.train_on_batch(x[:BATCH], y[:BATCH]),
@@ -118,14 +125,16 @@ def keras_pair():
 TOOLS = {
     "emojax": lambda: flax_pair(True),
     "plain flax": lambda: flax_pair(False),
-    "pytorch": torch_pair,
-    "keras 3": keras_pair,
+    "pytorch": lambda: torch_pair(False),
+    "pytorch, compiled": lambda: torch_pair(True),
+    "keras 3, tensorflow": lambda: keras_pair(False),  # XLA is slower
+    "keras 3, jax": lambda: keras_pair(True),
 }
 
 
 def work(tool):
     train, forward = TOOLS[tool]()
-    out = {}
+    out = {"jax": importlib.metadata.version("jax")}
     for name, call in (("train_step_ms", train), ("forward_600_ms", forward)):
         for _ in range(2):
             call()
@@ -138,10 +147,11 @@ def work(tool):
     print(json.dumps(out))
 
 
-def measure(tool):
+def measure(tool, python):
     """Measures a tool in a process of its own; None where it is not installed."""
-    command = [sys.executable, "-m", "benchmarks.cnn1d", f"--worker={tool}"]
-    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [python, "-m", "benchmarks.cnn1d", f"--worker={tool}"]
+    backend = "jax" if tool == "keras 3, jax" else "tensorflow"
+    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         print(f"{tool}: {done.stderr.strip().splitlines()[-1]}")
@@ -152,21 +162,26 @@ def measure(tool):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--also", metavar="PYTHON", help="measures emojax there, too")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return work(args.worker)
-    rounds = {tool: [] for tool in TOOLS}
+    wanted = {tool: (tool, sys.executable) for tool in TOOLS}
+    if args.also:
+        wanted["emojax, another jax"] = "emojax", args.also
+    rounds = {tool: [] for tool in wanted}
     for _ in range(args.rounds):
-        for tool in TOOLS:
-            rounds[tool].append(measure(tool))
+        for tool, call in wanted.items():
+            rounds[tool].append(measure(*call))
     results = []
     for tool, found in rounds.items():
         if None in found:
             continue
-        row = {"tool": tool, "rounds": found}
-        for name in found[0]:
-            row[name] = statistics.median(r[name] for r in found)
+        row = {"tool": tool, "rounds": found, "jax": found[0]["jax"]}
+        for name in (n for n in found[0] if n.endswith("_ms")):
+            times = [r[name] for r in found]
+            row |= {name: statistics.median(times), f"{name}_spread": [min(times), max(times)]}
             ratios = [
                 theirs[name] / ours[name]
                 for theirs, ours in zip(found, rounds["emojax"], strict=True)

@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.record import keep
 from configs import expA
 from emojax.experiments import programs
-from emojax.training import epoch, loop
+from emojax.training import epoch, loop, pages
 from emojax.training.feeds import Resident
 
 SUBJECTS, PER_CLASS, VOXELS, CLASSES, MONITORED = 9, 200, 300, 3, 600
@@ -73,6 +73,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rows", type=int, default=640, help="per fold and epoch; 5400 in full")
     args = parser.parse_args()
+    pages.keep()  # as the command line does
     config = expA.get_config()
     program = programs.make_program(config, CLASSES)
     factor = jnp.float32(config.train.penalty_factor)

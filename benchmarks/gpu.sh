@@ -1,36 +1,64 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, in one go: bash benchmarks/gpu.sh [folder for copies of the results].
-# Each part has its own limit, so that a slow one leaves time for the others (46 minutes if all reach it).
+# Everything that wants a GPU, in named parts: bash benchmarks/gpu.sh [part...] [--out DIR] [--short]
+#
+#   bash benchmarks/gpu.sh --list               # the parts, and the seconds after which each is ended
+#   bash benchmarks/gpu.sh check resnet3d       # two of them; without names: all, within half an hour
+#   bash benchmarks/gpu.sh --short              # all of them, small, on a CPU: does each run to its end? Ten minutes each
+#
+# Numbers go to DIR/gpu.json (default: runs/gpu), also those of a part that is ended before it is done; what the
+# parts print goes to DIR/gpu.log. A later call adds to both. On a GPU, benchmarks/results/gpu.json is a copy.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-out=${1:-runs/gpu}
-mkdir -p "$out"
-nvidia-smi > "$out/nvidia-smi.txt" || echo "no GPU here" >&2
 
-part() { # name, seconds, command
-  local name=$1 limit=$2
-  shift 2
-  timeout "$limit" "$@" > "$out/$name.log" 2>&1
-  echo "$name: exit code $?"
-  cp benchmarks/results/*_gpu.json docs/latency_gpu.png "$out" 2> /dev/null
+declare -A limit long short
+all=()
+part() { # name, seconds at most, module of benchmarks with its flags, the same for a short trial
+  all+=("$1")
+  limit[$1]=$2 long[$1]=$3 short[$1]=$4
 }
+part check 45 "gpu_check" "gpu_check"
+part cnn1d 135 "gpu_table --network=cnn1d" "gpu_table --network=cnn1d --short"
+part resnet3d 480 "gpu_table --network=resnet3d" "gpu_table --network=resnet3d --short"
+part layers 300 "gpu_layers" "gpu_layers --short"
+part training_a 120 "gpu_training --only=A" "gpu_training --only=A --short"
+part training_b 300 "gpu_training --only=B" "gpu_training --only=B --short"
+part searchlight 120 "wholebrain_searchlight --ours --permutations=1000 --rounds=1 --keep" \
+  "wholebrain_searchlight --ours --permutations=10 --rounds=1 --keep --centres=300"
+part piecewise 90 "wholebrain_alignment --ours --rounds=1 --keep" \
+  "wholebrain_alignment --ours --rounds=1 --keep --subjects=3 --voxels=1200 --parcels=6"
+part permutations 90 "permutation --seeds=2 --permutations=99" "permutation --seeds=1 --permutations=4"
+part watch 120 "realtime --rows cnn1d resnet3d" "realtime --rows cnn1d resnet3d --volumes=12"
 
-part resnet3d 240 python -m benchmarks.resnet3d --rounds 2
-part latency 180 python benchmarks/latency.py --peers
-part roofline 120 python -m benchmarks.roofline --dtype=bfloat16 --batches=1,256
-part roofline32 120 python -m benchmarks.roofline --dtype=float32 --batches=1,256
-part cnn1d 120 python -m benchmarks.cnn1d
-part folds 180 python -m benchmarks.folds --folds=11 --epochs=3 --rows=5400
-# The published training of one instance: 1250 epochs of 1950 volumes, and its time in metrics.json.
-part expB 700 python launch.py --config=configs/expB.py --workdir="$out/expB" --config.data.progress=False \
-  --config.splits=random --config.null_floor=False --config.baselines=
-# Longer trainings than a CPU has time for: rate, penalty and batch norm of A; both momenta of B.
-part settings 300 python -m benchmarks.paper_settings --epochs 30 --minutes 4
-part settingsB 120 python -m benchmarks.paper_settings --experiment B --epochs 60 --minutes 1
-# The paper's Experiment A, 200 of its 5000 epochs in all eleven folds.
-part expA 420 python launch.py --config=configs/expA.py --workdir="$out/expA" --config.data.progress=False \
-  --config.train.epochs=200 --config.headline=network --config.protocols=nested --config.align.regimes=independent_runs \
-  --config.null_floor=False --config.baselines=
-part tests 240 python -m pytest -q -m "not slow" tests/test_{convolution,resnet3d,cnn1d,fitting,fusion,decoder}.py
-for name in expA expB; do cp "$out/$name/metrics.json" "$out/$name.json" 2> /dev/null; done
-true
+names=() out=runs/gpu chosen=long failed=0
+while [ $# -gt 0 ]; do
+  case $1 in
+    --list)
+      for name in "${all[@]}"; do echo "$name ${limit[$name]} s: python -m benchmarks.${long[$name]}"; done
+      exit
+      ;;
+    --short) chosen=short ;;
+    --out) out=${2:?--out wants a folder} && shift ;;
+    --out=*) out=${1#--out=} ;;
+    *)
+      [ -n "${limit[$1]:-}" ] || { echo "no part '$1'; expected some of: ${all[*]}" >&2 && exit 2; }
+      names+=("$1")
+      ;;
+  esac
+  shift
+done
+mkdir -p "$out"
+export EMOJAX_BENCH_JSON XLA_PYTHON_CLIENT_PREALLOCATE=false # tools take turns on the device
+EMOJAX_BENCH_JSON=$(realpath "$out")/gpu.json
+for name in "${names[@]:-${all[@]}}"; do
+  [ $chosen = long ] && command=${long[$name]} || command=${short[$name]}
+  printf '\n== %s: python -m benchmarks.%s\n' "$name" "$command" >> "$out/gpu.log"
+  most=${limit[$name]} start=$SECONDS
+  [ $chosen = long ] || most=600
+  # shellcheck disable=SC2086  # a module and its flags
+  timeout "$most" python -m benchmarks.$command >> "$out/gpu.log" 2>&1
+  code=$?
+  [ $code -eq 0 ] || failed=1
+  echo "$name: exit code $code after $((SECONDS - start)) of $most s"
+  python -m benchmarks.gpu_check --ended "$name" "$most" $((SECONDS - start)) $code
+done
+exit $failed

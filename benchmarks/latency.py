@@ -13,7 +13,8 @@ checks included (`decoder.decode`); `file`: an uncompressed .nii in the page cac
 offset, and the decoder (`online.step`); `motion`: the same with rigid motion. Cold is the first
 call of the process: load of the bundle, compilation or XLA's cache, and the volume. A deadline is
 missed where a call takes longer than a TR. On a GPU the ResNet runs in float32 and bfloat16, and so
-do its peers: PyTorch as it is, and compiled (with CUDA graphs, channels last).
+do its peers. PyTorch runs as it is, and compiled, with frozen weights in channels_last_3d (on a GPU
+with CUDA graphs).
 """
 
 import argparse
@@ -35,7 +36,7 @@ from matplotlib.figure import Figure
 from benchmarks.record import ROOT, keep
 from emojax import decoder, fusion, models, online
 from emojax.decoder import guards
-from emojax.models import cnn1d, resnet3d
+from emojax.models import cnn1d, onednn, resnet3d
 
 GRID, KEEP, AFFINE = (64, 64, 44), 300, np.diag([3.5, 3.5, 3.5, 1])
 PAPER_VOLUMES = 1950
@@ -169,7 +170,7 @@ def on_device(network, weights, x, short, seconds, tr, paper):
     if short:
         kept = {name: weights[name] for name in ("mean", "sd")}  # scaled before it is rounded
         weights = jax.tree.map(lambda a: a.astype(jnp.bfloat16), weights) | kept
-    call = jax.jit(functools.partial(fusion.apply_to_inputs, network))
+    call = onednn.jit(functools.partial(fusion.apply_to_inputs, network))
     if has_volumes(network):
         sizes = (1, 8) if jax.default_backend() == "cpu" else (1, 8, 64, 256)
         inputs = {n: jnp.asarray(np.tile(x, (n, 1, 1, 1))) for n in sizes}
@@ -202,34 +203,40 @@ def flax_peer():
 
 def torch_peers():
     import torch
-    from monai.networks.nets import resnet50
 
     from benchmarks.cnn1d import torch_model
+    from benchmarks.resnet3d_peers import monai_network
 
     gpu = torch.cuda.is_available() and jax.default_backend() != "cpu"
     place = "cuda" if gpu else "cpu"
-    network = resnet50(spatial_dims=3, n_input_channels=1, num_classes=2, conv1_t_stride=2)
-    # (network, tool, module, dtype, shape, batches)
-    runs = [("cnn1d", "pytorch", torch_model(), torch.float32, (1, KEEP), (1, 600))]
-    grids = ((1, *GRID), (1, 8, 64, 256) if gpu else (1, 8))
-    runs.append(("resnet3d", "monai", network, torch.float32, *grids))
+    vector, grid = (1, KEEP), (1, *GRID)
+    sizes = (1, 8, 64, 256) if gpu else (1, 8)
+    # (network, tool, what makes the module, dtype, shape, batches)
+    runs = [("cnn1d", "pytorch", torch_model, torch.float32, vector, (1, 600))]
+    runs.append(("resnet3d", "monai", monai_network, torch.float32, grid, sizes))
+    for name, *rest in list(runs):  # each also in its quickest setting
+        runs.append((name, f"{rest[0]}, compiled", *rest[1:]))
     if gpu:
-        last = network.to(memory_format=torch.channels_last_3d)
-        quick = torch.compile(last, mode="max-autotune")  # with CUDA graphs
-        runs.append(("resnet3d", "monai, bf16", last, torch.bfloat16, *grids))
-        runs.append(("resnet3d", "monai, bf16, compiled", quick, torch.bfloat16, *grids))
-    for network, tool, model, dtype, shape, sizes in runs:
-        model = model.eval().to(place, dtype)
+        for tool in ("monai, bf16", "monai, bf16, compiled"):
+            runs.append(("resnet3d", tool, monai_network, torch.bfloat16, grid, sizes))
+    for name, tool, make, dtype, shape, sizes in runs:
+        model, compiled = make().eval().to(place, dtype), tool.endswith("compiled")
+        last = name == "resnet3d" and (gpu or compiled)
+        layout = torch.channels_last_3d if last else torch.contiguous_format
+        model = model.to(memory_format=layout)
+        torch._inductor.config.freezing = compiled  # its weights are constants
+        if compiled:
+            model = torch.compile(model, mode="max-autotune" if gpu else "default", dynamic=False)
         for n in sizes:
-            x = torch.ones(n, *shape, device=place, dtype=dtype)
+            x = torch.ones(n, *shape, device=place, dtype=dtype).to(memory_format=layout)
 
             def call(model=model, x=x):
-                with torch.inference_mode():
+                with torch.no_grad():
                     model(x)
                 if gpu:
                     torch.cuda.synchronize()
 
-            yield network, tool, n, call
+            yield name, tool, n, call
 
 
 def peers(seconds, tr):

@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 
 from benchmarks import latency
-from benchmarks.record import ROOT, keep
+from benchmarks.record import ROOT, accelerator, keep, kept
 from emojax import decoder
 from emojax.decoder import bundle
 from emojax.online.watching import journal
@@ -188,8 +188,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--day", action="store_true")
+    parser.add_argument("--volumes", type=int, help="of each row; default: 400, of resnet3d 200")
     given = parser.parse_args()
     rows = {"24 hours at TR 2 s": DAY} if given.day else {name: ROWS[name] for name in given.rows}
+    if given.volumes:
+        rows = {name: row._replace(volumes=given.volumes) for name, row in rows.items()}
     results = {}
     for name, row in rows.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -197,11 +200,8 @@ def main():
             results[name] = measure(row, pathlib.Path(folder)) | {"load_before": round(load, 2)}
         print(name, json.dumps(results[name]), flush=True)
     print(sentence(results) if given.day else markdown(results))
-    stored = ROOT / "benchmarks" / "results" / "realtime_cpu.json"
-    part = "day" if given.day else "rows"
-    if not given.day and stored.exists():
-        results = json.loads(stored.read_text()).get(part, {}).get("results", {}) | results
-    keep("realtime_cpu", part, results)
+    file, part = f"realtime_{accelerator()[0]}", "day" if given.day else "rows"
+    keep(file, part, results if given.day else kept(file, part) | results)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,20 @@
 """3D ResNet-50 on 64 x 64 x 44 volumes beside its peers: forward and training step.
 
     pip install -r requirements.txt -r requirements-bench.txt
-    python -m benchmarks.resnet3d            # about 6 minutes on 2 cores
+    python -m benchmarks.resnet3d            # about 7 minutes on 2 cores
+    python -m benchmarks.resnet3d --also=.venv311/bin/python    # and emojax there, with another jax
     GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.resnet3d    # all in huge pages
 
-`monai` is MONAI's ResNet-50 (conv1_t_stride=2, so that its stem halves every axis as ours does; it
-has its strides in the 3x3x3 convolutions, ours in the 1x1x1 before them: `gmac` has the
-multiplications of each per volume). `keras 3` is the published architecture in Keras, layer by
-layer as ours. A step is forward, backward and Adam, without penalty. On a GPU `emojax` computes in
+`benchmarks.resnet3d_peers` has the peers and their settings; those that run here by default are the
+quickest of each library, and MONAI as its users run it. `gmac` has the multiplications of each per
+volume. A step is forward, backward and Adam, without penalty. On a GPU `emojax` computes in
 bfloat16 as the experiment does, also at batch 256, and the peers run only if asked for. Medians
-after two warm-up calls, each tool in a process of its own, in turns: trust the ratios.
+after two warm-up calls, each tool in a process of its own, in turns: trust the ratios. The spread
+is that of the rounds' medians.
 """
 
 import argparse
+import importlib.metadata
 import json
 import os
 import statistics
@@ -20,18 +22,9 @@ import subprocess
 import sys
 import time
 
+from benchmarks.gpu_layers import layers
 from benchmarks.record import accelerator, keep
-
-GRID, CLASSES, RATE = (64, 64, 44), 2, 5e-4
-BLOCKS = (3, 4, 6, 3)
-
-
-def volumes(count):
-    import numpy as np
-
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((count, *GRID), dtype="float32")
-    return x, (np.arange(count) % CLASSES).astype("int32")
+from benchmarks.resnet3d_peers import CLASSES, GRID, PEERS, RATE, volumes
 
 
 def emojax(short):
@@ -39,13 +32,14 @@ def emojax(short):
     import jax.numpy as jnp
 
     from emojax import plateau
-    from emojax.models import resnet3d
-    from emojax.training import epoch, feeds, optimizer, trial
+    from emojax.models import onednn, resnet3d
+    from emojax.training import epoch, feeds, optimizer, pages, trial
 
+    pages.keep()
     model = resnet3d.resnet50(CLASSES, dtype=jnp.bfloat16 if short else jnp.float32)
     rule = plateau.reduce_on_plateau(base_lr=RATE)
     weights = jax.jit(lambda x: model.init(jax.random.key(0), x))(jnp.zeros((1, *GRID)))
-    predict = jax.jit(lambda weights, x: model.apply(weights, x))
+    predict = onednn.jit(lambda weights, x: model.apply(weights, x))
 
     def forward(count):
         x = jnp.asarray(volumes(count)[0], model.dtype)
@@ -66,86 +60,22 @@ def emojax(short):
 
         return step
 
-    flops = predict.lower(weights, jnp.zeros((1, *GRID))).compile().cost_analysis()["flops"]
-    return forward, train, flops / 2e9
+    # Not XLA's count, which leaves out what oneDNN computes.
+    return forward, train, sum(own.gmac * times for own, times in layers().items())
 
 
-def monai(short):
-    import torch
-    from monai.networks.nets import resnet50
-    from torch.utils.flop_counter import FlopCounterMode
-
-    model = resnet50(spatial_dims=3, n_input_channels=1, num_classes=CLASSES, conv1_t_stride=2)
-    adam = torch.optim.Adam(model.parameters(), RATE, eps=1e-7)
-
-    def forward(count):
-        x = torch.from_numpy(volumes(count)[0])[:, None]
-
-        def call():
-            model.eval()
-            with torch.inference_mode():
-                model(x)
-
-        return call
-
-    def train(count):
-        x, y = map(torch.from_numpy, volumes(count))
-        x, y = x[:, None], y.long()
-
-        def step():
-            model.train()
-            adam.zero_grad()
-            torch.nn.functional.cross_entropy(model(x), y).backward()
-            adam.step()
-
-        return step
-
-    counter = FlopCounterMode(display=False)
-    with counter:
-        forward(1)()
-    return forward, train, counter.get_total_flops() / 2e9
+def tools(short):
+    """Returns {name: function}, emojax first."""
+    return {"emojax": lambda: emojax(short)} | PEERS
 
 
-def keras(short):
-    import keras
-    from keras import layers as k
-
-    def norm_relu(x):
-        return k.ReLU()(k.BatchNormalization(epsilon=1e-3)(x))
-
-    inputs = k.Input((*GRID, 1))
-    x = norm_relu(k.Conv3D(64, 7, 2, "same")(inputs))
-    x = k.MaxPooling3D(3, 2, "same")(x)
-    for stage, blocks in enumerate(BLOCKS):
-        width = 64 * 2**stage
-        for block in range(blocks):
-            stride = 2 if stage and not block else 1
-            y = x if stage == block == 0 else norm_relu(x)
-            y = k.Conv3D(width, 1, stride)(y)
-            y = k.Conv3D(width, 3, 1, "same")(norm_relu(y))
-            y = k.Conv3D(4 * width, 1)(norm_relu(y))
-            x = k.Add()([k.Conv3D(4 * width, 1, stride)(x) if not block else x, y])
-    x = k.GlobalAveragePooling3D()(norm_relu(x))
-    model = keras.Model(inputs, k.Dense(CLASSES, activation="softmax")(x))
-    model.compile(keras.optimizers.Adam(RATE), "sparse_categorical_crossentropy")
-
-    def forward(count):
-        x = volumes(count)[0][..., None]
-        return lambda: model.predict_on_batch(x)
-
-    def train(count):
-        x, y = volumes(count)
-        return lambda: model.train_on_batch(x[..., None], y)
-
-    return forward, train, None
-
-
-TOOLS = {"emojax": emojax, "monai": monai, "keras 3": keras}
+# The quickest of each library (see docs/optimisation.md for the others), and MONAI as it is.
+BEST = ("emojax", "torch, compiled", "monai", "monai, compiled", "keras 3, tensorflow")
 
 
 def work(tool, short, forwards, step):
-    forward, train, gmac = TOOLS[tool](short)
-    out = {"gmac": gmac}
+    forward, train, gmac = tools(short)[tool]()
+    out = {"gmac": gmac, "jax": importlib.metadata.version("jax")}
     calls = {f"forward_{n}_ms": forward(n) for n in forwards} | {f"step_{step}_ms": train(step)}
     for name, call in calls.items():
         for _ in range(2):
@@ -159,10 +89,11 @@ def work(tool, short, forwards, step):
     print(json.dumps(out))
 
 
-def measure(tool, flags):
+def measure(tool, python):
     """Measures a tool in a process of its own; None where it is not installed."""
-    command = [sys.executable, "-m", "benchmarks.resnet3d", f"--worker={tool}", *flags]
-    environment = os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [python, "-m", "benchmarks.resnet3d", f"--worker={tool}"]
+    backend = "jax" if tool == "keras 3, jax" else "tensorflow"
+    environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         print(f"{tool}: {done.stderr.strip().splitlines()[-1]}")
@@ -170,10 +101,28 @@ def measure(tool, flags):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def summarise(rounds):
+    """Returns a row for each tool: medians of its rounds, their spread, and the ratio to ours."""
+    rows = []
+    for tool, found in rounds.items():
+        if None in found:
+            continue
+        row = {"tool": tool, "rounds": found, "gmac": found[0]["gmac"], "jax": found[0]["jax"]}
+        for name in (n for n in found[0] if n.endswith("_ms")):
+            times = [r[name] for r in found]
+            row |= {name: statistics.median(times), f"{name}_spread": [min(times), max(times)]}
+            ours = rounds["emojax"]
+            ratios = [theirs[name] / own[name] for theirs, own in zip(found, ours, strict=True)]
+            row[f"{name}_over_emojax"] = statistics.median(ratios)
+        rows.append(row)
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tools", default="", help="some of emojax,monai,keras 3, comma-separated")
+    parser.add_argument("--tools", default="", help="names, separated by |")
+    parser.add_argument("--also", metavar="PYTHON", help="measures emojax there, too")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     platform = os.environ.get("EMOJAX_BENCH_PLATFORM") or accelerator()[0]
@@ -182,25 +131,20 @@ def main():
     if args.worker:
         forwards, step = ((1, 8, 256), 32) if gpu else ((1, 8), 4)
         return work(args.worker, gpu, forwards, step)
-    wanted = args.tools.split(",") if args.tools else (["emojax"] if gpu else [*TOOLS])
+    wanted = args.tools.split("|") if args.tools else (["emojax"] if gpu else BEST)
+    wanted = {tool: (tool, sys.executable) for tool in wanted}
+    if args.also:
+        wanted["emojax, another jax"] = "emojax", args.also
     rounds = {tool: [] for tool in wanted}
-    for _ in range(args.rounds):
-        for tool in wanted:
-            rounds[tool].append(measure(tool, []))
-    results = []
-    for tool, found in rounds.items():
-        if None in found:
-            continue
-        row = {"tool": tool, "rounds": found, "gmac": found[0]["gmac"]}
-        for name in (n for n in found[0] if n != "gmac"):
-            row[name] = statistics.median(r[name] for r in found)
-            ours = rounds["emojax"]
-            ratios = [theirs[name] / own[name] for theirs, own in zip(found, ours, strict=True)]
-            row[f"{name}_over_emojax"] = statistics.median(ratios)
-        results.append(row)
-        print({k: round(v, 2) for k, v in row.items() if isinstance(v, float)} | {"tool": tool})
     pages = ", huge pages" if "hugetlb=1" in os.environ.get("GLIBC_TUNABLES", "") else ""
-    keep(f"resnet3d_{platform}", "resnet3d" + pages, results)
+    for _ in range(args.rounds):
+        for tool, call in wanted.items():
+            rounds[tool].append(measure(*call))
+        results = summarise(rounds)
+        keep(f"resnet3d_{platform}", "resnet3d" + pages, results)  # stays if the next is stopped
+    for row in results:
+        numbers = {key: round(value, 2) for key, value in row.items() if isinstance(value, float)}
+        print(numbers | {"tool": row["tool"], "jax": row["jax"]})
 
 
 if __name__ == "__main__":

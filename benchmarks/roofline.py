@@ -2,6 +2,7 @@
 
     python -m benchmarks.roofline                 # about 2 minutes on 2 cores
     python -m benchmarks.roofline --dtype=bfloat16 --batches=1,256
+    python -m benchmarks.roofline --step          # a training step of the 1D CNN, 20 s
 
 Ceilings are measured first: a large matrix product and a large copy. Every part of the folded
 network then runs alone, on input of its shape, and so does every kind of convolution in it. `floor`
@@ -22,10 +23,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 import jax
 import jax.numpy as jnp
 
+from benchmarks import roofline_step
 from benchmarks.latency import GRID, MAKERS
 from benchmarks.record import keep
 from emojax.models import resnet3d_folded
 from emojax.models.convolution import conv3d
+from emojax.training import pages
 
 NAMES = ("stem", "stage 1", "stage 2", "stage 3", "stage 4", "head")
 
@@ -120,11 +123,18 @@ def table(rows):
 
 
 def main():
+    pages.keep()
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     cpu = jax.default_backend() == "cpu"
     parser.add_argument("--dtype", default="float32" if cpu else "bfloat16")
     parser.add_argument("--batches", default="1,8" if cpu else "1,256")
+    parser.add_argument("--step", action="store_true", help="a training step of the 1D CNN instead")
     args = parser.parse_args()
+    if args.step:
+        found = roofline_step.measure()
+        print(roofline_step.table(found))
+        keep(f"roofline_{jax.default_backend()}", "step of the 1D CNN", found)
+        return
     dtype = jnp.dtype(args.dtype)
     ceiling = ceilings(dtype)
     print(f"matrix product {ceiling[0] / 1e9:,.0f} GFLOP/s, copy {ceiling[1] / 1e9:,.0f} GB/s")

@@ -19,7 +19,7 @@ import statistics
 import time
 
 from benchmarks.children import measure, peak_mib
-from benchmarks.record import keep
+from benchmarks.record import accelerator, keep
 
 TOOLS = ("emojax", "fmralign", "fmralign, 2 jobs")
 PASSES = 3
@@ -114,15 +114,16 @@ def main():
         parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--tools", default="|".join(TOOLS), help="separated by |")
-    parser.add_argument("--keep", action="store_true", help="store in results/wholebrain_cpu.json")
+    parser.add_argument("--ours", action="store_true", help="no peers")
+    parser.add_argument("--keep", action="store_true", help="store in results/wholebrain_*.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return work(json.loads(args.worker))
     shape = {name: getattr(args, name) for name in SHAPE}
-    rows = compare(shape, args.rounds, args.tools.split("|"))
+    rows = compare(shape, args.rounds, TOOLS[:1] if args.ours else args.tools.split("|"))
     if args.keep:
-        keep("wholebrain_cpu", "alignment", rows)
+        keep(f"wholebrain_{accelerator()[0]}", "alignment", rows)
     print(table(rows))
 
 

@@ -21,7 +21,7 @@ import tempfile
 import time
 
 from benchmarks.children import measure, peak_mib
-from benchmarks.record import keep
+from benchmarks.record import accelerator, keep
 
 TOOLS = (
     "emojax, ridge",
@@ -73,8 +73,8 @@ def emojax_decode(case, mask, affine, x, labels, run):
     folds = [(np.flatnonzero(run != r), np.flatnonzero(run == r)) for r in range(RUNS)]
     around = searchlight.spheres(mask, affine, RADIUS)
     rng = np.random.default_rng(0)
-    many = np.stack([labels, *(rng.permutation(labels) for _ in range(100))])
-    y = many if "permutations" in case["tool"] else labels
+    many = int(case["tool"].split()[-2]) if "permutations" in case["tool"] else 0
+    y = np.stack([labels, *(rng.permutation(labels) for _ in range(many))]) if many else labels
     settings = {"classifier": "lda" if "LDA" in case["tool"] else "ridge", "alpha": ALPHA}
 
     def call():
@@ -197,15 +197,19 @@ def main():
     parser.add_argument("--peer", type=int, default=300, help="centres that nilearn decodes")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--tools", default="|".join(TOOLS), help="separated by |")
-    parser.add_argument("--keep", action="store_true", help="store in results/wholebrain_cpu.json")
+    parser.add_argument("--ours", action="store_true", help="no peers")
+    parser.add_argument("--permutations", type=int, default=100)
+    parser.add_argument("--keep", action="store_true", help="store in results/wholebrain_*.json")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
         return work(json.loads(args.worker))
     shape = {"centres": args.centres, "peer": args.peer}
-    rows, agreement = compare(shape, args.rounds, args.tools.split("|"))
+    tools = args.tools.replace("100 permutations", f"{args.permutations} permutations").split("|")
+    tools = [tool for tool in tools if tool.startswith("emojax") or not args.ours]
+    rows, agreement = compare(shape, args.rounds, tools)
     if args.keep:
-        keep("wholebrain_cpu", "searchlight", {"rows": rows, **agreement})
+        keep(f"wholebrain_{accelerator()[0]}", "searchlight", {"rows": rows, **agreement})
     print(table(rows, agreement))
 
 

@@ -5,7 +5,7 @@ to a sum of squares. All sums here are of differences to a value near the voxel'
 chunk, and chunks are merged by the pairwise formula of Chan, Golub and LeVeque (1979).
 """
 
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -27,8 +27,10 @@ from emojax._numerics.checks import (
     known,
 )
 from emojax._numerics.sums import allocate_aligned, sum_rows
+from emojax._numerics.threads import cores, side_by_side
 
-CHUNK_BYTES = 2**24  # cheap to allocate again and again
+CHUNK_BYTES = 2**24  # of a buffer
+PART_BYTES = 2**22  # of an array on a CPU that is worth a thread
 
 
 class FTest(NamedTuple):
@@ -67,7 +69,7 @@ def f_scores(x: Float[Array, "n v"], y: Int[Array, " n"], num_classes: int) -> F
       ValueError: shapes disagree, not 2 <= K < n, a label outside [0, K), a class without samples,
         or values that are not finite. Under `jit` values are unknown: voxels with NaN give NaN.
     """
-    return _check_and_test(x, y, num_classes).f
+    return _check_and_test(x, y, num_classes, _f_ratio)
 
 
 def f_test(x: Float[Array, "n v"], y: Int[Array, " n"], num_classes: int) -> FTest:
@@ -84,7 +86,7 @@ def f_test(x: Float[Array, "n v"], y: Int[Array, " n"], num_classes: int) -> FTe
     References:
       Fisher, Statistical Methods for Research Workers, 1925, chapter VII.
     """
-    return _check_and_test(x, y, num_classes)
+    return _check_and_test(x, y, num_classes, _finalize)
 
 
 def init(num_voxels: int, num_classes: int, dtype: jax.typing.DTypeLike = float) -> AnovaState:
@@ -181,7 +183,7 @@ def _check_shapes(x, y):
         raise ValueError(f"want x [n, v >= 1] and y [n]; got {x.shape}, {y.shape}")
 
 
-def _check_and_test(x, y, num_classes):
+def _check_and_test(x, y, num_classes, finish):
     x, y = as_array(x), as_labels(y, "y")
     _check_shapes(x, y)
     check_integers("y", y)
@@ -195,59 +197,86 @@ def _check_and_test(x, y, num_classes):
             raise ValueError(f"want samples of every class; got counts {count}")
     if isinstance(x, np.ndarray) and is_concrete(y):
         with jax.ensure_compile_time_eval():  # a caller's jit would see the buffers, not their past
-            test = _test_in_chunks(x, np.asarray(y), num_classes)
+            test = jax.block_until_ready(finish(_in_chunks(x, np.asarray(y), num_classes)))
     else:
-        test = _test(as_float(x), jnp.asarray(y), num_classes)
-    if known(lambda f: jnp.isfinite(f).all(), test.f) is False:
+        test = finish(_in_parts(as_float(x), jnp.asarray(y), num_classes))
+    if known(lambda f: jnp.isfinite(f).all(), getattr(test, "f", test)) is False:
         check_finite("x", x)  # costs a pass over x, so only where a result says that it is needed
     return test
 
 
-def _test_in_chunks(x, y, num_classes):
-    """Tests chunk by chunk: a host array, perhaps memory-mapped, is never copied as a whole.
+def _in_chunks(x, y, num_classes):
+    """Makes the state chunk by chunk: an array on the host, or on disk, is never copied whole.
 
-    Two buffers take turns, so that one chunk is copied while jax works on the other, in place.
+    Each core has a buffer, which jax reads in place, and fills it with one chunk after the other.
     Fresh memory for every chunk would cost more than the copy.
     """
     dtype = as_float(x[:0]).dtype
     size = max(16, CHUNK_BYTES // (x.shape[1] * dtype.itemsize))
-    buffers = [allocate_aligned((min(size, len(x)), x.shape[1]), dtype) for _ in range(2)]
     as_jax = jnp.from_dlpack if jax.default_backend() == "cpu" else jnp.asarray
-    states, total = [None, None], None
-    for i, start in enumerate(range(0, len(x), size)):
-        buffer = buffers[i % 2][: len(x) - start]
-        jax.block_until_ready(states[i % 2])  # until then jax reads this buffer
-        np.copyto(buffer, x[start : start + size], casting="unsafe")
-        chunk = _jit_summarise(as_jax(buffer), jnp.asarray(y[start : start + size]), num_classes)
-        states[i % 2] = chunk
-        total = chunk if total is None else _merge(total, chunk)
-    return jax.block_until_ready(_finalize(total))
+
+    def summarise(starts):
+        own, total = allocate_aligned((min(size, len(x)), x.shape[1]), dtype), None
+        for start in starts:
+            buffer = own[: len(x) - start]
+            np.copyto(buffer, x[start : start + size], casting="unsafe")
+            labels = jnp.asarray(y[start : start + size])
+            chunk = jax.block_until_ready(_jit_summarise(as_jax(buffer), labels, num_classes))
+            total = chunk if total is None else _merge(total, chunk)
+        return total
+
+    starts = range(0, len(x), size)
+    workers = min(cores(), len(starts))
+    return reduce(_merge, side_by_side(summarise, [starts[i::workers] for i in range(workers)]))
 
 
-@partial(jax.jit, static_argnames="num_classes")
-def _test(x, y, num_classes):
-    return _finalize(_summarise(x, y, num_classes))
+def _in_parts(x, y, num_classes):
+    """Makes the state, on a CPU with a core for each part of the voxels: XLA uses one in a loop."""
+    voxels = x.shape[1]
+    parts = min(cores(), x.size * x.dtype.itemsize // PART_BYTES)
+    if parts < 2 or not is_concrete(x, y) or {d.platform for d in x.devices()} != {"cpu"}:
+        return _jit_summarise(x, y, num_classes)
+    width = -(-voxels // parts)
+    parts = -(-voxels // width)
+    firsts = [min(i * width, voxels - width) for i in range(parts)]
+    made = side_by_side(lambda first: _jit_summarise(x, y, num_classes, first, width), firsts)
+    return _join(made, parts * width - voxels)
 
 
-def _summarise(x, y, num_classes):
-    """Makes the state of one chunk in one pass over it; in two where one would lose digits."""
+@partial(jax.jit, static_argnames="twice")
+def _join(states, twice):
+    """Puts states of parts of the voxels together; the last begins with some that it shares."""
+    *others, last = states
+    count, *last = last
+    parts = [own[1:] for own in others] + [[leaf[..., twice:] for leaf in last]]
+    return AnovaState(count, *(jnp.concatenate(own, -1) for own in zip(*parts, strict=True)))
+
+
+def _summarise(x, y, num_classes, first=0, width=None):
+    """Makes the state of one chunk in one pass over it; in two where one would lose digits.
+
+    Of its voxels from `first` on, `width` (static); default: all.
+    """
+    columns = first, x.shape[1] if width is None else width
+    start = jax.lax.dynamic_slice(x, (0, first), (1, columns[1]))[0]
     member = jax.nn.one_hot(y, num_classes, dtype=x.dtype)  # [n, k]
     count = member.sum(0)
     # Near the mean, so that sums keep their digits, yet exact for a constant voxel.
     drift, rows = sum_rows(
-        lambda rows, ks: (sum(r - x[0] for r in rows), jnp.asarray(len(rows), x.dtype)),
+        lambda rows, ks: (sum(r - start for r in rows), jnp.asarray(len(rows), x.dtype)),
         x,
         member,
         every=8,
+        columns=columns,
     )
-    pivot = x[0] + drift / rows
+    pivot = start + drift / rows
 
     def sums(rows, ks):
         rest = [row - pivot for row in rows]
         total = [sum(k[c] * r for k, r in zip(ks, rest, strict=True)) for c in range(num_classes)]
         return jnp.stack(total), sum(r**2 for r in rest)
 
-    total, squares = sum_rows(sums, x, member)
+    total, squares = sum_rows(sums, x, member, columns=columns)
     mean = total / jnp.maximum(count, 1)[:, None]
     within = squares - (total * mean).sum(0)
 
@@ -256,14 +285,14 @@ def _summarise(x, y, num_classes):
             means = [sum(k[c] * mean[c] for c in range(num_classes)) for k in ks]
             return sum((r - pivot - m) ** 2 for r, m in zip(rows, means, strict=True))
 
-        return sum_rows(squares, x, member)
+        return sum_rows(squares, x, member, columns=columns)
 
     lost = (within < 1e-2 * squares).any()  # classes far apart, or a pivot far from the mean
     within = jax.lax.cond(lost, again, lambda _: within, x)
     return AnovaState(count, pivot, mean, within)
 
 
-_jit_summarise = jax.jit(_summarise, static_argnames="num_classes")
+_jit_summarise = jax.jit(_summarise, static_argnames=("num_classes", "width"))
 
 
 @jax.jit
@@ -278,17 +307,21 @@ def _merge(a, b):
 
 
 @jax.jit
-def _finalize(state):
-    classes = state.count.shape[0]
-    samples = state.count.sum()
-    df_between, df_within = jnp.asarray(classes - 1, samples.dtype), samples - classes
+def _f_ratio(state):
+    classes, samples = state.count.shape[0], state.count.sum()
     grand = jnp.matmul(state.count / samples, state.mean, precision="highest")
-    between = (state.count[:, None] * (state.mean - grand) ** 2).sum(0) / df_between
-    within = state.within / df_within
+    between = (state.count[:, None] * (state.mean - grand) ** 2).sum(0) / (classes - 1)
+    within = state.within / (samples - classes)
     constant = (within == 0) & (between == 0)
-    f = jnp.where(constant, 0, between / jnp.where(constant, 1, within))
+    return jnp.where(constant, 0, between / jnp.where(constant, 1, within))
+
+
+@jax.jit
+def _finalize(state):
+    f, classes, samples = _f_ratio(state), state.count.shape[0], state.count.sum()
+    df_between, df_within = jnp.asarray(classes - 1, samples.dtype), samples - classes
     p = betainc(df_within / 2, df_between / 2, df_within / (df_within + df_between * f))
-    return FTest(f, jnp.where(constant, 1, p), df_between, df_within)
+    return FTest(f, p, df_between, df_within)
 
 
 @partial(jax.jit, static_argnames="m")

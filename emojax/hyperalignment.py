@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from emojax import procrustes, shown
 from emojax._numerics import levels
 from emojax._numerics.checks import Array, as_float, check_finite
+from emojax._numerics.order import after, waited
 from emojax._numerics.rows import compress, dense_map, lowrank_map, move_rows
 from emojax._numerics.subjects import Options, check_settings, choose_rows, compress_subjects
 from emojax._numerics.transforms import (
@@ -131,7 +132,9 @@ def fit(
         k / (k + 1), which favours *late* subjects, contrary to its name. Overrules `weight`.
       output_dim: number of principal components of the mean aligned data that maps end in; default:
         maps end in the template's voxels.
-      demean: False rotates about the origin.
+      demean: False rotates about the origin. With z-scored common spaces and as many voxels as rows
+        or more, a rotation drops the one direction that they do not determine, as in
+        `procrustes.fit`.
       method: "svd", or "polar": matrix products only, for GPUs.
       lowrank: whether rotations are kept as thin factors; default: where voxels >= 2 n.
 
@@ -168,14 +171,16 @@ def fit(
     components = None
     if output_dim is not None:
         components = principal_components(aligned / len(subjects), template, output_dim)
-    return Hyperalignment(
-        template=template,
-        mappings=levels.compose_maps(subjects, fitted, components),
-        components=components,
-        training_residuals=training,
-        residuals=residuals,
-        reference=reference,
-        options=options,
+    return waited(
+        Hyperalignment(
+            template=template,
+            mappings=levels.compose_maps(subjects, fitted, components),
+            components=components,
+            training_residuals=training,
+            residuals=residuals,
+            reference=reference,
+            options=options,
+        )
     )
 
 
@@ -249,7 +254,7 @@ def _move_onto(target, source, options):
 
 def _solve(source, target, options):
     """Returns the small rotation onto a target [n, q], the scale, and the target, compressed."""
-    target = compress(target, options.demean)
+    target = compress(after(target, source.left), options.demean, options.reflection)
     core, scale = align_rows(source, target, **options.of_rotation)
     return core, scale, target
 
@@ -306,7 +311,7 @@ def align(
     subjects = compress_subjects(data, model.options)
     template = choose_rows(model.template, rows, subjects.num_rows)
     fitted, _, _ = _map_onto_template(subjects, template, model.options)
-    return levels.compose_maps(subjects, fitted, model.components)
+    return waited(levels.compose_maps(subjects, fitted, model.components))
 
 
 def transform(

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from emojax._numerics import rows
 from emojax._numerics.checks import Array, as_float, check_finite, known
 from emojax._numerics.maps import LowRankProcrustes, Mapping, Procrustes
+from emojax._numerics.order import after
 from emojax._numerics.polar import Method, polar
 from emojax._numerics.rows import Rows
 
@@ -50,7 +51,10 @@ def fit(
       target: [n, q] float.
       scaling: False sets the scale to 1.
       reflection: False keeps det R = +1 (p == q), by flipping the direction that matters least.
-      demean: False rotates about the origin; both means are then zero.
+      demean: False rotates about the origin; both means are then zero. Where the source is not
+        centred, the target is, and both have at least n voxels (more, without reflection), nothing
+        says where the part of the source's mean outside the span of its centred rows goes: the
+        rotation drops this one direction.
       method: "svd", or "polar": matrix products only, for GPUs. With fewer rows than voxels the
         rotation is not unique outside the span of the rows; the mapped rows are the same.
 
@@ -93,9 +97,11 @@ def fit_lowrank(
 @jax.default_matmul_precision("highest")
 def _fit(source, target, scaling, reflection, demean, method, lowrank):
     narrow = min(source.shape[1], target.shape[1])
-    small = lowrank or narrow > source.shape[0]  # else the narrow side bounds the rank already
-    centre = rows.compress if small else rows.as_rows
-    a, b = centre(source, demean), centre(target, demean)
+    square = reflection and not demean
+    small = lowrank or narrow > source.shape[0] - square  # else the narrow side bounds the rank
+    centre = partial(rows.compress, square=square) if small else rows.as_rows
+    a = centre(source, demean)
+    b = centre(after(target, a.left), demean)
     core, scale = align_rows(a, b, scaling=scaling, reflection=reflection, method=method)
     if lowrank:
         return rows.lowrank_map(a, core, scale, b)

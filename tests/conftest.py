@@ -17,6 +17,8 @@ import pytest
 from configs import common
 
 jax.config.update("jax_num_cpu_devices", 8)
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # else programs would go to the user's cache
+    jax.config.update("jax_enable_compilation_cache", False)
 
 SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 

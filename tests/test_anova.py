@@ -80,6 +80,19 @@ def test_float32_keeps_its_digits_in_scanner_units(path, n):
     np.testing.assert_allclose(got, want_of(x, y)[0], rtol=2e-4)
 
 
+@pytest.mark.parametrize(("voxels", "parts"), [(30, 3), (31, 3), (6, 4), (6, 16)])
+def test_parts_of_the_voxels_are_put_together(voxels, parts, dtype, monkeypatch):
+    monkeypatch.setattr(anova, "PART_BYTES", 1)
+    monkeypatch.setattr(anova, "cores", lambda: parts)  # the last may share voxels with another
+    x, y = make_data(v=voxels, mean=1e3, dtype=dtype)
+    f, p = want_of(x, y)
+    got = anova.f_test(jnp.asarray(x), y, CLASSES)
+    rtol = 1e-9 if dtype == np.float64 else 2e-4
+    np.testing.assert_allclose(got.f, f, rtol=rtol)
+    np.testing.assert_allclose(got.p, p, rtol=10 * rtol)
+    np.testing.assert_array_equal(anova.f_scores(jnp.asarray(x), y, CLASSES), got.f)
+
+
 def test_many_chunks_keep_digits(monkeypatch):
     monkeypatch.setattr(anova, "CHUNK_BYTES", 1)  # the fewest rows per chunk that it allows
     x, y = make_data(1203, mean=1e4, sd=50, dtype=np.float32)

@@ -117,6 +117,9 @@ def test_any_volumes_are_drawn():
 def test_the_mean_of_centred_values_is_no_picture():
     values = np.random.default_rng(0).normal(size=(6, 5, 4))
     values[0] = 0
-    np.testing.assert_array_equal(brain._background(values), values != 0)
+    np.testing.assert_array_equal(brain.below({"mean": values}), values != 0)
+    mask = values > 1
+    np.testing.assert_array_equal(brain.below({"mean": values, "mask": mask}), mask)
     positive = 100 + values
-    assert brain._background(positive) is positive
+    assert brain.below({"mean": positive, "mask": mask}) is positive
+    assert brain.below({"affine": RAS}) is None

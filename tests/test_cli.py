@@ -467,21 +467,6 @@ def test_own_config_file_extends_a_shipped_one(calls, tmp_path, monkeypatch):
     assert calls[0][1][0].seed == 8 and calls[0][1][0].mask.lower == 0.3
 
 
-def test_jax_cache_is_set_only_where_there_is_none(monkeypatch):
-    before = jax.config.jax_compilation_cache_dir
-    try:
-        for already, wanted in (
-            (None, os.path.expanduser("~/.cache/emojax/xla")),
-            ("/mine", "/mine"),
-            ("", ""),  # JAX_COMPILATION_CACHE_DIR= turns the cache off
-        ):
-            jax.config.update("jax_compilation_cache_dir", already)
-            commands.start_jax()
-            assert jax.config.jax_compilation_cache_dir == wanted
-    finally:
-        jax.config.update("jax_compilation_cache_dir", before)
-
-
 @pytest.mark.parametrize(
     ("environment", "found"),
     [
@@ -604,6 +589,23 @@ def test_clean_asks_in_a_terminal(study, monkeypatch, capsys, answer, left):
     assert len(list(folder.glob("**/*.*"))) == left and (workdir / "metrics.json").exists()
 
 
+def test_clean_shows_and_removes_compiled_programs(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert emojax_command("clean", "--programs") == 0
+    assert capsys.readouterr().out == "no compiled programs are kept\n"
+    for name in ("xla/0123/jit_f-00-cache", "programs/0123/00.program", "programs/notes.txt"):
+        path = tmp_path / ".cache" / "emojax" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"\0" * 2000)
+    assert emojax_command("clean", "--programs") == 0
+    out = capsys.readouterr().out
+    assert out.count("2.0 kB  in 1 files of") == 2 and "nothing was removed; --yes" in out
+    assert emojax_command("clean", "--programs", "--yes") == 0
+    assert "2 files were removed" in capsys.readouterr().out
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == ["notes.txt"]
+
+
 def test_clean_touches_nothing_else(study, tmp_path, capsys):
     workdir, folder = study
     (folder / "thesis.tex").touch()
@@ -616,6 +618,7 @@ def test_clean_touches_nothing_else(study, tmp_path, capsys):
         ((str(elsewhere), "--yes"), "none: found no such folder"),
         (("--yes",), "flags: found none; expected either a workdir or --store"),
         ((str(workdir), f"--store={folder}", "--yes"), "flags: found both; expected either"),
+        ((str(workdir), "--programs", "--yes"), "flags: found both; expected either"),
     ):
         assert emojax_command("clean", *words) == 2
         err = capsys.readouterr().err

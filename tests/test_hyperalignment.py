@@ -186,6 +186,30 @@ def intersubject_correlation(data):
     return np.mean(out)
 
 
+@pytest.mark.parametrize("method", ["svd", "polar"])
+@pytest.mark.parametrize("voxels", [12, 20])
+def test_what_a_centred_template_leaves_open_is_dropped(voxels, method, x64):
+    """Uncentred rows of rank 12 on a z-scored space of rank 11: the smallest rotation."""
+    data = cohort(s=3, n=12, v=voxels) + np.linspace(1, 5, voxels)
+    turn = np.linalg.qr(np.random.default_rng(1).standard_normal((voxels, voxels)))[0]
+    model = hyperalignment.fit(data, demean=False, method=method)
+    template = np.asarray(model.template)
+    for lowrank in (True, False):
+        options = model.options._replace(lowrank=lowrank)
+        frozen = hyperalignment.from_template(template, options)
+        got = hyperalignment.transform(hyperalignment.align(frozen, data), data)
+        for x, own in zip(data, got, strict=True):
+            u, s, vt = np.linalg.svd(x.T @ template)
+            assert s[11] < 1e-12 * s[0] < s[10]
+            want = s.sum() / (x**2).sum() * x @ u[:, :11] @ vt[:11]
+            np.testing.assert_allclose(own, want, atol=1e-10)
+        turned = hyperalignment.align(frozen, data @ turn)  # no arbitrary direction is left
+        close(hyperalignment.transform(turned, data @ turn), got, 1e-10)
+    order = np.random.default_rng(2).permutation(voxels)
+    again = hyperalignment.fit(data[..., order], demean=False, method=method)
+    np.testing.assert_allclose(again.template, template[:, order], atol=1e-9)
+
+
 def test_aligned_subjects_correlate_and_rotations_are_orthogonal(dtype):
     data = cohort(s=6, n=60, v=10).astype(dtype)
     model = hyperalignment.fit(data)

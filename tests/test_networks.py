@@ -17,7 +17,7 @@ B = ConfigDict(
         "depth": 18,
         "width": 4,
         "head_features": 0,
-        "dtype": "auto",
+        "dtype": "device",
         "remat": False,
         "norm_momentum": 0.9,
     }
@@ -56,7 +56,7 @@ def test_cnn1d_from_a_config():
 def test_resnet3d_from_a_config():
     network = models.find("resnet3d")
     want = resnet3d.resnet18(2, width=4, momentum=0.9)
-    assert network.make(B, 2) == want  # on a CPU, "auto" is float32
+    assert network.make(B, 2) == want  # on a CPU, "device" is float32
     assert (network.label(B), network.input, network.least(B)) == ("ResNet-18", "volume", 9)
     short = network.make(changed(B, dtype="bfloat16", head_features=5, remat=True), 2)
     assert (short.dtype, short.head_features, short.remat) == (jnp.bfloat16, 5, True)

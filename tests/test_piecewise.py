@@ -66,6 +66,19 @@ def test_each_parcel_is_aligned_as_if_it_were_alone(x64, options):
         np.testing.assert_allclose(model.residuals[:, place], want.residuals, atol=1e-10)
 
 
+def test_uncentred_parcels_are_aligned_as_if_alone_where_the_template_is_centred(x64):
+    labels = np.repeat([1, 2, 3], [ROWS - 1, ROWS, ROWS + 3])
+    data = make(labels=labels)
+    got = piecewise.fit(data, labels, demean=False)
+    moved = np.asarray(piecewise.transform(got.mappings, data))
+    for name in (1, 2, 3):
+        own = labels == name
+        want = hyperalignment.fit(data[..., own], demean=False, lowrank=own.sum() > ROWS)
+        np.testing.assert_allclose(got.template[:, own], want.template, atol=1e-9)
+        y = hyperalignment.transform(want.mappings, data[..., own])
+        np.testing.assert_allclose(moved[..., own], y, atol=1e-9)
+
+
 def test_single_precision_is_that_of_each_parcel_alone():
     data = make(np.float32)
     model = piecewise.fit(data, LABELS)

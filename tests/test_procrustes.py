@@ -216,6 +216,18 @@ def test_compressed_rows_are_the_rows(shape, demean, x64):
     np.testing.assert_allclose(plain.left @ plain.left.T, made.left @ made.left.T, rtol=1e-9)
 
 
+@pytest.mark.parametrize("voxels", [12, 13, 40])
+def test_centred_rows_that_are_not_centred_again_lose_their_last_direction(voxels, dtype):
+    x = np.random.default_rng(0).normal(5, 1, (12, voxels))
+    x = (x - x.mean(0)).astype(dtype)
+    made = rows.compress(jnp.asarray(x), demean=False, square=True)
+    assert not made.basis[:, -1].any() and not made.left[:, -1].any()
+    gram = made.basis[:, :-1].T @ made.basis[:, :-1]
+    tolerance = 100 * np.finfo(dtype).eps
+    np.testing.assert_allclose(gram, np.eye(11), atol=tolerance)
+    np.testing.assert_allclose(rows.restore(made), x, atol=tolerance)
+
+
 def test_moved_rows_are_those_of_the_map(x64):
     for p, q in [(8, 5), (30, 8), (8, 30), (30, 40)]:
         x, y, _ = pair(12, p, q, noise=0.5)

@@ -119,6 +119,20 @@ def test_float32_agrees(classifier, sd, x64):
     assert (np.abs(single.balanced - double.balanced) > 1e-5).mean() < 0.01
 
 
+def test_float32_discriminants_keep_their_digits_in_scanner_units():
+    spheres = searchlight.spheres(a_mask(), AFFINE, 5.0)
+    x, labels, run, _ = a_study(2, spheres.num_voxels)
+    x = (1000 + 10 * (x - 100)).astype(np.float32)
+    folds = leave_out(run)
+    got = searchlight.decode(x, labels, folds, spheres, with_scores=True).scores
+    for i in range(0, len(spheres), 9):
+        own = spheres.indices[i, : spheres.counts[i]]
+        wide = x[:, own].astype(np.float64)
+        for number, (train, test) in enumerate(folds):
+            want = MODELS["lda"]().fit(wide[train], labels[train]).decision_function(wide[test])
+            np.testing.assert_allclose(got[i, number, :, 0], want, rtol=1e-5, atol=1e-5)
+
+
 def test_classes_far_apart_are_told_apart_in_float32():
     spheres = searchlight.spheres(a_mask(), AFFINE, 5.0)
     x, labels, run, _ = a_study(3, spheres.num_voxels)

@@ -1,16 +1,14 @@
 """Batches of parcels through one program, gathered on the host.
 
 jaxlib decomposes the matrices of a batch in parallel, on all cores but the one that waits for it.
-Two such programs at once wait for each other's threads, for ever. Programs that decompose one
-matrix at a time may run side by side, and use all cores: on a CPU, parcels go through these where
-they can. Threads of BLAS only wait for each other (200 x 200 matrices on two busy cores: 184
-instead of 8 ms each) and are limited to one. Matrix products alone (solver "polar") take three
-times the work: they are for GPUs.
+Two such programs at once wait for each other's threads, for ever (see `order`). Programs that
+decompose one matrix at a time may run side by side, and use all cores: on a CPU, parcels go
+through these where they can. Threads of BLAS only wait for each other (200 x 200 matrices on two
+busy cores: 184 instead of 8 ms each) and are limited to one. Matrix products alone (solver
+"polar") take three times the work: they are for GPUs.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -20,6 +18,7 @@ import threadpoolctl
 
 from emojax._numerics.checks import as_float, is_concrete
 from emojax._numerics.pieces import Layout, rounded
+from emojax._numerics.threads import side_by_side
 
 MANY = 4  # parcels of a batch on a CPU, where larger batches gain nothing
 BYTES = 2**29  # of a batch's values elsewhere; a program needs several times as much
@@ -35,15 +34,15 @@ def run(
       layout: of the parcels.
       sources: [n, v] each.
       settings: handed on.
-      serial: settings with which programs for parcels of at most n voxels decompose one matrix at a
-        time; None: there are none.
+      serial: settings with which programs for parcels of fewer than n voxels decompose one matrix
+        at a time; None: there are none.
 
     Returns:
       The results of each bucket, joined along their axis 1; on a CPU as NumPy arrays.
     """
     known, cpu = is_concrete(*sources), jax.default_backend() == "cpu"
     beside = known and cpu and serial is not None
-    narrow = [own.shape[1] <= layout.num_rows for own in layout.buckets]
+    narrow = [own.shape[1] < layout.num_rows for own in layout.buckets]
     sizes = [
         1 if beside and fits else _size(own, sources, cpu)
         for own, fits in zip(layout.buckets, narrow, strict=True)
@@ -53,7 +52,7 @@ def run(
         sources = [np.asarray(x) for x in sources]
         with _one_thread_of_blas():
             first = [job for job in jobs if beside and narrow[job[0]]]
-            found = _side_by_side(lambda x: function(x, serial), sources, first)
+            found = side_by_side(lambda job: function(_take(sources, job[1], np), serial), first)
             for _, own, _ in jobs[len(first) :]:
                 made = function(_take(sources, own, np), settings)
                 found.append(jax.block_until_ready(made))
@@ -84,19 +83,6 @@ def _jobs(layout: Layout, sizes: Sequence[int]) -> Iterator[tuple[int, np.ndarra
         for first in range(0, len(columns), size):
             real = min(size, len(columns) - first)
             yield bucket, columns[first + np.minimum(np.arange(size), real - 1)], real
-
-
-def _side_by_side(function: Callable, sources, jobs) -> list[Any]:
-    """Computes function of every job's values, with a thread for each core."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    double, device = jax.config.jax_enable_x64, jax.config.jax_default_device
-
-    def one(job):
-        with jax.enable_x64(double), jax.default_device(device):  # a thread does not inherit them
-            return jax.block_until_ready(function(_take(sources, job[1], np)))
-
-    with ThreadPoolExecutor(cores) as pool:
-        return list(pool.map(one, jobs))
 
 
 def _take(sources, columns, xp):

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 
 from emojax._numerics.checks import Array
 
-FEW = 9  # labellings, for each of which an inverse costs less than axes for all
+FEW = 5  # labellings, for each of which a solution (`within`) costs less than axes for all
 SMALL = 9  # matrices up to this size are inverted row by row
 
 
@@ -40,8 +40,8 @@ class Ridge(NamedTuple):
 class Scatter(NamedTuple):
     """Scatter of one set of voxels over the training rows of every fold, around their mean."""
 
-    total: Float[Array, "f k *k"]  # a matrix, or with `axes` its eigenvalues
-    axes: Float[Array, "f k k"] | None
+    total: Float[Array, "f k"]  # in its principal axes
+    axes: Float[Array, "f k k"]
     mean: Float[Array, "f k"]
     x: Float[Array, "k n"]
     size: Float[Array, ""]  # number of voxels
@@ -96,7 +96,7 @@ def ridge(x: Float[Array, "k n"], out: Int[Array, "f r"], alpha: float) -> Ridge
     x = jnp.concatenate([jnp.ones((1, n), x.dtype), x])
     gram = x @ x.T + jnp.diag(jnp.full(k + 1, alpha, x.dtype).at[0].set(0))
     whole = inverse(gram)
-    left = _columns(x, out)  # [f, k, r]
+    left = of_rows(x, out)  # [f, k, r]
     if _few(x, out):
         return Ridge(
             x, whole, inverse(jnp.eye(out.shape[1], dtype=x.dtype) - left.mT @ whole @ left)
@@ -118,32 +118,25 @@ def ridge_scores(
         fitted = made.x.T @ (made.inverse @ moments)
         fitted = fitted.at[out].get(mode="fill", fill_value=0)
         return (own - made.folds @ (own - fitted))[:, :most]
-    left = _columns(made.x, out)
+    left = of_rows(made.x, out)
     weights = made.folds @ (moments - left @ own)  # [f, k, m]
     return left[:, :, :most].mT @ weights
 
 
-def scatter(
-    x: Float[Array, "k n"], size: Int[Array, ""], out: Int[Array, "f r"], principal: bool
-) -> Scatter:
-    """Returns the scatter of every fold's training rows around their mean.
+def scatter(x: Float[Array, "k n"], size: Int[Array, ""], out: Int[Array, "f r"]) -> Scatter:
+    """Returns the scatter of every fold's training rows around their mean, in principal axes.
 
     Args:
       x: [k, n] voxels x rows, centred over the rows; 0 where a voxel only fills up.
       size: number of voxels, of which k may be a rotation or a filling up.
       out: [f, r] int, rows to leave out, n where there are none.
-      principal: whether in principal axes: they pay for more than `FEW` labellings, and float32
-        needs them where classes are far apart.
     """
-    left = _columns(x, out)
+    left = of_rows(x, out)
     kept = (x.shape[1] - (out < x.shape[1]).sum(1)).astype(x.dtype)[:, None]
     mean = -left.sum(2) / kept  # [f, k]
     total = x @ x.T - left @ left.mT - kept[..., None] * mean[:, :, None] * mean[:, None]
-    axes = None
-    if principal:
-        total, axes = jnp.linalg.eigh(total)
-        total = jnp.maximum(total, 0)
-    return Scatter(total, axes, mean, x, size.astype(x.dtype))
+    total, axes = jnp.linalg.eigh(total)
+    return Scatter(jnp.maximum(total, 0), axes, mean, x, size.astype(x.dtype))
 
 
 def lda_scores(
@@ -171,27 +164,26 @@ def lda_scores(
     Returns:
       [f, t, p, q] discriminants, around the mean; of two classes their difference, [f, t, p, 1].
     """
-    left, own = _columns(made.x, out), member.at[out].get(mode="fill", fill_value=0)
+    left, own = of_rows(made.x, out), member.at[out].get(mode="fill", fill_value=0)
     count = member.sum(0) - own.sum(1)  # [f, p, q]
     rows, c = count.sum(2), count[..., 1:]
     means = _means(made, left, member[..., 1:], own[..., 1:], c)  # [f, p, q - 1, k]
     mixed = jnp.eye(c.shape[-1], dtype=c.dtype) / c[..., None] - 1 / rows[..., None, None]  # C^-1
     first = -(c[..., None] * means).sum(2, keepdims=True) / count[..., :1, None]
     spread = (c * (means**2).sum(3)).sum(2) + count[..., 0] * (first**2).sum((2, 3))
-    trace = made.total.sum(1) if made.axes is not None else made.total.trace(axis1=1, axis2=2)
-    share = shrinkage * (trace[:, None] - spread) / made.size  # [f, p]
+    share = shrinkage * (made.total.sum(1)[:, None] - spread) / made.size  # [f, p]
     share = jnp.maximum(share, jnp.finfo(share.dtype).tiny)
-    outer = _divide(means, made, 1 - shrinkage, share)
+    outer = means / ((1 - shrinkage) * made.total[:, None] + share[..., None])[:, :, None]
     gram = jnp.einsum("fpqk,fpsk->fpqs", means, outer)
     # Of the covariance, not of the scatter: hence the number of rows.
-    weights = mixed @ _solve(mixed - (1 - shrinkage) * gram, outer) * rows[..., None, None]
+    weights = mixed @ solve_small(mixed - (1 - shrinkage) * gram, outer) * rows[..., None, None]
     zeroth = -(c[..., None] * weights).sum(2, keepdims=True) / count[..., :1, None]
     weights, means = (jnp.concatenate(pair, 2) for pair in ((zeroth, weights), (first, means)))
     prior = jnp.zeros_like(count) if equal_priors else jnp.log(count / rows[..., None])
     offset = prior - (weights * means).sum(3) / 2
     if member.shape[2] == 2:
         weights, offset = weights[:, :, 1:] - weights[:, :, :1], offset[..., 1:] - offset[..., :1]
-    tested = _turn((left[:, :, :most] - made.mean[..., None]).mT, made.axes)
+    tested = (left[:, :, :most] - made.mean[..., None]).mT @ made.axes
     return jnp.einsum("ftj,fpqj->ftpq", tested, weights) + offset[:, None]
 
 
@@ -200,20 +192,7 @@ def _means(made: Scatter, left, member, own, count):
     (n, *sizes), (f, r) = member.shape, own.shape[:2]
     sums = made.x @ member.reshape(n, -1) - left @ own.reshape(f, r, -1)  # [f, k, p * q]
     sums -= made.mean[..., None] * count.reshape(f, 1, -1)
-    sums = _turn(sums.mT, made.axes)
-    return sums.reshape(f, *sizes, -1) / count[..., None]
-
-
-def _turn(rows, axes):
-    return rows if axes is None else rows @ axes
-
-
-def _divide(means, made: Scatter, factor: float, share):
-    """Returns means (factor * total + share * identity)^-1."""
-    if made.axes is not None:
-        return means / (factor * made.total[:, None] + share[..., None])[:, :, None]
-    one = jnp.eye(means.shape[-1], dtype=means.dtype)
-    return means @ inverse(factor * made.total[:, None] + share[..., None, None] * one)
+    return (sums.mT @ made.axes).reshape(f, *sizes, -1) / count[..., None]
 
 
 def inverse(a: Float[Array, "*b k k"]) -> Float[Array, "*b k k"]:
@@ -223,7 +202,7 @@ def inverse(a: Float[Array, "*b k k"]) -> Float[Array, "*b k k"]:
     """
     k = a.shape[-1]
     if k <= SMALL:
-        return _solve(a, jnp.broadcast_to(jnp.eye(k, dtype=a.dtype), a.shape))
+        return solve_small(a, jnp.broadcast_to(jnp.eye(k, dtype=a.dtype), a.shape))
     h = k // 2
     first, across = inverse(a[..., :h, :h]), a[..., :h, h:]
     moved = first @ across
@@ -233,8 +212,8 @@ def inverse(a: Float[Array, "*b k k"]) -> Float[Array, "*b k k"]:
     return jnp.concatenate([upper, jnp.concatenate([beside.mT, last], -1)], -2)
 
 
-def _columns(x, out):
-    """Returns columns [f, k, r] of [k, n]; zeros for column n."""
+def of_rows(x: Float[Array, "k n"], out: Int[Array, "f r"]) -> Float[Array, "f k r"]:
+    """Returns the values of some rows; zeros for row n."""
     return jnp.moveaxis(x.at[:, out].get(mode="fill", fill_value=0), 1, 0)
 
 
@@ -242,8 +221,8 @@ def _few(x, out):
     return out.shape[1] <= x.shape[0]
 
 
-def _solve(a, b):
-    """Solves a x = b for many small positive definite a [..., q, q], without a call for each."""
+def solve_small(a: Float[Array, "*b q q"], b: Float[Array, "*b q m"]) -> Float[Array, "*b q m"]:
+    """Solves a x = b for many small positive definite a, without a call for each."""
     for i in range(a.shape[-1]):
         pivot = 1 / a[..., i : i + 1, i : i + 1]
         row, values = a[..., i : i + 1, :] * pivot, b[..., i : i + 1, :] * pivot

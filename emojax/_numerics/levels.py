@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from emojax._numerics.checks import is_concrete
+from emojax._numerics.order import waited
 from emojax._numerics.subjects import Options, Subjects
 from emojax._numerics.transforms import Components, ComposedMapping, Mappings
 
@@ -71,7 +72,7 @@ def map_subjects(
     total: Any = None
     first = 0
     for rows in subjects.blocks:
-        kept, added = _step_block(step, rows, own, first, shared, settings)
+        kept, added = waited(_step_block(step, rows, own, first, shared, settings))
         blocks.append(kept)
         total = added if total is None else jax.tree.map(jnp.add, total, added)
         first += len(rows.mean)

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 
 from emojax import hyperalignment
 from emojax._numerics.checks import Array
+from emojax._numerics.order import after
 from emojax._numerics.pieces import Linear
 from emojax._numerics.rows import as_rows, varies
 from emojax._numerics.subjects import Options
@@ -45,7 +46,9 @@ def fit_batch(x: Float[Array, "k s n p"], settings: Settings) -> Fitted:
         made = hyperalignment.fit(x, **options._asdict(), **dict(settings.levels))
         maps, residuals = made.mappings, made.residuals
         if settings.method == "ridge":
-            maps, residuals = jax.vmap(lambda own: _ridge(own, made.template, settings))(x)
+            maps, residuals = jax.vmap(lambda own: _ridge(own, made.template, settings))(
+                after(x, made.template)
+            )
         return made.template, (maps, residuals, _alive(x, options))
 
     template, of_subjects = jax.vmap(one, out_axes=(1, 1))(x)

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from emojax._numerics.checks import Array
+from emojax._numerics.order import after
 
 Method = Literal["svd", "polar", "serial"]  # "serial" is for programs that run side by side
 
@@ -85,7 +86,7 @@ def polar(
     if not reflection and x.shape[0] == x.shape[1]:
         h = w.T @ x
         values, vectors = jnp.linalg.eigh((h + h.T) / 2)
-        flip = jnp.where(jnp.linalg.det(w) < 0, 2, 0).astype(x.dtype)
+        flip = jnp.where(jnp.linalg.det(after(w, vectors)) < 0, 2, 0).astype(x.dtype)
         smallest = vectors[:, :1]
         w = w - flip * (w @ smallest) @ smallest.T
         trace = trace - flip * values[0]

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 
 from emojax._numerics.checks import Array
 from emojax._numerics.maps import LowRankProcrustes, Procrustes
+from emojax._numerics.order import after
 
 
 class Rows(NamedTuple):
@@ -51,22 +52,31 @@ def as_rows(x: Float[Array, "n p"], demean: bool = True) -> Rows:
     return Rows(rest, None, mean)
 
 
-def compress(x: Float[Array, "n p"], demean: bool = True) -> Rows:
+def compress(x: Float[Array, "n p"], demean: bool = True, square: bool = False) -> Rows:
     """Centres x and, where p > n, factors it by a QR decomposition of its transpose.
 
     Centred rows have rank n - 1. A Householder reflection that takes the vector of ones to the
     first axis leaves n - 1 rows of full rank, so that r = n - 1 and derivatives exist.
+
+    Without centring r = n, and the last column of `basis` is the part of the mean that lies outside
+    the span of the centred rows. Where the rows are centred already, as those of a z-scored
+    template, that part is rounding noise, and the column is zero: nothing tells where the mean of
+    another subject belongs in such a space, so that a rotation drops this one direction. With
+    `square` that holds for p = n voxels, too.
     """
     n, p = x.shape
-    if p <= n:
+    if p < n or (p == n and (demean or not square)):
         return as_rows(x, demean)
-    x, mean = _centre_if(x, demean)
-    if not demean:
-        q, r = jnp.linalg.qr(x.T)
-        return Rows(r.T, q, mean)
-    q, r = jnp.linalg.qr(_reflect_ones(x)[1:].T)
-    left = _reflect_ones(jnp.concatenate([jnp.zeros((1, n - 1), x.dtype), r.T]))
-    return Rows(left, q, mean)
+    rest, mean = _centre_if(x, demean)
+    turned = _reflect_ones(rest)
+    if demean:
+        q, r = _qr(turned[1:].T)
+        left = _reflect_ones(jnp.concatenate([jnp.zeros((1, n - 1), x.dtype), r.T]))
+        return Rows(left, q, mean)
+    q, r = _qr(jnp.roll(turned, -1, 0).T)
+    noise = 10 * jnp.finfo(x.dtype).eps * jnp.linalg.norm(x)
+    here = jnp.ones(n, x.dtype).at[-1].set(jnp.abs(r[-1, -1]) > noise)
+    return Rows(_reflect_ones(jnp.roll(r.T * here, 1, 0)), q * here, mean)
 
 
 def restore(rows: Rows) -> Float[Array, "n p"]:
@@ -96,8 +106,8 @@ def dense_map(
     if source.basis is not None and target.basis is not None:
         p, q = rotation.shape
         extra = min(p, q) - min(core.shape)
-        outside = _complement(source.basis)[:, :extra]
-        rotation += outside @ _complement(target.basis)[:, :extra].T
+        outside = _complement(after(source.basis, core))[:, :extra]
+        rotation += outside @ _complement(after(target.basis, outside))[:, :extra].T
         if p == q and not reflection:  # flip a direction in which nothing can be seen of it
             flip = jnp.where(jnp.linalg.det(rotation) < 0, 2, 0).astype(rotation.dtype)
             rotation -= flip * outside[:, :1] @ (outside[:, :1].T @ rotation)
@@ -122,6 +132,11 @@ def _reflect_ones(x):
     n = x.shape[0]
     u = jnp.full(n, n**-0.5, x.dtype).at[0].add(1)
     return x - jnp.outer(u, u @ x) / (1 + n**-0.5)
+
+
+def _qr(x):
+    q, r = jnp.linalg.qr(x)
+    return q, after(r, q)  # LAPACK makes q from r, and both in batches
 
 
 def _complement(basis):

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from emojax._numerics.checks import Array, as_array, as_float, check_finite, is_concrete, known
+from emojax._numerics.order import waited
 from emojax._numerics.polar import Method
 from emojax._numerics.rows import Rows, compress, restore, varies
 from emojax._numerics.transforms import prepare
@@ -88,7 +89,7 @@ def compress_subjects(data: Array | Sequence[Array], options: Options) -> Subjec
         or a subject without a varying voxel.
     """
     blocks, stacked = _split(data)
-    pairs = [_compress_block(block, options) for block in blocks]
+    pairs = [waited(_compress_block(block, options)) for block in blocks]
     return Subjects([rows for rows, _ in pairs], [links for _, links in pairs], stacked)
 
 
@@ -186,7 +187,7 @@ _all_vary = jax.jit(lambda block: jax.vmap(varies)(block).all())
 def _compress_block(block, options):
     def one(x):
         x, links = prepare(x, options.zscore_all, options.alpha)
-        return compress(x, options.demean), links
+        return compress(x, options.demean, options.reflection), links
 
     return jax.vmap(one)(block)
 

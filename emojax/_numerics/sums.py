@@ -11,6 +11,7 @@ from jaxtyping import Float, Shaped
 from emojax._numerics.checks import Array
 
 BLOCK_ROWS = 16
+BLOCKS = 32  # added up plainly; their sums are added up with care
 
 
 def allocate_aligned(shape: tuple[int, ...], dtype: np.dtype) -> Shaped[np.ndarray, "..."]:
@@ -26,6 +27,7 @@ def sum_rows(
     x: Float[Array, "n v"],
     member: Float[Array, "n k"],
     every: int = 1,
+    columns: tuple[Any, int] | None = None,
 ) -> Any:
     """Adds up term(rows, members) over all rows of x.
 
@@ -39,37 +41,50 @@ def sum_rows(
       x: [n, v] float.
       member: [n, k] float, what belongs to each row, e.g. its class as one-hot.
       every: share of the rows: 8 takes one block of rows in eight, for an estimate.
+      columns: the first of the voxels to take, and how many (static); default: all.
     """
+    first, width = columns or (0, x.shape[1])
 
     def looped(x, member):
-        return _sum_by_blocks(term, x, member, every)
+        return _sum_by_blocks(term, x, member, every, first, width)
 
     def reduced(x, member):
+        x = jax.lax.dynamic_slice_in_dim(x, first, width, 1)
         each = jax.vmap(lambda row, k: term([row], [k]))(x[::every], member[::every])
         return jax.tree.map(lambda leaf: leaf.sum(0), each)
 
     return jax.lax.platform_dependent(x, member, cpu=looped, default=reduced)
 
 
-def _sum_by_blocks(term, x, member, every):
-    """Adds up blocks of rows in a loop, in which rounding errors are carried along."""
+def _sum_by_blocks(term, x, member, every, first, width):
+    """Adds up blocks of rows in a loop; rounding errors of every `BLOCKS` are carried along."""
     n, size = len(x), BLOCK_ROWS
 
     def block(start, size):
         return term(
-            jax.lax.dynamic_slice_in_dim(x, start, size),
+            jax.lax.dynamic_slice(x, (start, first), (size, width)),
             jax.lax.dynamic_slice_in_dim(member, start, size),
         )
 
     if n < size:
         return block(0, n)
     zero = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: block(0, 1)))
+
+    def several(first, count):
+        def add(i, carry):
+            return jax.tree.map(jnp.add, carry, block(size * every * (first + i), size))
+
+        return jax.lax.fori_loop(0, count, add, zero)
+
+    whole, rest = divmod(-(-(n // size) // every), BLOCKS)
     carry = jax.lax.fori_loop(
         0,
-        -(-(n // size) // every),
-        lambda i, carry: _add_compensated(carry, block(size * every * i, size)),
+        whole,
+        lambda i, carry: _add_compensated(carry, several(i * BLOCKS, BLOCKS)),
         (zero, zero),
     )
+    if rest:
+        carry = _add_compensated(carry, several(whole * BLOCKS, rest))
     tail = n % size if every == 1 else 0
     return (_add_compensated(carry, block(n - tail, tail)) if tail else carry)[0]
 

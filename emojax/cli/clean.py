@@ -1,4 +1,4 @@
-"""`emojax clean`: shows the decoded scans that runs keep on disk, and removes them."""
+"""`emojax clean`: shows what runs keep on disk, decoded scans or programs, and removes it."""
 
 import json
 import pathlib
@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+from emojax import compiled
 from emojax.cli.flags import Usage, parse
 from emojax.errors import InputError
 
@@ -18,7 +19,8 @@ CLEAN = Usage(
     needs=(),
     positional=("workdir",),
     switches={
-        "yes": "remove without asking; without it and without a terminal, nothing is removed"
+        "programs": "the compiled programs of this user, instead of a store",
+        "yes": "remove without asking; without it and without a terminal, nothing is removed",
     },
     example="emojax clean runs/demo",
 )
@@ -26,31 +28,53 @@ SHOWN = ("scan", "array", "unfinished")  # the other entries are small records o
 
 
 def clean(argv: Sequence[str]) -> None:
-    """Shows a store, and removes its files if the user agrees."""
+    """Shows a store or the compiled programs, and removes the files if the user agrees."""
     given = parse(argv, CLEAN)
     workdir, folder = given.text["workdir"], given.text["store"]
-    if bool(workdir) == bool(folder):
-        raise InputError("flags", "both" if folder else "none", "either a workdir or --store")
+    chosen = [given.switches["programs"], bool(workdir), bool(folder)]
+    if sum(chosen) != 1:
+        found = "none" if not any(chosen) else "both" if sum(chosen) == 2 else "all"
+        raise InputError("flags", found, "either a workdir or --store, or --programs")
+    if given.switches["programs"]:
+        _clean_programs(given.switches["yes"])
+        return
     folder = pathlib.Path(folder or store_of(workdir))
     from emojax.data import store
 
     found = store.entries(folder)
-    size = sum(entry.bytes for entry in found)
     for entry in found:
         if entry.kind in SHOWN:
             used = time.strftime("%Y-%m-%d", time.localtime(entry.used))
             print(f"{in_words(entry.bytes):>10}  {used}  {entry.kind:10}  {entry.source}".rstrip())
-    print(f"{in_words(size):>10}  in {len(found)} files of {folder}")
-    if not found:
-        return
-    if not given.switches["yes"]:
-        if not (sys.stdin.isatty() and sys.stdout.isatty()):
-            print("nothing was removed; --yes removes these files")
-            return
-        if input("Remove them? The next run decodes its scans again. [y/N] ").lower() != "y":
-            print("nothing was removed")
-            return
-    print(f"{store.clear(folder)} files were removed")
+    print(f"{in_words(sum(entry.bytes for entry in found)):>10}  in {len(found)} files of {folder}")
+    if found and _agreed(given.switches["yes"], "decodes its scans"):
+        print(f"{store.clear(folder)} files were removed")
+
+
+def _clean_programs(yes: bool) -> None:
+    """Shows the folders of compiled programs, and removes the files if the user agrees."""
+    sizes: dict[pathlib.Path, list[int]] = {}
+    for entry in compiled.entries():
+        sizes.setdefault(entry.path.parent, []).append(entry.bytes)
+    for folder, found in sizes.items():
+        print(f"{in_words(sum(found)):>10}  in {len(found)} files of {folder}")
+    if not sizes:
+        print("no compiled programs are kept")
+    elif _agreed(yes, "compiles its programs"):
+        print(f"{compiled.clear()} files were removed")
+
+
+def _agreed(yes: bool, what: str) -> bool:
+    """Returns whether files may be removed; asks in a terminal, and says so elsewhere."""
+    if yes:
+        return True
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print("nothing was removed; --yes removes these files")
+        return False
+    if input(f"Remove them? The next run {what} again. [y/N] ").lower() == "y":
+        return True
+    print("nothing was removed")
+    return False
 
 
 def store_of(workdir: str) -> pathlib.Path:

@@ -66,12 +66,14 @@ def submit(argv: Sequence[str], given: Given) -> None:
     from emojax import experiments
     from emojax.cli import commands
     from emojax.cluster import jobs, waiting
+    from emojax.experiments import dtypes
     from emojax.locks import Held
     from emojax.training import checkpoint
 
     assert given.config is not None  # `parse` asks for one
     kind = jobs.choose(given.text["cluster"])
-    plain, folder = given.config.to_dict(), pathlib.Path(given.text["workdir"]).absolute()
+    folder = pathlib.Path(given.text["workdir"]).absolute()
+    plain = dtypes.settle(given.config, folder).to_dict()
     try:
         with checkpoint.open_workdir(folder, plain, restart=given.switches["restart"]) as work:
             is_finished = work.is_finished

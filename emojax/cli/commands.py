@@ -5,7 +5,7 @@ import pathlib
 import shlex
 from collections.abc import Sequence
 
-from emojax import stops
+from emojax import compiled, stops
 from emojax.cli import cluster
 from emojax.cli.flags import Usage, parse
 from emojax.errors import InputError
@@ -194,10 +194,7 @@ def show_report(workdir: pathlib.Path) -> None:
 def start_jax() -> None:
     """Imports jax with a cache of compiled programs."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # one line of XLA's per start, else
-    import jax
-
-    if jax.config.jax_compilation_cache_dir is None:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/emojax/xla"))
+    compiled.start()
 
 
 def leads() -> bool:
@@ -234,7 +231,9 @@ def _experiment(argv: Sequence[str], usage: Usage, until: str) -> None:
         from emojax import experiments, models
         from emojax.cluster import team
         from emojax.experiments import settings
+        from emojax.training import pages
 
+        pages.keep()
     settings.check(given.config)
     if usage is RUN and given.text["cluster"]:
         if leads():

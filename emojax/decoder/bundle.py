@@ -27,7 +27,6 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from emojax import files, models
@@ -35,6 +34,7 @@ from emojax.decoder import (
     bounds,
     card,
     checks,
+    native,
     numpy_reader,
     program,
     schema,
@@ -149,7 +149,7 @@ def load(
     _check_bounds(folder / "manifest.json", manifest, loaded)
     if manifest.format == 1:
         _say_once(f"{folder}: {LACKS}")
-    return loaded.replace(weights=jax.tree.map(jnp.asarray, loaded.weights))
+    return loaded.replace(weights=jax.device_put(loaded.weights))
 
 
 def read_manifest(folder: str | os.PathLike) -> schema.Manifest:
@@ -218,7 +218,12 @@ def _read(
     check_weights = functools.partial(
         shapes.check_weights, name=manifest.network, facts=facts, inside=inside, where=folder
     )
-    weights = read("weights.npz", check_weights)
+
+    def check_and_begin(tree):
+        check_weights(tree)
+        native.begin(manifest.network, tree, facts)
+
+    weights = read("weights.npz", check_and_begin)
     size = check_weights(weights)
     if manifest.format == 1:
         kept = context.get("calibration")

@@ -5,13 +5,12 @@ import math
 import os
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
-from emojax import fusion, models
+from emojax import models
 from emojax.data import grid, nifti
-from emojax.decoder import guards, personal
+from emojax.decoder import guards, native, personal
 from emojax.decoder.build import Decoder
 from emojax.decoder.guards import Marks
 from emojax.errors import InputError
@@ -104,9 +103,6 @@ def onto_grid(
     return by.apply(volumes, volumes.ndim - 3), grid.turned(affine, shape, by)
 
 
-_probabilities = jax.jit(fusion.apply_to_inputs, static_argnums=0)
-
-
 def decode(
     decoder: Decoder, volume: Float[np.ndarray, "X Y Z"], affine=None, where: str = "volume"
 ) -> Float[np.ndarray, " k"]:
@@ -150,8 +146,7 @@ def decode_inputs(
     Raises:
       InputError: the network has no finite output for it.
     """
-    weights = {name: part for name, part in decoder.weights.items() if name != "voxels"}
-    found = np.asarray(_probabilities(decoder.network, weights, x[None]))[0]
+    found = native.probabilities(decoder, x)
     if not math.isfinite(found.sum()):
         expected = "finite ones (the decoder's weights are out of range: export it again)"
         raise InputError(where, "probabilities that are not finite", expected)

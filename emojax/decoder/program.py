@@ -57,6 +57,7 @@ def export(
         "runs_on": RUNS_ON,
         "needs": NEEDS,
         "platforms": PLATFORMS,
+        "convolutions": "planes",  # others are slow without XLA's option for oneDNN
         "calling_convention": made.calling_convention_version,
         "matmul_precision": jax.config.jax_default_matmul_precision or "default",
         "x64": bool(jax.config.jax_enable_x64),

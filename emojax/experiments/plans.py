@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from emojax import models
 from emojax.errors import InputError
 from emojax.experiments import fits, programs
 from emojax.experiments.base import Experiment
+from emojax.models import onednn
 from emojax.records import Arm
 from emojax.report import console as consoles
 from emojax.training import cost, feeds
@@ -64,7 +66,8 @@ def make_plan(
         f"on {max(len(lanes), program.mesh.size)} x {jax.devices()[0].device_kind}"
         f"{f' in each of {members} processes' if members > 1 else ''}: up to "
         f"{consoles.duration(total)}; {measured.parameters / 1e6:.1f} M parameters, "
-        f"{measured.bytes / 1e9:.2f} GB for a step, inputs {where} ({size / 1e9:.2f} GB)",
+        f"{measured.bytes / 1e9:.2f} GB for a step, inputs {where} ({size / 1e9:.2f} GB)"
+        f"{f'; {_arithmetic(program.model)}' if network.input == 'volume' else ''}",
         markup=False,
     )
     console.print(stops(train, epochs), markup=False)
@@ -80,6 +83,12 @@ def make_plan(
         programs.strategy_of(config, streamed),
         lanes,
     )
+
+
+def _arithmetic(model: Any) -> str:
+    """Returns the dtype of a network of volumes, and what computes its convolutions."""
+    dtype = jnp.dtype(getattr(model, "dtype", jnp.float32)).name
+    return f"{dtype}, 3D convolutions by {onednn.path()}"
 
 
 def stops(train: Any, epochs: int) -> str:

@@ -26,6 +26,7 @@ from emojax.experiments import (
     analyses,
     audits,
     choice,
+    dtypes,
     noise,
     plans,
     settings,
@@ -84,6 +85,7 @@ def run(
       LeakageError: an arm saw more of what it is scored on than its class of protocol allows.
     """
     settings.check(config)
+    config = dtypes.settle(config, workdir)
     experiment.check(config)
     if until != "data" and experiment.program:
         experiment.program(config, 2)  # the devices are asked before data is read
@@ -335,6 +337,7 @@ def _results(cohort, arms, made, records, outcomes, classical, by: str) -> list[
 
 
 def _extras(view: Any) -> dict[str, Any]:
-    """Returns what the map of chosen voxels is drawn on: mean volume and affine."""
-    mean = getattr(view, "mean", None)
-    return {} if mean is None else {"mean": mean, "affine": view.cohort.common_affine}
+    """Returns what maps are drawn on: mean volume, mask, and affine."""
+    mean, mask = getattr(view, "mean", None), getattr(view, "union", None)
+    affine = view.cohort.common_affine
+    return {} if mean is None else {"mean": mean, "mask": mask, "affine": affine}

@@ -171,11 +171,12 @@ def _convolve_vector(x, kernel, bias):
 
     As patches times the kernel. Batch 64 on one CPU core, forward alone / with the gradient of the
     kernel: patches 1.4 / 3.2 ms, `lax.conv` 1.9 / 3.5 ms, the whole voxels x features matrix
-    12 / 38 ms.
+    12 / 38 ms. With the patches as rows of two axes, XLA does not transpose the gradient first.
     """
-    taps = kernel.shape[0]
+    taps, _, channels = kernel.shape
     starts = np.arange(x.shape[1] - taps + 1)
-    return x[:, starts[:, None] + np.arange(taps)] @ kernel[:, 0] + bias
+    patches = x[:, starts[:, None] + np.arange(taps)].reshape(-1, taps)
+    return (patches @ kernel[:, 0] + bias).reshape(x.shape[0], len(starts), channels)
 
 
 def penalty(

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Float
 
 from emojax import rules
+from emojax.models import precision
 from emojax.models.convolution import conv3d, max_pool
 from emojax.models.folded import check_resnet3d
 from emojax.models.network import Network, l2, penalty_l2
@@ -271,7 +272,7 @@ DEFAULTS = {
     "depth": 50,
     "width": 64,
     "head_features": 0,
-    "dtype": "auto",
+    "dtype": "device",
     "remat": False,
     "norm_momentum": 0.99,
 }
@@ -279,7 +280,7 @@ RULES = {
     "depth": one_of(*DEPTHS),
     "width": whole("[1, 4096]"),
     "head_features": whole("[0, 1e6]"),  # 0: no such layer
-    "dtype": one_of("auto", "bfloat16", "float32"),
+    "dtype": one_of("device", "auto", "bfloat16", "float32"),
     "remat": flag,
     "norm_momentum": number("[0, 1)"),
 }
@@ -294,12 +295,11 @@ FIELDS = {
 def _make(config: Any, num_classes: int) -> ResNet3D:
     values = [getattr(config, name, default) for name, default in DEFAULTS.items()]
     depth, width, head, dtype, remat, momentum = values
-    short = dtype == "bfloat16" or (dtype == "auto" and jax.default_backend() != "cpu")
     return DEPTHS[depth](
         num_classes,
         width=width,
         head_features=head or None,
-        dtype=jnp.bfloat16 if short else jnp.float32,
+        dtype=getattr(jnp, precision.settle(dtype, width)),
         remat=remat,
         momentum=momentum,
     )

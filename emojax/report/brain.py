@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import nibabel as nib
@@ -39,6 +40,23 @@ def voxels(
     return overlay(counts, mean, affine, norm, label, ticks=whole)
 
 
+def below(extras: Mapping[str, Any]) -> Float[np.ndarray, "X Y Z"] | None:
+    """Returns what maps are drawn on: the mean volume, or the mask of values that were centred.
+
+    The mean of centred values is noise, and no picture.
+
+    Args:
+      extras: "mean" [X, Y, Z], or None; "mask" [X, Y, Z] bool: without one, voxels that are not 0.
+    """
+    mean, mask = extras.get("mean"), extras.get("mask")
+    if mean is None:
+        return None
+    low, high = np.nanpercentile(mean, (0.5, 99.5))
+    if low >= -HIDDEN * high:
+        return mean
+    return np.float32(np.nan_to_num(mean) != 0 if mask is None else mask)
+
+
 def overlay(
     values: Num[np.ndarray, "X Y Z"],
     mean: Float[np.ndarray, "X Y Z"],
@@ -47,7 +65,7 @@ def overlay(
     label: str,
     ticks: Locator | None = None,
 ) -> Figure:
-    """Draws values that are not 0 over the mean volume.
+    """Draws values that are not 0 over a mean volume.
 
     With an affine: three planes through a voxel with the largest value, and axial slices, with L
     and R and coordinates in mm; one image has one picture, whatever the order of its axes. Without:
@@ -62,7 +80,7 @@ def overlay(
       label: of the scale.
       ticks: of the scale.
     """
-    figure, mean = Figure(figsize=(9.6, 4.4), dpi=130), _background(mean)
+    figure = Figure(figsize=(9.6, 4.4), dpi=130)
     if affine is None:
         _in_array(figure, values, mean, norm)
     else:
@@ -148,7 +166,7 @@ def signed(
       label: of the scale of colours.
     """
     first = next(iter(rows.values()))
-    mean = np.zeros(first.shape) if mean is None else _background(np.nan_to_num(mean))
+    mean = np.zeros(first.shape) if mean is None else np.nan_to_num(mean)
     most = max(float(np.abs(values).max()) for values in rows.values()) or 1.0
     figure = Figure(figsize=(9.6, 1.2 + 1.7 * len(rows)), dpi=130)
     boxes = [
@@ -223,12 +241,6 @@ def _signed_in_array(figure: Figure, rows, boxes, mean, most: float, affine) -> 
 def _spread(values, count: int) -> list:
     """Returns some of sorted values, the first and the last among them."""
     return [values[i] for i in np.linspace(0, len(values) - 1, min(count, len(values))).astype(int)]
-
-
-def _background(mean: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "X Y Z"]:
-    """Returns a mean volume; of centred values, whose mean is noise, 1 where it is not 0."""
-    low, high = np.nanpercentile(mean, (0.5, 99.5))
-    return mean if low >= -HIDDEN * high else (np.nan_to_num(mean) != 0).astype(np.float32)
 
 
 def _white(mean: Float[np.ndarray, "X Y Z"]) -> float:

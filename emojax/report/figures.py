@@ -29,8 +29,8 @@ def draw(
       metrics: content of metrics.json.
       cohort: the labelled volumes that rows refer to.
       results: the arms; the first is the headline.
-      extras: "mean": mean volume [X, Y, Z] under the map of chosen voxels, where there is one;
-        "affine": its voxel -> mm [4, 4], or None.
+      extras: "mean" and "mask" [X, Y, Z] under the map of chosen voxels, where there is one, see
+        `brain.below`; "affine": its voxel -> mm [4, 4], or None.
     """
     if metrics["chosen_arm"]:
         return {"sweep": _sweep(metrics)}
@@ -83,7 +83,7 @@ def _voxels(counts, extras, num_folds: int) -> tuple[Figure, str]:
         if affine is None
         else "Above, the planes through a voxel that most folds chose. Coordinates in mm."
     )
-    return brain.voxels(counts, extras["mean"], num_folds, affine), caption
+    return brain.voxels(counts, brain.below(extras), num_folds, affine), caption
 
 
 def _accuracies(metrics) -> tuple[Figure, str]:

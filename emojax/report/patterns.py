@@ -121,8 +121,8 @@ def draw(metrics: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tup
 
     Args:
       metrics: content of metrics.json.
-      extras: "mean" [X, Y, Z] under the maps, or None; "affine" [4, 4] or None; "volumes": name of
-        a file -> [X, Y, Z].
+      extras: "mean" and "mask" under the maps, see `brain.below`; "affine" [4, 4] or None;
+        "volumes": name of a file -> [X, Y, Z].
 
     Returns:
       File name -> figure, caption.
@@ -136,7 +136,7 @@ def draw(metrics: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tup
         caption = f"{kind.capitalize()} of {name}, and the same of random weights"
         caption += "." if extras.get("affine") is not None else ". Array axes: no left and right."
         out[stem] = (
-            brain.signed(rows, extras.get("mean"), extras.get("affine"), LABELS[kind]),
+            brain.signed(rows, brain.below(extras), extras.get("affine"), LABELS[kind]),
             caption,
         )
     return out

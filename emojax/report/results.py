@@ -129,8 +129,8 @@ def build(
       metrics: content of metrics.json, as of `summarise`.
       cohort: the labelled volumes that rows refer to.
       results: the arms that were summarised.
-      extras: "mean": mean volume [X, Y, Z] under maps; "affine": [4, 4] or None; "volumes": maps of
-        analyses, file name -> [X, Y, Z].
+      extras: "mean" and "mask" [X, Y, Z] under maps, see `brain.below`; "affine": [4, 4] or None;
+        "volumes": maps of analyses, file name -> [X, Y, Z].
     """
     chosen, extras = metrics["chosen_arm"], extras or {}
     pairs = zip(results, metrics["arms"], strict=True)

@@ -72,7 +72,9 @@ def draw(metrics: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tup
     )
     shown = np.where(shown, accuracy, 0)
     norm = Normalize(float(shown[shown > 0].min()), max(float(shown.max()), found["chance"] + 0.05))
-    figure = brain.overlay(shown, extras["mean"], extras.get("affine"), norm, "balanced accuracy")
+    figure = brain.overlay(
+        shown, brain.below(extras), extras.get("affine"), norm, "balanced accuracy"
+    )
     return {FIGURE: (figure, caption)}
 
 

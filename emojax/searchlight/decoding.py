@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax._numerics import downdates
+from emojax._numerics import downdates, within
 from emojax._numerics.checks import Array, as_float, check_finite, check_labels
 from emojax._numerics.spheres import Spheres
 
@@ -86,9 +86,7 @@ def decode(
     labels = labels[:, layout.rows]
     _check_classes(labels, layout, classes)
     settings = classifier, float(alpha), float(shrinkage), equal_priors, classes
-    # In float32 the inverse of a total scatter loses what classes far apart leave of the rest.
-    many = len(labels) > downdates.FEW or x.dtype != np.float64
-    task = _Task(*settings, many=many)
+    task = _Task(*settings, many=len(labels) > downdates.FEW)
     columns = _columns(x, layout.rows)
     blocks = [labels[i : i + LABELLINGS] for i in range(0, len(labels), LABELLINGS)]
     size = _chunk(spheres, layout, len(blocks[0]), task, x.dtype.itemsize)
@@ -113,7 +111,7 @@ class _Task(NamedTuple):
     shrinkage: float
     equal_priors: bool
     classes: int
-    many: bool  # labellings, or values in float32: in principal axes
+    many: bool  # labellings, of "lda": in principal axes
 
 
 def _columns(x: jax.Array, rows) -> Float[jax.Array, "v n"]:
@@ -131,7 +129,9 @@ def _decompose(columns, indices, counts, out, task):
         x = downdates.compress(columns[index])
         if task.classifier == "ridge":
             return downdates.ridge(x, out, task.alpha)
-        return downdates.scatter(x, count, out, task.many)
+        if task.many:
+            return downdates.scatter(x, count, out)
+        return within.Voxels(x, count.astype(x.dtype))
 
     return jax.vmap(one)(indices, counts)
 
@@ -151,8 +151,11 @@ def _score(made, labels, out, test, task):
             target = target.reshape(len(target), -1)
             scores = downdates.ridge_scores(made, target, out, most)
             return scores.reshape(*scores.shape[:2], count, -1)
-        settings = task.shrinkage, task.equal_priors
-        return downdates.lda_scores(made, member, out, most, *settings)
+        settings = out, most, task.shrinkage, task.equal_priors
+        if task.many:
+            return downdates.lda_scores(made, member, *settings)
+        each = partial(within.lda_scores, made)
+        return jax.vmap(lambda own: each(own, *settings), 1, 2)(member)
 
     scores = jnp.moveaxis(jax.vmap(one)(made), 3, 0)  # [p, c, f, t, q]
     named = scores.argmax(-1) if task.classes > 2 else (scores[..., 0] > 0).astype(int)

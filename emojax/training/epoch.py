@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
 from emojax import stops
+from emojax.models import onednn
 from emojax.training import steps, trial
 from emojax.training.feeds import Feed, Resident, take
 from emojax.training.trial import CURVES, Trial
@@ -119,7 +120,9 @@ def scan_inputs(program: Program, feed: Resident, train, monitor) -> tuple:
     return feed.x, feed.y, feed.places(train), feed.places(lines), weights
 
 
-@functools.partial(jax.jit, static_argnames=("program", "count", "folds"), donate_argnames="state")
+@functools.partial(
+    onednn.jit, static_argnames=("program", "count", "folds"), donate_argnames="state"
+)
 def run_scanned(program: Program, state: Trial, inputs, factor, *, count: int, folds: bool):
     """Runs epochs as one program, of one fold or of stacked ones.
 
@@ -240,14 +243,14 @@ def _whole_epoch(program: Program, state: Trial, inputs, factor):
     return _closed(program, state, taken, sums, weights.sum(), factor)
 
 
-step = jax.jit(_one_step, static_argnums=0, donate_argnums=1)
-_measure = jax.jit(_sums, static_argnums=0)
+step = onednn.jit(_one_step, static_argnums=0, donate_argnums=1)
+_measure = onednn.jit(_sums, static_argnums=0)
 _close = jax.jit(_closed, static_argnums=0, donate_argnums=1)
 _rate_start = jax.jit(_started, static_argnums=0, donate_argnums=1)
 _order = jax.jit(_drawn, static_argnums=(0, 2))
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(onednn.jit, static_argnums=0)
 def _predict(program: Program, params, batch_stats, x):
     out = jax.nn.softmax(_logits(program, params, batch_stats, x))
     return jax.lax.with_sharding_constraint(out, NamedSharding(program.mesh, P()))

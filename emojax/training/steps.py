@@ -99,6 +99,8 @@ def make_train_step(
 
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, (logits, batch_stats)), grads = grad_fn(state.params)
+        # With the last use of the parameters behind it, the update needs no copy of them.
+        grads, loss = jax.lax.optimization_barrier((grads, loss))
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         scale = state.plateau.scale
         if warmup is not None:

@@ -13,9 +13,9 @@ import numpy as np
 from emojax import decoder, experiments, files, fusion, resampling, sources, splits
 from emojax import metrics as measures
 from emojax.data import identity, phases
-from emojax.decoder import Decoder
+from emojax.decoder import Decoder, native
 from emojax.errors import InputError
-from emojax.experiments import base
+from emojax.experiments import base, dtypes
 from emojax.experiments.base import Experiment
 from emojax.experiments.exports import classifiers, facts
 from emojax.experiments.exports import rows as table
@@ -72,6 +72,7 @@ def export(
     if not (folder / "metrics.json").exists():
         expected = "one (the same command without --mode=export)"
         raise InputError(workdir, "no finished run", expected)
+    config = dtypes.settle(config, workdir)
     work = checkpoint.open_workdir(workdir, config.to_dict())
     work.check_inputs()
     metrics = json.loads((folder / "metrics.json").read_text())
@@ -110,6 +111,7 @@ def export(
     if (target / "manifest.json").exists():
         _check_same(target, decoder.load(target), result)
     decoder.save(result, target)
+    native.keep(result)
     return target
 
 

@@ -1,0 +1,69 @@
+"""What the machine of benchmarks/gpu.sh has, and how each of its parts ended.
+
+    python -m benchmarks.gpu_check
+
+Prints and stores the device, the driver, and the packages that parts want and do not find: those
+of emojax must be there, a peer's are left out with a line.
+"""
+
+import argparse
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+from benchmarks.record import ONE_FILE, RESULTS, environment, keep, read, write
+
+# Modules of emojax' own requirements that the parts import, and of the peers.
+NEEDED = ("jax", "flax", "optax", "orbax", "numpy", "scipy", "sklearn", "jaxtyping", "nibabel")
+NEEDED += ("ml_collections", "pandas", "matplotlib", "psutil", "joblib", "flatbuffers")
+PEERS = ("torch",)
+
+
+def missing(modules):
+    """Returns those modules that cannot be imported here."""
+    return [name for name in modules if importlib.util.find_spec(name) is None]
+
+
+def driver():
+    """Returns what nvidia-smi says of the GPU, or None."""
+    if not shutil.which("nvidia-smi"):
+        return None
+    command = [
+        "nvidia-smi",
+        "--query-gpu=name,driver_version,memory.total",
+        "--format=csv,noheader",
+    ]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+
+
+def ended(name, limit, seconds, code):
+    """Adds how a part ended; keeps a copy in benchmarks/results where all numbers are a GPU's."""
+    path = pathlib.Path(os.environ[ONE_FILE])
+    found = read(path)
+    facts = {"limit_s": int(limit), "seconds": int(seconds), "exit_code": int(code)}
+    found["parts"] = found.get("parts", {}) | {name: facts}
+    write(path, found)
+    devices = {own["environment"]["device"] for own in found.values() if "environment" in own}
+    if devices and not any(device.startswith("CPU") for device in devices):
+        write(RESULTS / "gpu.json", found)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    words = ("PART", "LIMIT", "SECONDS", "CODE")
+    parser.add_argument("--ended", nargs=4, metavar=words, help="store how a part ended")
+    args = parser.parse_args()
+    if args.ended:
+        return ended(*args.ended)
+    found = {"driver": driver(), "missing": missing(NEEDED), "missing_peers": missing(PEERS)}
+    print(json.dumps(environment() | found, indent=1))
+    keep("gpu_check", "machine", found)
+    if found["missing"]:
+        raise SystemExit(f"not installed: {', '.join(found['missing'])}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Programs that run side by side, a thread of Python for each core."""
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+
+
+def cores() -> int:
+    """Returns the number of cores that this process may use."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+
+
+def side_by_side(function: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
+    """Computes function(job) of every job, and waits for the results.
+
+    Not for programs that decompose batches of matrices: on a CPU two of them wait for each other's
+    threads, for ever.
+    """
+    double, device = jax.config.jax_enable_x64, jax.config.jax_default_device
+
+    def one(job):
+        with jax.enable_x64(double), jax.default_device(device):  # a thread does not inherit them
+            return jax.block_until_ready(function(job))
+
+    with ThreadPoolExecutor(cores()) as pool:
+        return list(pool.map(one, jobs))

@@ -1,0 +1,185 @@
+"""Compiled programs that are kept on this machine, so that the next start does not compile again.
+
+    ~/.cache/emojax/xla/<machine>/        jax's own cache of the programs that commands compile
+    ~/.cache/emojax/programs/<machine>/   programs of decoders, see `decoder.native`
+
+Programs are native code: whoever can write them decides what this user's processes do. So they stay
+in a folder that is this user's alone, apart for each kind of processor (a home folder may be shared
+by many), and never travel in a bundle. With a `JAX_COMPILATION_CACHE_DIR` both are in that folder;
+where it is empty, or `JAX_ENABLE_COMPILATION_CACHE` is 0, nothing is kept.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import platform
+import stat
+import warnings
+from collections.abc import Iterator
+from typing import NamedTuple
+
+LARGEST = {"xla": 1 << 30, "programs": 1 << 28}  # bytes of a folder; what was not used goes first
+SHORTEST = 0.05  # s of compiling, from which on a program is worth a file
+HEADER = 1 << 10  # most bytes of a file's first line
+UNREADABLE = "Error (reading|writing) persistent compilation cache entry"
+SUFFIXES = ("-cache", "-atime", ".program")
+
+
+class Entry(NamedTuple):
+    """One file of the cache."""
+
+    path: pathlib.Path
+    bytes: int
+    used: float  # s since 1970: its last use, as far as the disk notes it
+
+
+def start() -> None:
+    """Turns jax's cache on, unless the user has decided about it, and bounds its size."""
+    import jax
+
+    config = jax.config
+    if config.jax_compilation_cache_dir is None:
+        folder = home("xla")
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:  # a home that cannot be written: each start compiles
+            return
+        with contextlib.suppress(OSError):
+            prune(folder, LARGEST["xla"])
+        config.update("jax_compilation_cache_dir", str(folder))
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
+    # A damaged entry, or one that another process is writing, is compiled afresh; jax says so.
+    warnings.filterwarnings("ignore", UNREADABLE)
+
+
+def home(kind: str) -> pathlib.Path:
+    """Returns the folder of this user and processor.
+
+    Args:
+      kind: "xla" or "programs".
+    """
+    return _root() / kind / machine()[:12]
+
+
+def programs() -> pathlib.Path | None:
+    """Returns the folder of the programs of decoders; None: the user wants nothing kept."""
+    import jax
+
+    chosen = jax.config.jax_compilation_cache_dir
+    if not jax.config.jax_enable_compilation_cache or chosen == "":
+        return None
+    if chosen is None or pathlib.Path(chosen) == home("xla"):
+        return home("programs")
+    return None if "://" in chosen else pathlib.Path(chosen, "emojax", machine()[:12])
+
+
+@functools.cache
+def machine() -> str:
+    """Returns a digest of what native code depends on: the processor and what it is able to do."""
+    facts = [platform.system(), platform.machine(), platform.processor()]
+    with contextlib.suppress(OSError):
+        lines = pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        kept = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part")
+        facts += [line for line in lines if line.partition(":")[0].strip() in kept]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def read(key: str) -> bytes | None:
+    """Returns the program of a key; None: there is none that this user has written, and wholly.
+
+    Args:
+      key: names all that the program depends on, in hexadecimal digits.
+    """
+    if (path := _path(key)) is None:
+        return None
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+            if not _is_own(os.fstat(file.fileno())):
+                return None
+            stated, content = file.readline(HEADER), file.read()
+        os.utime(path)  # for `prune`
+    except OSError:
+        return None
+    return content if stated == _header(key, content) else None
+
+
+def write(key: str, content: bytes) -> None:
+    """Keeps a program under a key; where that is not possible, nothing is kept.
+
+    Args:
+      key: see `read`.
+      content: native code.
+    """
+    if (path := _path(key)) is None or len(content) > LARGEST["programs"]:
+        return
+    from emojax import files  # and NumPy with it, which `emojax --help` does without
+
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with files.atomic_write(path) as partial:
+            new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with os.fdopen(os.open(partial, new, 0o600), "wb") as file:
+                file.write(_header(key, content) + content)
+        prune(path.parent, LARGEST["programs"])
+
+
+def entries() -> list[Entry]:
+    """Returns the files that emojax keeps in its own folders, those of other processors, too."""
+    roots = {_root() / kind for kind in LARGEST}
+    if (folder := programs()) is not None:
+        roots.add(folder)
+    return sorted({entry for root in roots for entry in _files(root)})
+
+
+def clear() -> int:
+    """Removes these files; returns how many there were."""
+    found = entries()
+    for entry in found:
+        entry.path.unlink(missing_ok=True)
+    return len(found)
+
+
+def prune(folder: pathlib.Path, most: int) -> None:
+    """Removes what was not used for the longest time, until no more than `most` bytes are left."""
+    found = sorted(_files(folder), key=lambda entry: entry.used)
+    size = sum(entry.bytes for entry in found)
+    for entry in found:
+        if size <= most:
+            return
+        entry.path.unlink(missing_ok=True)
+        size -= entry.bytes
+
+
+def _files(folder: pathlib.Path) -> Iterator[Entry]:
+    for path in folder.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # another process has removed it
+            found = path.lstat()
+            if path.name.endswith(SUFFIXES):
+                yield Entry(path, found.st_size, max(found.st_atime, found.st_mtime))
+
+
+def _path(key: str) -> pathlib.Path | None:
+    folder = programs()
+    return None if folder is None else folder / f"{key}.program"
+
+
+def _header(key: str, content: bytes) -> bytes:
+    facts = {"key": key, "sha256": hashlib.sha256(content).hexdigest()}
+    return json.dumps(facts).encode() + b"\n"
+
+
+def _is_own(found: os.stat_result) -> bool:
+    """Returns whether a file is a regular one that nobody but this user (or root) can write."""
+    if not stat.S_ISREG(found.st_mode):
+        return False
+    return not hasattr(os, "geteuid") or (
+        found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )
+
+
+def _root() -> pathlib.Path:
+    return pathlib.Path(os.path.expanduser("~/.cache/emojax"))
