@@ -338,6 +338,6 @@ def _results(cohort, arms, made, records, outcomes, classical, by: str) -> list[
 
 def _extras(view: Any) -> dict[str, Any]:
     """Returns what maps are drawn on: mean volume, mask, and affine."""
-    mean, mask = getattr(view, "mean", None), getattr(view, "union", None)
-    affine = view.cohort.common_affine
-    return {} if mean is None else {"mean": mean, "mask": mask, "affine": affine}
+    if (mean := getattr(view, "mean", None)) is None:
+        return {}
+    return {"mean": mean, "mask": view.union, "affine": view.cohort.common_affine}
