@@ -591,7 +591,7 @@ def test_clean_asks_in_a_terminal(study, monkeypatch, capsys, answer, left):
 
 def test_clean_shows_and_removes_compiled_programs(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr("emojax.compiled.programs", lambda: None)  # that of JAX_COMPILATION_CACHE_DIR
+    monkeypatch.setattr("emojax.compiled.programs", lambda: None)  # in JAX_COMPILATION_CACHE_DIR
     assert emojax_command("clean", "--programs") == 0
     assert capsys.readouterr().out == "no compiled programs are kept\n"
     for name in ("xla/0123/jit_f-00-cache", "programs/0123/00.program", "programs/notes.txt"):
