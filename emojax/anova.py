@@ -31,6 +31,7 @@ from emojax._numerics.threads import cores, side_by_side
 
 CHUNK_BYTES = 2**24  # of a buffer
 PART_BYTES = 2**22  # of an array on a CPU that is worth a thread
+LANES = 16  # of chunks that are summed up side by side: as many on every machine, for equal bits
 
 
 class FTest(NamedTuple):
@@ -206,9 +207,9 @@ def _check_and_test(x, y, num_classes, finish):
 
 
 def _in_chunks(x, y, num_classes):
-    """Makes the state chunk by chunk: an array on the host, or on disk, is never copied whole.
+    """Makes the state chunk by chunk, so that a large array on the host or on disk is not copied.
 
-    Each core has a buffer, which jax reads in place, and fills it with one chunk after the other.
+    Each lane has a buffer, which jax reads in place, and fills it with one chunk after the other.
     Fresh memory for every chunk would cost more than the copy.
     """
     dtype = as_float(x[:0]).dtype
@@ -226,15 +227,15 @@ def _in_chunks(x, y, num_classes):
         return total
 
     starts = range(0, len(x), size)
-    workers = min(cores(), len(starts))
-    return reduce(_merge, side_by_side(summarise, [starts[i::workers] for i in range(workers)]))
+    lanes = [starts[i::LANES] for i in range(min(LANES, len(starts)))]
+    return reduce(_merge, side_by_side(summarise, lanes))
 
 
 def _in_parts(x, y, num_classes):
     """Makes the state, on a CPU with a core for each part of the voxels: XLA uses one in a loop."""
     voxels = x.shape[1]
     parts = min(cores(), x.size * x.dtype.itemsize // PART_BYTES)
-    if parts < 2 or not is_concrete(x, y) or {d.platform for d in x.devices()} != {"cpu"}:
+    if parts < 2 or not is_concrete(x, y) or [d.platform for d in x.devices()] != ["cpu"]:
         return _jit_summarise(x, y, num_classes)
     width = -(-voxels // parts)
     parts = -(-voxels // width)
@@ -255,7 +256,7 @@ def _join(states, twice):
 def _summarise(x, y, num_classes, first=0, width=None):
     """Makes the state of one chunk in one pass over it; in two where one would lose digits.
 
-    Of its voxels from `first` on, `width` (static); default: all.
+    Takes `width` voxels (static) from `first` on; by default, all.
     """
     columns = first, x.shape[1] if width is None else width
     start = jax.lax.dynamic_slice(x, (0, first), (1, columns[1]))[0]
@@ -287,8 +288,10 @@ def _summarise(x, y, num_classes, first=0, width=None):
 
         return sum_rows(squares, x, member, columns=columns)
 
-    lost = (within < 1e-2 * squares).any()  # classes far apart, or a pivot far from the mean
-    within = jax.lax.cond(lost, again, lambda _: within, x)
+    lost = within < 1e-2 * squares  # classes far apart, or a pivot far from the mean
+    within = jax.lax.cond(
+        lost.any(), lambda x: jnp.where(lost, again(x), within), lambda _: within, x
+    )
     return AnovaState(count, pivot, mean, within)
 
 

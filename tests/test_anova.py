@@ -93,6 +93,34 @@ def test_parts_of_the_voxels_are_put_together(voxels, parts, dtype, monkeypatch)
     np.testing.assert_array_equal(anova.f_scores(jnp.asarray(x), y, CLASSES), got.f)
 
 
+def test_bits_do_not_depend_on_the_number_of_cores(monkeypatch):
+    x, y = make_data(1203, 40, mean=1e4, sd=50, dtype=np.float32)
+    x[:, 3] = y  # its sums are made a second time
+    monkeypatch.setattr(anova, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(anova, "PART_BYTES", 1)
+    found = {"host": [], "device": []}
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(anova, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr("emojax._numerics.threads.cores", lambda cores=cores: cores)
+        found["host"].append(anova.f_scores(x, y, CLASSES))
+        found["device"].append(anova.f_scores(jnp.asarray(x), y, CLASSES))
+    for one, two, five in found.values():
+        np.testing.assert_array_equal(one, two)
+        np.testing.assert_array_equal(one, five)
+
+
+def test_an_array_on_several_devices_is_one_program(monkeypatch):
+    """Programs with collectives must not start from several threads."""
+    monkeypatch.setattr(anova, "PART_BYTES", 1)
+    monkeypatch.setattr(anova, "cores", lambda: 2)
+    x, y = make_data(40, 16)
+    mesh = jax.make_mesh((8,), ("voxels",))
+    placed = jax.device_put(jnp.asarray(x), jax.NamedSharding(mesh, jax.P(None, "voxels")))
+    want = anova.f_scores(jnp.asarray(x), y, CLASSES)
+    monkeypatch.setattr(anova, "side_by_side", None)  # fails when it is called
+    np.testing.assert_allclose(anova.f_scores(placed, y, CLASSES), want, rtol=1e-5)
+
+
 def test_many_chunks_keep_digits(monkeypatch):
     monkeypatch.setattr(anova, "CHUNK_BYTES", 1)  # the fewest rows per chunk that it allows
     x, y = make_data(1203, mean=1e4, sd=50, dtype=np.float32)

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from emojax.experiments import dtypes
 from emojax.models import precision
+from emojax.training import ownership
 
 
 @pytest.fixture
@@ -73,6 +74,18 @@ def test_a_workdir_keeps_its_dtype(measured, tmp_path):
     assert dtypes.settle(config, tmp_path).model.dtype == "bfloat16"
     assert asked == [8]
     assert dtypes.settle(config, tmp_path / "new").model.dtype == "float32"
+
+
+def test_an_older_workdir_means_by_auto_what_device_means(measured, tmp_path):
+    stored = {"format": 2, "config": {"model": {"dtype": "auto"}}}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert ownership.read_config(tmp_path)["model"]["dtype"] == "device"
+    for asked in ("auto", "device"):
+        config = ConfigDict({"model": {"dtype": asked, "width": 8}})
+        plain = dtypes.settle(config, tmp_path).to_dict()
+        assert plain["model"]["dtype"] == "device"
+    ownership.check_config(tmp_path, {"model": {"dtype": "device"}})
+    assert not measured[1]
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"config": {"model": {}}}', '{"config": null}'])

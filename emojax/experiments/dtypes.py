@@ -34,4 +34,6 @@ def _stored(folder: pathlib.Path) -> str:
         found = json.loads((folder / "config.json").read_text())["config"]["model"]["dtype"]
     except (OSError, ValueError, LookupError, TypeError):
         return ""
+    if found in ("auto", "device"):  # the former was once what the latter is
+        return "device"
     return found if found in ("float32", "bfloat16") else ""

@@ -60,7 +60,7 @@ def _is_available(dtype: str) -> bool:
 
 
 class _Jitted:
-    """A function with `jax.jit`'s call, `lower` and `trace`, see `jit`."""
+    """A function with `jax.jit`'s call and `lower`, see `jit`."""
 
     def __init__(self, fun: Callable, options: dict[str, Any]):
         functools.update_wrapper(self, fun)
@@ -101,5 +101,6 @@ def jit(fun: Callable, **options: Any) -> _Jitted:
 
 def _asks(args, kwargs) -> bool:
     leaves = jax.tree.leaves((args, kwargs))
-    kernel = next((leaf for leaf in leaves if getattr(leaf, "ndim", 0) >= KERNEL), None)
-    return kernel is not None and not isinstance(kernel, Tracer) and path() == "onednn"
+    if not any(getattr(leaf, "ndim", 0) >= KERNEL for leaf in leaves) or path() != "onednn":
+        return False
+    return not isinstance(jnp.zeros(()), Tracer)  # it is one wherever something is traced

@@ -40,8 +40,11 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     path = folder / "config.json"
     found = _read_json(path, "the workdir of a run")
     version = found.get("format", 1)
-    if version == FORMAT and isinstance(found.get("config"), dict):
-        return found["config"]
+    if version == FORMAT and isinstance(config := found.get("config"), dict):
+        model = config.get("model")
+        if isinstance(model, dict) and model.get("dtype") == "auto":
+            model["dtype"] = "device"  # which `auto` meant before it measured
+        return config
     if version == FORMAT:
         raise InputError(path, "damaged (no config in it)", "as it was written")
     if version == 1 and not {"experiment", "data"} <= found.keys():
