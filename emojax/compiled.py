@@ -17,6 +17,7 @@ import os
 import pathlib
 import platform
 import stat
+import time
 import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -25,7 +26,10 @@ LARGEST = {"xla": 1 << 30, "programs": 1 << 28}  # bytes of a folder; what was n
 SHORTEST = 0.05  # s of compiling, from which on a program is worth a file
 HEADER = 1 << 10  # most bytes of a file's first line
 UNREADABLE = "Error (reading|writing) persistent compilation cache entry"
+DAY = 86400  # s, after which a partial file is what a killed process left
 SUFFIXES = ("-cache", "-atime", ".program")
+# Neither through links nor from pipes, which would never end.
+READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 class Entry(NamedTuple):
@@ -43,9 +47,7 @@ def start() -> None:
     config = jax.config
     if config.jax_compilation_cache_dir is None:
         folder = home("xla")
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError:  # a home that cannot be written: each start compiles
+        if not _made(folder):  # a home that cannot be written: each start compiles
             return
         with contextlib.suppress(OSError):
             prune(folder, LARGEST["xla"])
@@ -94,10 +96,10 @@ def read(key: str) -> bytes | None:
     Args:
       key: names all that the program depends on, in hexadecimal digits.
     """
-    if (path := _path(key)) is None:
+    if (path := _path(key)) is None or not _made(path.parent):
         return None
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
+        with os.fdopen(os.open(path, READ), "rb") as file:
             if not _is_own(os.fstat(file.fileno())):
                 return None
             stated, content = file.readline(HEADER), file.read()
@@ -119,7 +121,8 @@ def write(key: str, content: bytes) -> None:
     from emojax import files  # and NumPy with it, which `emojax --help` does without
 
     with contextlib.suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _made(path.parent):
+            return
         with files.atomic_write(path) as partial:
             new = os.O_WRONLY | os.O_CREAT | os.O_EXCL
             with os.fdopen(os.open(partial, new, 0o600), "wb") as file:
@@ -131,7 +134,7 @@ def entries() -> list[Entry]:
     """Returns the files that emojax keeps in its own folders, those of other processors, too."""
     roots = {_root() / kind for kind in LARGEST}
     if (folder := programs()) is not None:
-        roots.add(folder)
+        roots.add(folder.parent)  # with the folders of other processors
     return sorted({entry for root in roots for entry in _files(root)})
 
 
@@ -158,13 +161,38 @@ def _files(folder: pathlib.Path) -> Iterator[Entry]:
     for path in folder.rglob("*"):
         with contextlib.suppress(FileNotFoundError):  # another process has removed it
             found = path.lstat()
-            if path.name.endswith(SUFFIXES):
+            left = path.suffix == ".partial" and found.st_mtime < time.time() - DAY
+            if path.name.endswith(SUFFIXES) or left:
                 yield Entry(path, found.st_size, max(found.st_atime, found.st_mtime))
 
 
 def _path(key: str) -> pathlib.Path | None:
     folder = programs()
     return None if folder is None else folder / f"{key}.program"
+
+
+def _made(folder: pathlib.Path) -> bool:
+    """Makes a folder of programs; returns whether it, and those of ours above it, are safe.
+
+    They are this user's, and nobody else can write them: who renames a folder replaces programs.
+    """
+    if not folder.is_absolute():  # no home is known
+        return False
+    ours = folder.parents[: 2 if folder.parent.name in LARGEST else 1]
+    try:
+        for level in (*reversed(ours), folder):
+            level.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = level.lstat()
+            if not stat.S_ISDIR(found.st_mode):
+                return False
+            if hasattr(os, "geteuid"):
+                if found.st_uid != os.geteuid():
+                    return False
+                if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                    level.chmod(stat.S_IMODE(found.st_mode) & ~0o022)
+    except OSError:
+        return False
+    return True
 
 
 def _header(key: str, content: bytes) -> bytes:

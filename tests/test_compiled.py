@@ -77,12 +77,36 @@ def test_a_file_of_another_user_is_not_read(file, monkeypatch):
     assert compiled.read(KEY) is None
 
 
+@pytest.mark.skipif(os.name == "nt", reason="folders of Windows have no such modes")
+def test_nobody_else_can_write_the_folders(home, monkeypatch):
+    folder = compiled.programs()
+    folder.parent.mkdir(parents=True)
+    for level in (folder.parent.parent, folder.parent):
+        level.chmod(0o775)  # as another version made them
+    compiled.write(KEY, CODE)
+    for level in (folder.parent.parent, folder.parent, folder):
+        assert not level.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    assert compiled.read(KEY) == CODE
+    elsewhere = folder.rename(home / "elsewhere")
+    folder.symlink_to(elsewhere)
+    assert compiled.read(KEY) is None
+    monkeypatch.setattr(compiled, "_root", lambda: pathlib.Path("~/.cache/emojax"))  # no home
+    monkeypatch.chdir(home)
+    compiled.write(KEY, CODE)
+    compiled.start()
+    assert not (home / "~").exists() and jax.config.jax_compilation_cache_dir is None
+
+
 def test_links_and_pipes_are_not_read(file):
     moved = file.with_name("elsewhere")
     file.rename(moved)
     file.symlink_to(moved)
     assert compiled.read(KEY) is None
     file.unlink()
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(file)
+        assert compiled.read(KEY) is None
+        file.unlink()
     file.mkdir()
     assert compiled.read(KEY) is None
 
@@ -152,7 +176,12 @@ def test_entries_are_emojaxs_own(home):
     (home / "mine").mkdir()
     (home / "mine" / "jit_g-0-cache").touch()  # the user's
     compiled.write(KEY, CODE)
+    left = compiled.programs() / "x.program.1-ab.partial"
+    left.touch()
     names = [entry.path.name for entry in compiled.entries()]
+    os.utime(left, (0, 0))  # by a process that was killed long ago
+    assert len(compiled.entries()) == 1 + len(names)
+    left.unlink()
     assert sorted(names) == sorted([f"{KEY}.program"] * 2 + ["jit_f-0-atime", "jit_f-0-cache"])
     assert compiled.clear() == 4
     left = sorted(path.name for path in home.rglob("*") if path.is_file())

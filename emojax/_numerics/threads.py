@@ -17,8 +17,8 @@ def cores() -> int:
 def side_by_side(function: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
     """Computes function(job) of every job, and waits for the results.
 
-    Not for programs that decompose batches of matrices: on a CPU two of them wait for each other's
-    threads, for ever.
+    Do not use it for programs that decompose batches of matrices: on a CPU two of them wait for
+    each other's threads, for ever.
     """
     double, device = jax.config.jax_enable_x64, jax.config.jax_default_device
 

@@ -4,7 +4,8 @@ Compiling a ResNet-50 takes about a second, and tracing it again a tenth of one.
 compiled is kept as it is (`emojax.compiled`, never in a bundle) under a name that stands for all
 that it depends on: the network and the shapes of its weights, emojax's code, versions, processor
 and settings. The weights are arguments: all decoders of the same shapes share a program. Networks
-of somebody else's code, accelerators and decoders that were not loaded are compiled by `jax.jit`.
+of somebody else's code, programs for accelerators, and decoders that were not loaded go through
+`jax.jit`.
 
 XLA cannot write programs that call oneDNN (jax 0.12). Networks of volumes are therefore compiled
 while their weights are being read.
@@ -33,6 +34,7 @@ from emojax.models import onednn
 
 VERSIONS = ("jax", "jaxlib", "flax")
 CODE = ("fusion.py", "models/*.py", "_numerics/*.py", "decoder/native.py")  # traced into programs
+MOST = 4  # programs that are compiled ahead
 UNKNOWN = (jax.errors.JaxRuntimeError, AttributeError, TypeError)  # of another jax than is known
 
 _jitted = onednn.jit(fusion.apply_to_inputs, static_argnums=0)
@@ -41,16 +43,19 @@ _at_work = threading.Lock()
 
 
 class Program(NamedTuple):
-    """A compiled program with the weights of one decoder."""
+    """A compiled program of all decoders with the same network and shapes."""
 
     executable: Any
-    leaves: Sequence[jax.Array]  # of the weights, in jax's order
     device: Any
-    takes: tuple[tuple[int, ...], np.dtype]  # shape and type of what it reads
 
-    def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Returns probabilities of what the network reads."""
-        found = self.executable.execute_sharded([*self.leaves, jax.device_put(x, self.device)])
+    def __call__(self, leaves: Sequence[jax.Array], x: np.ndarray) -> np.ndarray:
+        """Returns probabilities of what the network reads.
+
+        Args:
+          leaves: of the weights, in jax's order.
+          x: inputs.
+        """
+        found = self.executable.execute_sharded([*leaves, jax.device_put(x, self.device)])
         return np.asarray(found.disassemble_into_single_device_arrays()[0][0])
 
 
@@ -63,12 +68,11 @@ def probabilities(decoder: Decoder, x: Float[np.ndarray, "..."]) -> Float[np.nda
     """
     x = np.asarray(x)[None]
     if decoder.id:
-        config = jax.config  # what changes it changes the program
-        settings = config.jax_default_matmul_precision, config.jax_enable_x64
-        program = _of(_Same(decoder), (x.shape, x.dtype), settings)
+        weights = _weights(decoder)
+        program = _open(decoder.network, weights, (x.shape, x.dtype))
         if program is not None:
             try:
-                return program(x)[0]
+                return program(jax.tree.leaves(weights), x)[0]
             except jax.errors.JaxRuntimeError:  # an older program than it seems to be
                 pass
     return np.asarray(_jitted(decoder.network, _weights(decoder), x))[0]
@@ -101,7 +105,8 @@ def begin(network: str, weights: Mapping[str, Any], facts: Facts) -> None:
     case = network, jax.tree.map(typed, dict(weights)), _takes(network, weights, facts)
     if (key := _key(*case, device := jax.devices()[0])) is not None and key not in _begun:
         with _at_work:
-            _begun.clear()  # of a decoder that was loaded, and not used
+            while len(_begun) >= MOST:  # of decoders that were loaded, and not used
+                _begun.pop(next(iter(_begun)))
             _begun[key] = future = Future()
         threading.Thread(target=_finish, args=(future, key, case, device)).start()
 
@@ -115,37 +120,31 @@ def _finish(future: Future, key: str, case: tuple, device: Any) -> None:
         future.set_exception(error)
 
 
-class _Same(NamedTuple):
-    """A decoder as a key: equal where it is the very same object."""
-
-    decoder: Decoder
-
-    def __hash__(self) -> int:
-        return id(self.decoder)
-
-    def __eq__(self, other) -> bool:
-        return self.decoder is other.decoder
-
-
-@functools.lru_cache(maxsize=2)
-def _of(of: _Same, takes, settings) -> Program | None:
-    return _open(of.decoder.network, _weights(of.decoder), takes)
-
-
 def _open(network: str, weights: Mapping[str, Any], takes) -> Program | None:
     """Returns the program that is kept, or compiles and keeps it; None: none can be kept."""
-    leaves = jax.tree.leaves(weights)
-    devices = set().union(*(leaf.devices() for leaf in leaves if isinstance(leaf, jax.Array)))
-    if not all(isinstance(leaf, jax.Array) for leaf in leaves) or len(devices) != 1:
+    leaves, tree = jax.tree.flatten(dict(weights))
+    if not all(isinstance(leaf, jax.Array) for leaf in leaves):
         return None
-    (device,) = devices
+    devices = set().union(*(leaf.devices() for leaf in leaves))
+    if len(devices) != 1:
+        return None
+    shapes = tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+    config = jax.config  # what changes it changes the program
+    settings = config.jax_default_matmul_precision, config.jax_enable_x64
+    return _opened(network, shapes, tree, takes, devices.pop(), settings)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(network, shapes, tree, takes, device, settings) -> Program | None:
+    """Returns the program for weights of these shapes; it holds no weights itself."""
+    weights = jax.tree.unflatten(tree, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     if (key := _key(network, weights, takes, device)) is None:
         return None
     with _at_work:
         begun = _begun.pop(key, None)
     executable = begun.result() if begun else None
     executable = executable or _kept(key, device) or _compile(key, network, weights, takes, device)
-    return executable and Program(executable, leaves, device, takes)
+    return executable and Program(executable, device)
 
 
 def _kept(key: str, device: Any) -> Any:
