@@ -80,6 +80,24 @@ def test_numbers_come_from_stored_runs():
     assert len(rows) > 20 and set(rows) <= spreads, set(rows) - spreads
 
 
+def test_the_tables_of_alignments_come_from_stored_runs():
+    stored = json.loads((ROOT / "benchmarks" / "results" / "studies_cpu.json").read_text())
+    page = (ROOT / "docs" / "wholebrain.md").read_text()
+    for study in ("emotions_wholebrain", "wholebrain"):
+        found = stored[study]["results"]
+        for name, row in found["alignments"]["rows"].items():
+            (low, high), gain = row["ci95"], row["minus_first"]
+            cells = [f"`{name}`", f"{row['mean']:.3f} ({low:.3f} - {high:.3f})", "", ""]
+            if gain is not None:
+                low, high = gain["ci95"]
+                cells[2] = f"{gain['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+                cells[3] = f"{gain['p_holm']:.2g}"
+            cells += [f"{row['floor']['mean']:.3f}", f"{row['p']:.2f}"]
+            assert re.sub(" +", " ", f"| {' | '.join(cells)} |") in re.sub(" +", " ", page), name
+        assert f"{found['searchlight']['test']['significant']:,}" in page
+        assert f"{found['searchlight']['largest']:.3f}".lstrip("0") in page
+
+
 @pytest.mark.slow
 def test_quickstart_prints_a_row_for_every_regime():
     done = subprocess.run(
