@@ -186,10 +186,11 @@ def _made(folder: pathlib.Path) -> bool:
             if not stat.S_ISDIR(found.st_mode):
                 return False
             if hasattr(os, "geteuid"):
-                if found.st_uid != os.geteuid():
-                    return False
-                if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                    level.chmod(stat.S_IMODE(found.st_mode) & ~0o022)
+                many = stat.S_IWOTH | (stat.S_IWGRP if level == folder else 0)
+                if found.st_uid != os.geteuid() or found.st_mode & many:
+                    return False  # others may have put programs into it
+                if found.st_mode & stat.S_IWGRP:  # made with another umask
+                    level.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IWGRP)
     except OSError:
         return False
     return True

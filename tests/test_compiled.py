@@ -87,6 +87,10 @@ def test_nobody_else_can_write_the_folders(home, monkeypatch):
     for level in (folder.parent.parent, folder.parent, folder):
         assert not level.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     assert compiled.read(KEY) == CODE
+    for mode in (0o770, 0o707):  # others may have put programs into it
+        folder.chmod(mode)
+        assert compiled.read(KEY) is None
+    folder.chmod(0o700)
     elsewhere = folder.rename(home / "elsewhere")
     folder.symlink_to(elsewhere)
     assert compiled.read(KEY) is None

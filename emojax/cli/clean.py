@@ -65,7 +65,7 @@ def _clean_programs(yes: bool) -> None:
 
 
 def _agreed(yes: bool, what: str) -> bool:
-    """Returns whether files may be removed: asks in a terminal, elsewhere prints that none was."""
+    """Returns whether files may be removed: asks in a terminal; elsewhere says that none was."""
     if yes:
         return True
     if not (sys.stdin.isatty() and sys.stdout.isatty()):

@@ -4,7 +4,7 @@ Compiling a ResNet-50 takes about a second, and tracing it again a tenth of one.
 compiled is kept as it is (`emojax.compiled`, never in a bundle) under a name that stands for all
 that it depends on: the network and the shapes of its weights, emojax's code, versions, processor
 and settings. The weights are arguments: all decoders of the same shapes share a program. Networks
-of somebody else's code, programs for accelerators, and decoders that were not loaded go through
+of somebody else's code, programs for accelerators and decoders that were not loaded are compiled by
 `jax.jit`.
 
 XLA cannot write programs that call oneDNN (jax 0.12). Networks of volumes are therefore compiled
