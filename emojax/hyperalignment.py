@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from emojax import procrustes, shown
 from emojax._numerics import levels
 from emojax._numerics.checks import Array, as_float, check_finite
-from emojax._numerics.order import after, waited
+from emojax._numerics.order import after
 from emojax._numerics.rows import compress, dense_map, lowrank_map, move_rows
 from emojax._numerics.subjects import Options, check_settings, choose_rows, compress_subjects
 from emojax._numerics.transforms import (
@@ -171,16 +171,14 @@ def fit(
     components = None
     if output_dim is not None:
         components = principal_components(aligned / len(subjects), template, output_dim)
-    return waited(
-        Hyperalignment(
-            template=template,
-            mappings=levels.compose_maps(subjects, fitted, components),
-            components=components,
-            training_residuals=training,
-            residuals=residuals,
-            reference=reference,
-            options=options,
-        )
+    return Hyperalignment(
+        template=template,
+        mappings=levels.compose_maps(subjects, fitted, components),
+        components=components,
+        training_residuals=training,
+        residuals=residuals,
+        reference=reference,
+        options=options,
     )
 
 
@@ -311,7 +309,7 @@ def align(
     subjects = compress_subjects(data, model.options)
     template = choose_rows(model.template, rows, subjects.num_rows)
     fitted, _, _ = _map_onto_template(subjects, template, model.options)
-    return waited(levels.compose_maps(subjects, fitted, model.components))
+    return levels.compose_maps(subjects, fitted, model.components)
 
 
 def transform(

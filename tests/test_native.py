@@ -99,7 +99,7 @@ def test_everything_that_changes_a_program_changes_its_name(bundle, kept, monkey
     monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     names.add(key())
     for owner, name, value in (
-        (native, "_cores", 77),
+        (native, "cores", 77),
         (native, "_code", ["other"]),
         (compiled, "machine", "other"),
     ):

@@ -29,6 +29,7 @@ from jaxtyping import Float
 
 import emojax
 from emojax import compiled, fusion, models
+from emojax._numerics.threads import cores
 from emojax.decoder.build import Decoder, Facts
 from emojax.models import onednn
 
@@ -68,11 +69,11 @@ def probabilities(decoder: Decoder, x: Float[np.ndarray, "..."]) -> Float[np.nda
     """
     x = np.asarray(x)[None]
     if decoder.id:
-        weights = _weights(decoder)
-        program = _open(decoder.network, weights, (x.shape, x.dtype))
+        leaves, tree = jax.tree.flatten(_weights(decoder))
+        program = _open(decoder.network, leaves, tree, (x.shape, x.dtype))
         if program is not None:
             try:
-                return program(jax.tree.leaves(weights), x)[0]
+                return program(leaves, x)[0]
             except jax.errors.JaxRuntimeError:  # an older program than it seems to be
                 pass
     return np.asarray(_jitted(decoder.network, _weights(decoder), x))[0]
@@ -84,8 +85,9 @@ def keep(decoder: Decoder) -> None:
     Args:
       decoder: one that was just saved.
     """
-    weights = jax.device_put(_weights(decoder))
-    _open(decoder.network, weights, _takes(decoder.network, decoder.weights, decoder.facts))
+    leaves, tree = jax.tree.flatten(jax.device_put(_weights(decoder)))
+    takes = _takes(decoder.network, decoder.weights, decoder.facts)
+    _open(decoder.network, leaves, tree, takes)
 
 
 def begin(network: str, weights: Mapping[str, Any], facts: Facts) -> None:
@@ -120,9 +122,8 @@ def _finish(future: Future, key: str, case: tuple, device: Any) -> None:
         future.set_exception(error)
 
 
-def _open(network: str, weights: Mapping[str, Any], takes) -> Program | None:
+def _open(network: str, leaves: Sequence[Any], tree: Any, takes) -> Program | None:
     """Returns the program that is kept, or compiles and keeps it; None: none can be kept."""
-    leaves, tree = jax.tree.flatten(dict(weights))
     if not all(isinstance(leaf, jax.Array) for leaf in leaves):
         return None
     devices = set().union(*(leaf.devices() for leaf in leaves))
@@ -206,17 +207,12 @@ def _key(network: str, weights: Mapping[str, Any], takes, device: Any) -> str | 
         "weights": [str(jax.tree.structure(weights)), shapes],
         "takes": [takes[0], takes[1].name],
         "code": _code(),
-        "device": [*place, _cores()],
+        "device": [*place, cores()],  # among which XLA divides a program
         "machine": compiled.machine(),
         "settings": settings,
         "XLA_FLAGS": os.environ.get("XLA_FLAGS", ""),
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _cores() -> int:
-    """Returns the number of cores that XLA divides a program among."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @functools.cache

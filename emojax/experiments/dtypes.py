@@ -1,11 +1,12 @@
 """The dtype of a run, which is settled once: a resumed or exported run keeps it."""
 
-import json
 import os
 import pathlib
 from typing import Any
 
+from emojax.errors import InputError
 from emojax.models import precision
+from emojax.training import ownership
 
 
 def settle(config: Any, workdir: str | os.PathLike) -> Any:
@@ -31,9 +32,7 @@ def settle(config: Any, workdir: str | os.PathLike) -> Any:
 def _stored(folder: pathlib.Path) -> str:
     """Returns the dtype in config.json; "" where none was settled: `open_workdir` judges files."""
     try:
-        found = json.loads((folder / "config.json").read_text())["config"]["model"]["dtype"]
-    except (OSError, ValueError, LookupError, TypeError):
+        found = ownership.read_config(folder)["model"]["dtype"]
+    except (InputError, LookupError, TypeError):
         return ""
-    if found in ("auto", "device"):  # the former was once what the latter is
-        return "device"
-    return found if found in ("float32", "bfloat16") else ""
+    return found if found in ("float32", "bfloat16", "device") else ""
