@@ -1,1 +1,1 @@
-"""Measurements beside peers; see each file for its command."""
+"""Measurements of emojax, beside peers where there are some; each file has its command."""

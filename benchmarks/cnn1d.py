@@ -2,14 +2,14 @@
 
     pip install -r requirements.txt -r requirements-bench.txt
     python -m benchmarks.cnn1d               # about 5 minutes on 2 cores
-    python -m benchmarks.cnn1d --also=.venv311/bin/python    # and emojax there, with another jax
+    python -m benchmarks.cnn1d --also=.venv311/bin/python    # also emojax with another jax
 
 The network of the paper on 300 voxels, 3 classes. A step is forward, backward and Adam on a batch
 of 64 with dropout, without penalty; forward is 600 vectors without dropout. `emojax` composes the
 six convolutions, `plain flax` runs them one by one with the same parameters (compose=False),
-PyTorch and Keras 3 are what their users would write; "compiled" is torch.compile, in the forward
-pass with frozen weights. Medians of calls after two warm-up calls; rounds in turns, because
-machines drift: trust the ratios. The spread is that of the rounds' medians.
+PyTorch and Keras 3 are written as their users would; "compiled" is torch.compile, in the forward
+pass with frozen weights. Times are medians of calls after two warm-up calls. Tools take turns,
+because machines drift: trust the ratios. The spread is the range of the rounds' medians.
 """
 
 import argparse
@@ -20,8 +20,9 @@ import statistics
 import subprocess
 import sys
 import time
+from typing import Any
 
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
 
 VOXELS, CLASSES, BATCH, MANY = 300, 3, 64, 600
 FILTERS, DENSE = (128, 128, 128, 64, 64, 64), (1024, 512, 256, 128, 64, 32, 16)
@@ -61,7 +62,7 @@ def flax_pair(compose):
 
 
 def torch_model():
-    from torch import nn
+    from torch import nn  # pyright: ignore[reportMissingImports] a peer
 
     layers, channels = [], 1
     for width in FILTERS:
@@ -76,10 +77,10 @@ def torch_model():
 
 
 def torch_pair(compiled):
-    import torch
-    from torch import nn
+    import torch  # pyright: ignore[reportMissingImports] a peer
+    from torch import nn  # pyright: ignore[reportMissingImports] a peer
 
-    torch._inductor.config.freezing = compiled  # weights are constants where gradients are off
+    torch._inductor.config.freezing = compiled  # weights are constants without gradients
     model = torch_model()
     quick = torch.compile(model, dynamic=False) if compiled else model
     adam = torch.optim.Adam(model.parameters(), RATE, eps=1e-7)
@@ -101,8 +102,8 @@ def torch_pair(compiled):
 
 
 def keras_pair(jit):
-    import keras
-    from keras import layers as k
+    import keras  # pyright: ignore[reportMissingImports] a peer
+    from keras import layers as k  # pyright: ignore[reportMissingImports] a peer
 
     x, y = arrays()
     model = keras.Sequential([k.Input((VOXELS, 1)), *(k.Conv1D(width, 10) for width in FILTERS)])
@@ -147,8 +148,8 @@ def work(tool):
     print(json.dumps(out))
 
 
-def measure(tool, python):
-    """Measures a tool in a process of its own; None where it is not installed."""
+def measure(tool: str, python: str) -> dict[str, Any] | None:
+    """Measures a tool in a process of its own; returns None if it is not installed."""
     command = [python, "-m", "benchmarks.cnn1d", f"--worker={tool}"]
     backend = "jax" if tool == "keras 3, jax" else "tensorflow"
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -160,9 +161,9 @@ def measure(tool, python):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--also", metavar="PYTHON", help="measures emojax there, too")
+    parser.add_argument("--also", metavar="PYTHON", help="also measure emojax with this Python")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:

@@ -4,11 +4,11 @@
     python -m benchmarks.core                 # everything, about 12 minutes on 2 cores
     python -m benchmarks.core --only=anova    # or: hyperalignment, methods, wide, subjects
 
-Every measurement runs in a process of its own (so that peak memory and threads are its own); ours
-and the peers' take turns for several rounds, because machines drift. A round is the median of a
+Every measurement runs in a process of its own, so that peak memory and threads are its own. emojax
+and its peers take turns for several rounds, because machines drift. A round is the median of a
 process's timed calls after one warm-up call, which includes compilation. Times are wall seconds of
 the call alone, with the arrays in memory. Results go to benchmarks/results/core_cpu.json, or on a
-GPU, where `--only=methods` and `--only=subjects` need no peers, to core_gpu.json.
+GPU to core_gpu.json; `--only=methods` and `--only=subjects` need no peers.
 """
 
 import argparse
@@ -20,15 +20,20 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks.record import ROOT, accelerator, keep
+from benchmarks.record import ROOT, accelerator, keep, make_parser
+
+if TYPE_CHECKING:  # threads are set in the child, before NumPy is imported
+    import numpy as np
 
 MEMORY_LIMIT = 20 * 2**30  # address space of one process; the machines have 24 GiB
 TIME_LIMIT = 100  # of one process; no peer that finishes a case here needs more
 
 
 def planted(subjects, rows, voxels, dtype):
-    """A shared signal in every subject's own topography, with noise, scale and offset."""
+    """Returns [subjects, rows, voxels]: a shared signal in each subject's topography, and noise."""
     import numpy as np
 
     rng = np.random.default_rng(1002)
@@ -40,7 +45,7 @@ def planted(subjects, rows, voxels, dtype):
     return data
 
 
-def emojax_fit(data, method="svd"):
+def emojax_fit(data: "np.ndarray", method: Literal["svd", "polar"] = "svd"):
     import jax
 
     from emojax import hyperalignment
@@ -48,19 +53,23 @@ def emojax_fit(data, method="svd"):
     return lambda: jax.block_until_ready(hyperalignment.fit(data, method=method))
 
 
+def emojax_polar(data):
+    return emojax_fit(data, "polar")
+
+
 def fmralign_fit(data):
-    """What GroupAlignment.fit(y="template") calls, in three passes over the subjects, as ours."""
+    """Returns the call of GroupAlignment.fit(y="template"), with emojax's three passes."""
     import numpy as np
-    from fmralign.alignment.utils import _fit_template
-    from fmralign.methods import Procrustes
+    from fmralign.alignment.utils import _fit_template  # pyright: ignore[reportMissingImports] a peer
+    from fmralign.methods import Procrustes  # pyright: ignore[reportMissingImports] a peer
 
     whole = np.ones(data.shape[2], int)
     return lambda: _fit_template(list(data), Procrustes(), whole, n_iter=3)
 
 
 def hyperalignment_fit(data):
-    from hyperalignment.local_template import compute_template
-    from hyperalignment.procrustes import procrustes
+    from hyperalignment.local_template import compute_template  # pyright: ignore[reportMissingImports] a peer
+    from hyperalignment.procrustes import procrustes  # pyright: ignore[reportMissingImports] a peer
     from scipy.stats import zscore
 
     data = zscore(data, axis=1)
@@ -73,9 +82,11 @@ def hyperalignment_fit(data):
 
 
 def emojax_anova(x, y):
+    import jax
+
     from emojax import anova
 
-    return lambda: anova.f_scores(x, y, 3).block_until_ready()
+    return lambda: jax.block_until_ready(anova.f_scores(x, y, 3))
 
 
 def emojax_anova_device(x, y):
@@ -90,9 +101,9 @@ def sklearn_anova(x, y):
     return lambda: f_classif(x, y)
 
 
-TOOLS = {
+TOOLS: dict[str, Callable[..., Callable[[], Any]]] = {
     "emojax": emojax_fit,
-    "emojax polar": lambda data: emojax_fit(data, "polar"),
+    "emojax polar": emojax_polar,
     "fmralign": fmralign_fit,
     "hyperalignment": hyperalignment_fit,
     "emojax f_scores (NumPy array)": emojax_anova,
@@ -102,7 +113,7 @@ TOOLS = {
 
 
 def work(case):
-    """Runs in the child: builds the data, times the calls, prints one line of JSON."""
+    """Times the calls of one case in the child, and prints one line of JSON."""
     import numpy as np
 
     warnings.filterwarnings("ignore")
@@ -122,7 +133,8 @@ def work(case):
         x = x.astype(case["dtype"])
         call = TOOLS[case["tool"]](x, y)
     else:
-        call = TOOLS[case["tool"]](planted(*case["shape"], case["dtype"]))
+        subjects, rows, voxels = case["shape"]
+        call = TOOLS[case["tool"]](planted(subjects, rows, voxels, case["dtype"]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     call()
@@ -145,12 +157,12 @@ def work(case):
 
 
 def measure(case):
-    """One round of one case in a child process; a failure is a result, too."""
+    """Returns one round of one case from a child process; a failure is a result, too."""
     cpus = sorted(os.sched_getaffinity(0))[: case["threads"]]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     env = dict(os.environ, PYTHONPATH=path)
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        # Ours decomposes subjects in parallel itself; a second level of threads gets in the way.
+        # emojax decomposes subjects in parallel; nested BLAS threads slow it down.
         env[name] = "1" if case["tool"].startswith("emojax") else str(case["threads"])
     try:
         done = subprocess.run(
@@ -170,7 +182,7 @@ def measure(case):
 
 
 def compare(title, tools, shape, *, threads=2, rounds=3, calls=3):
-    """Rounds of all tools in turn; a summary per tool."""
+    """Returns a summary of each tool, from rounds in which all tools take turns."""
     cases = [
         {
             "title": title,
@@ -230,7 +242,7 @@ def run_hyperalignment():
 
 
 def run_methods():
-    """Both ways to the rotation; matrix products are meant to win on a GPU."""
+    """Returns both ways of finding rotations; matrix products are meant to win on a GPU."""
     tools, out = [("emojax", "float32"), ("emojax polar", "float32")], []
     for voxels in (300, 1000, 3000):
         out += compare("methods", tools, [11, 400, voxels], rounds=1)
@@ -259,7 +271,7 @@ RUNS = {
 
 
 def table(results):
-    """Markdown rows, as the README shows them."""
+    """Returns all rows as a table, for the terminal."""
     lines = ["| what | threads | tool | dtype | seconds | peak MiB |", "|---|---|---|---|---|---|"]
     for row in results:
         shape = " x ".join(f"{n:,}" for n in row["shape"])
@@ -272,8 +284,8 @@ def table(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--only", choices=RUNS, help="one part; the other parts of the file stay")
+    parser = make_parser(__doc__)
+    parser.add_argument("--only", choices=RUNS, help="one part; the others stay as stored")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:

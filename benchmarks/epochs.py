@@ -1,19 +1,18 @@
-"""Seconds of an epoch of the 1D CNN with its checkpoints, here and in another checkout, in turn.
+"""Seconds of an epoch of the 1D CNN with checkpoints, in this checkout and another one in turn.
 
     python -m benchmarks.epochs OTHER_CHECKOUT [--pairs 6]
 
-Each of the two trains in a process of its own, with a workdir and a checkpoint every seven epochs.
+Each trains in a process of its own, with a workdir and a checkpoint every seven epochs.
 Medians and their ratios go to benchmarks/results/reliability_cpu.json.
 """
 
-import argparse
 import json
 import pathlib
 import statistics
 import subprocess
 import sys
 
-from benchmarks.record import ROOT, keep
+from benchmarks.record import ROOT, keep, make_parser
 
 SCRIPT = """
 import json, os, sys, tempfile, time
@@ -40,14 +39,14 @@ os._exit(0)
 
 
 def seconds(checkout):
-    """Returns the seconds of every epoch but the first, which compiles."""
+    """Returns the seconds of every epoch except the first, which compiles."""
     command = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("other", type=pathlib.Path)
     parser.add_argument("--pairs", type=int, default=6)
     args = parser.parse_args()

@@ -1,20 +1,21 @@
-"""Accuracy of evidence by volume of the block, and how often its sequential tests are wrong.
+"""Accuracy of evidence after each volume of a block, and errors of its sequential tests.
 
     python launch.py --config=configs/expA.py:demo030 --workdir=runs/demo030
     python -m benchmarks.evidence --workdir=runs/demo030
-    python -m benchmarks.evidence --print              # the stored tables, for docs/realtime.md
+    python -m benchmarks.evidence --print              # the stored tables
 
-The probabilities are those of the run's predictions.csv, each by a decoder that has not seen the
-subject's labels; windows come from onsets and durations of the simulated blocks. The numbers go to
-benchmarks/results/evidence_cpu.json.
+The probabilities come from the run's predictions.csv; each is by a decoder that has not seen the
+subject's labels. Windows come from onsets and durations of the simulated blocks. The numbers go to
+benchmarks/results/evidence_cpu.json and, by `python -m benchmarks.tables`, to docs/realtime.md.
 """
 
 import csv
-import json
 
 import numpy as np
 
-from benchmarks.record import RESULTS, demo030_arguments, keep
+from benchmarks.record import demo030_arguments, keep
+from benchmarks.tables import methods
+from benchmarks.tables.stored import Stored
 from configs import expA
 from emojax.data.events import Timing
 from emojax.online import evidence
@@ -26,7 +27,7 @@ PREFIX = "p_"
 
 
 def runs(workdir):
-    """Subject, run, rows of class -> p, and labels of each run in predictions.csv."""
+    """Returns the classes, and of each run its subject, name, rows of class -> p, and labels."""
     with open(workdir / "predictions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     classes = [name.removeprefix(PREFIX) for name in rows[0] if name.startswith(PREFIX)]
@@ -39,35 +40,37 @@ def runs(workdir):
 
 
 def decisions(classes, own, text, data):
-    """Decisions [blocks, BLOCK] of the evidence over one run, "" where it abstains."""
+    """Returns decisions [blocks, BLOCK] of the evidence over one run, "" where it abstains."""
     subject, run, rows, _ = own
     events = [evidence.Event(e.onset, e.duration) for e in synthetic.events(data, subject, run)]
     state, out = evidence.init(classes, text, tr=TR, events=events), []
     for i, p in enumerate(rows):
         state, found = evidence.step(state, p, i + 1, i * TR)
+        assert found is not None  # every volume is in a window
         out.append(found["decision"])
     return np.array(out).reshape(-1, BLOCK)
 
 
 def balanced(said, labels, classes):
-    """Balanced accuracy of decisions [b] about blocks of these labels [b]."""
+    """Returns the balanced accuracy of decisions [b] about blocks with labels [b]."""
     return float(np.mean([(said[labels == name] == name).mean() for name in classes]))
 
 
 def pair_correlation(classes, found):
-    """Correlation of the log-odds of two volumes of a block, once the mean of the class is out."""
+    """Returns the correlation of log-odds between volumes of a block, class means removed."""
     x = np.log([[list(p.values()) for p in rows] for _, _, rows, _ in found])
     x = np.clip(x - x.mean(-1, keepdims=True), -3, 3).reshape(-1, len(classes))
     labels = np.concatenate([own[3] for own in found])
     for name in classes:
         x[labels == name] -= x[labels == name].mean(0)
     x = x.reshape(-1, BLOCK, len(classes))
-    sums = (x.sum(1) ** 2).mean() / (x**2).mean()  # of n volumes: n (1 + (n - 1) rho)
+    # The mean square of a sum of n volumes is n (1 + (n - 1) rho) times that of one volume.
+    sums = (x.sum(1) ** 2).mean() / (x**2).mean()
     return float((sums / BLOCK - 1) / (BLOCK - 1))
 
 
 def measure(classes, found, data):
-    """All measurements of a run."""
+    """Returns all measurements of a run."""
     labels = np.concatenate([np.array(own[3])[::BLOCK] for own in found])
 
     def said(text):
@@ -103,33 +106,14 @@ def measure(classes, found, data):
     return out
 
 
-def markdown(results):
-    """The stored numbers as tables."""
-    names = ("single", "block", "block, base=.5/.25/.25", "ema:1")
-    numbers = " | ".join(str(i + 1) for i in range(BLOCK))
-    lines = [f"| volume of the block | {numbers} |", "|---" * (BLOCK + 1) + "|"]
-    for name in names:
-        lines.append(f"| {name} | {' | '.join(f'{value:.3f}' for value in results[name])} |")
-    lines += [
-        "",
-        "| test | error asked for | decided | of these wrong | volumes |",
-        "|---" * 5 + "|",
-    ]
-    for options, tests in results["tests"].items():
-        for error, row in tests.items():
-            cells = f"{row['decided']:.0%} | {row['wrong']:.3f} | {row['volumes']:.1f}"
-            lines.append(f"| {options} | {error} | {cells} |")
-    return "\n".join(lines)
-
-
 def main():
     args = demo030_arguments(__doc__)
     if not args.print:
         data = expA.get_config("demo030").data
         assert data.hrf_delay_s == Timing().hrf_delay_s
         keep("evidence_cpu", "demo030", measure(*runs(args.workdir), data))
-    stored = json.loads((RESULTS / "evidence_cpu.json").read_text())
-    print(markdown(stored["demo030"]["results"]))
+    for table in (methods.evidence_volumes, methods.evidence_tests):
+        print("\n".join(table(Stored())), end="\n\n")
 
 
 if __name__ == "__main__":

@@ -10,25 +10,24 @@ monitored rows an epoch, and what the paper's 11 folds x 5000 epochs would take 
 extrapolation, not a run.
 """
 
-import argparse
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
 from configs import expA
 from emojax.experiments import programs
 from emojax.training import epoch, loop, pages
 from emojax.training.feeds import Resident
 
 SUBJECTS, PER_CLASS, VOXELS, CLASSES, MONITORED = 9, 200, 300, 3, 600
-FOLDS, EPOCHS = 11, 5000  # of the paper
+FOLDS, EPOCHS = 11, 5000  # the paper's
 
 
 def make_task(program, fold, rows):
-    """Returns a fold on features that stand on the device already."""
+    """Returns a fold whose features are on the device already."""
     total = rows + MONITORED
     x = np.random.default_rng(fold).standard_normal((total, VOXELS), np.float32)
     y = np.arange(total) % CLASSES
@@ -42,33 +41,33 @@ def begin(program, task):
 
 
 def run_loop(program, task, factor, epochs):
-    """Returns the seconds of some epochs of one fold."""
+    """Returns the seconds of the epochs of one fold."""
     state, feed = begin(program, task), task.feed()
+    start = 0.0
     for count in (1, epochs):  # the first call compiles
         start = time.perf_counter()
         rows = task.train, task.monitor
         for _ in range(count):
             state, _ = epoch.run_looped(program, state, feed, *rows, factor)
         jax.block_until_ready(state.best)
-        seconds = time.perf_counter() - start
-    return seconds
+    return time.perf_counter() - start
 
 
 def run_scan(program, tasks, factor, epochs):
-    """Returns the seconds of some epochs of all folds."""
+    """Returns the seconds of the epochs of all folds."""
     state = loop.stack([begin(program, task) for task in tasks])
     parts = [epoch.scan_inputs(program, task.feed(), task.train, task.monitor) for task in tasks]
     inputs = loop.stack(parts)
+    start = 0.0
     for _ in range(2):  # the first call compiles
         start = time.perf_counter()
         state, _ = epoch.run_scanned(program, state, inputs, factor, count=epochs, folds=True)
         jax.block_until_ready(state.best)
-        seconds = time.perf_counter() - start
-    return seconds
+    return time.perf_counter() - start
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--folds", type=int, default=2, help="number of folds side by side in scan")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--rows", type=int, default=640, help="per fold and epoch; 5400 in full")

@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, in named parts: bash benchmarks/gpu.sh [part...] [--out DIR] [--short]
+# Runs the measurements for a GPU, in named parts: bash benchmarks/gpu.sh [part...] [--out DIR] [--short]
 #
-#   bash benchmarks/gpu.sh --list               # the parts, and the seconds after which each is ended
-#   bash benchmarks/gpu.sh check resnet3d       # two of them; without names: all, within half an hour
-#   bash benchmarks/gpu.sh --short              # all of them, small, on a CPU: does each run to its end? Ten minutes each
+#   bash benchmarks/gpu.sh --list               # the parts, and their time limits
+#   bash benchmarks/gpu.sh check resnet3d       # two of them; default: all, within half an hour
+#   bash benchmarks/gpu.sh --short              # small trials of all parts on a CPU, ten minutes each at most
 #
-# Numbers go to DIR/gpu.json (default: runs/gpu), also those of a part that is ended before it is done; what the
-# parts print goes to DIR/gpu.log. A later call adds to both. On a GPU, benchmarks/results/gpu.json is a copy.
+# Numbers go to DIR/gpu.json (default: runs/gpu), also those of a part that reaches its limit; output goes to
+# DIR/gpu.log. A later call adds to both. On a GPU, benchmarks/results/gpu.json is a copy.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 declare -A limit long short
 all=()
-part() { # name, seconds at most, module of benchmarks with its flags, the same for a short trial
+part() { # name, limit in seconds, module of benchmarks with its flags, the same for a short trial
   all+=("$1")
   limit[$1]=$2 long[$1]=$3 short[$1]=$4
 }

@@ -1,12 +1,11 @@
-"""What the machine of benchmarks/gpu.sh has, and how each of its parts ended.
+"""State of the machine that runs benchmarks/gpu.sh, and how each part ended.
 
     python -m benchmarks.gpu_check
 
-Prints and stores the device, the driver, and the packages that parts want and do not find: those
-of emojax must be there, a peer's are left out with a line.
+Prints and stores the device, the driver, and the packages that parts need and do not find. Packages
+of emojax are required; without a peer's packages the peer is left out.
 """
 
-import argparse
 import importlib.util
 import json
 import os
@@ -14,21 +13,21 @@ import pathlib
 import shutil
 import subprocess
 
-from benchmarks.record import ONE_FILE, RESULTS, environment, keep, read, write
+from benchmarks.record import ONE_FILE, RESULTS, environment, keep, make_parser, read, write
 
-# Modules of emojax' own requirements that the parts import, and of the peers.
+# Modules that the parts import: emojax' requirements, and peers.
 NEEDED = ("jax", "flax", "optax", "orbax", "numpy", "scipy", "sklearn", "jaxtyping", "nibabel")
 NEEDED += ("ml_collections", "pandas", "matplotlib", "psutil", "joblib", "flatbuffers")
 PEERS = ("torch",)
 
 
 def missing(modules):
-    """Returns those modules that cannot be imported here."""
+    """Returns the modules that cannot be imported."""
     return [name for name in modules if importlib.util.find_spec(name) is None]
 
 
 def driver():
-    """Returns what nvidia-smi says of the GPU, or None."""
+    """Returns the GPU's name, driver and memory by nvidia-smi, or None."""
     if not shutil.which("nvidia-smi"):
         return None
     command = [
@@ -39,8 +38,8 @@ def driver():
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
-def ended(name, limit, seconds, code):
-    """Adds how a part ended; keeps a copy in benchmarks/results where all numbers are a GPU's."""
+def ended(name: str, limit: str, seconds: str, code: str) -> None:
+    """Stores how a part ended; copies the file to benchmarks/results if it is all a GPU's."""
     path = pathlib.Path(os.environ[ONE_FILE])
     found = read(path)
     facts = {"limit_s": int(limit), "seconds": int(seconds), "exit_code": int(code)}
@@ -52,7 +51,7 @@ def ended(name, limit, seconds, code):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     words = ("PART", "LIMIT", "SECONDS", "CODE")
     parser.add_argument("--ended", nargs=4, metavar=words, help="store how a part ended")
     args = parser.parse_args()

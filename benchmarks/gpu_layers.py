@@ -2,12 +2,13 @@
 
     python -m benchmarks.gpu_layers                  # batches of 32, bfloat16 and float32
     python -m benchmarks.gpu_layers --short          # two layers on one volume, on a CPU
+    python -m benchmarks.gpu_layers --dtypes=float32 --batch=8    # all of them on a CPU, 2 minutes
 
-`dx` is the gradient to the input, `dw` to the kernel. Times are ms of one call, of several calls
-without waiting in between, medians. torch has channels_last_3d and cuDNN's search for the quickest
-algorithm (cudnn.benchmark); each direction is the operator that autograd would call. `ratio` is
-torch's time by emojax': above 1, emojax is faster. `difference` is the largest of sampled values,
-by their largest magnitude; the stem has none, because its padding differs.
+`dx` is the gradient with respect to the input, `dw` to the kernel. Times are ms of one call:
+medians of rounds of calls that are waited for at their end. torch has channels_last_3d and cuDNN's
+search for the fastest algorithm (cudnn.benchmark); each direction is the operator that autograd
+would call. `ratio` is torch's time divided by emojax's. `difference` is the largest difference of
+sampled values, relative to their largest magnitude; the stem has none, because its padding differs.
 """
 
 import argparse
@@ -17,18 +18,18 @@ import json
 import math
 import statistics
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmarks.children import measure_or_say
-from benchmarks.record import keep
+from benchmarks.record import accelerator, keep, make_parser
 from benchmarks.resnet3d_peers import BLOCKS
 
 WAYS = ("forward", "dx", "dw")
-SAMPLES = 64  # values of every result that are compared
+SAMPLES = 64  # compared values of each result
 
 
 class Layer(NamedTuple):
-    """A convolution: its kernel, the voxels between outputs, and its input without the batch."""
+    """A convolution: shape of the kernel, stride, and shape of the input without the batch."""
 
     kernel: tuple[int, ...]
     stride: int
@@ -74,7 +75,7 @@ def layers():
 
 
 def timed(call, wait, seconds):
-    """Returns the median ms of a call, of rounds of calls that are waited for at their end."""
+    """Returns the median ms of a call, over rounds of calls with one wait at their end."""
     wait(call())
     start = time.perf_counter()
     wait(call())
@@ -82,7 +83,8 @@ def timed(call, wait, seconds):
     times, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end or len(times) < 3:
         start = time.perf_counter()
-        for _ in range(many):
+        out = call()
+        for _ in range(many - 1):
             out = call()
         wait(out)
         times.append(1e3 * (time.perf_counter() - start) / many)
@@ -100,12 +102,12 @@ def arrays(layer, batch):
 
 
 def sample(values):
-    """Returns some values of an array, far from each other."""
+    """Returns evenly spaced values of an array."""
     return values.reshape(-1)[:: max(1, values.size // SAMPLES)].astype("float64").tolist()
 
 
 def emojax_ways(layer, batch, dtype):
-    """Returns {way: call} of emojax' convolution, and how to wait and to read a result."""
+    """Returns {way: call} of emojax' convolution, and functions that wait for and read a result."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -129,15 +131,15 @@ def emojax_ways(layer, batch, dtype):
 
 
 def torch_ways(layer, batch, dtype):
-    """Returns the same of torch's convolution, in channels_last_3d."""
-    import torch
+    """Returns the same for torch's convolution in channels_last_3d."""
+    import torch  # pyright: ignore[reportMissingImports] a peer
 
     place = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")  # TF32, as XLA's default
     kind = {"device": place, "dtype": getattr(torch, dtype)}
 
-    def there(values, axes):  # channels first by name, last in memory
+    def there(values, axes):  # axes in torch's order, channels last in memory
         out = torch.from_numpy(values).permute(axes).to(**kind)
         return out.to(memory_format=torch.channels_last_3d)
 
@@ -163,7 +165,11 @@ def torch_ways(layer, batch, dtype):
 
 
 def work(case):
-    """Runs in the child: times every layer with one tool, and prints one line of JSON."""
+    """Times every layer with one tool in the child, and prints one line of JSON."""
+    if case["tool"] == "emojax":
+        from emojax.training import pages
+
+        pages.keep()  # as the command line does
     rows, ways = [], emojax_ways if case["tool"] == "emojax" else torch_ways
     for kernel, stride, space in case["layers"]:
         layer = Layer(tuple(kernel), stride, tuple(space))
@@ -177,7 +183,7 @@ def work(case):
 
 
 def compare(shape, dtype, counts):
-    """Returns a row for every layer and way, and why torch was left out, if it was."""
+    """Returns a row for each layer and way, and the reason if torch was left out."""
     found = {
         tool: measure_or_say("benchmarks.gpu_layers", shape | {"tool": tool, "dtype": dtype})
         for tool in ("emojax", "torch")
@@ -186,7 +192,8 @@ def compare(shape, dtype, counts):
     for i, layer in enumerate(shape["layers"]):
         for way in WAYS:
             ours = found["emojax"]["rows"][i][way]
-            row = {"layer": str(layer), "times": counts[layer], "dtype": dtype, "way": way}
+            row: dict[str, Any] = {"layer": str(layer), "times": counts[layer]}
+            row |= {"dtype": dtype, "way": way}
             row["emojax_ms"] = ours["ms"]
             if why is None:
                 theirs = found["torch"]["rows"][i][way]
@@ -202,7 +209,7 @@ def _difference(ours, theirs):
 
 
 def table(rows):
-    """Returns the rows in Markdown, and the sum over the network of each way."""
+    """Returns the rows as a table, with the sum of each way over the network."""
     lines = ["| convolution | times | dtype | way | emojax ms | torch ms | ratio | difference |"]
     lines.append("|---" * 8 + "|")
     total = collections.defaultdict(lambda: [0.0, 0.0])
@@ -222,8 +229,9 @@ def table(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--dtypes", default="bfloat16,float32")
     parser.add_argument("--seconds", type=float, default=0.2, help="duration of each measurement")
     parser.add_argument("--short", action="store_true", help="a trial on a CPU: two layers")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -236,13 +244,15 @@ def main():
         chosen = chosen[:1] + [own for own in chosen if own.kernel[0] == 3][-1:]
     shape = {"layers": chosen, "batch": 1 if args.short else args.batch}
     shape["seconds"] = 0.01 if args.short else args.seconds
-    results = {"batch": shape["batch"], "rows": []}
-    for dtype in ("bfloat16", "float32"):
+    results: dict[str, Any] = {"batch": shape["batch"], "rows": []}
+    whole = not args.short and accelerator()[0] == "cpu"
+    stored = ("layers_cpu", f"batch {args.batch}") if whole else ("gpu_layers", "layers")
+    for dtype in args.dtypes.split(","):
         rows, why = compare(shape, dtype, counts)
         results["rows"] += rows
         if why:
             results["left_out"] = {"torch": why}
-        keep("gpu_layers", "layers", results)
+        keep(*stored, results)
     print(table(results["rows"]))
 
 

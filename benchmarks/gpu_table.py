@@ -1,17 +1,17 @@
-"""The mission's table: one volume, 8 and 256, from the device, the host and a file.
+"""Latency of 1, 8 and 256 volumes from the device, the host and a file.
 
     python -m benchmarks.gpu_table --network=resnet3d
     python -m benchmarks.gpu_table --network=cnn1d --short      # one volume and 2, on a CPU
 
-Both networks at the paper's size with random weights, volumes of 64 x 64 x 44 voxels in int16, in
-float32 and bfloat16. `device`: the compiled network on volumes that are there already; `host`:
-NumPy volumes to NumPy probabilities; `file`: an uncompressed .nii in the page cache to
+Both networks have the paper's size and random weights, and run in float32 and bfloat16 on int16
+volumes of 64 x 64 x 44 voxels. `device`: the compiled network on volumes that are on the device;
+`host`: NumPy volumes to NumPy probabilities; `file`: an uncompressed .nii in the page cache to
 probabilities. `decoder` is `decoder.decode_file` on one volume, with its checks. `missed` counts
 calls that take longer than a TR of .5 s and of 2 s. On a GPU both libraries may round products in
 float32 to TF32.
 
-The peer is the same network in torch: as it is, and compiled by torch.compile, with frozen weights
-in channels_last_3d and, on a GPU, CUDA graphs. Every tool and dtype has a process of its own.
+The peer is the same network in torch: eager, and compiled by torch.compile with frozen weights in
+channels_last_3d and, on a GPU, CUDA graphs. Each tool and dtype has a process of its own.
 """
 
 import argparse
@@ -19,13 +19,14 @@ import functools
 import json
 import tempfile
 import time
+from typing import Any
 
 from benchmarks.children import measure_or_say
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
+from benchmarks.tables.speed import PAPER_MS
 
 TRS = (0.5, 2.0)  # s
-PAPER_MS = {"cnn1d": 1.29, "resnet3d": 1.38}  # per volume of a batch (arXiv 2210.17015)
-CASES = (  # (tool, dtype), the most telling first: time may run out
+CASES = (  # (tool, dtype), the most informative first, in case time runs out
     ("emojax", "bfloat16"),
     ("torch, compiled", "bfloat16"),
     ("emojax", "float32"),
@@ -35,7 +36,7 @@ CASES = (  # (tool, dtype), the most telling first: time may run out
 
 
 def distribution(call, seconds):
-    """Measures single calls in ms for some seconds, ten of them at least, after two to warm up."""
+    """Measures single calls in ms for that many seconds, at least ten, after two warm-up calls."""
     import numpy as np
 
     start = time.perf_counter()
@@ -61,7 +62,7 @@ def _decoder(network):
 
 
 def emojax_calls(case, volumes, path):
-    """Yields (source, call) of emojax' network on a batch; a call returns the probabilities."""
+    """Yields sources and calls of emojax' network on a batch; a call returns probabilities."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -81,7 +82,7 @@ def emojax_calls(case, volumes, path):
         x = x if voxels is None else (x - centre).astype(dtype)
         return fusion.apply_to_inputs(network, weights, x)
 
-    def inputs(volumes):  # what the network reads, and nothing else, goes to the device
+    def inputs(volumes):  # only what the network reads goes to the device
         x = volumes if voxels is None else volumes.reshape(len(volumes), -1)[:, voxels]
         return jnp.asarray(x)
 
@@ -103,8 +104,8 @@ def emojax_calls(case, volumes, path):
 
 @functools.cache
 def torch_network(network, dtype, compiled):
-    """Returns (module, device, layout) of the same network in torch."""
-    import torch
+    """Returns the same network in torch: module, device and layout."""
+    import torch  # pyright: ignore[reportMissingImports] a peer
 
     torch.set_float32_matmul_precision("high")  # TF32, as XLA's default
     if network == "cnn1d":
@@ -125,13 +126,13 @@ def torch_network(network, dtype, compiled):
 
 
 def torch_calls(case, volumes, path):
-    """Yields (source, call) of the same network in torch on a batch."""
+    """Yields sources and calls of the same network in torch on a batch."""
     import nibabel as nib
     import numpy as np
-    import torch
+    import torch  # pyright: ignore[reportMissingImports] a peer
 
     model, place, layout = torch_network(case["network"], case["dtype"], "compiled" in case["tool"])
-    kept = np.arange(300)  # as many voxels as the CNN's decoder reads
+    kept = np.arange(300)  # the number of voxels of the CNN's decoder
 
     def inputs(volumes):
         x = volumes if case["network"] == "resnet3d" else volumes.reshape(len(volumes), -1)[:, kept]
@@ -143,7 +144,7 @@ def torch_calls(case, volumes, path):
             return torch.softmax(model(x).float(), -1)
 
     def decode_file():
-        values = np.asarray(nib.load(path).dataobj)
+        values = np.asarray(nib.Nifti1Image.from_filename(path).dataobj)
         return decode(inputs(np.moveaxis(values, -1, 0))).cpu()
 
     there = inputs(volumes)
@@ -159,7 +160,7 @@ def torch_calls(case, volumes, path):
 
 
 def work(case):
-    """Runs in the child: times one tool, and prints one line of JSON."""
+    """Times one tool in the child, and prints one line of JSON."""
     import nibabel as nib
     import numpy as np
 
@@ -178,7 +179,7 @@ def work(case):
 
 
 def table(results):
-    """Returns the table of one network in Markdown."""
+    """Returns the table of one network."""
     network = results["network"]
     head = ("tool", "dtype", "from", "batch", "p50 ms", "p95", "p99", "max", "missed .5 s", "2 s")
     lines = [f"| {' | '.join(head)} | volumes/s | times the paper's |", "|---" * 12 + "|"]
@@ -198,7 +199,7 @@ def table(results):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--network", choices=PAPER_MS, default="resnet3d")
     parser.add_argument("--seconds", type=float, default=1.0, help="duration of each distribution")
     parser.add_argument("--short", action="store_true", help="a trial on a CPU: 1 and 2 volumes")
@@ -208,7 +209,7 @@ def main():
         return work(json.loads(args.worker))
     shape = {"network": args.network, "seconds": 0.1 if args.short else args.seconds}
     shape["batches"] = (1, 2) if args.short else (1, 8, 256)
-    results = {"network": args.network, "paper_ms": PAPER_MS[args.network]}
+    results: dict[str, Any] = {"network": args.network, "paper_ms": PAPER_MS[args.network]}
     results |= {"rows": [], "left_out": []}
     for tool, dtype in CASES:
         found = measure_or_say("benchmarks.gpu_table", shape | {"tool": tool, "dtype": dtype})
@@ -217,7 +218,7 @@ def main():
             results["left_out"].append(head | {"why": why})
             continue
         results["rows"] += [head | row for row in found["rows"]]
-        keep("gpu_table", args.network, results)  # what is done stays where the time runs out
+        keep("gpu_table", args.network, results)  # kept if time runs out
     print(table(results))
 
 

@@ -3,15 +3,15 @@
     python -m benchmarks.gpu_training
     python -m benchmarks.gpu_training --short        # steps of two volumes, on a CPU
 
-A: the 1D CNN of configs/expA.py on 300 voxels, batches of 64, 5400 rows; one fold, and eleven folds
-as one program. B: ResNet-50 of configs/expB.py on 1950 volumes of 64 x 64 x 44, batches of 32, in
-bfloat16 and float32. Epochs include monitoring and penalty, and run as experiments run them: on an
-accelerator as one program, with the rows there.
+A is the 1D CNN of configs/expA.py on 300 voxels, batches of 64, 5400 rows: one fold, and eleven
+folds as one program. B is the ResNet-50 of configs/expB.py on 1950 volumes of 64 x 64 x 44, batches
+of 32, in bfloat16 and float32. Epochs include monitoring and penalty, and run as in experiments: on
+an accelerator as one program, with the rows on it.
 
-torch takes the same steps without penalty and monitoring, on one batch that is there: as it is (A),
-and in channels_last_3d compiled by torch.compile, with autocast for bfloat16 (B). `epoch_s` is the
-duration of one epoch of one fold, of torch steps times their number; the whole training is
-extrapolated from it.
+torch takes the same steps without penalty and monitoring, on one batch that is on the device: eager
+(A), and in channels_last_3d compiled by torch.compile, with autocast for bfloat16 (B). `epoch_s` is
+the duration of one epoch of one fold; for torch, that of a step times the number of steps. The
+whole training is extrapolated from it.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import json
 import time
 
 from benchmarks.children import measure_or_say
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
 
 PAPER = {  # network: rows, monitored rows, epochs and folds of the published training
     "A": {"rows": 5400, "monitored": 600, "epochs": 5000, "folds": 11},
@@ -29,7 +29,7 @@ CASES = (
     {"experiment": "A", "tool": "emojax", "dtype": "float32", "side_by_side": 1},
     {"experiment": "A", "tool": "emojax", "dtype": "float32", "side_by_side": 11},
     {"experiment": "A", "tool": "torch", "dtype": "float32", "side_by_side": 1},
-    # The most telling first: time may run out.
+    # The most informative first, in case time runs out.
     {"experiment": "B", "tool": "emojax", "dtype": "bfloat16", "side_by_side": 1},
     {"experiment": "B", "tool": "torch", "dtype": "bfloat16", "side_by_side": 1},
     {"experiment": "B", "tool": "emojax", "dtype": "float32", "side_by_side": 1},
@@ -38,7 +38,7 @@ CASES = (
 
 
 def run_emojax(case):
-    """Returns the seconds of an epoch of all folds, and of the first one, which compiles."""
+    """Returns the seconds of an epoch of all folds, and of the first epoch, which compiles."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -79,10 +79,10 @@ def run_emojax(case):
 
 
 def run_torch(case):
-    """Returns the seconds of as many steps as an epoch has, from the median of some steps."""
+    """Returns the seconds of an epoch's steps, from the median of some steps."""
     import statistics
 
-    import torch
+    import torch  # pyright: ignore[reportMissingImports] a peer
 
     from benchmarks.cnn1d import torch_model
     from benchmarks.resnet3d_peers import torch_network
@@ -108,7 +108,7 @@ def run_torch(case):
             loss = torch.nn.functional.cross_entropy(quick(x), y)
         loss.backward()
         adam.step()
-        return loss.item()  # waits
+        return loss.item()  # waits for the device
 
     taken = []
     for _ in range(2 + case["steps"]):
@@ -120,13 +120,13 @@ def run_torch(case):
 
 
 def work(case):
-    """Runs in the child: times one tool, and prints one line of JSON."""
+    """Times one tool in the child, and prints one line of JSON."""
     run = run_emojax if case["tool"] == "emojax" else run_torch
     print(json.dumps(run(case)))
 
 
 def row_of(case, found):
-    """Returns a case with its throughput, and what the published training would take."""
+    """Returns a case with its throughput and the extrapolated time of the published training."""
     each = found["seconds"] / case["side_by_side"]
     paper = PAPER[case["experiment"]]
     steps = -(-case["rows"] // case["batch"])
@@ -141,7 +141,7 @@ def row_of(case, found):
 
 
 def table(rows):
-    """Returns the rows in Markdown."""
+    """Returns the rows as a table."""
     lines = [
         "| experiment | tool | dtype | folds | batch | step ms | rows/s | epoch s | all, min |"
     ]
@@ -155,7 +155,7 @@ def table(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--only", choices=PAPER, help="one experiment")
     parser.add_argument("--short", action="store_true", help="a trial on a CPU: small steps")
     parser.add_argument("--worker", help=argparse.SUPPRESS)

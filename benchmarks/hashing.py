@@ -1,14 +1,12 @@
-"""The price of a store that is verified: hashing, and opening scans with and without it.
+"""Cost of verifying a store: hashing, and opening scans with and without it.
 
     python -m benchmarks.hashing             # about 2 minutes and 4 GB of disk under --folder
 
-- hashing: GB/s of sha256 over decoded scans, all from the page cache, by one thread and by one per
-  core.
-- open: seconds of `Store.images` on --runs runs of 64 x 64 x 44 x 200 int16 that are in the store:
-  verified, the same without the hashes of content, and, once, into an empty store. In turns.
+- hashing: GB/s of sha256 over decoded scans in the page cache, by one thread and by one per core.
+- open: seconds of `Store.images` on --runs runs of 64 x 64 x 44 x 200 int16 that are in the store,
+  with and without the hashes of their content, in turns; and once into an empty store.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -18,7 +16,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.io import make_study
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
 from emojax.data import hashes
 from emojax.data.store import Store
 
@@ -57,14 +55,14 @@ def opening(sources, folder, first, rounds):
 
 
 def trusting(folder):
-    """Returns a store that takes its files to be verified already."""
+    """Returns a store that counts its files as verified."""
     store = Store(folder)
     store._kept._verified.update(folder.glob("*.nii"))
     return store
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--folder", default="/tmp/emojax-hashing", help="scratch, removed at the end"
     )

@@ -1,18 +1,17 @@
-"""Coverage of the 95 % interval over folds, on the pipeline's own null folds.
+"""Coverage of the 95 % interval over folds, on null folds of the pipeline itself.
 
     python -m benchmarks.intervals                              # both regimes, 40 seeds each
     python -m benchmarks.intervals --regimes=none --seeds=100
 
 Experiment A's demo (6 simulated subjects, one left out in each fold) on a draw of its noise floor
-(`null=True`: random phases), another one for every seed: chance is then the true accuracy. Folds
-share training subjects, so nothing promises that an interval made for independent folds covers it.
-For each seed, Student's t over the folds (`statistics.mean_interval`, what reports print) of the
-logistic classifier's balanced accuracy; beside it the percentile bootstrap, which 0.3.0 printed.
-Both counts come with their own 95 % interval (Clopper and Pearson): 40 seeds tell .95 from .80, not
-from .90. The network is a small one, trained for one epoch, and neither scored nor audited here.
+(`null=True`: random phases), another one for each seed, so that chance is the true accuracy. Folds
+share training subjects, so an interval made for independent folds need not cover it. For each seed
+the balanced accuracy of the logistic classifier gets Student's t over the folds
+(`statistics.mean_interval`, as in reports) and the percentile bootstrap, which 0.3.0 printed. Both
+counts have their own 95 % interval (Clopper and Pearson): 40 seeds tell .95 from .80, but not from
+.90. The network is small, trained for one epoch, and neither scored nor audited here.
 """
 
-import argparse
 import contextlib
 import io
 import pathlib
@@ -22,7 +21,7 @@ import jax
 import numpy as np
 from scipy import stats
 
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
 from configs import expA
 from emojax import experiments, sources, statistics
 
@@ -42,11 +41,12 @@ def make_config(regime, seed, store):
 
 
 def null_folds(regime, seed, cohort):
-    """The logistic classifier's balanced accuracy in each fold of one run on noise."""
+    """Returns the logistic classifier's balanced accuracy in each fold of one run on noise."""
     with tempfile.TemporaryDirectory() as root:
         config = make_config(regime, seed, pathlib.Path(root, "store"))
         with contextlib.redirect_stdout(io.StringIO()):
             result = experiments.run(config, pathlib.Path(root, "run"), cohort=cohort)
+    assert result is not None  # one process
     (arm,) = (arm for arm in result.metrics["arms"] if arm["name"] == "nested")
     assert arm["regime"] == regime
     return [fold["baselines"]["logistic"]["balanced_accuracy"] for fold in arm["folds"]]
@@ -61,7 +61,7 @@ def coverage(interval, chance):
 
 
 def summarise(regime, folds, chance):
-    """Args: accuracies [seeds][folds]."""
+    """Returns coverage in one regime, from accuracies [seeds][folds]."""
     values = np.array(folds).T
     key = jax.random.key(0)
     return {
@@ -77,7 +77,7 @@ def summarise(regime, folds, chance):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--regimes", default="none,independent_runs")
     args = parser.parse_args()

@@ -1,15 +1,14 @@
-"""Speed and memory of the ways in, beside gzip.
+"""Speed and memory of reading data, beside gzip.
 
     python -m benchmarks.io                  # about 4 minutes and 8 GB of disk under --folder
 
 - decode: runs of 64 x 64 x 44 x 200 int16 .nii.gz into the store, beside `gzip -dc` of the same
-  files, one process per core, into /dev/null. In turns, every read from the page cache.
+  files into /dev/null, one process per core. They take turns, and files are in the page cache.
 - second_load: `sources.load` of 22 such runs (4400 volumes) as BIDS once they are in the store, in
   a process of its own: wall seconds of the call, resident memory of the whole process.
 - labels: events -> one class per volume for 1000 runs of 200 volumes, reading the tables included.
 """
 
-import argparse
 import gzip
 import json
 import os
@@ -23,7 +22,7 @@ import time
 import nibabel as nib
 import numpy as np
 
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
 from emojax.data import events, windows
 from emojax.data.label_map import labelling
 from emojax.data.labels import assign
@@ -37,7 +36,7 @@ EVENTS = "onset\tduration\ttrial_type\n" + "".join(
 
 
 def make_study(root):
-    """11 subjects x 2 runs: noise inside a smooth head, which compresses about as scans do."""
+    """Writes 11 subjects x 2 runs: noise in a smooth head, which compresses about as scans do."""
     rng = np.random.default_rng(0)
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE[:3]), indexing="ij")
     head = (900 * np.exp(-2 * (x**2 + y**2 + z**2)))[..., None]
@@ -60,7 +59,7 @@ def make_study(root):
 
 
 def gzip_seconds(files, cores):
-    """Wall seconds of plain gzip over all files, one process per core."""
+    """Returns the wall seconds of gzip over all files, one process per core."""
     start = time.perf_counter()
     shares = [files[i::cores] for i in range(cores)]
     running = [
@@ -72,7 +71,7 @@ def gzip_seconds(files, cores):
 
 
 def store_seconds(files, folder):
-    """Wall seconds of the same into an empty store."""
+    """Returns the wall seconds of reading the files into an empty store."""
     shutil.rmtree(folder, ignore_errors=True)
     start = time.perf_counter()
     Store(folder).images(files)
@@ -143,7 +142,7 @@ def run_labels(folder, runs=1000):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--folder", default="/tmp/emojax-io", help="scratch, removed at the end")
     folder = pathlib.Path(parser.parse_args().folder)
     if folder.exists():

@@ -2,22 +2,21 @@
 
     python benchmarks/latency.py                          # under 3 minutes on 2 cores
     python benchmarks/latency.py --budget_ms=50           # exit code 1 if a p99 from file is above
-    python benchmarks/latency.py --peers                  # plain Flax, PyTorch and MONAI, too
-    python benchmarks/latency.py --paper                  # the paper's 1950 volumes, on a CPU, too
+    python benchmarks/latency.py --peers                  # also plain Flax, PyTorch and MONAI
+    python benchmarks/latency.py --paper                  # also the paper's 1950 volumes, on a CPU
     python benchmarks/latency.py --online                 # guards and correction alone
 
-Both networks at the paper's size, weights random, volumes 64 x 64 x 44. Stages: `device`: the
-compiled function on arrays that are there already; `host`: NumPy volume to NumPy probabilities,
+Both networks have the paper's size and random weights; volumes are 64 x 64 x 44. Stages: `device`:
+the compiled function on arrays that are on the device; `host`: NumPy volume to NumPy probabilities,
 checks included (`decoder.decode`); `file`: an uncompressed .nii in the page cache to probabilities
 (`decoder.decode_file`); `checks`: the guards alone (`decoder.verify`); `level`: guards, gain and
 offset, and the decoder (`online.step`); `motion`: the same with rigid motion. Cold is the first
 call of the process: load of the bundle, compilation or XLA's cache, and the volume. A deadline is
-missed where a call takes longer than a TR. On a GPU the ResNet runs in float32 and bfloat16, and so
-do its peers. PyTorch runs as it is, and compiled, with frozen weights in channels_last_3d (on a GPU
-with CUDA graphs).
+missed if a call takes longer than a TR. On a GPU the ResNet and its peers run in float32 and
+bfloat16. PyTorch runs eagerly, and compiled with frozen weights in channels_last_3d (on a GPU with
+CUDA graphs).
 """
 
-import argparse
 import functools
 import itertools
 import pathlib
@@ -33,18 +32,18 @@ import nibabel as nib
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.record import ROOT, keep
+from benchmarks.record import ROOT, keep, make_parser
+from benchmarks.tables import speed
 from emojax import decoder, fusion, models, online
 from emojax.decoder import guards
 from emojax.models import cnn1d, onednn, resnet3d
 
 GRID, KEEP, AFFINE = (64, 64, 44), 300, np.diag([3.5, 3.5, 3.5, 1])
 PAPER_VOLUMES = 1950
-PAPER_MS = {"cnn1d": 1.29, "resnet3d": 1.38}  # per volume of a batch (arXiv 2210.17015)
 
 
 def distribution(call, seconds, tr=2.0, least=20):
-    """Measures single calls in ms, for some seconds, after three warm-up calls."""
+    """Measures single calls in ms for that many seconds, after three warm-up calls."""
     for _ in range(3):
         call()
     times, end = [], time.perf_counter() + seconds
@@ -77,10 +76,9 @@ def make_cnn1d():
     mask, rng = volume()[1], np.random.default_rng(1)
     params = cnn1d.CNN1D(3).init(jax.random.key(0), jnp.zeros((1, KEEP)))["params"]
     voxels = np.sort(rng.choice(mask.sum(), KEEP, replace=False))
-    scale = {"mean": np.full(KEEP, 800.0), "sd": np.full(KEEP, 80.0)}
-    made = decoder.from_cnn1d(
-        facts(("a", "b", "c")), params, mask=mask, voxels=voxels, affine=AFFINE, **scale
-    )
+    mean, sd = np.full(KEEP, 800.0), np.full(KEEP, 80.0)
+    where = {"mask": mask, "voxels": voxels, "affine": AFFINE}
+    made = decoder.from_cnn1d(facts(("a", "b", "c")), params, mean=mean, sd=sd, **where)
     return referenced(made)
 
 
@@ -93,7 +91,7 @@ def make_resnet3d():
 
 
 def referenced(made):
-    """Returns a decoder with the reference image of a short run."""
+    """Returns a decoder with a reference image, from a short run."""
     rng, x = np.random.default_rng(2), volume()[0]
     run = x + rng.normal(size=(4, *GRID)).astype(np.float32) * 8
     reference, limits = guards.measured([run], made.mask)
@@ -102,7 +100,7 @@ def referenced(made):
 
 
 def stepper(made, x, correct):
-    """Returns a call that decodes the next volume of a run, noise and all."""
+    """Returns a call that decodes the next noisy volume of a run."""
     rng = np.random.default_rng(3)
     run = itertools.cycle(x + rng.normal(size=(8, *GRID)).astype(np.float32) * 8)
     state = online.init(made, correct)
@@ -118,7 +116,7 @@ MAKERS = {"cnn1d": make_cnn1d, "resnet3d": make_resnet3d}  # decoders with rando
 
 
 def stages(network, folder, seconds, tr, paper):
-    """Returns the rows of one network: cold start, device at several batches, host, file."""
+    """Returns the rows of one network, and the times of single calls by stage."""
     decoder.save(MAKERS[network](), folder / network)
     x = volume()[0].astype(np.float32)
     start = time.perf_counter()
@@ -145,7 +143,7 @@ def stages(network, folder, seconds, tr, paper):
 
 
 def corrected(seconds, tr):
-    """Returns the stages of the CNN's decoder with a reference: guards, level, motion."""
+    """Returns the stages of the CNN's decoder with a reference image: guards, level, motion."""
     made, x = make_cnn1d(), volume()[0].astype(np.float32)
     made = made.replace(weights=jax.tree.map(jnp.asarray, made.weights))
     calls = {"host": lambda: decoder.decode(made, x), "checks": lambda: decoder.verify(made, x)}
@@ -166,9 +164,9 @@ def row_of(stage, batch, found):
 
 
 def on_device(network, weights, x, short, seconds, tr, paper):
-    """Returns rows of the compiled function on arrays that are on the device."""
+    """Returns the rows of the compiled function on arrays that are on the device."""
     if short:
-        kept = {name: weights[name] for name in ("mean", "sd")}  # scaled before it is rounded
+        kept = {name: weights[name] for name in ("mean", "sd")}  # scaling comes before rounding
         weights = jax.tree.map(lambda a: a.astype(jnp.bfloat16), weights) | kept
     call = onednn.jit(functools.partial(fusion.apply_to_inputs, network))
     if has_volumes(network):
@@ -177,15 +175,16 @@ def on_device(network, weights, x, short, seconds, tr, paper):
     else:
         inputs = {n: jnp.asarray(np.tile(x.ravel()[:KEEP], (n, 1))) for n in (1, 8, 64, 600)}
     rows, dtype = [], {"dtype": "bfloat16" if short else "float32"}
+    n, batch = list(inputs.items())[-1]
     for n, batch in inputs.items():
         found, _ = distribution(lambda b=batch: call(weights, b).block_until_ready(), seconds, tr)
         rows.append(row_of("device", n, found) | dtype)
-    if paper and has_volumes(network):  # 1950 volumes, the last batch filled up
+    if paper and has_volumes(network):  # the last batch is full, too
         count = -(-PAPER_VOLUMES // n)
-        start = time.perf_counter()
+        start, last = time.perf_counter(), None
         for _ in range(count):
             last = call(weights, batch)
-        last.block_until_ready()
+        jax.block_until_ready(last)
         taken = time.perf_counter() - start
         row = {"stage": f"{PAPER_VOLUMES} volumes", "batch": n, "seconds": taken} | dtype
         rows.append(row | {"us_per_volume": 1e6 * taken / PAPER_VOLUMES})
@@ -202,7 +201,7 @@ def flax_peer():
 
 
 def torch_peers():
-    import torch
+    import torch  # pyright: ignore[reportMissingImports] a peer
 
     from benchmarks.cnn1d import torch_model
     from benchmarks.resnet3d_peers import monai_network
@@ -212,9 +211,9 @@ def torch_peers():
     vector, grid = (1, KEEP), (1, *GRID)
     sizes = (1, 8, 64, 256) if gpu else (1, 8)
     # (network, tool, what makes the module, dtype, shape, batches)
-    runs = [("cnn1d", "pytorch", torch_model, torch.float32, vector, (1, 600))]
+    runs: list[tuple] = [("cnn1d", "pytorch", torch_model, torch.float32, vector, (1, 600))]
     runs.append(("resnet3d", "monai", monai_network, torch.float32, grid, sizes))
-    for name, *rest in list(runs):  # each also in its quickest setting
+    for name, *rest in list(runs):  # each also in its fastest setting
         runs.append((name, f"{rest[0]}, compiled", *rest[1:]))
     if gpu:
         for tool in ("monai, bf16", "monai, bf16, compiled"):
@@ -224,7 +223,7 @@ def torch_peers():
         last = name == "resnet3d" and (gpu or compiled)
         layout = torch.channels_last_3d if last else torch.contiguous_format
         model = model.to(memory_format=layout)
-        torch._inductor.config.freezing = compiled  # its weights are constants
+        torch._inductor.config.freezing = compiled  # weights are constants
         if compiled:
             model = torch.compile(model, mode="max-autotune" if gpu else "default", dynamic=False)
         for n in sizes:
@@ -252,33 +251,6 @@ def peers(seconds, tr):
     return rows
 
 
-def table(rows):
-    """Returns the README's table, in Markdown."""
-    ours = {
-        (r["network"], r["batch"]): r["us_per_volume"]
-        for r in rows
-        if (r["stage"], r["tool"]) == ("device", "emojax")
-    }
-    head = ("network", "tool", "from", "batch", "p50 ms", "p99 ms", "volumes/s", "emojax is")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for row in rows:
-        if row["stage"] == "cold":
-            continue
-        ratio, slow = "", row["us_per_volume"]
-        if row["tool"] != "emojax" and (row["network"], row["batch"]) in ours:
-            ratio = f"{slow / ours[row['network'], row['batch']]:.3g} x"
-        short = " bf16" if row["dtype"] == "bfloat16" else ""
-        cells = [row["network"], row["tool"] + short, row["stage"], str(row["batch"])]
-        cells += [f"{row[p]:.3g}" if p in row else "" for p in ("p50", "p99")]
-        lines.append(f"| {' | '.join([*cells, f'{1e6 / slow:,.0f}', ratio])} |")
-    for network, ms in PAPER_MS.items():
-        batch = max(n for name, n in ours if name == network)
-        ratio = f"{1e3 * ms / ours[network, batch]:.2g} x"
-        cells = [network, "paper, its GPU", "device", "all", f"{ms}", "", f"{1e3 / ms:,.0f}", ratio]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
 def picture(times, path):
     figure = Figure(figsize=(8, 3.2), dpi=130, layout="constrained")
     for axes, (network, found) in zip(figure.subplots(1, len(times)), times.items(), strict=True):
@@ -293,20 +265,20 @@ def picture(times, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--seconds", type=float, default=4.0, help="duration of each distribution")
     parser.add_argument("--tr", type=float, default=2.0, help="s between volumes")
     parser.add_argument("--budget_ms", type=float, help="limit of p99 from file; exit code 1 above")
     parser.add_argument("--peers", action="store_true")
     parser.add_argument("--paper", action="store_true")
-    parser.add_argument("--online", action="store_true", help="checks and correction alone")
+    parser.add_argument("--online", action="store_true", help="measure only checks and correction")
     args = parser.parse_args()
     if args.online:
         keep(f"latency_{jax.default_backend()}", "online", corrected(args.seconds, args.tr))
         return 0
     rows, times = [], {}
     with tempfile.TemporaryDirectory() as folder:
-        for network in PAPER_MS:
+        for network in MAKERS:
             place = pathlib.Path(folder)
             found, times[network] = stages(network, place, args.seconds, args.tr, args.paper)
             rows += found
@@ -315,7 +287,7 @@ def main():
     platform = jax.default_backend()
     keep(f"latency_{platform}", "latency", rows)
     picture(times, ROOT / "docs" / f"latency_{platform}.png")
-    print(table(rows))
+    print("\n".join([*speed.stages(rows), "", *speed.peers(rows)]))
     for row in rows:
         if row["stage"] == "cold":
             load, first = row["load_ms"], row["first_ms"]

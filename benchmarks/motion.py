@@ -1,18 +1,18 @@
-"""Rigid motion of a volume to a reference: accuracy and time in one run, beside python-rtspm.
+"""Accuracy and time of estimating rigid motion to a reference, beside python-rtspm.
 
     python benchmarks/motion.py                    # about a minute on 2 cores
-    pip install python-rtspm                       # the peer (GPL-3; nothing of emojax imports it)
+    pip install python-rtspm                       # the peer (GPL-3; emojax never imports it)
 
-A phantom like a brain, 64 x 64 x 44 voxels of 3 mm, is moved by splines of order 5 (not the
-estimator's own), at most 2 mm and 2 degrees, with 2 % noise; the reference is the mean of 20
+A brain-like phantom of 64 x 64 x 44 voxels of 3 mm is moved by splines of order 5 (not the
+estimator's own) by at most 2 mm and 2 degrees, with 2 % noise; the reference is the mean of 20
 unmoved volumes. `estimate` starts at the reference's own pose, `estimate, warm` within 0.2 mm and
-0.2 degrees, as from the volume before. Errors: distance of the shifts in mm, angle between the
-rotations in degrees. The peer's settings are SPM's for real time: 5 mm smoothing, every 4 mm.
-`unmoved`: the poses found where nothing has moved; the simulated demo (run-02 against the mean of
-run-01, 6 mm voxels) has drift, networks and a tenth of a head's movement in it.
+0.2 degrees of the true one, as from the volume before. Errors are the distance of the shifts in mm
+and the angle between the rotations in degrees. The peer has SPM's settings for real time: 5 mm
+smoothing, every 4 mm. `unmoved` has the poses found where nothing has moved. There, the simulated
+demo (run-02 against the mean of run-01, 6 mm voxels) has drift, networks and a tenth of a head's
+usual movement.
 """
 
-import argparse
 import os
 import pathlib
 import sys
@@ -21,21 +21,22 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
 from emojax.online import rigid
 
 GRID, SIZES = (64, 64, 44), (3.0, 3.0, 3.0)
 HEAD = (66.0, 82.0, 54.0)  # mm, half axes
-NOISE = 0.02  # of the brain's mean
-FINE = 2  # parts of a voxel's edge, so that edges have partial volumes
+NOISE = 0.02  # sd, as a share of the brain's mean
+FINE = 2  # subvoxels along each edge, for partial volumes
 
 
-def phantom(shape, sizes, half=HEAD, seed=0):
-    """Returns an image like a brain, with folds, ventricles, dropout and coils, and its mask."""
+def phantom(shape, sizes, half=HEAD, seed=0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns a brain-like image with folds, ventricles, dropout and coils, and its mask."""
     rng = np.random.default_rng(seed)
     axes = [
         (np.arange(n * FINE) - (n * FINE - 1) / 2) * s / FINE
@@ -63,7 +64,7 @@ def phantom(shape, sizes, half=HEAD, seed=0):
     image = step(depth, 0.5) * tissue * (1 - lost) * (1.1 - 0.003 * depth) * (1 + 0.04 * field(9))
     parts = [p for n in shape for p in (n, FINE)]
     image = image.reshape(parts).mean((1, 3, 5))
-    return image, ndimage.binary_fill_holes(image > 200)
+    return image, np.asarray(ndimage.binary_fill_holes(image > 200))
 
 
 def move(image, affine, shift, turn, order=5):
@@ -83,20 +84,20 @@ def errors(pose, shift, turn):
 
 
 def drawn(rng, most):
-    """Returns three numbers: a random direction, a length up to `most`."""
+    """Returns a vector [3] of random direction and a length up to `most`."""
     direction = rng.normal(size=3)
     return most * rng.uniform() ** (1 / 3) * direction / np.linalg.norm(direction)
 
 
 def timed(call):
-    """Returns the ms that a call takes, and what it returns."""
+    """Returns the ms and the result of a call."""
     start = time.perf_counter()
     found = jax.block_until_ready(call())
     return 1e3 * (time.perf_counter() - start), found
 
 
 def summary(name, times, off=()):
-    """Returns the row of one tool: ms of its calls, errors where it estimates."""
+    """Returns the row of one tool: ms of its calls, and errors of its estimates."""
     row = {"tool": name, "calls": len(times)}
     row |= dict(zip(("p50", "p99"), np.percentile(times, (50, 99)), strict=True))
     if len(off):
@@ -106,11 +107,13 @@ def summary(name, times, off=()):
 
 
 def ours(model, volumes, voxels):
-    """Returns rows of the estimates and of the resampling; calls of each kind take turns."""
+    """Returns rows of estimates and of resampling; calls of each kind take turns."""
     rng, still, kept = np.random.default_rng(1), rigid.Pose.still(), {}
     for volume, shift, turn in [volumes[0], *volumes]:  # the first call compiles
-        near = np.float32(shift + drawn(rng, 0.2)), np.float32(turn + np.deg2rad(drawn(rng, 0.2)))
-        near = rigid.Pose(*map(jax.numpy.asarray, near), still.gain)
+        near = still._replace(
+            shift=jnp.asarray(shift + drawn(rng, 0.2), jnp.float32),
+            turn=jnp.asarray(turn + np.deg2rad(drawn(rng, 0.2)), jnp.float32),
+        )
         for name, start in (("estimate", still), ("estimate, warm", near)):
             ms, pose = timed(lambda v=volume, p=start: rigid.estimate(model, v, p))
             kept.setdefault(name, []).append((ms, errors(pose, shift, turn)))
@@ -125,9 +128,9 @@ def ours(model, volumes, voxels):
 
 
 def peer(reference, volumes):
-    """Returns the row of python-rtspm's `spm_realign_rt`; none where it is not installed."""
+    """Returns the row of python-rtspm's `spm_realign_rt`, none if it is not installed."""
     try:
-        from rtspm import spm_realign_rt
+        from rtspm import spm_realign_rt  # pyright: ignore[reportMissingImports] a peer
     except ImportError as error:
         print(f"left out: {error}")
         return []
@@ -145,14 +148,15 @@ def peer(reference, volumes):
         ms, found = timed(lambda p=pair, s=shared, i=i: spm_realign_rt(p, flags, i, 0, *s))
         pair, shared = found[0], found[1:7]
         motion = affine @ np.linalg.inv(pair[1]["mat"])
-        pose = rigid.Pose(motion[:3, 3], Rotation.from_matrix(motion[:3, :3]).as_rotvec(), 1.0)
+        turned = Rotation.from_matrix(motion[:3, :3]).as_rotvec()
+        pose = rigid.Pose.still()._replace(shift=motion[:3, 3], turn=turned)
         times.append(ms)
         off.append(errors(pose, shift, turn))
     return [summary("python-rtspm spm_realign_rt", times[1:], off[1:])]
 
 
 def unmoved(name, model, volumes, size):
-    """Returns the row of how far from 0 the poses of unmoved volumes are found."""
+    """Returns the row of distances from 0 of the poses found for unmoved volumes."""
     found = [rigid.estimate(model, volume) for volume in volumes]
     far = {
         "mm": np.linalg.norm([pose.shift for pose in found], axis=1),
@@ -168,7 +172,7 @@ def unmoved(name, model, volumes, size):
 
 
 def demo():
-    """Returns the row of unmoved volumes of the simulated demo's first subject."""
+    """Returns the row of unmoved volumes, of the simulated demo's first subject."""
     from configs import expA
     from emojax import masking, sources
 
@@ -176,12 +180,12 @@ def demo():
     config.data.update({"progress": False, "subjects": "01"})
     first, second = (np.asarray(run.frames, np.float32) for run in sources.load(config.data).runs)
     reference = first.mean(0)
-    model = rigid.init(reference, masking.brain_mask(reference, **config.mask), (6.0, 6.0, 6.0))
+    model = rigid.init(reference, masking.brain_mask(reference, **config.mask), np.full(3, 6.0))
     return unmoved("demo030 sub-01 run-02", model, second, 6.0)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--volumes", type=int, default=200)
     parser.add_argument("--peer_volumes", type=int, default=30)
     args = parser.parse_args()

@@ -3,14 +3,13 @@
     python -m benchmarks.onednn            # about 5 minutes on 2 cores; jax 0.11 or newer
     python -m benchmarks.onednn --layers   # the convolutions one by one, about 6 minutes
 
-The whole network on 64 x 64 x 44 volumes: forward of 1 and of 8, the gradient of 4 (forward and
-backward in training mode, without the optimiser), and forward of 8 in bfloat16. `planes` is what
-`jax.jit` compiles, `onednn` what `emojax.models.onednn.jit` does. Times are medians of rounds, in
-which every variant is called in turn; ratios are medians of the rounds' ratios, with their range.
-Beside each time stands the largest difference between the two, as a part of the largest value.
+The whole network runs on 64 x 64 x 44 volumes: forward on 1 and on 8, the gradient on 4 (forward
+and backward in training mode, without the optimiser), and forward on 8 in bfloat16. `planes` is
+compiled by `jax.jit`, `onednn` by `emojax.models.onednn.jit`. Times are medians of rounds in which
+the variants take turns; ratios are medians of the rounds' ratios, with their range. Each row has
+the largest difference between the two, relative to the largest value.
 """
 
-import argparse
 import functools
 import statistics
 import time
@@ -19,13 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
 from benchmarks.resnet3d_peers import GRID, volumes
 from emojax.models import onednn, resnet3d
 from emojax.models.convolution import conv3d
+from emojax.training import pages
 
 CALLS = {1: 5, 4: 1, 8: 2}  # per round, by batch
-# Distinct convolutions of the ResNet-50, and those with strides of the ResNet-18:
+# Distinct convolutions of the ResNet-50, and strided ones of the ResNet-18:
 # name, volume, channels in and out, window, stride.
 LAYERS = (
     ("stem", (64, 64, 44), 1, 64, 7, 2),
@@ -43,7 +43,7 @@ LAYERS = (
 
 
 def interleaved(variants, rounds, calls):
-    """Calls every variant (function of nothing) in turns; returns {name: [ms of each round]}."""
+    """Calls the variants in turns; returns {name: [ms of each round]}."""
     times = {name: [] for name in variants}
     for _ in range(rounds):
         for name, call in variants.items():
@@ -55,13 +55,13 @@ def interleaved(variants, rounds, calls):
 
 
 def compiled(fun, args, kinds):
-    """Compiles a function by each kind of jit, and calls it once: (calls, facts of each)."""
+    """Compiles a function by each kind of jit and calls it once; returns calls and facts."""
     calls, facts, first = {}, {}, None
     for name, jit in kinds.items():
         made = jit(fun).lower(*args).compile()
         found = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(made(*args))]
         first = first or found
-        scale = max(np.abs(leaf).max() for leaf in first)  # of a gradient: of all parameters
+        scale = max(np.abs(leaf).max() for leaf in first)  # one for all leaves of a gradient
         pairs = zip(found, first, strict=True)
         facts[name] = {
             "convolutions_of_onednn": made.as_text().count(f'target="{onednn.CALL}"'),
@@ -72,7 +72,7 @@ def compiled(fun, args, kinds):
 
 
 def rows_of(what, batch, times, facts, base="planes"):
-    """Returns one row for each variant."""
+    """Yields a row for each variant."""
     for name, own in times.items():
         ratios = [mine / other for mine, other in zip(own, times[base], strict=True)]
         row = {"what": what, "batch": batch, "variant": name, "ms": statistics.median(own)}
@@ -122,7 +122,7 @@ def layers(rounds):
     for name, size, inside, outside, window, stride in LAYERS:
         rng = np.random.default_rng(0)
         for part, batch in (("forward", 1), ("forward", 8), ("dX", 4), ("dW", 4)):
-            if (name, part) == ("stem", "dX"):  # nobody needs it
+            if (name, part) == ("stem", "dX"):  # not needed: no parameters before it
                 continue
             out = tuple(-(-n // stride) for n in size)
             shapes = (batch, *size, inside), (window,) * 3 + (inside, outside)
@@ -141,9 +141,10 @@ def layers(rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    pages.keep()  # as the command line does
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--layers", action="store_true", help="the convolutions one by one")
+    parser.add_argument("--layers", action="store_true", help="measure the convolutions one by one")
     args = parser.parse_args()
     if onednn.path() != "onednn":
         raise SystemExit(f"no oneDNN here: convolutions are computed by {onednn.path()!r}")

@@ -1,28 +1,27 @@
-"""Which of the paper's settings train: rate, penalty and batch norm of A; cost and momentum of B.
+"""Test of the paper's settings: rate, penalty and batch norm of A; cost and momentum of B.
 
     python -m benchmarks.paper_settings                 # A: 25 minutes on a free core
-    python -m benchmarks.paper_settings --minutes 10    # begins no cell later; stores what is done
+    python -m benchmarks.paper_settings --minutes 10    # begins no cell after 10 minutes
     python -m benchmarks.paper_settings --experiment B  # 10 minutes
 
 A is one fold of `configs/expA.py` at the paper's size: 11 simulated subjects on 64 x 64 x 44
 voxels, 300 of them aligned with `independent_runs`, 200 rows of each class and subject, batches of
-64; the first subject is tested, the second is monitored, nine train. Each cell is a training of a
+64. The first subject is tested, the second is monitored, nine train. Each cell is a training of a
 few epochs (85 steps each) with its own rate, penalty and batch norm; everything else is the
 config's. Its row holds the accuracy on the training rows (with dropout, the mean over the last
-epoch), the best monitored accuracy, and the balanced accuracy on the test subject at that epoch:
-that one is a report, and chooses nothing. A logistic regression on the same rows stands beside
-them. Seed 0 has all cells, seeds 1 and 2 the most telling ones.
+epoch), the best monitored accuracy, and the balanced accuracy on the test subject at that epoch,
+which chooses nothing. A logistic regression on the same rows is stored with them. Seed 0 has all
+cells, seeds 1 and 2 the most informative ones.
 
-B is what a CPU can do of `configs/expB.py`: time and memory of a step of its ResNet-50 (batches of
-32, 64 x 64 x 44 voxels), from which an epoch and the whole training are extrapolated; and a few
-epochs of the same network and settings on a subset (6 simulated subjects, 24 x 24 x 16 voxels, the
-published random split) with both momenta. `benchmarks/gpu.sh` has the commands for the rest.
+B is the part of `configs/expB.py` that a CPU can do: time and memory of a step of its ResNet-50
+(batches of 32, 64 x 64 x 44 voxels), from which an epoch and the whole training are extrapolated;
+and a few epochs of the same network and settings on a subset (6 simulated subjects, 24 x 24 x 16
+voxels, the published random split) with both momenta. `benchmarks/gpu.sh` has the rest.
 
-Every finished cell is stored; a run that was stopped goes on with the next one. Cells of A that
-other rows have trained (the logistic regression tells) are measured again.
+Every finished cell is stored; a run that was stopped resumes with the next one. Cells of A that
+were trained on other rows, as the logistic regression shows, are measured again.
 """
 
-import argparse
 import itertools
 import json
 import resource
@@ -33,7 +32,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.record import RESULTS, ROOT, keep
+from benchmarks.record import RESULTS, ROOT, keep, make_parser
+from benchmarks.tables import methods
 from configs import expA, expB
 from emojax import metrics, sources
 from emojax.experiments import experiment_a, experiment_b, programs
@@ -46,7 +46,7 @@ RATES = (4.5e-3, 4.5e-4)
 PENALTIES = {"L2 5e-2": ("l2", 5e-2), "L2 1e-3": ("l2", 1e-3), "L1 5e-3": ("l1", 5e-3)}
 PENALTIES["none"] = ("l2", 0.0)
 NORMS = {"none": (False, 0.99), "dense .9": (True, 0.9), "dense .99": (True, 0.99)}
-ORDER = (  # (seed, penalty, rate, norm): the most telling cells first, then all others of seed 0
+ORDER = (  # (seed, penalty, rate, norm): the most informative cells first, then the rest of seed 0
     itertools.product([0], ("L2 5e-2",), RATES, NORMS),
     itertools.product([0, 1, 2], ("none", "L1 5e-3"), (4.5e-3,), ("none",)),
     itertools.product([1, 2], ("L2 5e-2",), (4.5e-3,), ("dense .9", "none")),
@@ -56,11 +56,11 @@ ORDER = (  # (seed, penalty, rate, norm): the most telling cells first, then all
 CELLS = {"A": list(dict.fromkeys(itertools.chain(*ORDER))), "B": [(0, 0.99), (0, 0.9)]}
 KEYS = {"A": ("seed", "penalty", "rate", "norm"), "B": ("seed", "momentum")}
 EPOCHS = {"A": 2, "B": 4}
-VOLUMES_B = 1950  # that train the paper's network of B
+VOLUMES_B = 1950  # training volumes of the paper's Experiment B
 
 
 def base_config(experiment):
-    """The paper's config, of B on a subset; what depends on the cell is set by `cell_config`."""
+    """Returns the paper's config, of B on a subset, before `cell_config` sets a cell."""
     config = (expA if experiment == "A" else expB).get_config()
     config.data.progress, config.data.store = False, str(ROOT / "runs" / "store")
     config.null_floor, config.baselines = False, ""
@@ -83,7 +83,7 @@ def cell_config(experiment, seed, *cell):
 
 
 def make_fold(module, config, name):
-    """The first fold's data of an arm, and the labels of its test rows."""
+    """Returns the data of an arm's first fold, and the labels of its test rows."""
     cohort = sources.load(config.data)
     view = module.view(config, cohort)
     arm = next(arm for arm in module.arms(config, cohort) if arm.name == name)
@@ -92,7 +92,7 @@ def make_fold(module, config, name):
 
 
 def logistic(data, test_y):
-    """Balanced accuracy of logistic regression on the rows that train the networks."""
+    """Returns the balanced accuracy of logistic regression on the networks' training rows."""
     rows, classes, out = data.train[0], int(data.labels.max()) + 1, {}
     x, y = data.read(rows), data.labels[rows]
     parts = {
@@ -123,8 +123,8 @@ def measure(config, data, test_y, epochs, seed):
     ((_, trained),) = loop.fit(program, [task], factor=factor, **options)
     seconds = time.perf_counter() - start
     best, x = trained.best, data.read_test(data.fold.test)
-    feed = Resident(lambda rows: x[rows], test_y, np.arange(len(x)), np.float32, program.mesh)
-    p = loop.predict(program, feed, np.arange(len(x)), best.params, best.batch_stats)
+    scored = Resident(lambda rows: x[rows], test_y, np.arange(len(x)), np.float32, program.mesh)
+    p = loop.predict(program, scored, np.arange(len(x)), best.params, best.batch_stats)
     curves = {name: [round(float(v), 4) for v in line] for name, line in trained.curves.items()}
     return {
         "train": curves["train_accuracy"][-1],
@@ -137,7 +137,7 @@ def measure(config, data, test_y, epochs, seed):
 
 
 def summarise(rows, names):
-    """One line for each cell: least, mean and highest of its seeds."""
+    """Returns a line for each cell: minimum, mean and maximum over its seeds."""
     out = {}
     for row in rows:
         out.setdefault(tuple(row[name] for name in names), []).append(row)
@@ -151,29 +151,10 @@ def summarise(rows, names):
     return lines
 
 
-def table(summary):
-    """The summary of A for the README: monitored accuracy, mean and range of seeds, and test."""
-    found = {tuple(line[key] for key in KEYS["A"][1:]): line for line in summary}
-
-    def cell(*place):
-        if place not in found:
-            return ""
-        (low, mean, high), test = found[place]["monitored"], found[place]["test"][1]
-        spread = f" ({low:.2f}-{high:.2f})" if found[place]["seeds"] > 1 else ""
-        return f"{mean:.2f}{spread} / {test:.2f}"
-
-    lines = ["| penalty | rate | " + " | ".join(NORMS) + " |", "|---" * (2 + len(NORMS)) + "|"]
-    for penalty, rate in itertools.product(PENALTIES, RATES):
-        cells = [cell(penalty, rate, norm) for norm in NORMS]
-        if any(cells):
-            lines.append(f"| {penalty} | {rate:g} | " + " | ".join(cells) + " |")
-    return lines
-
-
 def step_of_b():
-    """Time and memory of a step at the paper's size of B, and what follows for its training.
+    """Returns time and memory of a step at the paper's size of B, and the time of its training.
 
-    Of core seconds (all threads together) other processes on the machine take little away.
+    Core seconds (of all threads) depend little on other processes of the machine.
     """
     config = expB.get_config()
     program, size = programs.make_program(config, 2), config.train.batch_size
@@ -188,6 +169,7 @@ def step_of_b():
         taken.append((time.perf_counter() - start[0], time.process_time() - start[1]))
     seconds, core_seconds = np.min(taken[1:], axis=0)
     memory, steps = compiled.memory_analysis(), -(-VOLUMES_B // size)
+    assert memory is not None  # CPUs and GPUs report it
     return {
         "batch": size,
         "shape": x.shape[1:],
@@ -207,7 +189,7 @@ def step_of_b():
 
 
 def read_stored(name, which, epochs):
-    """What earlier calls with as many epochs have measured."""
+    """Returns the results of earlier calls with the same number of epochs."""
     path = RESULTS / f"{name}.json"
     parts = json.loads(path.read_text()) if path.exists() else {}
     found = parts.get(f"experiment {which}", {}).get("results", {})
@@ -215,10 +197,10 @@ def read_stored(name, which, epochs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--experiment", choices=("A", "B"), default="A")
-    parser.add_argument("--minutes", type=float, default=np.inf, help="begins no cell later")
-    parser.add_argument("--epochs", type=int, default=0, help="of each cell; 0: 2 of A, 4 of B")
+    parser.add_argument("--minutes", type=float, default=np.inf, help="begin no cell later")
+    parser.add_argument("--epochs", type=int, default=0, help="epochs of a cell; 0: 2 in A, 4 in B")
     args = parser.parse_args()
     which, begun = args.experiment, time.monotonic()
     cells, keys, epochs = CELLS[which], KEYS[which], args.epochs or EPOCHS[which]
@@ -253,7 +235,7 @@ def main():
         facts |= {"cells": f"{len(rows)} of {len(cells)}", "summary": summarise(rows, keys[1:])}
         keep(name, f"experiment {which}", facts | {"rows": rows})
     if which == "A" and rows:
-        print("\n".join(table(facts["summary"])))
+        print("\n".join(methods.settings(facts)))
 
 
 if __name__ == "__main__":

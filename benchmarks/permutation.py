@@ -1,4 +1,4 @@
-"""The permutation test of the headline where there is nothing to find: p over many null studies.
+"""Distribution of the headline's permutation p over many null studies.
 
     python -m benchmarks.permutation                    # 40 seeds, 99 permutations each
     python -m benchmarks.permutation --seeds=100
@@ -6,19 +6,21 @@
 Each seed is a study of its own: 5 subjects, 2 runs of 30 volumes in blocks of 3, one order of
 blocks for all, 40 voxels of autocorrelated noise (phi = .4) and no response. Experiment A without
 alignment (10 voxels by ANOVA, logistic regression, one subject left out) is fitted to it and tested
-by `experiments.permutation`: p should be uniform (Kolmogorov and Smirnov), and Student's t interval
-over folds should cover chance 95 times in 100. A run that was stopped goes on with the next seed.
+by `experiments.permutation`. Then p should be uniform (Kolmogorov and Smirnov), and Student's t
+interval over folds should cover chance 95 times in 100. A run that was stopped resumes with the
+next seed.
 """
 
-import argparse
 import json
 import time
+from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import config_dict
 from scipy import stats
 
-from benchmarks.record import RESULTS, keep
+from benchmarks.record import RESULTS, keep, make_parser
 from configs import common
 from emojax import statistics
 from emojax.data import cohort as cohorts
@@ -32,7 +34,7 @@ CLASSES = ("rest", "neutral", "negative")
 
 
 def make_cohort(seed):
-    """A study without a response."""
+    """Returns a study without a response."""
     rng = np.random.default_rng([2210, seed])
     orders = [np.repeat(rng.permutation(BLOCKS) % 3, LENGTH) for _ in range(RUNS)]
     runs, labels = [], []
@@ -46,8 +48,8 @@ def make_cohort(seed):
     return cohorts.build(runs, CLASSES, labels)
 
 
-def make_config(seed, permutations):
-    config = common.get_config()
+def make_config(seed: int, permutations: int) -> config_dict.ConfigDict:
+    config: Any = common.get_config()  # attributes are typed as unions
     config.seed, config.permutations = seed, permutations
     config.align.regimes, config.protocols = "none", "nested"
     config.null_floor, config.baselines = False, "logistic"
@@ -56,15 +58,16 @@ def make_config(seed, permutations):
 
 
 def measure(seed, permutations):
-    """One study: its p, and the logistic classifier's balanced accuracy in each fold."""
+    """Returns the p of one study, and the logistic classifier's balanced accuracy by fold."""
     config, experiment = make_config(seed, permutations), experiment_a.EXPERIMENT
     view = masked.read(make_cohort(seed), {}, "subject")
-    arm = experiment.arms(config, view.cohort)[0]
-    folds = experiment.folds(config, view, arm)
-    made = [experiment.features(config, Ledger(view), f, arm, i) for i, f in enumerate(folds)]
+    arm = experiment_a.arms(config, view.cohort)[0]
+    folds = experiment_a.folds(config, view, arm)
+    made = [experiment_a.features(config, Ledger(view), f, arm, i) for i, f in enumerate(folds)]
     start = time.perf_counter()
     found = permutation.analyse(experiment, config, view, arm, made)
     seconds = time.perf_counter() - start
+    assert found is not None  # permutations > 0
     numbered = [(arm, i, data) for i, data in enumerate(made)]
     fitted = fits.fit_classifiers(experiment, config, numbered, workers=1)
     scores = [
@@ -95,11 +98,11 @@ def summarise(studies, permutations):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=40)
     parser.add_argument("--permutations", type=int, default=99)
     args = parser.parse_args()
-    unfinished = RESULTS / f"permutation_{args.permutations}.part"  # a study per line
+    unfinished = RESULTS / f"permutation_{args.permutations}.part"  # one study per line
     lines = unfinished.read_text().splitlines() if unfinished.exists() else []
     done = [json.loads(line) for line in lines]
     for seed in range(len(done), args.seeds):

@@ -1,18 +1,18 @@
-"""From the closed file to the record sent: percentiles of `emojax watch`, and a day at the scanner.
+"""Time from a closed file to its record: percentiles of `emojax watch`, and a day at a scanner.
 
     python -m benchmarks.realtime                  # all rows: about 5 minutes on 2 cores
     python -m benchmarks.realtime --rows motion    # some of them
     python -m benchmarks.realtime --day            # 43,200 volumes: a quarter of an hour
 
-Three processes, as in a lab: the simulator writes files (64 x 64 x 44 voxels, int16) and notes when
-it has closed each; `emojax watch` decodes them, with the journal on the disk before each record is
-sent; this one reads the datagrams' journal afterwards. Networks have random weights and the paper's
-sizes. `closed to sent` is the simulator's clock after close() to the journal's `time_sent`. A day
-is as many volumes as 24 hours have at a TR of 2 s, in a quarter of an hour: lost volumes, growth of
-the watcher's memory from its first tenth on, and its open files.
+There are three processes, as in a lab. The simulator writes files (64 x 64 x 44 voxels, int16) and
+notes when it has closed each. `emojax watch` decodes them, with the journal on the disk before each
+record is sent. This process reads the journal afterwards. Networks have random weights and the
+paper's sizes. `closed to sent` is the time from the simulator's clock after close() to the
+journal's `time_sent`. A day is the number of volumes in 24 hours at a TR of 2 s, sent in a quarter
+of an hour; it counts lost volumes, the watcher's open files, and the growth of its memory after the
+first tenth.
 """
 
-import argparse
 import contextlib
 import json
 import os
@@ -28,16 +28,17 @@ import numpy as np
 import psutil
 
 from benchmarks import latency
-from benchmarks.record import ROOT, accelerator, keep, kept
+from benchmarks.record import ROOT, accelerator, keep, kept, make_parser
+from benchmarks.tables import speed
 from emojax import decoder
 from emojax.decoder import bundle
 from emojax.online.watching import journal
 
-LENGTH = 40  # volumes of the run, which is repeated
+LENGTH = 40  # volumes of the run, which repeats
 
 
 class Row(NamedTuple):
-    """One way to watch."""
+    """Settings of one measurement."""
 
     network: str
     correct: str = "level"
@@ -61,7 +62,7 @@ DAY = Row("cnn1d", hz=60.0, volumes=43_200, simulate=("--keep=200",))
 
 
 def make_linear():
-    """A decoder of 300 voxels, as of logistic regression, with random weights."""
+    """Returns a linear decoder of 300 voxels with random weights."""
     mask, rng = latency.volume()[1], np.random.default_rng(1)
     voxels = np.sort(rng.choice(mask.sum(), latency.KEEP, replace=False))
     scale = np.full(latency.KEEP, 800.0), np.full(latency.KEEP, 80.0)
@@ -76,7 +77,7 @@ def command(*words):
 
 
 def write_run(path):
-    """Writes a run that the decoders of `latency` know, and returns its volumes."""
+    """Writes a run that the decoders of `latency` accept."""
     rng, (x, _) = np.random.default_rng(5), latency.volume()
     values = x[..., None] + 8 * rng.standard_normal((*x.shape, LENGTH), np.float32)
     image = nib.Nifti1Image(values.round().astype(np.int16), latency.AFFINE)
@@ -85,7 +86,7 @@ def write_run(path):
 
 
 def measure(row, folder):
-    """Runs simulator and watcher; returns percentiles in ms, and what the watcher has used."""
+    """Runs simulator and watcher; returns percentiles in ms, and the watcher's use of resources."""
     make = make_linear if row.network == "linear" else latency.MAKERS[row.network]
     bundle.save(make(), folder / "decoder")
     write_run(folder / "run.nii")
@@ -95,6 +96,7 @@ def measure(row, folder):
     watch = command("watch", folder / "decoder", scans, *words, "--quiet", "--udp=127.0.0.1:9")
     with subprocess.Popen([*watch, *row.watch], cwd=ROOT, stderr=subprocess.PIPE, text=True) as run:
         said = []
+        assert run.stderr is not None  # a pipe
         for line in run.stderr:
             said.append(line)
             if line.startswith("ready"):
@@ -120,7 +122,7 @@ def sampled(process, scanner, seconds):
 
 
 def used_by(samples):
-    """Returns growth of the memory from the first tenth on, and open files there and at the end."""
+    """Returns memory growth after the first tenth, open files then and at the end, CPU seconds."""
     early = samples[len(samples) // 10]
     return {
         "rss_growth_mb": round(
@@ -132,7 +134,7 @@ def used_by(samples):
 
 
 def found(path, log):
-    """Returns percentiles of a journal, with the simulator's times of closing."""
+    """Returns percentiles of a journal, given the simulator's times of closing."""
     lines = journal.verify(path).lines
     closed = {}
     for own in map(json.loads, log.read_text().splitlines()):
@@ -160,32 +162,8 @@ def percentiles(values):
     return {name: round(own, 2) for name, own in (found | {"max": float(np.max(values))}).items()}
 
 
-def markdown(results):
-    """The rows as a table."""
-    lines = [
-        "| closed file to record sent, ms | p50 | p95 | p99 | most | lost |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, own in results.items():
-        ms = own["closed_to_sent"]
-        cells = [f"{ms[column]:.1f}" for column in ("p50", "p95", "p99", "max")]
-        lines.append(f"| {name} | {' | '.join(cells)} | {own['lost']} of {own['volumes']} |")
-    return "\n".join(lines)
-
-
-def sentence(results):
-    """What a day has shown."""
-    ((_, own),) = results.items()
-    ms, files = own["closed_to_sent"], own["open_files"]
-    return (
-        f"{own['volumes']:,} volumes at {DAY.hz:g} Hz: {own['lost']} lost, "
-        f"{own['rss_growth_mb']:g} MB of memory more, open files {files[0]} and {files[1]}, "
-        f"p50 {ms['p50']:.1f} and p99 {ms['p99']:.1f} ms."
-    )
-
-
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     parser.add_argument("--day", action="store_true")
     parser.add_argument("--volumes", type=int, help="of each row; default: 400, of resnet3d 200")
@@ -199,9 +177,9 @@ def main():
             load = os.getloadavg()[0]
             results[name] = measure(row, pathlib.Path(folder)) | {"load_before": round(load, 2)}
         print(name, json.dumps(results[name]), flush=True)
-    print(sentence(results) if given.day else markdown(results))
     file, part = f"realtime_{accelerator()[0]}", "day" if given.day else "rows"
     keep(file, part, results if given.day else kept(file, part) | results)
+    print(speed.day(results) if given.day else "\n".join(speed.watched(results)))
 
 
 if __name__ == "__main__":

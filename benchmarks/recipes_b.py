@@ -1,12 +1,12 @@
-"""Recipes of networks for Experiment B, beside linear ones: what was tried, and what it gave.
+"""Recipes of networks for Experiment B, beside linear ones.
 
     python -m benchmarks.recipes_b                  # all studies: 10 minutes on an idle core
     python -m benchmarks.recipes_b haxby_b          # one of them
 
-Every recipe trains on the same rows; C, epoch and temperature are chosen by monitored groups that
-neither train nor are scored, and so is the recipe ("chosen"): no test score chooses anything. One
-network of each fold; 150 steps of 32 volumes; Adam 1e-3; epoch 0 may be the best. The table (also
-in docs/statistics.md) and benchmarks/results/recipes_b_cpu.json hold what was found.
+Every recipe trains on the same rows. C, epoch and temperature are chosen by monitored groups that
+neither train nor are scored, and so is the recipe ("chosen"): no test score chooses anything. Each
+fold has one network, trained for 150 steps of 32 volumes by Adam with a rate of 1e-3; epoch 0 may
+be the best. Results are in docs/statistics.md and benchmarks/results/recipes_b_cpu.json.
 """
 
 import sys
@@ -36,12 +36,12 @@ CONFIGS = {
 
 
 class Recipe(nn.Module):
-    """A network of flattened volumes, which end with the logits of a linear path."""
+    """A network on flattened volumes, each followed by the logits of a linear path."""
 
     shape: tuple[int, int, int]
     classes: int
     body: str  # "mlp" or "convolutions"
-    linear: bool  # whether the logits are added, and the network begins at zero
+    linear: bool  # whether the linear path's logits are added
 
     @nn.compact
     def __call__(self, x, *, train=False):
@@ -62,7 +62,7 @@ class Recipe(nn.Module):
 
 
 def _cubes(x):
-    """Returns cubes of 2 x 2 x 2 voxels as channels, of which a dense layer is a convolution."""
+    """Returns cubes of 2 x 2 x 2 voxels as channels, so that a dense layer is a convolution."""
     x = jnp.pad(x, [(0, 0), *((0, n % 2) for n in x.shape[1:4]), (0, 0)])
     n, *size, channels = x.shape
     x = x.reshape(n, *(part for s in size for part in (s // 2, 2)), channels)
@@ -80,7 +80,7 @@ NETWORKS = {
 
 
 def pooled(x, size):
-    """Returns means over cubes of so many voxels along each axis; short axes are filled up."""
+    """Returns means over cubes of `size` voxels along each axis; axes are padded with zeros."""
     pads = [(0, -n % size) for n in x.shape[1:]]
     x = np.pad(x, [(0, 0), *pads])
     cut = [part for n in x.shape[1:] for part in (n // size, size)]
@@ -88,7 +88,7 @@ def pooled(x, size):
 
 
 def read(name):
-    """Returns volumes [n, X, Y, Z] in units of an sd, labels, and the group of each row."""
+    """Returns volumes [n, X, Y, Z], labels [n], groups [n], and the number of classes."""
     config = CONFIGS[name][0]()
     cohort = sources.load(config.data)
     x = np.asarray((roi.cut(cohort) if config.data.mask else cohort).volumes, np.float32)
@@ -105,7 +105,7 @@ def read(name):
 
 
 def folds(groups, count):
-    """Yields folds: a part of the groups is scored, the next one is monitored."""
+    """Yields folds: a share of the groups is scored, the next share is monitored."""
     parts = np.array_split(np.random.default_rng(0).permutation(np.unique(groups)), count)
     for i, test in enumerate(parts):
         monitor = parts[(i + 1) % count]
@@ -114,13 +114,13 @@ def folds(groups, count):
 
 
 def scaled(x, fold):
-    """Returns rows minus the mean of the training, with mean squared norm `NORM` there."""
+    """Returns rows minus the training mean, scaled to mean squared norm `NORM` in training."""
     x = x.reshape(len(x), -1) - x[fold.train].reshape(len(fold.train), -1).mean(0)
     return x * np.sqrt(NORM / (x[fold.train] ** 2).sum(1).mean())
 
 
 def fit_linear(x, y, fold):
-    """Returns logits of all rows, with the temperature of the monitored ones."""
+    """Returns logits of all rows, with a temperature from the monitored ones."""
     x = scaled(x, fold)
     rest = np.setdiff1d(np.arange(len(x)), fold.train)
     own, others = linear.coordinates(x[fold.train], x[rest])
@@ -130,7 +130,7 @@ def fit_linear(x, y, fold):
 
 
 def fit_network(recipe, x, logits, y, fold, classes):
-    """Returns the logits of monitored and test rows, with the temperature of the former."""
+    """Returns the log-probabilities of monitored and test rows, and the best epoch."""
     body, size, added = recipe
     x = pooled(x, size) if size > 1 else x
     sd = x[fold.train].std()
@@ -158,7 +158,7 @@ def _penalty(params, factor):
 
 
 def score(monitored, test, y, fold):
-    """Returns the monitored NLL, and accuracy and NLL of the test rows, with one temperature."""
+    """Returns the monitored NLL, and the test rows' accuracy and NLL at the same temperature."""
     temperature, inner = bag.fit_temperature(monitored, y[fold.monitor])
     p = softmax(test / temperature, axis=1)
     found = scores.scores(y[fold.test], p)
@@ -166,7 +166,7 @@ def score(monitored, test, y, fold):
 
 
 def run(name):
-    """Returns recipe -> the scores of each fold, and of the recipe that its monitor prefers."""
+    """Returns recipe -> scores of each fold, with "chosen", the recipe that the monitor prefers."""
     x, y, groups, classes = read(name)
     found = {recipe: [] for recipe in (*LINEAR, *NETWORKS)}
     print(f"{name}: {x.shape}, {np.bincount(y)} of {len(np.unique(groups))} groups", flush=True)
@@ -190,7 +190,7 @@ def run(name):
 
 
 def table(found):
-    """Returns lines: accuracy, the difference to the linear recipe, NLL, agreement."""
+    """Returns lines of accuracy, difference to the linear recipe, NLL and agreement."""
     lines = []
     for recipe, rows in found.items():
         ours, theirs = ([r["accuracy"] for r in part] for part in (rows, found["linear"]))
@@ -207,7 +207,7 @@ def table(found):
 
 
 def main():
-    """Runs the recipes on all studies, or on those that are named."""
+    """Runs the recipes on the named studies, by default on all."""
     for name in sys.argv[1:] or CONFIGS:
         found = run(name)
         print("\n".join(table(found)), flush=True)

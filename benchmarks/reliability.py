@@ -1,23 +1,20 @@
-"""The acceptance tools in full, with what they counted and how long they took.
+"""Full runs of the acceptance tools, with their counts and times.
 
     python -m benchmarks.reliability                        # kill9, faults, fuzz, leaks
     python -m benchmarks.reliability kill9 --seed=3         # one of them, with another seed
 
-Each runs on this checkout. Its last line of counts, its failures, the seed and the time go to
+Each tool runs on this checkout. Its last line of counts, failures, seed and time go to
 benchmarks/results/reliability_cpu.json, with device, versions and commit.
 """
 
-import argparse
 import datetime
-import pathlib
 import re
 import subprocess
 import sys
 import time
 
-from benchmarks.record import keep
+from benchmarks.record import ROOT, keep, make_parser
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 TOOLS = {  # name -> flags of the whole set
     "kill9": ("--kills=22", "--minutes=30"),
     "faults": (),
@@ -27,12 +24,13 @@ TOOLS = {  # name -> flags of the whole set
 
 
 def measure(name, seed):
-    """Runs a tool; returns its counts, failures and seconds."""
+    """Runs a tool and returns its counts, failures and seconds."""
     flags = [*TOOLS[name], *([] if name == "leaks" else [f"--seed={seed}"])]
     tool = ROOT / "tests" / "acceptance" / f"{name}.py"
     start, lines = time.time(), []
     command = [sys.executable, str(tool), str(ROOT), *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None  # a pipe
         for line in process.stdout:
             print(line, end="", flush=True)
             lines.append(line.strip())
@@ -48,7 +46,7 @@ def measure(name, seed):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = make_parser(__doc__)
     parser.add_argument("tools", nargs="*", default=list(TOOLS), metavar="TOOL")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -2,15 +2,15 @@
 
     pip install -r requirements.txt -r requirements-bench.txt
     python -m benchmarks.resnet3d            # about 7 minutes on 2 cores
-    python -m benchmarks.resnet3d --also=.venv311/bin/python    # and emojax there, with another jax
-    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.resnet3d    # all in huge pages
+    python -m benchmarks.resnet3d --also=.venv311/bin/python    # also emojax with another jax
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m benchmarks.resnet3d    # with huge pages
 
-`benchmarks.resnet3d_peers` has the peers and their settings; those that run here by default are the
-quickest of each library, and MONAI as its users run it. `gmac` has the multiplications of each per
-volume. A step is forward, backward and Adam, without penalty. On a GPU `emojax` computes in
-bfloat16 as the experiment does, also at batch 256, and the peers run only if asked for. Medians
-after two warm-up calls, each tool in a process of its own, in turns: trust the ratios. The spread
-is that of the rounds' medians.
+`benchmarks.resnet3d_peers` has the peers and their settings. By default the fastest of each library
+run, and MONAI as its users run it. `gmac` has the multiplications per volume, in billions. A step
+is forward, backward and Adam, without penalty. On a GPU `emojax` computes in bfloat16 as the
+experiment does, also at batch 256, and peers run only on request. Times are medians after two
+warm-up calls; each tool has a process of its own, and tools take turns: trust the ratios. The
+spread is the range of the rounds' medians.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import sys
 import time
 
 from benchmarks.gpu_layers import layers
-from benchmarks.record import accelerator, keep
+from benchmarks.record import accelerator, keep, make_parser
 from benchmarks.resnet3d_peers import CLASSES, GRID, PEERS, RATE, volumes
 
 
@@ -60,7 +60,7 @@ def emojax(short):
 
         return step
 
-    # Not XLA's count, which leaves out what oneDNN computes.
+    # XLA's own count lacks oneDNN's convolutions.
     return forward, train, sum(own.gmac * times for own, times in layers().items())
 
 
@@ -69,7 +69,7 @@ def tools(short):
     return {"emojax": lambda: emojax(short)} | PEERS
 
 
-# The quickest of each library (see docs/optimisation.md for the others), and MONAI as it is.
+# The fastest of each library (see docs/optimisation.md for the others), and MONAI as it is.
 BEST = ("emojax", "torch, compiled", "monai", "monai, compiled", "keras 3, tensorflow")
 
 
@@ -90,7 +90,7 @@ def work(tool, short, forwards, step):
 
 
 def measure(tool, python):
-    """Measures a tool in a process of its own; None where it is not installed."""
+    """Measures a tool in a process of its own; returns None if it is not installed."""
     command = [python, "-m", "benchmarks.resnet3d", f"--worker={tool}"]
     backend = "jax" if tool == "keras 3, jax" else "tensorflow"
     environment = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -102,7 +102,7 @@ def measure(tool, python):
 
 
 def summarise(rounds):
-    """Returns a row for each tool: medians of its rounds, their spread, and the ratio to ours."""
+    """Returns a row for each tool: medians of its rounds, their range, and the ratio to emojax."""
     rows = []
     for tool, found in rounds.items():
         if None in found:
@@ -119,10 +119,10 @@ def summarise(rounds):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tools", default="", help="names, separated by |")
-    parser.add_argument("--also", metavar="PYTHON", help="measures emojax there, too")
+    parser.add_argument("--also", metavar="PYTHON", help="also measure emojax with this Python")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     platform = os.environ.get("EMOJAX_BENCH_PLATFORM") or accelerator()[0]
@@ -137,11 +137,12 @@ def main():
         wanted["emojax, another jax"] = "emojax", args.also
     rounds = {tool: [] for tool in wanted}
     pages = ", huge pages" if "hugetlb=1" in os.environ.get("GLIBC_TUNABLES", "") else ""
+    results = []
     for _ in range(args.rounds):
         for tool, call in wanted.items():
             rounds[tool].append(measure(*call))
         results = summarise(rounds)
-        keep(f"resnet3d_{platform}", "resnet3d" + pages, results)  # stays if the next is stopped
+        keep(f"resnet3d_{platform}", "resnet3d" + pages, results)  # even if the next is stopped
     for row in results:
         numbers = {key: round(value, 2) for key, value in row.items() if isinstance(value, float)}
         print(numbers | {"tool": row["tool"], "jax": row["jax"]})

@@ -1,11 +1,11 @@
-"""The 3D ResNet-50 in other libraries, in the settings that make each of them fastest.
+"""The 3D ResNet-50 in other libraries, in their fastest settings and others.
 
-A peer is a function without arguments. It returns `forward(count)` and `train(count)`, which give
+A peer is a function without arguments. It returns `forward(count)` and `train(count)`, which make
 calls on `count` volumes, and the multiplications of one volume in billions, or None.
 
-`torch` has the layers of emojax' network, one by one; `monai` is MONAI's ResNet-50 with
-conv1_t_stride=2, so that its stem halves every axis as ours does, and with its strides in the 3x3x3
-convolutions, ours in the 1x1x1 before them. `keras` is the published architecture in Keras.
+`torch` has the layers of emojax's network, one by one. `monai` is MONAI's ResNet-50 with
+conv1_t_stride=2, so that its stem halves every axis as emojax's does; its strides are in the 3x3x3
+convolutions, emojax's in the 1x1x1 before them. `keras` is the published architecture in Keras.
 "channels last" is torch.channels_last_3d; "compiled" adds torch.compile, in the forward pass with
 frozen weights. A step is forward, backward and Adam, without penalty.
 """
@@ -17,7 +17,7 @@ BLOCKS = (3, 4, 6, 3)
 
 
 def volumes(count):
-    """Returns [count, x, y, z] float32 noise and labels."""
+    """Returns noise [count, x, y, z] in float32, and labels [count]."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -27,7 +27,7 @@ def volumes(count):
 
 def torch_network(classes=CLASSES):
     """Returns the pre-activated ResNet-50 of emojax, layer by layer, as a torch module."""
-    from torch import nn
+    from torch import nn  # pyright: ignore[reportMissingImports] a peer
 
     class Block(nn.Module):
         def __init__(self, features, width, stride, first):
@@ -62,15 +62,15 @@ def torch_network(classes=CLASSES):
 
 def monai_network(classes=CLASSES):
     """Returns MONAI's ResNet-50."""
-    from monai.networks.nets import resnet50
+    from monai.networks.nets import resnet50  # pyright: ignore[reportMissingImports] a peer
 
     return resnet50(spatial_dims=3, n_input_channels=1, num_classes=classes, conv1_t_stride=2)
 
 
 def run_torch(make, last, compiled):
-    """Returns a torch module as a peer, on the processor; see the module's docstring."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    """Returns a torch module as a peer on the CPU; see the docstring of this file."""
+    import torch  # pyright: ignore[reportMissingImports] a peer
+    from torch.utils.flop_counter import FlopCounterMode  # pyright: ignore[reportMissingImports] a peer
 
     layout = torch.channels_last_3d if last else torch.contiguous_format
     model = make().to(memory_format=layout)
@@ -115,9 +115,9 @@ def run_torch(make, last, compiled):
 
 
 def run_keras(jit):
-    """Returns the network in Keras 3, of the backend in KERAS_BACKEND, with or without XLA."""
-    import keras
-    from keras import layers as k
+    """Returns the network in Keras 3 as a peer, with the backend in KERAS_BACKEND."""
+    import keras  # pyright: ignore[reportMissingImports] a peer
+    from keras import layers as k  # pyright: ignore[reportMissingImports] a peer
 
     def norm_relu(x):
         return k.ReLU()(k.BatchNormalization(epsilon=1e-3)(x))

@@ -1,17 +1,17 @@
-"""Time of each part of ResNet-50 for one volume, against the limits of this device.
+"""Time of each part of ResNet-50, against the limits of this device.
 
     python -m benchmarks.roofline                 # about 2 minutes on 2 cores
     python -m benchmarks.roofline --dtype=bfloat16 --batches=1,256
     python -m benchmarks.roofline --step          # a training step of the 1D CNN, 20 s
 
-Ceilings are measured first: a large matrix product and a large copy. Every part of the folded
-network then runs alone, on input of its shape, and so does every kind of convolution in it. `floor`
-is the least time on this device: the larger of multiply-adds over the matrix product's rate, and
-weights, input and output over the copy's. FLOPs are those that XLA counts in the compiled part,
-`traffic` is what it reads and writes as compiled. Parts far above their floor are worth optimising.
+Limits are measured first: a large matrix product and a large copy. Then each part of the folded
+network runs alone, on input of its shape, and so does each kind of convolution in it. `floor` is
+the least time on this device: the larger of multiply-adds divided by the matrix product's rate, and
+bytes of weights, input and output divided by the copy's rate. XLA counts the FLOPs of the compiled
+part, and the bytes that it reads and writes (`traffic`). Parts far above their floor are worth
+optimising.
 """
 
-import argparse
 import collections
 import pathlib
 import statistics
@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from benchmarks import roofline_step
 from benchmarks.latency import GRID, MAKERS
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
 from emojax.models import resnet3d_folded
 from emojax.models.convolution import conv3d
 from emojax.training import pages
@@ -46,12 +46,12 @@ def seconds(call, *args, least=1.0):
 
 
 def ceilings(dtype):
-    """Measures FLOP/s of a matrix product and bytes/s of a copy."""
+    """Returns FLOP/s of a matrix product and bytes/s of a copy."""
     n = 2048 if jax.default_backend() == "cpu" else 16384
     a = jnp.ones((n, n), dtype)
     product = 2 * n**3 / seconds(jax.jit(jnp.matmul), a, a)
     x = jnp.ones(2**25 if jax.default_backend() == "cpu" else 2**28, jnp.float32)
-    held, add = [x], jax.jit(lambda x: x + 1, donate_argnums=0)  # no fresh pages
+    held, add = [x], jax.jit(lambda x: x + 1, donate_argnums=0)  # in place: no fresh pages
 
     def copy():
         held[0] = add(held[0])
@@ -61,9 +61,10 @@ def ceilings(dtype):
 
 
 def measured(call, ceiling, *args):
-    """Measures a compiled program: its time, its floor, and XLA's counts."""
+    """Returns the time of a compiled program, its floor, and XLA's counts."""
     compiled = jax.jit(call).lower(*args).compile()
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    assert cost is not None and memory is not None  # CPUs and GPUs report both
     flops = float(cost["flops"])
     least = memory.argument_size_in_bytes + memory.output_size_in_bytes
     return {
@@ -124,11 +125,11 @@ def table(rows):
 
 def main():
     pages.keep()
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     cpu = jax.default_backend() == "cpu"
     parser.add_argument("--dtype", default="float32" if cpu else "bfloat16")
     parser.add_argument("--batches", default="1,8" if cpu else "1,256")
-    parser.add_argument("--step", action="store_true", help="a training step of the 1D CNN instead")
+    parser.add_argument("--step", action="store_true", help="measure a step of the 1D CNN instead")
     args = parser.parse_args()
     if args.step:
         found = roofline_step.measure()

@@ -1,9 +1,9 @@
-"""A training step of the 1D CNN against what its parts need alone; `benchmarks.roofline` prints it.
+"""Time of a training step of the 1D CNN, against its parts alone; see `benchmarks.roofline`.
 
-The step of the paper's size: a batch of 64, 300 voxels, 3 classes, penalty and dropout. Its floor
-is a sum, because one part waits for the other: matrix products and random numbers as long as each
-takes alone, and what has to cross memory at the rate of x + a y in place. Adam reads and writes
-parameters and both moments, and reads the gradient: 28 bytes for each parameter.
+The step has the paper's size: a batch of 64, 300 voxels, 3 classes, penalty and dropout. Its floor
+is a sum, because each part waits for the one before: matrix products and random numbers take the
+time that each takes alone, and Adam crosses memory at the rate of x + a y in place. Adam reads and
+writes parameters and both moments, and reads the gradient: 28 bytes for each parameter.
 """
 
 import statistics
@@ -23,7 +23,7 @@ ROUNDS = 5
 
 
 def triad():
-    """Returns a call of x + a y in place, and the bytes that it moves."""
+    """Returns a call that computes x + a y in place, and the number of bytes that it moves."""
     held, y = [jnp.ones(2**25)], jnp.ones(2**25)
     add = jax.jit(lambda x, y: x + 0.5 * y, donate_argnums=0)
 
@@ -34,7 +34,7 @@ def triad():
 
 
 def product(rows, inner, columns, axes):
-    """Returns a call of a matrix product, contracted over these axes of its factors."""
+    """Returns a call of a matrix product, contracted over one axis of each factor."""
     shapes = [(rows, inner), (inner, columns)]
     a, b = (
         jnp.ones(s if i == j else s[::-1]) for s, i, j in zip(shapes, axes, (1, 0), strict=True)
@@ -44,7 +44,7 @@ def product(rows, inner, columns, axes):
 
 
 def products(params):
-    """Returns calls of every large product of a step: forward, and both gradients."""
+    """Returns calls of the large products of a step: forward, and both gradients."""
     sizes = [(BATCH * POSITIONS, TAPS, params["conv6"]["kernel"].shape[-1])]
     sizes += [(BATCH, *params[f"dense{i}"]["kernel"].shape) for i in range(1, 4)]
     calls = {}
@@ -59,21 +59,21 @@ def products(params):
 
 
 def composition(params):
-    """Returns a call of the composed kernel with the gradient of all six."""
+    """Returns a call that composes the kernels, with the gradients of all six."""
     own = {name: layer for name, layer in params.items() if name.startswith("conv")}
     both = jax.jit(jax.grad(lambda p: sum((a**2).sum() for a in cnn1d.composed(p))))
     return lambda: jax.block_until_ready(both(own))
 
 
 def noise():
-    """Returns a call of the random numbers of the features' dropout."""
+    """Returns a call that draws the random numbers of the features' dropout."""
     key = jax.random.key(0)
     draw = jax.jit(lambda key: jax.random.bernoulli(key, 0.75, (BATCH, POSITIONS * 64)))
     return lambda: draw(key).block_until_ready()
 
 
 def whole():
-    """Returns a call of the step as `epoch.run_looped` makes it, and its parameters."""
+    """Returns a call of the step, as in `epoch.run_looped`, and its parameters."""
     config = expA.get_config()
     program = programs.make_program(config, CLASSES)
     x = np.random.default_rng(0).standard_normal((BATCH, VOXELS), np.float32)
@@ -89,7 +89,7 @@ def whole():
 
 
 def rounds(calls):
-    """Returns the median ms of each call, in turns."""
+    """Returns the median ms of each call; calls take turns."""
     found = {name: [] for name in calls}
     for _ in range(ROUNDS):
         for name, call in calls.items():
@@ -119,7 +119,7 @@ def measure():
 
 
 def table(found):
-    """Returns the parts as a table, the whole last."""
+    """Returns the parts as a table, with the whole step last."""
     lines = ["| part of a step of the 1D CNN | ms |", "|---|---|"]
     lines += [f"| {row['part']} | {row['floor_ms']:.2f} |" for row in found["rows"]]
     lines.append(f"| sum | {found['floor_ms']:.1f} |")

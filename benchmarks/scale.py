@@ -1,14 +1,13 @@
-"""What many subjects would need: rates of reading batches, and what int8 costs.
+"""Measurements for large studies: rates of reading batches, and the cost of int8.
 
     python -m benchmarks.scale               # a minute and 3 GB of disk under --folder
 
-- read: random batches of 64 rows from files in the page cache, mapped into memory, to float32:
+- read: random batches of 64 rows from memory-mapped files in the page cache, converted to float32:
   volumes of 64 x 64 x 44 in int16, and 40,000 voxels of a mask in int8 with a scale for each.
-- rounding: logistic regression, one subject left out, on the voxels of the demo's cohort as they
-  are, and rounded to int8 (255 steps over 8 sd of each voxel and run).
+- rounding: logistic regression, one subject left out, on the voxels of the demo's cohort in
+  float32, and rounded to int8 (255 steps over 8 sd of each voxel and run).
 """
 
-import argparse
 import pathlib
 import shutil
 import tempfile
@@ -17,7 +16,7 @@ import time
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.record import keep
+from benchmarks.record import keep, make_parser
 from configs import expA
 from emojax import sources
 from emojax.experiments import experiment_a
@@ -27,7 +26,7 @@ KINDS = {"int16, whole volume": (2_000, 180_224, np.int16), "int8, mask": (20_00
 
 
 def rates(folder, rows, width, dtype):
-    """Volumes and bytes a second of random batches from a file, and of each round."""
+    """Returns volumes and bytes a second of random batches from a file, with the rounds."""
     path = folder / "rows"
     values = np.lib.format.open_memmap(path, "w+", dtype, (rows, width))
     rng = np.random.default_rng(0)
@@ -51,7 +50,7 @@ def rates(folder, rows, width, dtype):
 
 
 def rounded(x, run):
-    """The values as int8 would hold them, each voxel of each run with a scale of its own."""
+    """Returns values rounded as int8, with a scale for each voxel and run."""
     out = np.empty_like(x)
     for number in np.unique(run):
         own = x[run == number]
@@ -61,7 +60,7 @@ def rounded(x, run):
 
 
 def rounding(folder):
-    """Mean accuracy over subjects of whole and rounded values, and the rounding error in sd."""
+    """Returns mean accuracy with whole and rounded values, and the rounding error in sd."""
     config = expA.get_config("demo")
     config.data.store, config.data.progress = str(folder / "store"), False
     view = experiment_a.view(config, sources.load(config.data))
@@ -81,13 +80,14 @@ def rounding(folder):
             model = LogisticRegression(C=1e-4, max_iter=200).fit(centred[~test], view.labels[~test])
             right.append(float(model.score(centred[test], view.labels[test])))
         found[name] = {"accuracy": float(np.mean(right)), "subjects": right}
+    assert view.union is not None  # Experiment A has a mask
     whole = int(np.prod(view.union.shape))
     return found | {"error_sd": float(error), "voxels": int(mask.sum()), "of": whole}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", default=None, help="a folder for 3 GB; it is removed")
+    parser = make_parser(__doc__)
+    parser.add_argument("--folder", default=None, help="folder for 3 GB of temporary files")
     folder = pathlib.Path(tempfile.mkdtemp(prefix="emojax-scale-", dir=parser.parse_args().folder))
     try:
         found = {name: rates(folder, *kind) for name, kind in KINDS.items()}

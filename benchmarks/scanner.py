@@ -1,12 +1,13 @@
-"""What a scanner does to volumes, and what is left of a decoder: accuracy, confidence, marks.
+"""Accuracy, confidence and marks of a decoder on volumes that a scanner has changed.
 
     python launch.py --config=configs/expA.py:demo030 --workdir=runs/demo030
     python -m benchmarks.scanner --workdir=runs/demo030
-    python -m benchmarks.scanner --print                    # the stored tables, for docs/decoder.md
+    python -m benchmarks.scanner --print                    # the stored tables
 
-Two decoders: that of subject 01 on its run-02, and the same calibrated to subject 02 by its run-01,
-on its run-02. Each volume is changed, decoded as it comes ("none") and corrected ("auto").
-The numbers go to benchmarks/results/scanner_cpu.json and, from there, to docs/decoder.md.
+There are two decoders: that of subject 01, on its run-02, and the same one calibrated to subject 02
+by its run-01, on its run-02. Each volume is changed, then decoded as it comes ("none") and
+corrected ("auto"). The numbers go to benchmarks/results/scanner_cpu.json and, by `python -m
+benchmarks.tables`, to docs/decoder.md.
 """
 
 import json
@@ -15,18 +16,22 @@ import tempfile
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.record import RESULTS, demo030_arguments, keep
+from benchmarks.record import demo030_arguments, keep
+from benchmarks.tables import methods
+from benchmarks.tables.stored import Stored
 from configs import audiovisual, expA, haxby
 from emojax import decoder, masking, online, sources
 from emojax.decoder import guards
 from emojax.errors import InputError
 from emojax.experiments.exports import command
 
+TABLES = (methods.decoder_corrected, methods.decoder_marked)
+TABLES += (methods.decoder_clean, methods.decoder_calibration)
 REPEATED = "frozen: the first volume again and again"
 
 
 def moved(volumes, shift=(0, 0, 0), degrees=0.0, axes=(0, 1)):
-    """Volumes [t, X, Y, Z] shifted by voxels and turned, by cubic splines."""
+    """Returns volumes [t, X, Y, Z] shifted by voxels and turned, by cubic splines."""
     out = np.empty_like(volumes)
     for t, volume in enumerate(volumes):
         if degrees:
@@ -38,7 +43,7 @@ def moved(volumes, shift=(0, 0, 0), degrees=0.0, axes=(0, 1)):
 
 
 def intensities(x):
-    """Name -> volumes whose intensities a scanner has changed."""
+    """Yields names and volumes whose intensities a scanner has changed."""
     t = np.linspace(0, 1, len(x), dtype=np.float32)[:, None, None, None]
     late = np.where(np.arange(len(x)) < len(x) // 2, 1.0, 1.05).astype(np.float32)
     yield "as scanned", x
@@ -53,7 +58,7 @@ def intensities(x):
 
 
 def motions(x):
-    """Name -> volumes of a head that has moved."""
+    """Yields names and volumes of a head that has moved."""
     for axis, name in enumerate("xyz"):
         shift = np.eye(3)[axis] / 2
         yield f"half a voxel along {name}, gain x 1.05", moved(x, shift) * np.float32(1.05)
@@ -63,7 +68,7 @@ def motions(x):
 
 
 def damages(x, other):
-    """Name -> volumes that must be marked, few of each."""
+    """Yields names and a few volumes each that must be marked."""
     some = x[:: max(1, len(x) // 10)]
     half = np.arange(x.shape[-1]) < x.shape[-1] // 2
     left = (np.arange(x.shape[1]) < x.shape[1] // 2)[:, None, None]
@@ -82,7 +87,7 @@ def damages(x, other):
 
 
 def calibrations(run, other_run):
-    """Name -> (volumes, run of the template) of calibration runs; only the first is right."""
+    """Yields name, volumes and template run of calibration runs; only the first is right."""
     rng = np.random.default_rng(0)
     mean = run.mean(0, keepdims=True)
     noise = mean + rng.normal(size=run.shape).astype(np.float32) * run.std(0, keepdims=True)
@@ -99,7 +104,7 @@ def calibrations(run, other_run):
 
 
 def score(made, volumes, labels, affine, correct):
-    """Balanced accuracy, mean confidence and share of marked volumes of a run."""
+    """Returns balanced accuracy, mean confidence and share of marked volumes of a run."""
     records = online.replay(made, volumes, affine, correct=correct)
     p = np.stack([record.probabilities for record in records])
     hit = p.argmax(1) == labels
@@ -112,13 +117,13 @@ def score(made, volumes, labels, affine, correct):
 
 
 class Cohort:
-    """Whole runs of a simulated cohort, with the class of each volume."""
+    """The whole runs of a simulated cohort, with the class of each volume."""
 
     def __init__(self, config):
         self._cohort = sources.load(config.data)
 
     def run(self, subject, name):
-        """Values [t, X, Y, Z], classes [t] (-1 is none) and affine of a run."""
+        """Returns values [t, X, Y, Z], classes [t] (-1: none) and affine of a run."""
         index = next(
             i
             for i, run in enumerate(self._cohort.runs)
@@ -132,7 +137,7 @@ class Cohort:
 
 
 def tables(made, cohort):
-    """All measurements of the decoder of subject 01."""
+    """Returns all measurements of the decoder of subject 01."""
     out = {"changed": {}, "damaged": {}, "calibrations": {}}
     first, _, affine = cohort.run("02", "run-01")
     calibrated = decoder.calibrate(made, first, "02", "run-01", affine)
@@ -158,7 +163,7 @@ def tables(made, cohort):
 
 
 def clean(store):
-    """Data -> (marked, all) clean volumes, each run compared with the subject's other runs.
+    """Returns data -> (marked, all) clean volumes, comparing each run with the subject's others.
 
     A study of one run is cut in the middle: the first half is the reference of the second.
     """
@@ -188,7 +193,7 @@ def clean(store):
 
 
 def reasons(calibration, mask, run):
-    """Reasons for a mark of each volume of a run."""
+    """Yields the reasons to mark each volume of a run."""
     reference, limits = guards.measured(calibration, mask)
     inside = reference[mask]
     facts = decoder.Facts(
@@ -196,39 +201,15 @@ def reasons(calibration, mask, run):
     )
     own = decoder.Decoder({}, mask, None, None, "linear", facts, reference)
     pairs = zip([None, *run], run, strict=False)
-    return [decoder.verify(own, volume, before=before).reasons for before, volume in pairs]
-
-
-def markdown(results):
-    """The stored numbers as tables of docs/decoder.md."""
-    lines = [
-        "| volumes | 01: as they come | corrected | 02, calibrated: as they come | corrected |",
-        "|---|---|---|---|---|",
-    ]
-    for name, subjects in results["changed"].items():
-        cells = []
-        for row in subjects.values():
-            for correct in (online.NONE, online.AUTO):
-                own = row[correct]
-                cells.append(f"{own['balanced_accuracy']:.3f} ({own['confidence']:.2f})")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += ["", "| volumes | marked, subject 01 | subject 02 |", "|---|---|---|"]
-    for name, subjects in results["damaged"].items():
-        lines.append(f"| {name} | {' | '.join(f'{share:.0%}' for share in subjects.values())} |")
-    lines += ["", "| clean volumes of | marked |", "|---|---|"]
-    for name, (marked, total) in results["clean"].items():
-        lines.append(f"| {name} | {marked} of {total:,} |")
-    lines += ["", "| calibration run of subject 02 | |", "|---|---|"]
-    for name, said in results["calibrations"].items():
-        lines.append(f"| {name} | {said.removeprefix('calibration run: found ')} |")
-    return "\n".join(lines)
+    for before, volume in pairs:
+        yield decoder.verify(own, volume, before=before).reasons
 
 
 def main():
     args = demo030_arguments(__doc__)
     if args.print:
-        stored = json.loads((RESULTS / "scanner_cpu.json").read_text())
-        print(markdown(stored["demo030"]["results"]))
+        for table in TABLES:
+            print("\n".join(table(Stored())), end="\n\n")
         return
     config = expA.get_config("demo030")
     config.data.store = str(args.workdir.absolute().parent / "store")
@@ -240,7 +221,7 @@ def main():
 
 
 def _config_of(workdir):
-    """The config that a run belongs to."""
+    """Returns the config of a run."""
     stored = json.loads((workdir / "config.json").read_text())["config"]
     config = expA.get_config("demo030")
     with config.unlocked():

@@ -1,17 +1,16 @@
-"""Time until something happens: imports, the help, first compilations, the first decoded volume.
+"""Start-up times: imports, the help, first compilations, the first decoded volume.
 
-    python -m benchmarks.startup                # the default: about 3 minutes on 2 cores
-    python -m benchmarks.startup --only=decode  # of imports, training, alignment, decode
+    python -m benchmarks.startup                # about 3 minutes on 2 cores
+    python -m benchmarks.startup --only=decode  # or imports, training, alignment
 
-Every measurement is a process of its own; times are medians of its rounds, in seconds. Caches of
-programs lie in a new home folder: `cold` is the first process, `warm` are those behind it, with the
-cache that emojax's commands turn on. `load` opens a bundle (hashes and all), `first` is the first
-volume after it, host to host with all checks, `next` a later one. `programs` counts what was
-compiled, `compile` is XLA's share of the time. A bundle's network has random weights at the paper's
-size (volumes 64 x 64 x 44).
+Each measurement is a process of its own; times are medians of rounds, in seconds. Caches of
+programs are in a new home folder: `cold` is the first process, `warm` are the later ones, with the
+cache of emojax's commands. `load` opens a decoder, hashes included; `first` is the first volume,
+host to host with all checks, and `next` a later one. `programs` counts compiled programs, `compile`
+is XLA's share of the time. Networks have random weights and the paper's size (volumes 64 x 64 x
+44).
 """
 
-import argparse
 import importlib.metadata
 import json
 import os
@@ -21,8 +20,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+from benchmarks.record import ROOT, keep, make_parser
+
 ROUNDS = 3
 HELP = (["launch.py", "--help"], ["-m", "emojax", "--help"], ["-m", "emojax", "run", "--help"])
 NETWORKS = ("linear", "cnn1d", "resnet3d")
@@ -31,15 +32,13 @@ PARTS = ("imports", "training", "alignment", "decode")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--worker", type=json.loads)
     args = parser.parse_args()
     if args.worker:
         print(json.dumps(globals()[args.worker["do"]](**args.worker["with"])))
         return
-    from benchmarks.record import keep
-
     for part in [args.only] if args.only else PARTS:
         with tempfile.TemporaryDirectory() as home:
             rows = globals()[f"measure_{part}"](pathlib.Path(home))
@@ -49,7 +48,7 @@ def main():
 
 
 def measure_imports(home):
-    """Returns rows of imports and of the help, which need no cache."""
+    """Returns rows of imports and of the help, which use no cache."""
     rows = []
     for name in ("jax", "emojax", "emojax.decoder", "emojax.experiments"):
         code = (
@@ -74,12 +73,12 @@ def measure_training(home):
 
 
 def measure_alignment(home):
-    """Returns rows of the first fit of a template, and of the second."""
+    """Returns rows of a template's first fit and second fit."""
     return list(cold_and_warm(home, "align", {}))
 
 
 def measure_decode(home):
-    """Returns rows of the first volume of each kind of bundle."""
+    """Returns rows of the first volume of each kind of decoder."""
     python(home, "-m", "benchmarks.startup", "--worker", job("save", {"folder": str(home)}))
     rows = []
     for network in NETWORKS:
@@ -89,12 +88,13 @@ def measure_decode(home):
 
 
 def cold_and_warm(home, what, case, rounds=ROUNDS):
-    """Yields a row of the first process, and the medians of those behind it."""
+    """Yields a row of the first process, and one with the medians and rounds of later ones."""
     command = ("-m", "benchmarks.startup", "--worker", job(what, case))
     found = [json.loads(python(home, *command).splitlines()[-1]) for _ in range(1 + rounds)]
     yield {"cache": "cold"} | found[0]
-    later = {name: statistics.median([own[name] for own in found[1:]]) for name in found[0]}
-    yield {"cache": "warm"} | later
+    later = {name: [own[name] for own in found[1:]] for name in found[0]}
+    medians = {name: statistics.median(own) for name, own in later.items()}
+    yield {"cache": "warm"} | medians | {"rounds": later}
 
 
 def job(what, case):
@@ -102,12 +102,12 @@ def job(what, case):
 
 
 def python(home, *words):
-    """Runs Python with a home of its own, and returns what it prints."""
+    """Runs Python with a home folder of its own, and returns its output."""
     skipped = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
     environment = {name: value for name, value in os.environ.items() if name not in skipped}
     environment |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path[1:]])}
-    options = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True}
-    done = subprocess.run([sys.executable, *words], **options)
+    command = [sys.executable, *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)}: {done.stderr[-2000:]}")
     if "--worker" in words and done.stderr.strip():
@@ -116,14 +116,14 @@ def python(home, *words):
 
 
 def counted(call):
-    """Returns seconds of a call, XLA's share, and the number of programs that it compiled."""
+    """Returns seconds of a call, XLA's share, and the number of compiled programs."""
     import jax
 
     taken = []
 
-    def listen(name, seconds, **about):
-        if name.endswith("backend_compile_duration"):
-            taken.append(seconds)
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event.endswith("backend_compile_duration"):
+            taken.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     start = time.perf_counter()
@@ -157,7 +157,7 @@ def train(network, what):
     def logits(params, rest, x, train):
         options = {"train": train, "mutable": list(rest) if train else False}
         options["rngs"] = {"dropout": jax.random.key(1)} if train else None
-        found = model.apply({"params": params, **rest}, x, **options)
+        found: Any = model.apply({"params": params, **rest}, x, **options)
         return found[0] if train else found
 
     def loss(params, rest, x, y):
@@ -195,7 +195,7 @@ def align():
 
 
 def decode(folder, network):
-    """Measures the load of a bundle and its first volumes."""
+    """Measures the load of a decoder and its first volumes."""
     from emojax.cli.commands import start_jax
 
     start = time.perf_counter()
@@ -221,7 +221,7 @@ def decode(folder, network):
 
 
 def save(folder):
-    """Saves a volume and a bundle of each network."""
+    """Saves a volume and a decoder of each network."""
     import numpy as np
 
     from benchmarks import latency

@@ -1,20 +1,29 @@
-"""The results of the demos and of the real studies, stored for the README: one command runs all.
+"""Results of the demos and of the real studies, stored for the documentation.
 
     python -m benchmarks.studies                          # every study whose data are there
     python -m benchmarks.studies finger7t emotion_maps    # these
-    python -m benchmarks.studies demo=runs/demo           # only stores what a finished run says
+    python -m benchmarks.studies demo=runs/demo           # only stores a finished run
+    python -m benchmarks.studies "demo, again=runs/two"   # the same as a repetition of the demo
 
-A study runs by its README command, in runs/NAME (or --runs=DIR), and goes on where it was stopped.
-Scores with their intervals, p, floors, rows within subjects and crossed rows go to
-benchmarks/results/studies_cpu.json, with device, versions and commit.
+A study runs by its documented command in runs/NAME (or --runs=DIR) and resumes where it was
+stopped. Scores with their intervals, p, floors, rows within subjects, crossed rows and the printed
+table go to benchmarks/results/studies_cpu.json, with device, versions and commit. Repetitions show
+how much the numbers vary.
 """
 
+import io
 import json
 import pathlib
 import subprocess
 import sys
+import time
+from typing import Any
 
-from benchmarks.record import ROOT, keep
+import rich.console
+
+from benchmarks.record import ROOT, VERSIONS, environment, keep
+from emojax.report import console
+from emojax.report.schema import Result
 
 SCORES = ("balanced_accuracy", "accuracy", "auc_macro", "nll", "ece", "block_accuracy")
 DATA = pathlib.Path("../shared/data")
@@ -34,9 +43,9 @@ ANALYSES = ("permutation", "crossed", "within_subject", "design", "floor")
 ANALYSES += ("alignments", "searchlight", "maps")
 
 
-def summarise(folder):
+def summarise(folder: pathlib.Path) -> dict[str, Any]:
     """Returns a run's tables as plain data: arms, and the answers of its analyses."""
-    metrics = json.loads((pathlib.Path(folder) / "metrics.json").read_text())
+    metrics = json.loads((folder / "metrics.json").read_text())
     table = {}
     for arm in metrics["arms"]:
         summary = arm["summary"]
@@ -62,11 +71,32 @@ def summarise(folder):
         "audit": metrics["audit"]["measured"],
         "seconds": metrics["seconds"],
         "arms": table,
+        "printed": printed(folder),
     } | answers
 
 
-def run(name, runs):
-    """Runs a study, and returns its workdir; None where its data are not there."""
+def printed(folder: pathlib.Path) -> list[str]:
+    """Returns the lines that the run printed at its end."""
+    file = io.StringIO()
+    terminal = rich.console.Console(file=file, width=80, markup=False, emoji=False)
+    console.print_table(Result.load(folder), terminal)
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def environment_of(folder: pathlib.Path) -> dict[str, Any]:
+    """Returns the versions and date of a finished run on this machine."""
+    path = folder / "metrics.json"
+    versions = json.loads(path.read_text())["versions"]
+    return environment() | {
+        "python": versions["python"],
+        "versions": {name: versions.get(name) for name in VERSIONS},
+        "commit": "",  # a run does not record it
+        "date": time.strftime("%Y-%m-%d", time.localtime(path.stat().st_mtime)),
+    }
+
+
+def run(name: str, runs: pathlib.Path) -> pathlib.Path | None:
+    """Runs a study and returns its workdir, or None if its data are missing."""
     config, data = STUDIES[name]
     if data is not None and not (ROOT / data).exists():
         print(f"{name}: left out, no {data}")
@@ -78,13 +108,14 @@ def run(name, runs):
     return workdir
 
 
-def main(arguments):
+def main(arguments: list[str]) -> None:
     runs = next((a.partition("=")[2] for a in arguments if a.startswith("--runs=")), "runs")
     for argument in [a for a in arguments if not a.startswith("--runs=")] or STUDIES:
-        name, _, folder = argument.partition("=")
-        folder = folder or run(name, ROOT / runs)
+        name, _, finished = argument.partition("=")
+        folder = pathlib.Path(finished) if finished else run(name, ROOT / runs)
         if folder is not None:
-            keep("studies_cpu", name, summarise(folder))
+            where = environment_of(folder) if finished else None
+            keep("studies_cpu", name, summarise(folder), where)
             print(f"{name}: {folder}")
 
 

@@ -1,38 +1,32 @@
-"""Whole brains beside the peers in one run: piecewise alignment, then searchlights.
+"""Piecewise alignment and searchlights of whole brains, beside peers in one run.
 
     pip install -r requirements.txt -r requirements-bench.txt
-    python -m benchmarks.wholebrain            # about a quarter of an hour; stored
-    python -m benchmarks.wholebrain --print    # what is stored
+    python -m benchmarks.wholebrain            # about a quarter of an hour
+    python -m benchmarks.wholebrain --print    # the stored tables
 
-`benchmarks.wholebrain_alignment` and `benchmarks.wholebrain_searchlight` say what is compared.
+See `benchmarks.wholebrain_alignment` and `benchmarks.wholebrain_searchlight` for the comparisons.
 """
-
-import argparse
-import json
 
 from benchmarks import wholebrain_alignment as alignment
 from benchmarks import wholebrain_searchlight as searchlight
-from benchmarks.record import RESULTS, keep
+from benchmarks.record import keep, make_parser
+from benchmarks.tables import core as tables
+from benchmarks.tables.stored import Stored
 
 FILE = "wholebrain_cpu"
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--print", action="store_true", help="print what is stored")
+    parser.add_argument("--print", action="store_true", help="print the stored tables alone")
     args = parser.parse_args()
     if not args.print:
         keep(FILE, "alignment", alignment.compare(alignment.SHAPE, args.rounds))
         rows, agreement = searchlight.compare({"centres": 47_500, "peer": 300}, args.rounds)
         keep(FILE, "searchlight", {"rows": rows, **agreement})
-    stored = {
-        part: own["results"]
-        for part, own in json.loads((RESULTS / f"{FILE}.json").read_text()).items()
-    }
-    print(alignment.table(stored["alignment"]), end="\n\n")
-    found = stored["searchlight"]
-    print(searchlight.table(found["rows"], found))
+    for table in (tables.speed_alignment, tables.speed_searchlight):
+        print("\n".join(table(Stored())), end="\n\n")
 
 
 if __name__ == "__main__":

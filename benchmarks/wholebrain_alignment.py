@@ -6,11 +6,11 @@
 
 Both fit a template in three passes over all subjects (emojax: levels 1, 2 and 3; fmralign:
 n_iter=3) and one map for each subject and parcel. fmralign computes in float64, emojax in float32
-here. Every measurement is a process of its own; ours and the peer's take turns. Times are wall
-seconds of the fit alone, with the arrays in memory; of emojax the first call, which compiles, and
-the median of later ones. `ratio` is the peer's time by emojax's. Of two jobs each has a BLAS of one
-thread, which gains more than the second core: in matrices of this size threads of BLAS wait for
-each other.
+here. Each measurement is a process of its own, and tools take turns. Times are wall seconds of the
+fit alone, with the arrays in memory; emojax has the first call, which compiles, and the median of
+later ones. `ratio` is the peer's time divided by emojax's. With two jobs, each has a BLAS of one
+thread. That gains more than the second core, because threads of BLAS wait for each other in
+matrices of this size.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import statistics
 import time
 
 from benchmarks.children import measure, peak_mib
-from benchmarks.record import accelerator, keep
+from benchmarks.record import accelerator, keep, make_parser
 
 TOOLS = ("emojax", "fmralign", "fmralign, 2 jobs")
 PASSES = 3
@@ -27,7 +27,7 @@ SHAPE = {"subjects": 11, "rows": 400, "voxels": 60_000, "parcels": 300}
 
 
 def planted(subjects, rows, voxels, parcels):
-    """Data [s, n, v] float32 with a signal that all share, and parcels of unequal size [v]."""
+    """Returns data [s, n, v] in float32 with a shared signal, and parcels [v] of unequal size."""
     import numpy as np
 
     rng = np.random.default_rng(1002)
@@ -49,15 +49,15 @@ def emojax_fit(data, labels):
 
 
 def fmralign_fit(jobs, data, labels):
-    """What GroupAlignment.fit(y="template") calls; GroupAlignment itself wants torch, too."""
-    from fmralign.alignment.utils import _fit_template
-    from fmralign.methods import Procrustes
+    """Returns the call of GroupAlignment.fit(y="template"); GroupAlignment itself needs torch."""
+    from fmralign.alignment.utils import _fit_template  # pyright: ignore[reportMissingImports] a peer
+    from fmralign.methods import Procrustes  # pyright: ignore[reportMissingImports] a peer
 
     return lambda: _fit_template(list(data), Procrustes(), labels, jobs, n_iter=PASSES)
 
 
 def work(case):
-    """Runs in the child: builds the data, times the calls, prints one line of JSON."""
+    """Times the calls of one case in the child, and prints one line of JSON."""
     data, labels = planted(**{name: case[name] for name in SHAPE})
     if case["tool"] == "emojax":
         call, calls = emojax_fit(data, labels), 2
@@ -73,7 +73,7 @@ def work(case):
 
 
 def compare(shape, rounds, tools=TOOLS):
-    """Rounds of all tools in turn; a row for each."""
+    """Returns a row for each tool, from rounds in which all take turns."""
     found = {tool: [] for tool in tools}
     for _ in range(rounds):
         for tool in tools:
@@ -96,7 +96,7 @@ def compare(shape, rounds, tools=TOOLS):
 
 
 def table(rows):
-    """Markdown rows, as the README shows them."""
+    """Returns the rows as a table, for the terminal."""
     lines = ["| tool | seconds | first call | peak MiB (data) | emojax is |"]
     lines.append("|---|---|---|---|---|")
     for row in rows:
@@ -109,7 +109,7 @@ def table(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     for name, size in SHAPE.items():
         parser.add_argument(f"--{name}", type=int, default=size)
     parser.add_argument("--rounds", type=int, default=2)

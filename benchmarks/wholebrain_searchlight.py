@@ -4,13 +4,13 @@
     python -m benchmarks.wholebrain_searchlight            # 96 samples, 12 folds, 47,500 centres
     python -m benchmarks.wholebrain_searchlight --centres=4000 --peer=40 --rounds=1
 
-Spheres of 6 mm in voxels of 3 mm (33 voxels), two classes, 12 runs of 8 samples, one left out.
-emojax decodes every centre in float32; nilearn, which refits scikit-learn's RidgeClassifier for
-every fold and centre, decodes `--peer` of them, by one and by two processes, and is counted per
-centre. Accuracies of these centres are compared: both are the same classifier. Every measurement
-is a process of its own; ours and the peer's take turns. Times are wall seconds of the decoding
-alone; of emojax the first call, which compiles, and a later one. `ratio` is the peer's best time
-per centre by emojax's median.
+Spheres have 6 mm in voxels of 3 mm (33 voxels); there are two classes and 12 runs of 8 samples, one
+of which is left out. emojax decodes every centre in float32. nilearn refits scikit-learn's
+RidgeClassifier for every fold and centre; it decodes `--peer` centres, with one and with two
+processes, and is timed per centre. Both are the same classifier, so their accuracies are compared.
+Each measurement is a process of its own, and tools take turns. Times are wall seconds of the
+decoding alone; emojax has the first call, which compiles, and a later one. `ratio` is the peer's
+best time per centre divided by emojax's median.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import tempfile
 import time
 
 from benchmarks.children import measure, peak_mib
-from benchmarks.record import accelerator, keep
+from benchmarks.record import accelerator, keep, make_parser
 
 TOOLS = (
     "emojax, ridge",
@@ -35,13 +35,13 @@ ALPHA = 1.0  # scikit-learn's
 
 
 def planted(centres):
-    """An ellipsoid of about so many voxels, and data with a signal in one corner of it."""
+    """Returns an ellipsoid of about `centres` voxels, and data with a signal in its corner."""
     import numpy as np
 
     rng = np.random.default_rng(1003)
     half = (centres / (4 / 3 * np.pi)) ** (1 / 3) * np.array([0.9, 1.1, 1 / 0.99])
     axes = [np.arange(-int(h) - 1, int(h) + 2) / h for h in half]
-    mask = sum(a**2 for a in np.meshgrid(*axes, indexing="ij")) < 1
+    mask = np.sum([a**2 for a in np.meshgrid(*axes, indexing="ij")], axis=0) < 1
     labels = np.arange(SAMPLES) % 2
     x = rng.standard_normal((SAMPLES, mask.sum()), np.float32)
     x[:, : mask.sum() // 10] += 0.3 * labels[:, None]
@@ -55,7 +55,7 @@ def planted(centres):
 
 
 def some(mask, count):
-    """A mask of voxels that lie side by side in the middle, as nilearn's process_mask."""
+    """Returns a mask of adjacent voxels in the middle, for nilearn's process_mask."""
     import numpy as np
 
     inside = np.flatnonzero(mask)
@@ -114,13 +114,13 @@ def nilearn_decode(case, mask, affine, x, labels, run):
 
 
 def work(case):
-    """Runs in the child: builds the data, times the calls, prints one line of JSON."""
+    """Times the calls of one case in the child, and prints one line of JSON."""
     import numpy as np
 
     data = planted(case["centres"])
     ours = case["tool"].startswith("emojax")
     call, centres = (emojax_decode if ours else nilearn_decode)(case, *data)
-    times = []
+    times, accuracy = [], np.empty(0)
     for _ in range(1 + ours):
         start = time.perf_counter()
         accuracy = call()
@@ -131,7 +131,7 @@ def work(case):
 
 
 def measured(case):
-    """One round of one tool in a child process, and the accuracy of every centre that it did."""
+    """Returns one round of one tool from a child process, and the accuracy of each centre."""
     import numpy as np
 
     with tempfile.TemporaryDirectory() as folder:
@@ -140,7 +140,7 @@ def measured(case):
 
 
 def compare(shape, rounds, tools=TOOLS):
-    """Rounds of all tools in turn; a row for each."""
+    """Returns a row for each tool, from rounds in which all take turns, and their agreement."""
     import numpy as np
 
     found, accuracy = {tool: [] for tool in tools}, {}
@@ -174,7 +174,7 @@ def compare(shape, rounds, tools=TOOLS):
 
 
 def table(rows, agreement):
-    """Markdown rows, as the README shows them."""
+    """Returns the rows as a table, for the terminal."""
     lines = ["| tool | centres | seconds | first call | centres / s | peak MiB | ratio |"]
     lines.append("|---|---|---|---|---|---|---|")
     for row in rows:
@@ -192,7 +192,7 @@ def table(rows, agreement):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = make_parser(__doc__)
     parser.add_argument("--centres", type=int, default=47_500)
     parser.add_argument("--peer", type=int, default=300, help="centres that nilearn decodes")
     parser.add_argument("--rounds", type=int, default=2)

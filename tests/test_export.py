@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,7 @@ from configs import expA
 from emojax import decoder, experiments
 from emojax.decoder import commands
 from emojax.errors import InputError
-from emojax.experiments.exports import rows
+from emojax.experiments.exports import command, rows
 from emojax.experiments.exports.command import export
 from emojax.sources.write_bids import write_bids
 
@@ -283,4 +284,37 @@ def test_a_network_that_was_not_kept(run_network, tmp_path):
     shutil.rmtree(tmp_path / "run" / "models")
     flags = (*run_network[1], "--mode=export", f"--config.data.store={run_network[0].parent}/store")
     code, _, err = finished(tmp_path / "run", *flags, config="expA.py:demo")
-    assert code == 2 and "found nothing of its fits" in err and "keep_models=True" in err
+    assert code == 2 and "found no kept networks" in err and "keep_models=True" in err
+
+
+@pytest.mark.parametrize(
+    "dtype, off, refused",
+    [
+        ("float32", 5e-4, False),
+        ("float32", 4e-3, True),
+        ("bfloat16", 4e-3, False),
+        ("bfloat16", 3e-2, True),
+    ],
+)
+def test_a_decoder_is_compared_as_closely_as_its_run_computed(
+    dtype, off, refused, monkeypatch, capsys
+):
+    """A decoder computes in float32, also that of a run in bfloat16, which rounds at 2^-8."""
+    names = np.array(["01", "01"])
+    cohort = SimpleNamespace(subject=names, run=names, frame=np.arange(2))
+    config = {"model": {"dtype": dtype, "width": 16}}
+    made = SimpleNamespace(cohort=cohort, config=config)
+    facts = SimpleNamespace(grid=(1, 1, 1))
+    packed = SimpleNamespace(rows=np.arange(2), decoder=SimpleNamespace(facts=facts))
+    reported = {"subject": names, "run": names, "frame": np.arange(2)}
+    wanted = np.array([[0.3, 0.7], [0.6, 0.4]])
+    monkeypatch.setattr(command, "_volume", lambda made, row: np.zeros(1, np.float32))
+    monkeypatch.setattr(command.table, "probabilities", lambda reported, classes: wanted)
+    monkeypatch.setattr(command.fusion, "fuse", lambda decoder: lambda volumes: wanted + off)
+    if refused:
+        with pytest.raises(InputError, match="decoder whose probabilities are up to"):
+            command.check_replay(made, packed, reported, ("a", "b"), "runs/x")
+    else:
+        command.check_replay(made, packed, reported, ("a", "b"), "runs/x")
+    said = capsys.readouterr().err
+    assert ("the run computed in bfloat16" in said) == (dtype == "bfloat16")

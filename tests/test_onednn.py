@@ -62,6 +62,18 @@ def test_values_and_gradients_are_those_of_the_other_lowering(case):
     assert (calls(jitted, x, kernel) > 0) == (HAS and case in LARGE)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_large_maps_of_large_batches_go_in_turns(stride):
+    x, kernel = make((16 * stride, 16 * stride, 16), 2, 32 * stride, 3, batch=9)
+    one = functools.partial(value_and_gradients, stride)
+    for got, want in zip(onednn.jit(one)(x, kernel), jax.jit(one)(x, kernel), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
+    forward = onednn.jit(functools.partial(conv3d, strides=(stride,) * 3))
+    if HAS:
+        assert calls(forward, x, kernel) == 5  # of two volumes, the last of one
+        assert calls(forward, x[:8], kernel) == 1
+
+
 def test_a_network_and_its_gradient_are_those_of_the_other_lowering():
     """Inner functions that jax caches by themselves, as of `remat`, are of the right kind, too."""
     for remat in (False, True):  # stem, and maps of 5 x 5 x 5

@@ -1,11 +1,11 @@
-"""Convolution and max pooling of volumes, in forms that XLA runs fast on CPUs, too.
+"""Convolution and max pooling of volumes, in forms that XLA also runs fast on CPUs.
 
-XLA's own 3D convolution and the gradient of its max pooling are slow on CPUs. There a kernel of one
-voxel becomes a matrix product; a map of few voxels is gathered and multiplied; few channels become
-lines with their neighbours as channels, for a 1D convolution. The rest becomes 2D convolutions of
-planes whose outputs for neighbouring planes are channels or, with strides, whose inputs are. In
-programs of `onednn.jit` lines and planes are left to oneDNN's 3D convolution instead. Other
-platforms use XLA's 3D convolution (and the matrix product). All are differentiated by jax.
+XLA's own 3D convolution and the gradient of its max pooling are slow on CPUs. There, a kernel of
+one voxel becomes a matrix product, and maps of few voxels are gathered and multiplied. With few
+channels, volumes become lines with their neighbours as channels, for a 1D convolution. Other cases
+become 2D convolutions of planes, with the outputs for neighbouring planes (or, with strides, their
+inputs) as channels. In programs of `onednn.jit`, oneDNN's 3D convolution replaces lines and planes.
+Other platforms use XLA's 3D convolution (and the matrix product). jax differentiates all of them.
 
 Measured on two shared cores of an AMD EPYC (Zen 4), float32, in ms, against XLA's own operation:
 stem 7x7x7 at 64x64x44 6.7 / 77; 3x3x3 at 16x16x11x64 5.1 / 20 and at 4x4x3x256 1.9 / 3.4; max pool
@@ -24,10 +24,10 @@ from jaxtyping import Float
 
 from emojax.models import onednn
 
-SMALL = 64  # voxels of an output map: up to here its patches are gathered (measured: 48 and 8)
-FEW = 64  # channels with neighbours along two axes: up to here lines are convolved
-LARGE = 1 << 17  # values of a volume's output map: from here on volumes go in turns
-TURNS = 8  # the largest number of turns
+SMALL = 64  # largest output map (voxels) whose patches are gathered (measured: 48 and 8)
+FEW = 64  # largest number of channels, including neighbours along two axes, convolved as lines
+LARGE = 1 << 17  # smallest output map (values) from which volumes are processed in turns
+TURNS = 8  # maximum number of turns
 
 Padding = Literal["SAME", "VALID"]
 
@@ -44,8 +44,8 @@ def conv3d(
       x: [batch, x, y, z, c] float.
       kernel: [i, j, k, c, d], with the dtype of `x`.
       strides: voxels between outputs along the three axes.
-      padding: "SAME": ceil(n / stride) outputs for n inputs, the larger half of the padding behind
-        (Keras' rule); "VALID": none.
+      padding: "SAME": ceil(n / stride) outputs for n inputs, with the larger half of the padding at
+        the end (Keras' rule); "VALID": none.
 
     Raises:
       ValueError: shapes that do not fit, or an unknown padding.
@@ -63,7 +63,7 @@ def conv3d(
     if window == (1, 1, 1):
         return _rows(x[(slice(None), *(slice(None, None, s) for s in strides))], kernel[0, 0, 0])
     pads = lax.padtype_to_pads(size, window, strides, padding)
-    # Not the default backend at trace time: a program may be lowered for several platforms.
+    # The default backend at trace time does not decide: programs may be lowered for several.
     return lax.platform_dependent(
         x,
         kernel,
@@ -73,7 +73,7 @@ def conv3d(
 
 
 def _rows(x, matrix):
-    """Returns x @ matrix, with x as two axes: with five, XLA's CPU gradient is slow."""
+    """Returns x @ matrix with x reshaped to two axes, as XLA's CPU gradient is slow with five."""
     return (x.reshape(-1, x.shape[-1]) @ matrix).reshape(*x.shape[:-1], -1)
 
 
@@ -84,29 +84,34 @@ def _by_xla(x, kernel, strides, pads):
 
 
 def _on_cpu(x, kernel, strides, pads):
-    """Convolves by patches times a matrix or along fewer axes, whichever suits the shape."""
+    """Convolves by patches times a matrix or along fewer axes, depending on the shape."""
     window, channels = kernel.shape[:3], kernel.shape[-1]
     out = [
         (n + sum(pad) - k) // s + 1
         for n, pad, k, s in zip(x.shape[1:4], pads, window, strides, strict=True)
     ]
-    # XLA's CPU convolutions are fast in single precision (and less) only.
+    # XLA's CPU convolutions are fast only in single precision or less.
     if math.prod(out) <= SMALL or x.dtype == jnp.float64:
         x = _with_taps(x, (2, 1, 0), window, out, strides, pads)
         return _rows(x, kernel.reshape(-1, channels))
     if onednn.computes(x.dtype):
-        if max(strides) == 1:
-            return _by_xla(x, kernel, strides, pads)
-        return _strided(x, kernel, strides, pads, out)
+
+        def convolve(x):
+            if max(strides) == 1:
+                return _by_xla(x, kernel, strides, pads)
+            return _strided(x, kernel, strides, pads, out)
+
+        large = math.prod(out) * channels >= LARGE and len(x) > TURNS
+        return _in_turns(convolve, x) if large else convolve(x)
     return _by_planes(x, kernel, strides, pads, out)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
 def _strided(x, kernel, strides, pads, out):
-    """Convolves with strides by oneDNN; the gradient to x is that of planes.
+    """Convolves with strides by oneDNN; the gradient with respect to x is that of planes.
 
-    By itself it would be a dilated convolution, which oneDNN does not take: 194 ms for 2.7 (3x3x3,
-    64 to 128 channels, batch 4).
+    Its own gradient would be a dilated convolution, which oneDNN does not support: 194 ms instead
+    of 2.7 (3x3x3, 64 to 128 channels, batch 4).
     """
     return _by_xla(x, kernel, strides, pads)
 
@@ -122,33 +127,36 @@ def _(strides, pads, out, primals, tangents):
 
 
 def _by_planes(x, kernel, strides, pads, out):
-    """Convolves along two axes or one, with the taps of the others among the channels."""
+    """Convolves along one or two axes, with the taps of the others among the channels."""
     window, channels = kernel.shape[:3], kernel.shape[-1]
     if math.prod(window[:2]) * x.shape[-1] <= FEW:  # lines along z, their neighbours as channels
         lines = jnp.moveaxis(kernel, 2, 0).reshape(window[2], -1, channels)
 
-        def convolve(x):
+        def of_lines(x):
             x = _with_taps(x, (1, 0), window, out, strides, pads)
             y = _by_xla(x.reshape(-1, *x.shape[3:]), lines, strides[2:], pads[2:])
             return y.reshape(*x.shape[:3], *y.shape[1:])
 
+        convolve = of_lines
     elif strides[0] > 1:  # planes, their neighbours as channels
         planes = jnp.moveaxis(kernel, 0, 2).reshape(*window[1:], -1, channels)
 
-        def convolve(x):
+        def of_slabs(x):
             x = _with_taps(x, (0,), window, out, strides, pads)
             y = _by_xla(x.reshape(-1, *x.shape[2:]), planes, strides[1:], pads[1:])
             return y.reshape(-1, out[0], *y.shape[1:])
 
+        convolve = of_slabs
     else:  # planes; the contributions to their neighbours as channels of the output
         planes = jnp.moveaxis(kernel, 0, 3).reshape(*window[1:], x.shape[-1], -1)
 
-        def convolve(x):
+        def of_planes(x):
             y = _by_xla(x.reshape(-1, *x.shape[2:]), planes, strides[1:], pads[1:])
             y = y.reshape(*x.shape[:2], *y.shape[1:-1], window[0], channels)
             y = jnp.pad(y, [(0, 0), pads[0], *[(0, 0)] * 4])
             return sum(y[:, tap : tap + out[0], :, :, tap] for tap in range(window[0]))
 
+        convolve = of_planes
     large = math.prod(out) * channels >= LARGE
     return _in_turns(convolve, x) if large else convolve(x)
 
@@ -159,14 +167,14 @@ def _in_turns(convolve, x):
     out = []
     for start in range(0, len(x), size):
         some = x[start : start + size]
-        if out:  # without a barrier XLA would run them side by side, each in fresh memory
+        if out:  # without a barrier, XLA would run them in parallel, each in fresh memory
             some, out[-1] = lax.optimization_barrier((some, out[-1]))
         out.append(convolve(some))
     return jnp.concatenate(out)
 
 
 def _with_taps(x, axes, window, out, strides, pads):
-    """Puts taps along the axes before the channels, those of the last axis outermost."""
+    """Moves taps along the axes to the channels, those of the last axis outermost."""
     for axis in axes:
         x = _pad(x, axis, pads[axis], 0)
         taps = (_tap(x, axis, at, out[axis], strides[axis]) for at in range(window[axis]))
@@ -175,14 +183,14 @@ def _with_taps(x, axes, window, out, strides, pads):
 
 
 def _pad(x, axis, widths, value):
-    """Pads `x` with `value` along spatial `axis`, by `widths` (before, behind)."""
+    """Pads `x` with `value` along spatial `axis`, by `widths` (before, after)."""
     return jnp.pad(
         x, [widths if a == axis + 1 else (0, 0) for a in range(5)], constant_values=value
     )
 
 
 def _tap(x, axis, start, count, stride):
-    """Returns `count` entries along spatial `axis` from `start`, `stride` apart."""
+    """Returns `count` entries along spatial `axis`, from `start` in steps of `stride`."""
     return lax.slice_in_dim(x, start, start + stride * (count - 1) + 1, stride, axis + 1)
 
 
@@ -191,7 +199,7 @@ def max_pool(
 ) -> Float[jax.Array, "batch p q r c"]:
     """Returns the maximum over cubes of `window` voxels, `stride` apart, with "SAME" padding.
 
-    Axes are pooled one after another, as maxima of shifted slices. Where several voxels share the
+    Axes are pooled one after another, as maxima of shifted slices. If several voxels share the
     maximum, they also share its gradient.
 
     Args:

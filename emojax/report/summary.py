@@ -1,7 +1,7 @@
-"""Means and the one 95 % interval of an arm.
+"""Means and 95 % intervals of an arm.
 
-Where a fold leaves one unit out, folds are counted: Student's t. Where a split keeps groups whole,
-groups are counted: the jackknife with Student's t.
+If a fold leaves one unit out, the interval is Student's t over folds. If a split keeps groups
+whole, it is the jackknife over groups, with Student's t.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,15 @@ from emojax.records import ArmResult
 from emojax.report import outcomes
 from emojax.scoring import scores
 
-SHARES = ("accuracy", "balanced_accuracy", "auc_macro", "auc_micro", "f1_macro", "ece")
+SHARES = (
+    "accuracy",
+    "balanced_accuracy",
+    "block_accuracy",
+    "auc_macro",
+    "auc_micro",
+    "f1_macro",
+    "ece",
+)
 
 
 def summarise(
@@ -30,7 +38,7 @@ def summarise(
 
     Returns:
       "network": metric -> {"mean", "sd", "ci95"}, or None without a network; "baselines": name ->
-      the same, and "network_minus_it": the paired difference; with a split also "by_group": the
+      the same, with "network_minus_it", the paired difference; with a split also "by_group", the
       network's accuracy in each tested group, in sorted order.
     """
     rows = [f["network"] for f in folds if f["network"]]
@@ -49,14 +57,16 @@ def summarise(
 
 
 def compare(arms: Sequence[Mapping[str, Any]]) -> None:
-    """Writes "network_minus_it" for decoders with an arm of their own: the first network, paired.
+    """Adds "network_minus_it" to decoders with an arm of their own, paired with the first network.
 
     Args:
-      arms: entries of metrics.json.
+      arms: entries of metrics.json, changed in place.
     """
     network = next((arm for arm in arms if arm["summary"]["network"] and not arm["on_noise"]), None)
-    for arm in arms if network else ():
-        if not arm["decoder"] or not arm["strict"] or not network["strict"]:
+    if network is None or not network["strict"]:
+        return
+    for arm in arms:
+        if not arm["decoder"] or not arm["strict"]:
             continue
         pairs = {fold["test"]: fold["network"] for fold in network["folds"]}
         theirs = {fold["test"]: fold["baselines"][arm["decoder"]] for fold in arm["folds"]}
@@ -69,7 +79,7 @@ def compare(arms: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _over_folds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summarises an arm that leaves one unit out; limits of shares are within [0, 1]."""
+    """Summarises an arm that leaves one unit out; intervals of shares are clipped to [0, 1]."""
     found = scores.summary(rows)
     for name in SHARES:
         if name in found and found[name]["ci95"]:
@@ -79,7 +89,7 @@ def _over_folds(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _over_groups(cohort, result: ArmResult, folds, names: Sequence[str]) -> dict[str, Any]:
-    """Summarises an arm with a split: its unit of independence is the group, not the fold."""
+    """Summarises an arm with a split; the independent units are groups, not folds."""
     arm, groups = result.arm, outcomes.groups(cohort, result.arm)
     rows = np.concatenate([fold.fold.test for fold in result.folds])
     labels, where = cohort.labels[rows], groups[rows]

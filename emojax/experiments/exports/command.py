@@ -1,4 +1,4 @@
-"""The command `export`: reads a finished run and its data, and writes the decoder."""
+"""The command `export`, which turns a finished run and its data into a decoder."""
 
 import dataclasses
 import json
@@ -14,13 +14,14 @@ from emojax import decoder, experiments, files, fusion, resampling, sources, spl
 from emojax import metrics as measures
 from emojax.data import identity, phases
 from emojax.decoder import Decoder, native
-from emojax.errors import InputError
+from emojax.errors import InputError, say
 from emojax.experiments import base, dtypes
 from emojax.experiments.base import Experiment
 from emojax.experiments.exports import classifiers, facts
 from emojax.experiments.exports import rows as table
 from emojax.experiments.exports.parts import Made, Packed, Trained
 from emojax.experiments.exports.rows import Row
+from emojax.models import precision
 from emojax.provenance import Ledger
 from emojax.records import Arm
 from emojax.report import floors, predictions, texts
@@ -28,8 +29,9 @@ from emojax.report.outcomes import NETWORK
 from emojax.splits import Fold
 from emojax.training import checkpoint
 
-CLOSE = 1e-3  # of probabilities: another machine has other rounding, not another decoder
-REPLAYED = 64  # volumes, at most
+# Tolerance of probabilities: rounding differs between machines, and decoders compute in float32.
+CLOSE = {"float32": 1e-3, "bfloat16": 2e-2}
+REPLAYED = 64  # maximum number of volumes compared
 
 
 def export(
@@ -46,31 +48,31 @@ def export(
     """Writes a decoder of a finished run.
 
     Args:
-      config: that of the run.
-      workdir: of the run.
-      subject: A: the test subject whose fold and alignment are taken; "" is the first. The
-        classifier has not seen it.
-      run: A: name of the run to be decoded, aligned by the subject's other runs; "" is the last.
-        With units=run it is the run that was left out.
-      bundle: the folder to write; "" is `decoder` in the workdir. An older decoder of the same
-        subject and run may be there.
+      config: config of the run.
+      workdir: workdir of the run.
+      subject: in Experiment A, the test subject whose fold and alignment are exported; "" is the
+        first. The classifier has not seen it.
+      run: in Experiment A, name of the run to be decoded, aligned by the subject's other runs; ""
+        is the last. With units=run it is the run that was left out.
+      bundle: folder of the decoder; "" is `decoder` in the workdir. It may hold an older decoder of
+        the same subject and run.
       classifier: row of the result table; "" is the headline.
-      refit: whether everybody trains, for a new person; nobody is left out then.
-      cohort: the data of the run; None: read as `config.data` says.
+      refit: whether to train on all subjects, for a new person; no subject is left out then.
+      cohort: the data of the run; default: loaded as `config.data` specifies.
 
     Returns:
-      The bundle's folder.
+      The decoder's folder.
 
     Raises:
-      InputError: the run is not finished, cannot be repeated volume by volume, or has read files
-        that have changed since; the decoder does not say what the report says; or the folder holds
-        another decoder.
+      InputError: the run is not finished, cannot be repeated volume by volume, or its input files
+        have changed; the decoder does not reproduce the report; or the folder holds another
+        decoder.
     """
     if config.null:
         raise InputError("decoder", "a run on noise (null=True)", "a run on measured values")
     folder = pathlib.Path(workdir)
     if not (folder / "metrics.json").exists():
-        expected = "one (the same command without --mode=export)"
+        expected = "the workdir of a finished run (see emojax run)"
         raise InputError(workdir, "no finished run", expected)
     config = dtypes.settle(config, workdir)
     work = checkpoint.open_workdir(workdir, config.to_dict())
@@ -116,20 +118,20 @@ def export(
 
 
 def _check_asked(metrics: Mapping[str, Any], subject: str, run: str, refit: bool) -> None:
-    """Refuses what no decoder can be made of, before data is read."""
+    """Rejects requests that cannot become a decoder, before data is read."""
     if (name := metrics["chosen_arm"]) is not None:
         factor = next(arm["factor"] for arm in metrics["arms"] if arm["name"] == name)
         chosen = f"--config.sweep='()' --config.train.penalty_factor={factor:g}"
-        expected = f"a run with that one alone ({chosen})"
+        expected = f"a run with only this penalty ({chosen})"
         raise InputError("decoder", f"a sweep of penalties, which chose {factor:g}", expected)
     if refit and (subject or run):
         raise InputError(
-            "refit", f"--{'subject' if subject else 'run'}", "neither: everybody trains"
+            "refit", f"--{'subject' if subject else 'run'}", "neither: all subjects train"
         )
 
 
 def make(experiment: Experiment, config: Any, cohort: Any, row: Row, number: int | None) -> Made:
-    """Makes the data of a fold as the run made them, or of everybody (None)."""
+    """Makes the data of a fold as in the run; with `number` None, of all subjects."""
     assert experiment.arms and experiment.folds and experiment.features
     arms = {arm.name: arm for arm in experiment.arms(config, cohort)}
     arm = arms[row.arm["shares"] or row.arm["name"]]
@@ -145,7 +147,7 @@ def make(experiment: Experiment, config: Any, cohort: Any, row: Row, number: int
 
 
 def everybody(config: Any, view: Any, arm: Arm, row: Row) -> Fold:
-    """Returns a fold that tests nobody; a network without members has somebody to monitor it."""
+    """Returns a fold without test rows; only a network without members has monitored rows."""
     n, none = np.arange(len(view.labels)), np.zeros(0, int)
     if row.classifier != NETWORK or arm.members:
         return Fold("", n, none, none)
@@ -165,10 +167,12 @@ def _refitted(experiment: Experiment, made: Made, row: Row) -> Trained:
 
 
 def check_replay(made: Made, packed: Packed, reported: Any, classes: Any, where: Any) -> None:
-    """Refuses a decoder that does not say what the report says of the run that it is to decode.
+    """Rejects a decoder that does not reproduce the reported probabilities of its run.
+
+    The decoder of a run in bfloat16 computes in float32; one line states by how much it differs.
 
     Raises:
-      InputError: its probabilities differ by more than `CLOSE`, or the report has none.
+      InputError: they differ by more than `CLOSE`, or reported probabilities are not finite.
     """
     cohort, rows = made.cohort, packed.rows[:REPLAYED]
     keys = zip(reported["subject"], reported["run"], reported["frame"], strict=True)
@@ -182,13 +186,17 @@ def check_replay(made: Made, packed: Packed, reported: Any, classes: Any, where:
     volumes = np.stack([_volume(made, row).reshape(grid) for row in rows])
     found = np.asarray(jax.jit(fusion.fuse(packed.decoder))(volumes))
     off = float(np.abs(found - wanted).max())
-    if not off < CLOSE:
+    model = made.config.get("model", {})
+    dtype = precision.settle(model["dtype"], model["width"]) if "dtype" in model else "float32"
+    if dtype == "bfloat16":
+        say(f"the run computed in bfloat16, its decoder in float32: they differ by up to {off:.2g}")
+    if not off < CLOSE[dtype]:
         found = f"a decoder whose probabilities are up to {off:.2g} from those of the report"
         raise InputError(where, found, "the machine and the versions that the run was made with")
 
 
 def _volume(made: Made, row: int) -> np.ndarray:
-    """Returns a volume as the decoder reads it."""
+    """Returns a volume as the decoder will receive it."""
     cohort = made.cohort
     run = cohort.runs[cohort.run_index[row]]
     if facts.centred_maps(made.config, cohort):
@@ -197,7 +205,7 @@ def _volume(made: Made, row: int) -> np.ndarray:
 
 
 def _with_scores(made: Decoder, metrics: Mapping[str, Any], row: Row, reported: Any) -> Decoder:
-    """Returns a decoder that states scores and reliability, those of all folds of the report."""
+    """Returns the decoder with the scores and reliability of all folds of the report."""
     classes = metrics["classes"]
     labels = np.array([classes.index(name) for name in reported["label"]], np.int32)
     found = measures.reliability(labels, table.probabilities(reported, classes))
@@ -207,7 +215,7 @@ def _with_scores(made: Decoder, metrics: Mapping[str, Any], row: Row, reported: 
 
 
 def _noise(metrics: Mapping[str, Any], row: Row) -> float | None:
-    """Returns what the row's procedure reaches on noise, as the report says; None: not measured."""
+    """Returns the row's noise floor (balanced accuracy) from the report; None if not measured."""
     if entry := floors.of(metrics, row.arm, row.classifier):
         return float(entry["mean"])
     arm = texts.floor(metrics, row.arm) if row.classifier == NETWORK else None
@@ -215,7 +223,7 @@ def _noise(metrics: Mapping[str, Any], row: Row) -> float | None:
 
 
 def _check_same(folder: pathlib.Path, there: Decoder, made: Decoder) -> None:
-    """Refuses to replace another decoder.
+    """Checks that an existing decoder may be replaced by the new one.
 
     Raises:
       InputError: facts or weights differ.
@@ -224,5 +232,5 @@ def _check_same(folder: pathlib.Path, there: Decoder, made: Decoder) -> None:
     same = there.facts == made.facts and leaves[0].keys() == leaves[1].keys()
     if not same or any(not np.array_equal(leaves[0][n], leaves[1][n]) for n in leaves[0]):
         who = f"subject {there.facts.subject}" if there.facts.subject else "another training"
-        expected = "none of another subject or run (--bundle=DIR writes elsewhere)"
+        expected = "no decoder of another subject or run (--bundle=DIR writes elsewhere)"
         raise InputError(folder, f"a decoder of {who}", expected)
