@@ -53,7 +53,9 @@ def make_config(store: str, voxels: int) -> config_dict.ConfigDict:
 def linear(config, view, truth, data) -> list[dict[str, Any]]:
     """Returns the rows of a logistic regression on the features of a fold."""
     (job,) = experiment_a.jobs(config, data, ("logistic",))
-    coef = np.asarray(weights.of(baselines.fit(job).model).params[0]["coef"], np.float32)
+    classical = weights.of(baselines.fit(job).model)
+    assert classical is not None  # linear
+    coef = np.asarray(classical.params[0]["coef"], np.float32)
     made, x = data.notes["made"], data.read(np.unique(data.fold.train))
     names = list(dict.fromkeys(view.units[data.fold.train].tolist()))
 

@@ -58,7 +58,7 @@ def _variation(stored: Stored) -> str:
         abs(run[name][1]["mean"] - first[name][1]["mean"]) for run in others for name in first
     )
     more = f"{len(others)} later runs" if len(others) > 1 else "a later run"
-    return f"means of {more} on the same machine differ by {widest:.3f} at most; {limit}"
+    return f"means of {more} differ by {widest:.3f} at most; {limit}"
 
 
 def demo_b(stored: Stored) -> list[str]:
