@@ -1,4 +1,4 @@
-"""Arrays of .npz files, checked by their headers before anything is unpacked."""
+"""Reader of .npz files that checks headers before unpacking any array."""
 
 import math
 import os
@@ -12,19 +12,19 @@ from emojax.data.paths import require_file
 from emojax.errors import InputError
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-LARGEST = 1 << 30  # bytes; what is larger and shrinks so much was made to fill the memory
+LARGEST = 1 << 30  # bytes; larger arrays may not exceed this compression ratio:
 SHRINKS = 100
 
 
 class Header(NamedTuple):
-    """Shape and type of an array in a file."""
+    """The shape and dtype of an array in a file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
     @property
     def size(self) -> int:
-        """The bytes of the array."""
+        """The size of the array, bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
@@ -37,19 +37,19 @@ def read(
     shrinks: float = SHRINKS,
     largest: int = LARGEST,
 ) -> dict[str, np.ndarray]:
-    """Reads arrays of an .npz file; no object is unpickled.
+    """Reads arrays of an .npz file without unpickling objects.
 
     Args:
       path: the file.
-      names: arrays that are read if they are there; the others are not looked at. None: all.
-      check: called with the headers of these arrays before the first is unpacked; it may raise.
-      file: the same, where it is open.
-      shrinks: how many times its stored bytes an array may take that is larger than `largest`.
-      largest: bytes.
+      names: names of the arrays to read, if present; None for all.
+      check: function called with the headers of these arrays before any is unpacked; it may raise.
+      file: the file, if it is already open.
+      shrinks: largest compression ratio of an array larger than `largest`.
+      largest: size in bytes up to which any ratio is accepted.
 
     Raises:
-      InputError: there is no such file, it is damaged, an array occurs twice, is of Python objects,
-        or is not of the size that its header says.
+      InputError: the file does not exist or is damaged, or an array occurs twice, consists of
+        Python objects, or does not have the size in its header.
     """
     if file is None:
         require_file(path, "an .npz file")
@@ -76,17 +76,27 @@ def refuse_bomb(
     shrinks: float = SHRINKS,
     largest: int = LARGEST,
 ) -> None:
-    """Refuses an array that would fill the memory and that almost nothing is stored of.
+    """Refuses a large array of which almost nothing is stored, since it could exhaust the memory.
+
+    Args:
+      path: the file, for messages.
+      name: name of the array.
+      size: size of the array, bytes.
+      stored: size of its compressed data, bytes.
+      shrinks: see `read`.
+      largest: see `read`.
 
     Raises:
-      InputError: names the array.
+      InputError: the array is too large.
     """
     if size > max(largest, shrinks * stored):
         found = f"{name} of {size:,} bytes in {stored:,} stored ones"
         raise InputError(path, found, f"at most {shrinks} times the stored bytes")
 
 
-def _members(path, archive: zipfile.ZipFile, names) -> dict[str, zipfile.ZipInfo]:
+def _members(
+    path: str | os.PathLike, archive: zipfile.ZipFile, names: Collection[str] | None
+) -> dict[str, zipfile.ZipInfo]:
     found: dict[str, zipfile.ZipInfo] = {}
     for info in archive.infolist():
         name = info.filename.removesuffix(".npy")
@@ -98,7 +108,7 @@ def _members(path, archive: zipfile.ZipFile, names) -> dict[str, zipfile.ZipInfo
     return found
 
 
-def _header(path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
+def _header(path: str | os.PathLike, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Header:
     with archive.open(info) as file:
         header = _read_header(file)
         there = info.file_size - file.tell()

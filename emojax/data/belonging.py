@@ -1,4 +1,4 @@
-"""Runs and subjects that belong together: one grid, one TR, every class; or the line why not."""
+"""Consistency of runs and subjects: one grid, one TR, and volumes of every class."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from emojax.errors import InputError
 if TYPE_CHECKING:
     from emojax.data.cohort import Cohort
 
-OWN = (  # what to do with images in native space
+OWN = (  # advice for images in native space
     "images in a standard space (--config.data.space), or each subject its own voxels, in "
     "Experiment A: --config.voxels.own=True --config.align.regimes=independent_runs,none"
 )
@@ -26,18 +26,18 @@ def turn_runs(
 ) -> tuple[list[Run], dict[str, np.ndarray], list[str]]:
     """Turns images whose axes are in another order or direction than those of the first.
 
-    Where a subject's grid is its own, its runs are turned to the first of them.
+    If a subject has its own grid, its runs are turned to the first of them.
 
     Args:
-      runs: any order.
-      masks: subject -> its brain mask, on the grid of the first of its runs that is given.
+      runs: all runs, in any order.
+      masks: subject -> its brain mask, on the grid of its first given run.
 
     Returns:
-      Runs, masks, and a sentence where some were turned.
+      Runs, masks, and a sentence if some were turned.
     """
     out, masks, turned = [], dict(masks), []
     target = min(runs, key=lambda run: (run.subject, natural(run.name)))
-    own: dict[str, Run] = {}  # subject -> the first of its runs that is given
+    own: dict[str, Run] = {}  # subject -> its first given run
     for run in runs:
         begins = own.setdefault(run.subject, run) is run
         by = next(filter(None, (_turn(run, to) for to in (target, own[run.subject]))), None)
@@ -54,8 +54,9 @@ def turn_runs(
 
 
 def _turned(run: Run, by: grid.Turn) -> Run:
-    """Returns a run on another grid; cleaned ones remember what they were made of."""
+    """Returns a turned run, together with its uncleaned version."""
     before = run.uncleaned
+    assert run.affine is not None  # as it can be turned
     return dataclasses.replace(
         run,
         frames=by.apply(run.frames, 1),
@@ -66,7 +67,7 @@ def _turned(run: Run, by: grid.Turn) -> Run:
 
 
 def _turn(run: Run, to: Run) -> grid.Turn | None:
-    """Returns the turn of a run onto the grid of another; None where there is none."""
+    """Returns the turn of a run onto the grid of another; None if there is none."""
     shape, wanted = run.frames.shape[1:], to.frames.shape[1:]
     if len(shape) != 3 or len(wanted) != 3:
         return None
@@ -74,7 +75,7 @@ def _turn(run: Run, to: Run) -> grid.Turn | None:
 
 
 def check_same(a: Run, b: Run) -> None:
-    """Refuses runs of one subject that are not distinct, or not on one grid."""
+    """Refuses runs of one subject with the same name, or with another grid or TR."""
     if canonical(a.name) == canonical(b.name):
         raise InputError(
             b.place,
@@ -93,10 +94,10 @@ def check_same(a: Run, b: Run) -> None:
 
 
 def check_classes(cohort: "Cohort") -> None:
-    """Refuses a study in which a class has no volume; to be asked once its counts were shown.
+    """Refuses a study in which a class has no volume; to be called after its counts were shown.
 
     Raises:
-      InputError: names the classes, and what may have become of their events.
+      InputError: a class has no volume; the message gives possible reasons.
     """
     counts = np.bincount(cohort.labels, minlength=len(cohort.classes))
     missing = [name for name, count in zip(cohort.classes, counts, strict=True) if not count]
@@ -128,12 +129,12 @@ def check_grids(cohort: "Cohort", by: str = "mm") -> None:
     """Refuses subjects whose voxels do not correspond.
 
     Args:
-      cohort: whose columns are to be compared between subjects.
-      by: "mm": voxels of one place in the array must be at one place in space; "array": that is not
-        asked for, as in the paper, which compares native images.
+      cohort: the cohort, whose columns are to be compared between subjects.
+      by: "mm" if voxels with the same array index must be at the same place in space; "array" if
+        not, as in the paper, which compares native images.
 
     Raises:
-      InputError: names two scans that differ.
+      InputError: two scans differ; the message names them.
     """
     runs = [cohort.runs[i] for i in np.unique(cohort.run_index)]
     first = runs[0]
@@ -155,7 +156,7 @@ def check_grids(cohort: "Cohort", by: str = "mm") -> None:
 
 
 def _apart(a: Run, b: Run) -> str:
-    """Returns how far two grids are apart, in words."""
+    """Returns a text with the distance of two grids."""
     if a.affine is None or b.affine is None:
         return ""
     off = grid.offset(b.affine, a.affine, b.frames.shape[1:])

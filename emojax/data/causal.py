@@ -1,7 +1,7 @@
-"""The twin of the correction at the scanner: training runs, volume by volume in order of time.
+"""Causal correction of training runs, volume by volume, as at the scanner (`online.correction`).
 
-Whatever a decoder meets at the scanner it has been trained on, see `online.correction`. Cleaning
-(`data.cleaning`) uses a run as a whole, which no scanner has.
+A decoder is thus trained on the same kind of volumes as it decodes. Cleaning (`data.cleaning`) uses
+whole runs, which do not exist yet at the scanner.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from emojax.data import mapped
 from emojax.data.causal_settings import OFF, Correction, parse, prior_of
 from emojax.data.cohort import Cohort, Prior
 from emojax.data.run import Run
+from emojax.data.scratch import Scratch
 from emojax.data.store import Store
 from emojax.errors import InputError
 from emojax.online import correction
@@ -24,14 +25,14 @@ BLOCK = 1 << 14  # voxels at a time
 
 
 def twin(data: Any) -> str:
-    """Returns the causal correction that takes the place of the whole-run cleaning of a config.
+    """Returns the causal counterpart of a config's whole-run cleaning.
 
     Args:
-      data: `config.data`, or anything with the keys of cleaning.
+      data: `config.data`, or any object with the keys of cleaning.
 
     Returns:
-      A value of `data.online`; "" where nothing is cleaned as a whole, or nothing takes its place,
-      as of maps, which have no order in time.
+      A value of `data.online`; "" if there is no whole-run cleaning, or if rows are maps, which
+      have no order in time.
     """
     steps = [f"drift:{min(data.detrend, 5)}"] if data.detrend else []
     if data.motion or any(name.startswith("motion") for name in data.confounds.split(",")):
@@ -40,28 +41,29 @@ def twin(data: Any) -> str:
         steps.append("ema:30")
     if data.zscore:
         steps.append("zscore")
-    if data.centre and not steps:  # all others centre, too
+    if data.centre and not steps:  # all other steps centre, too
         steps.append("cumulative")
     return "+".join(steps) if data.source != "maps" else ""
 
 
 def apply(cohort: Cohort, store: Store, text: str, *, skip: int = 0) -> Cohort:
-    """Corrects every run of a cohort as the scanner's would be, once into the store.
+    """Corrects every run of a cohort as at the scanner, and keeps the result in the store.
 
     Args:
-      cohort: runs in time.
-      store: the place of the corrected runs, float32.
-      text: the correction, see `causal_settings.parse`; "" is none.
-      skip: volumes at the start of each run that a decoder is never given: they stay as they are,
-        and the others are corrected without them.
+      cohort: runs that are time series.
+      store: store for the corrected runs (float32).
+      text: the correction, see `causal_settings.parse`; "" for none.
+      skip: number of volumes at the start of each run that a decoder never gets; they are left
+        unchanged and do not influence the others.
 
     Returns:
       The cohort of the corrected runs. Steps with a memory are declared as a prior, such as
-      "online ema:30": a corrected volume holds values of those before it. `gain` alone is none.
+      "online ema:30", since a corrected volume depends on earlier ones. `gain` alone is not a
+      prior.
 
     Raises:
-      InputError: a run is not in time, has no realignment parameters where they are needed, or a
-        volume has no level that could be scaled.
+      InputError: a run is not a time series, lacks realignment parameters that are needed, or has a
+        volume whose level cannot be scaled.
     """
     if not text:
         return cohort
@@ -69,14 +71,14 @@ def apply(cohort: Cohort, store: Store, text: str, *, skip: int = 0) -> Cohort:
     runs = tuple(_correct_run(run, store, chosen=chosen, skip=skip) for run in cohort.runs)
     note = f"runs corrected causally, each volume by those before it (data.online={chosen.text})"
     if not chosen.steps:
-        note = f"each volume scaled to one level (data.online={chosen.text})"
+        note = f"each volume scaled to the same level (data.online={chosen.text})"
     prior = (Prior(prior_of(chosen)),) if chosen.steps else ()
     return dataclasses.replace(
         cohort, runs=runs, prior=(*cohort.prior, *prior), notes=(*cohort.notes, note)
     )
 
 
-def _correct_run(run: Run, store: Any, *, chosen: Correction, skip: int) -> Run:
+def _correct_run(run: Run, store: Store | Scratch, *, chosen: Correction, skip: int) -> Run:
     moved = run.motion if chosen.needs_motion else None
     if chosen.needs_motion and (moved is None or moved.shape[1] != correction.MOTION):
         expected = f"six per volume for data.online={chosen.text} (without motion in it, none)"
@@ -88,10 +90,10 @@ def _correct_run(run: Run, store: Any, *, chosen: Correction, skip: int) -> Run:
     moved = None if moved is None else np.asarray(moved[skip:], np.float32)
     voxels = chosen._replace(gain=False)
 
-    def fill(out):
+    def fill(out: np.ndarray) -> None:
         gains = _gains(run, skip) if chosen.gain else np.ones(count, np.float32)
         step = max(1, BLOCK // int(np.prod(run.frames.shape[1:-1])))
-        for start in range(0, out.shape[-1], step):  # the axis that is slowest on disk
+        for start in range(0, out.shape[-1], step):  # the slowest axis on disk
             block = run.read(slice(None), (..., slice(start, start + step)))
             flat = block.reshape(count, -1) * gains[:, None]
             if chosen.steps and count > skip:
@@ -110,7 +112,7 @@ def _correct_run(run: Run, store: Any, *, chosen: Correction, skip: int) -> Run:
 
 
 def _gains(run: Run, skip: int) -> Float[np.ndarray, " t"]:
-    """Returns the factor of each volume; those that no decoder is given stay as they are."""
+    """Returns the factor of each volume; 1 for those that a decoder never gets."""
     gains = np.ones(len(run.frames), np.float32)
     for t in range(skip, len(run.frames)):
         level = np.float32(correction.level_of(run.read([t])[0]))

@@ -1,4 +1,4 @@
-"""The settings of causal correction: the text of `data.online`. Nothing here needs jax."""
+"""Settings of causal correction, the text of `data.online`. This module does not import jax."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ OFF = "--config.data.online=''"
 BASELINES = ("first", "cumulative", "ema")
 
 _NUMBER = ":[1-9][0-9]{0,5}"
-_STEPS = {  # in their order, with what may follow the name
+_STEPS = {  # name -> pattern of what may follow it, in order of application
     "gain": "",
     "drift": ":[1-5]",
     "motion": "",
@@ -27,38 +27,38 @@ _STEPS = {  # in their order, with what may follow the name
 
 
 class Regression(NamedTuple):
-    """A recursive regression whose residual stays."""
+    """A recursive regression, which leaves the residual."""
 
-    degree: int = 0  # of the polynomial in time; 0 is the mean alone
+    degree: int = 0  # of the polynomial in time; 0 for the mean alone
     motion: bool = False
 
 
 class Running(NamedTuple):
-    """A running mean that is subtracted, and perhaps a running sd."""
+    """A running mean that is subtracted, and optionally a running sd to divide by."""
 
-    kind: str  # of BASELINES
-    size: int = 0  # volumes: how many are first, or the half-life
-    divide: bool = False
+    kind: str  # one of BASELINES
+    size: int = 0  # volumes: number of first ones, or half-life
+    divide: bool = False  # whether to divide by the sd
 
 
 class Correction(NamedTuple):
     """A parsed correction; static."""
 
-    text: str  # the steps in their order
+    text: str  # the steps in order
     gain: bool
-    steps: tuple[Regression | Running, ...]  # those with a memory, voxel by voxel
+    steps: tuple[Regression | Running, ...]  # steps with a memory for each voxel
 
     @property
     def needs_motion(self) -> bool:
-        """Whether each volume must come with six realignment parameters."""
+        """Whether each volume needs six realignment parameters."""
         return any(isinstance(own, Regression) and own.motion for own in self.steps)
 
 
 def parse(text: str) -> Correction:
-    """Returns the correction that a text asks for; "" is none.
+    """Parses a correction; "" is none.
 
     Raises:
-      ValueError: a step or size that is unknown, or comes twice, or a second baseline.
+      ValueError: a step or size is unknown or occurs twice, or there is a second baseline.
     """
     sizes: dict[str, str] = {}
     for part in text.split("+") if text else ():
@@ -83,17 +83,17 @@ def parse(text: str) -> Correction:
 
 
 def prior_of(correction: Correction) -> str:
-    """Returns the name of the prior step that a correction with a memory is declared as."""
+    """Returns the name under which a correction with a memory is declared as a prior."""
     return f"{PRIOR}{correction.text}"
 
 
 def is_prior(step: Any) -> bool:
-    """Returns whether a prior step is a causal correction."""
+    """Returns whether a prior is a causal correction."""
     return str(step).startswith(PRIOR)
 
 
 def is_known(text: Any) -> bool:
-    """Returns whether a value is the text of a correction, or ""."""
+    """Returns whether a value is a valid text of a correction, or ""."""
     try:
         return isinstance(text, str) and bool(parse(text))
     except ValueError:
@@ -101,21 +101,23 @@ def is_known(text: Any) -> bool:
 
 
 def check(text: str, asked: Mapping[str, Any]) -> None:
-    """Refuses an unknown correction, or one beside cleaning of whole runs, which nobody repeats.
+    """Refuses an unknown correction, or one combined with cleaning of whole runs.
 
-    Smoothing, which is done first, and scrubbing, which takes labels away, may stand beside it.
+    Smoothing, which comes first, and scrubbing, which only removes labels, may be combined with it.
 
     Args:
-      text: the correction; "" is none.
+      text: the correction; "" for none.
       asked: keys of cleaning that are in use -> their values.
 
     Raises:
-      InputError: names what was found.
+      InputError: the correction is unknown, or is combined with cleaning.
     """
     if not is_known(text):
         raise InputError("data.online", repr(text), EXPECTED)
     whole = [key for key in asked if key not in ("smooth_mm", "scrub_fd_mm")]
     if text and whole:
         found = f"{text!r} beside {', '.join(f'data.{key}={asked[key]}' for key in whole)}"
-        expected = f"one of them: {OFF} leaves the cleaning of whole runs, which no decoder repeats"
+        expected = (
+            f"one of them: {OFF} leaves the cleaning of whole runs, which a decoder cannot repeat"
+        )
         raise InputError("data.online", found, expected)

@@ -1,4 +1,4 @@
-"""Cleaning of whole runs, each by itself. The paper does none; all of it is off by default."""
+"""Cleaning of whole runs, each by itself. It is off by default, as the paper does none."""
 
 import dataclasses
 import functools
@@ -15,21 +15,22 @@ from emojax.data import mapped, scrubbing
 from emojax.data.cleaning_settings import Settings
 from emojax.data.cohort import Cohort, Prior
 from emojax.data.run import Run
+from emojax.data.scratch import Scratch
 from emojax.data.store import Store
 from emojax.errors import InputError
 from emojax.files import split_list
 
 BLOCK = 1 << 14  # voxels at a time
-WIDTH = 16  # columns of a basis come in multiples, so that runs share compiled programs
+WIDTH = 16  # bases are padded to multiples of this width, so that runs share compiled programs
 
 
 def cosines(num_volumes: int, tr: float, cutoff: float) -> Float[np.ndarray, "t n"]:
-    """Returns the discrete cosines that are slower than a frequency, as SPM and fMRIPrep.
+    """Returns the discrete cosines below a cutoff frequency, as in SPM and fMRIPrep.
 
     Args:
-      num_volumes: t.
-      tr: s.
-      cutoff: Hz; there are 2 t TR cutoff cosines, rounded down.
+      num_volumes: number of volumes, t.
+      tr: TR, s.
+      cutoff: cutoff, Hz; the number of cosines is 2 t TR cutoff, rounded down.
     """
     count = min(int(2 * num_volumes * tr * cutoff + 1e-9), num_volumes - 1)
     time = (np.arange(num_volumes) + 0.5) / num_volumes
@@ -43,24 +44,24 @@ def regressors(
     *,
     kept: Bool[np.ndarray, " t"] | None = None,
 ) -> Float[np.ndarray, "t r"]:
-    """Returns an orthonormal basis of what is removed: polynomials in time, motion; no mean.
+    """Returns an orthonormal basis of the regressors, without the mean.
 
     Args:
-      num_volumes: t.
-      degree: degree of the polynomial; 0 is none.
+      num_volumes: number of volumes, t.
+      degree: degree of the polynomial in time; 0 for none.
       motion: [t, k] other regressors, or None.
-      kept: [t] False for volumes that get a regressor of their own (a spike), so that they do not
+      kept: [t] False for volumes that get their own regressor (a spike), so that they do not
         influence the others; None keeps all.
 
     Returns:
-      [t, r] float64; columns that the others explain are left out.
+      [t, r] float64, without linearly dependent columns.
 
     Raises:
-      ValueError: nothing would be left of the run, or the degree is negative.
+      ValueError: the regressors would explain the whole run, or the degree is negative.
     """
     if degree < 0:
         raise ValueError(f"want a degree >= 0; got {degree}")
-    if degree >= num_volumes:  # before as many columns are made
+    if degree >= num_volumes:  # before so large a matrix is made
         raise ValueError(f"want more volumes than regressors; got {num_volumes} and {degree}")
     time = np.linspace(-1, 1, num_volumes)
     columns = [np.polynomial.legendre.legvander(time, degree)[:, 1:]]
@@ -89,19 +90,19 @@ def clean(
     centre: bool = False,
     zscore: bool = False,
 ) -> Float[jax.Array, "t v"]:
-    """Removes regressors from every voxel of one run; the voxel's mean stays unless told otherwise.
+    """Removes regressors from every voxel of one run; by default, the voxel's mean stays.
 
-    x - B B'(x - mean), then (x - mean) / sd with sd over n (not n - 1), as PyMVPA and
-    scikit-learn's scaler have it. All regressors go in one step: one after the other they would
-    bring each other's part back (Lindquist et al., Human Brain Mapping 40, 2019).
+    x - B B'(x - mean), then (x - mean) / sd with sd over n (not n - 1), as in PyMVPA and
+    scikit-learn's scaler. All regressors are removed in one step, since one after the other they
+    would bring back each other's part (Lindquist et al., Human Brain Mapping 40, 2019).
 
     Args:
       x: [t, v], one run.
       basis: [t, r] orthonormal, from `regressors`; r may be 0.
-      kept: [t] False for volumes that count for nothing, and become the mean of the others; their
-        spikes are in the basis. None keeps all.
-      centre: to mean 0.
-      zscore: to mean 0 and sd 1; a voxel that is constant, up to rounding, becomes 0.
+      kept: [t] False for volumes that are ignored and set to the mean of the others; their spikes
+        are in the basis. None keeps all.
+      centre: whether to centre voxels.
+      zscore: whether to scale voxels to mean 0 and sd 1; constant ones, up to rounding, become 0.
 
     Returns:
       [t, v].
@@ -127,32 +128,32 @@ def clean(
 
 class _Done(NamedTuple):
     run: Run
-    kept: Bool[np.ndarray, " t"] | None  # None is all
-    removed: int  # regressors
+    kept: Bool[np.ndarray, " t"] | None  # None for all
+    removed: int  # number of regressors
 
 
 def apply(cohort: Cohort, store: Store, **settings: Any) -> Cohort:
-    """Cleans the runs of a cohort, once into the store, a block of voxels at a time.
+    """Cleans the runs of a cohort, a block of voxels at a time, and keeps them in the store.
 
     Args:
-      cohort: runs in time.
-      store: the place of the cleaned runs, float32.
-      **settings: of `Settings`.
+      cohort: runs that are time series.
+      store: store for the cleaned runs (float32).
+      **settings: fields of `Settings`.
 
     Returns:
-      The cohort of the cleaned runs, which declares the prior "cleaning": each run is cleaned with
-      all of its values, those of scored volumes too. Scrubbing by itself only takes labels away.
-      Without any cleaning, the cohort itself.
+      The cohort of the cleaned runs, which declares the prior "cleaning", since each run is cleaned
+      with all of its values, including those of scored volumes. Scrubbing alone only removes
+      labels. Without any cleaning, the cohort itself.
 
     Raises:
-      InputError: a run has no realignment parameters or confounds, is not in time, or is too short;
-        or scrubbing leaves nothing of a class or a subject.
+      InputError: a run has no realignment parameters or confounds, is not a time series, or is too
+        short; or scrubbing leaves no volume of a class or a subject.
     """
     chosen = Settings(**settings)
     if not any(chosen):
         return cohort
     if chosen.confounds:
-        tables.options(split_list(chosen.confounds))  # refused before anything is read
+        tables.options(split_list(chosen.confounds))  # checks the names before anything is read
     done = [_clean_run(run, store, chosen) for run in cohort.runs]
     cohort = dataclasses.replace(cohort, runs=tuple(one.run for one in done))
     cohort = scrubbing.drop(cohort, [one.kept for one in done], chosen.scrub_fd_mm)
@@ -167,7 +168,8 @@ def apply(cohort: Cohort, store: Store, **settings: Any) -> Cohort:
 
 def _clean_run(run: Run, store: Store, settings: Settings) -> _Done:
     names, count = split_list(settings.confounds), len(run.frames)
-    others, kept, path = [np.zeros((count, 0))], np.ones(count, bool), None
+    others: list[np.ndarray] = [np.zeros((count, 0))]
+    kept, path = np.ones(count, bool), None
     if names or settings.scrub_fd_mm:
         path = tables.require(run) if names else run.confounds
     if path is not None:
@@ -179,6 +181,7 @@ def _clean_run(run: Run, store: Store, settings: Settings) -> _Done:
             raise InputError(run.place, "no realignment parameters", expected)
         others.append(run.motion)
     if names:
+        assert path is not None  # by `require`
         found = tables.read(path, names, count)
         others.append(found.values)
         kept &= found.steady
@@ -189,6 +192,7 @@ def _clean_run(run: Run, store: Store, settings: Settings) -> _Done:
             apart = "rows that are not points in time" if run.starts is None else "irregular times"
             raise InputError(run.place, apart, f"runs with one TR (or --config.data.{key}=0)")
     if settings.high_pass_hz:
+        assert run.tr is not None  # checked above
         others.append(cosines(count, run.tr, settings.high_pass_hz))
     spikes = None if kept.all() else kept
     if not kept.any() or not any(settings._replace(scrub_fd_mm=0.0)):
@@ -203,16 +207,23 @@ def _clean_run(run: Run, store: Store, settings: Settings) -> _Done:
     return _Done(cleaned, spikes, basis.shape[1] - int((~kept).sum()))
 
 
-def _project(run: Run, store: Store, *, settings: Settings, basis, kept) -> Run:
+def _project(
+    run: Run,
+    store: Store | Scratch,
+    *,
+    settings: Settings,
+    basis: Float[np.ndarray, "t r"],
+    kept: Bool[np.ndarray, " t"] | None,
+) -> Run:
     """Returns the run with cleaned values."""
     step = max(1, BLOCK // int(np.prod(run.frames.shape[1:-1])))
-    few = basis.shape[1] < WIDTH  # the numbers of spikes and components differ from run to run
+    few = basis.shape[1] < WIDTH  # wider bases have spikes, whose number differs between runs
     wide = np.pad(basis, ((0, 0), (0, 0 if few else -basis.shape[1] % WIDTH)))
     centre, zscore = settings.centre, settings.zscore
 
-    def fill(out):
+    def fill(out: np.ndarray) -> None:
         columns = jnp.asarray(wide, jnp.float32)
-        for start in range(0, out.shape[-1], step):  # the axis that is slowest on disk
+        for start in range(0, out.shape[-1], step):  # the slowest axis on disk
             block = run.read(slice(None), (..., slice(start, start + step)))
             flat = block.reshape(len(block), -1)
             done = clean(flat, columns, kept, centre=centre, zscore=zscore)

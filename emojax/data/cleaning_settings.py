@@ -1,21 +1,21 @@
-"""The settings of cleaning: keys of `config.data`. Nothing here needs jax."""
+"""Settings of cleaning, keys of `config.data`. This module does not import jax."""
 
 from typing import NamedTuple
 
 
 class Settings(NamedTuple):
-    """Steps of cleaning, for each run by itself; all are off."""
+    """Steps of cleaning, for each run by itself; by default, all are off."""
 
-    detrend: int = 0  # degree of the polynomial, 0 for none
-    centre: bool = False  # voxels are centred within the run
-    zscore: bool = False  # they are z-scored within the run
-    motion: bool = False  # the realignment parameters are regressed out
-    high_pass_hz: float = 0.0  # and slower cosines than this; 0 for none
-    confounds: str = ""  # and fMRIPrep's confounds, names of `confounds.STRATEGIES`
-    scrub_fd_mm: float = 0.0  # volumes with a larger framewise displacement do not count; 0: all do
+    detrend: int = 0  # degree of the polynomial that is regressed out; 0 for none
+    centre: bool = False  # whether to centre voxels within the run
+    zscore: bool = False  # whether to z-score voxels within the run
+    motion: bool = False  # whether to regress out the realignment parameters
+    high_pass_hz: float = 0.0  # cutoff of the cosines that are regressed out; 0 for none
+    confounds: str = ""  # confounds to regress out, names in `confounds.STRATEGIES`
+    scrub_fd_mm: float = 0.0  # largest framewise displacement of a volume that counts; 0 for any
 
     @property
     def in_use(self) -> str:
-        """Keys that ask for something, as they are typed."""
+        """The settings in use, as they are typed."""
         given = self._asdict().items()
         return ", ".join(f"data.{name}={value}" for name, value in given if value)

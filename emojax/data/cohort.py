@@ -1,8 +1,8 @@
-"""The data of a study as every step reads it: one row per labelled volume, values left on disk.
+"""The data of a study: one row for each labelled volume, with values left on disk.
 
 cohort = sources.load(config)
 cohort.labels, cohort.subject, cohort.run, cohort.time   # [n] each
-cohort.volumes[rows]                                     # reads these, float32 [k, X, Y, Z]
+cohort.volumes[rows]                                     # reads rows as float32 [k, X, Y, Z]
 x = cohort.features(mask)                                # [n, voxels], C order of the mask
 """
 
@@ -23,12 +23,12 @@ from emojax.data.losses import Loss
 from emojax.data.run import Rows, Run
 from emojax.errors import InputError
 
-COLUMNS = ("subject", "run", "volumes", "unused")  # of `counts`, beside the classes
-NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, bytes that are no UTF-8, line ends
+COLUMNS = ("subject", "run", "volumes", "unused")  # columns of `counts` beside the classes
+NO_TEXT = ("Cc", "Cs", "Zl", "Zp")  # control characters, invalid UTF-8, line separators
 
 
 class Prior(NamedTuple):
-    """A step that saw every value of a cohort, or every label too, before the cohort was read."""
+    """A step before the cohort was read that saw all of its values, and perhaps all labels."""
 
     step: str
     labels: bool = False
@@ -38,7 +38,7 @@ class Prior(NamedTuple):
 
 
 class Volumes:
-    """The volumes of a cohort, read when they are indexed: rows -> float32 [k, ...]."""
+    """The volumes of a cohort, which are read on indexing: rows -> float32 [k, ...]."""
 
     def __init__(self, cohort: "Cohort"):
         self._cohort = cohort
@@ -53,7 +53,7 @@ class Volumes:
 
     dtype = np.dtype(np.float32)
 
-    def __getitem__(self, rows) -> np.ndarray:
+    def __getitem__(self, rows: Rows | int) -> np.ndarray:
         rows = np.arange(len(self))[rows]
         if rows.ndim == 0:
             return self[rows[None]][0]
@@ -63,7 +63,7 @@ class Volumes:
             out[here] = cohort.runs[index].read(cohort.frame[rows[here]])
         return out
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
             raise ValueError("want copy=True or None: volumes are read from disk")
         return self[:].astype(dtype or self.dtype, copy=False)
@@ -73,22 +73,22 @@ class Volumes:
 class Cohort:
     """Labelled volumes of one or more subjects.
 
-    `runs` holds all volumes; the row vectors name the labelled ones that decoding uses. `masks`
-    are the subjects' own brain masks, where the source has them; `prior` declares the steps whose
-    results are in the values already. `factors` are columns of the design beside the labels.
+    `runs` holds all volumes; the row vectors select the labelled ones that decoding uses. `masks`
+    are the subjects' own brain masks, if the source has them; `prior` declares earlier steps that
+    have already changed the values. `factors` are columns of the design beside the labels.
     """
 
     runs: tuple[Run, ...]
     classes: tuple[str, ...]
     labels: Int[np.ndarray, " n"]  # int32, index into `classes`
     run_index: Int[np.ndarray, " n"]  # int32, index into `runs`: unique over subjects
-    frame: Int[np.ndarray, " n"]  # int32, place of the volume in its run, from 0
+    frame: Int[np.ndarray, " n"]  # int32, index of the volume in its run, from 0
     masks: Mapping[str, Bool[np.ndarray, "X Y Z"]] = dataclasses.field(default_factory=dict)
     prior: tuple[Prior, ...] = ()
     factors: Mapping[str, Shaped[np.ndarray, " n"]] = dataclasses.field(default_factory=dict)
     groups: Mapping[str, str] = dataclasses.field(default_factory=dict)  # subject -> its group
-    lost: tuple[Loss, ...] = ()  # what became of the events
-    notes: tuple[str, ...] = ()  # sentences for console and report, e.g. of what was left out
+    lost: tuple[Loss, ...] = ()  # counts of events and of those that label no volume
+    notes: tuple[str, ...] = ()  # sentences for console and report, e.g. about volumes left out
 
     def __len__(self) -> int:
         """Returns the number of labelled volumes."""
@@ -104,7 +104,7 @@ class Cohort:
         return shown.page(*overview.facts(self))
 
     def to_frame(self) -> pd.DataFrame:
-        """Returns a line for each labelled volume: subject, run, frame, seconds, label, factors."""
+        """Returns a row for each labelled volume: subject, run, frame, seconds, label, factors."""
         return overview.frame(self)
 
     @property
@@ -114,10 +114,10 @@ class Cohort:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one volume: (X, Y, Z) or (voxels,).
+        """The shape of one volume: (X, Y, Z) or (voxels,).
 
         Raises:
-          InputError: runs with labelled volumes differ.
+          InputError: the shapes of runs with labelled volumes differ.
         """
         runs = [self.runs[i] for i in np.unique(self.run_index)]
         shapes = {run.frames.shape[1:]: run for run in runs}
@@ -144,7 +144,7 @@ class Cohort:
 
     @property
     def time(self) -> Float[np.ndarray, " n"]:
-        """[n] s from the start of the run to that of the volume; row numbers where TR is None."""
+        """[n] s from the start of the run to that of the volume; row numbers if TR is None."""
         out = np.zeros(len(self.frame))
         for index, run in enumerate(self.runs):
             here = self.run_index == index
@@ -155,7 +155,7 @@ class Cohort:
 
     @property
     def tr(self) -> float | None:
-        """The one TR of all runs in s, or None where they differ or have none."""
+        """The TR of all runs in s, or None if they differ or have none."""
         trs = {run.tr for run in self.runs}
         return trs.pop() if len(trs) == 1 else None
 
@@ -166,15 +166,19 @@ class Cohort:
 
     @property
     def common_affine(self) -> Float[np.ndarray, "4 4"] | None:
-        """Voxel -> mm where all subjects share it, else None."""
+        """Voxel -> mm if all subjects share it, else None."""
         return None if _grids_differ(self.runs) else self.runs[0].affine
 
     def affine(self, subject: str) -> Float[np.ndarray, "4 4"] | None:
-        """Voxel -> mm of a subject (all its runs share it), or None."""
+        """Returns voxel -> mm of a subject, which all its runs share, or None."""
         return next(run.affine for run in self.runs if run.subject == subject)
 
     def select(self, rows: Rows) -> "Cohort":
-        """The same runs with some of the labelled volumes: a bool mask [n], indices or a slice."""
+        """Returns the same runs with some of the labelled volumes.
+
+        Args:
+          rows: bool mask [n], indices or a slice of the labelled volumes.
+        """
         rows = np.arange(len(self.labels))[rows]
         vectors = {name: getattr(self, name)[rows] for name in ("labels", "run_index", "frame")}
         factors = {name: values[rows] for name, values in self.factors.items()}
@@ -200,17 +204,17 @@ class Cohort:
         return dataclasses.replace(self, labels=labels.astype(np.int32))
 
     def with_masks(self, masks: Mapping[str, Bool[np.ndarray, "X Y Z"]]) -> "Cohort":
-        """Returns the same volumes with other brain masks: subject -> [X, Y, Z]; {} for none."""
+        """Returns the same volumes with other brain masks, subject -> [X, Y, Z]."""
         return dataclasses.replace(self, masks=dict(masks))
 
     def replace_row(self, row: int, values: Float[np.ndarray, "..."]) -> "Cohort":
-        """Returns the same cohort, in memory, with other values of one labelled volume.
+        """Returns the cohort, in memory, with new values of one labelled volume.
 
-        Every other volume reads as before, bit by bit; only the frames of this run are copied.
+        All other volumes keep their exact values; only the frames of this run are copied.
 
         Args:
-          row: the volume, of n.
-          values: [X, Y, Z] or [voxels], in the units of the scan; kept as float32.
+          row: index of the labelled volume, below n.
+          values: [X, Y, Z] or [voxels], in the units of the scan; stored as float32.
 
         Raises:
           ValueError: the values have another shape than the volume.
@@ -221,7 +225,7 @@ class Cohort:
         return dataclasses.replace(self, runs=runs)
 
     def chunks(self, size: int = 64) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yields (rows [k], values float32 [k, ...]) run by run, k <= size, every row once."""
+        """Yields (rows [k], values float32 [k, ...]) run by run, every row once, with k <= size."""
         order = np.lexsort((self.frame, self.run_index))
         cuts = np.flatnonzero(np.diff(self.run_index[order])) + 1
         for rows in np.split(order, cuts):
@@ -230,13 +234,13 @@ class Cohort:
                 yield part, self.runs[self.run_index[part[0]]].read(self.frame[part])
 
     def features(self, mask: Bool[np.ndarray, "X Y Z"] | None = None) -> Float[np.ndarray, "n v"]:
-        """All labelled volumes inside a mask, float32, never more than a chunk of whole volumes.
+        """Returns all labelled volumes inside a mask, float32, reading a chunk at a time.
 
         Args:
-          mask: [X, Y, Z] bool; None for a cohort of vectors, which are returned as they are.
+          mask: [X, Y, Z] bool; None for a cohort of vectors, which are returned unchanged.
 
         Raises:
-          ValueError: the mask does not fit the volumes.
+          ValueError: the mask has another shape than the volumes.
         """
         if mask is None:
             return self.volumes[:]
@@ -249,7 +253,7 @@ class Cohort:
         return out
 
     def counts(self) -> list[dict[str, Any]]:
-        """One row per run for print and report: subject, run, volumes, number of each class."""
+        """Returns a row for each run, for print and report: subject, run, volumes, class counts."""
         rows = []
         names = [f"class {name}" if name in COLUMNS else name for name in self.classes]
         for index, run in enumerate(self.runs):
@@ -271,25 +275,25 @@ def build(
     lost: Sequence[Loss] = (),
     notes: Sequence[str] = (),
 ) -> Cohort:
-    """A cohort from whole runs and one label per volume.
+    """Builds a cohort from whole runs and one label per volume.
 
-    Images that differ from the first in the order or direction of their axes are turned: nothing is
-    lost, and voxels correspond in mm.
+    Images that differ from the first in the order or direction of their axes are turned, without
+    loss, so that voxels correspond in mm.
 
     Args:
-      runs: all runs, any order; they are sorted by subject and name, numbers as numbers.
+      runs: all runs in any order; they are sorted by subject and name, with numbers as numbers.
       classes: names of the classes, in the order of their numbers.
-      labels: for each run [t] int, the class of each volume, -1 where it has none.
-      masks: subject -> its own brain mask, on the grid of the first of its runs that is given.
+      labels: for each run [t] int, the class of each volume, -1 for none.
+      masks: subject -> its own brain mask, on the grid of its first given run.
       factors: column of the design -> for each run [t] str.
       groups: subject -> its group.
-      lost: what became of the events.
+      lost: counts of events and of those that label no volume.
       notes: sentences for console and report.
 
     Raises:
-      InputError: no run; a name that is no text; a subject has two runs of one name, or runs of
-        different shape, grid or TR; two runs have the same values; labels of another length than
-        their run; no volume at all has a label.
+      InputError: there is no run; a name is not text; a subject has two runs of one name, or runs
+        of different shape, grid or TR; two runs have the same values; labels have another length
+        than their run; or no volume has a label.
     """
     if not runs:
         raise InputError("cohort", "no run", "at least one")
@@ -313,8 +317,8 @@ def build(
     copies.check(runs)
     frame = np.concatenate([np.arange(len(run.frames)) for run in runs])
     run_index = np.repeat(np.arange(len(runs)), [len(run.frames) for run in runs])
-    labels = np.concatenate(labels)
-    used = labels >= 0
+    label = np.concatenate(labels)
+    used = label >= 0
     if not used.any():
         raise belonging.without_volumes(classes, len(runs), lost)
     columns = {
@@ -323,7 +327,7 @@ def build(
     }
     if len({run.subject for run in runs}) > 1 and _grids_differ(runs):
         said = [*said, "subjects have grids of their own: their voxels do not correspond in mm"]
-    vectors = (x[used].astype(np.int32) for x in (labels, run_index, frame))
+    vectors = (x[used].astype(np.int32) for x in (label, run_index, frame))
     return Cohort(
         runs,
         tuple(classes),
@@ -337,7 +341,7 @@ def build(
 
 
 def _grids_differ(runs: Sequence[Run]) -> bool:
-    """Returns whether images are not all on one grid; vectors have none."""
+    """Returns whether images are not all on one grid; False for vectors."""
     first, shape = runs[0].affine, runs[0].frames.shape[1:]
     return len(shape) == 3 and not all(
         run.frames.shape[1:] == shape and grid.same(run.affine, first, shape) for run in runs

@@ -1,4 +1,4 @@
-"""Confounds that fMRIPrep wrote beside a run, chosen by nilearn, and how far the head moved."""
+"""fMRIPrep's confounds of a run, selected by nilearn's strategies, and framewise displacement."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ from emojax.errors import InputError
 from emojax.files import cause
 
 KEY = "data.confounds"
-STRATEGIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # of nilearn, with its options
+STRATEGIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # nilearn's strategy and its options
     "motion6": ("motion", {"motion": "basic"}),
     "motion12": ("motion", {"motion": "derivatives"}),
     "motion24": ("motion", {"motion": "full"}),
@@ -30,15 +30,15 @@ STRATEGIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {  # of nilearn, with 
     "compcor5": ("compcor", {"compcor": "anat_combined", "n_compcor": 5}),
     "compcor_temporal": ("compcor", {"compcor": "temporal", "n_compcor": "all"}),
     "high_pass": ("high_pass", {}),
-    "ica_aroma": ("ica_aroma", {"ica_aroma": "basic"}),  # of the scan before AROMA's own cleaning
+    "ica_aroma": ("ica_aroma", {"ica_aroma": "basic"}),  # for scans without AROMA's own cleaning
 }
 ENDING = "_desc-confounds_timeseries.tsv"
 DISPLACEMENT = "framewise_displacement"
-HEAD = 50.0  # mm, radius of a head, on which a turn becomes a way (Power et al. 2012)
+HEAD = 50.0  # mm, radius of a head, which converts rotations to mm (Power et al. 2012)
 
 
 class Confounds(NamedTuple):
-    """Courses that are removed from a run."""
+    """Time courses that are removed from a run."""
 
     values: Float[np.ndarray, "t k"]
     steady: Bool[np.ndarray, " t"]  # False where the scanner was not yet in its steady state
@@ -48,10 +48,10 @@ def options(names: Sequence[str]) -> dict[str, Any]:
     """Returns the arguments of nilearn's `load_confounds` for names of strategies.
 
     Args:
-      names: of `STRATEGIES`.
+      names: names in `STRATEGIES`.
 
     Raises:
-      InputError: an unknown name, two of one strategy, or compcor without its high-pass filter.
+      InputError: a name is unknown, two belong to one strategy, or compcor lacks high_pass.
     """
     known = ", ".join(STRATEGIES)
     found: dict[str, str] = {}
@@ -65,7 +65,7 @@ def options(names: Sequence[str]) -> dict[str, Any]:
         found[strategy] = name
     if "compcor" in found and "high_pass" not in found:
         typed = ",".join((*names, "high_pass"))
-        expected = f"--config.data.confounds={typed}: compcor was made of filtered scans"
+        expected = f"--config.data.confounds={typed}: compcor was computed from filtered scans"
         raise InputError(KEY, f"{found['compcor']} without high_pass", expected)
     chosen = [STRATEGIES[name] for name in names]
     merged = {key: value for _, own in chosen for key, value in own.items()}
@@ -73,10 +73,10 @@ def options(names: Sequence[str]) -> dict[str, Any]:
 
 
 def require(run: Run) -> pathlib.Path:
-    """Returns the confounds of a run.
+    """Returns the path of a run's confounds.
 
     Raises:
-      InputError: there are none.
+      InputError: the run has none.
     """
     if run.confounds is None:
         folder = pathlib.Path(run.place).parent if run.hashes else "beside it"
@@ -89,24 +89,24 @@ def require(run: Run) -> pathlib.Path:
 
 
 def files(path: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the table of confounds, and its description in JSON where there is one."""
+    """Returns the table of confounds, and its JSON sidecar if there is one."""
     described = path.with_suffix(".json")
     return [path, described] if os.path.lexists(described) else [path]
 
 
 def read(path: pathlib.Path, names: Sequence[str], num_volumes: int) -> Confounds:
-    """Reads confounds of one run, as nilearn's strategies choose them.
+    """Reads the confounds of one run, as selected by nilearn's strategies.
 
-    Cells that are n/a in the first row, as in derivatives, have the value of the second row.
+    n/a in the first row, as of derivatives, is replaced by the value of the second row.
 
     Args:
       path: fMRIPrep's table.
-      names: of `STRATEGIES`, one or more.
-      num_volumes: t, the length of the run.
+      names: one or more names in `STRATEGIES`.
+      num_volumes: length of the run, t.
 
     Raises:
-      InputError: as `options`, or the table lacks what a strategy needs, has a cell that is no
-        number, or not one row per volume.
+      InputError: as `options`, or the table lacks a column, has a cell that is not a number, or
+        does not have one row per volume.
     """
     from nilearn.interfaces import fmriprep  # 2 s
 
@@ -114,13 +114,13 @@ def read(path: pathlib.Path, names: Sequence[str], num_volumes: int) -> Confound
     expected = f"what {typed} needs, or other names in {KEY} of {', '.join(STRATEGIES)}"
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # nilearn looks for the table by the name of its scan, which must be fMRIPrep's, and among
-        # all tables beside it.
+        # nilearn finds the table by fMRIPrep's name of the scan, among all tables in the folder.
         for part in files(path):
             shutil.copy(part, pathlib.Path(folder, f"sub-1_desc-confounds_timeseries{part.suffix}"))
         scan = str(pathlib.Path(folder, "sub-1_desc-preproc_bold.nii.gz"))
         try:
             table, kept = fmriprep.load_confounds(scan, demean=False, **chosen)
+            assert table is not None  # None only without scans
             values = table.to_numpy(float)
         except Exception as error:  # pandas and nilearn raise many types
             said = _text(path) or " ".join(str(error).replace(folder, str(path.parent)).split())
@@ -144,15 +144,16 @@ def read(path: pathlib.Path, names: Sequence[str], num_volumes: int) -> Confound
 def displacement(run: Run, path: pathlib.Path | None) -> Float[np.ndarray, " t"]:
     """Returns the framewise displacement of each volume, mm; 0 for the first.
 
-    It is the column of fMRIPrep where there is one, else the sum of the changes of the six
-    realignment parameters, turns as ways on a sphere of 50 mm (Power et al. 2012).
+    It is fMRIPrep's column, or else the sum of the changes of the six realignment parameters, with
+    rotations as arcs on a sphere of 50 mm (Power et al. 2012).
 
     Args:
-      run: with its `motion`, or None where they are in the table.
+      run: the run; without `motion`, the parameters are read from the table.
       path: fMRIPrep's table of the run, or None.
 
     Raises:
-      InputError: there is neither, or the table has not one row per volume, or no number in a cell.
+      InputError: there is neither, or the table does not have one row per volume or has a cell that
+        is not a number.
     """
     if path is not None and (column := _column(path)) is not None:
         if len(column) != len(run.frames):
@@ -173,7 +174,7 @@ def displacement(run: Run, path: pathlib.Path | None) -> Float[np.ndarray, " t"]
 
 
 def _column(path: pathlib.Path) -> Float[np.ndarray, " t"] | None:
-    """Returns the displacements of a table, 0 for n/a in its first row; None without the column."""
+    """Returns the displacements in a table, 0 for n/a in its first row; None without the column."""
     import pandas as pd
 
     try:
@@ -192,10 +193,10 @@ def _column(path: pathlib.Path) -> Float[np.ndarray, " t"] | None:
 
 
 def _text(path: pathlib.Path) -> str:
-    """Describes the first cell that is no number; "" if there is none."""
+    """Describes the first cell that is not a number; "" if there is none."""
     import pandas as pd
 
-    with contextlib.suppress(Exception):  # no table at all: the first error says so
+    with contextlib.suppress(Exception):  # the first error already says that it is not a table
         table = pd.read_csv(path, sep="\t")
         bad = table.notna() & table.apply(pd.to_numeric, errors="coerce").isna()
         for row, column in np.argwhere(bad.to_numpy()):

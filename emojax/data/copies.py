@@ -1,21 +1,21 @@
-"""Equal content: the same volumes under two names would stand on both sides of a strict split."""
+"""Search for duplicate volumes, which could end up on both sides of a strict split."""
 
 import collections
 import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from emojax.data import mapped
 from emojax.data.run import Run
 from emojax.errors import InputError
 
-ROUNDING = 4e-6  # relative; of float32, and of scales that are applied in another precision
-SMALL = 64  # values; so few may be equal by chance
-SUMS = 4  # weighted sums of a volume's sample, by which it is compared with all others
-BESIDE = 1e-3  # relative; sizes so near the border of two groups belong to both
-SPREAD = 6 / 12**0.5  # six standard deviations of what rounding to a step of 1 changes
+ROUNDING = 4e-6  # relative error of float32, and of scales applied in another precision
+SMALL = 64  # values; fewer may be equal by chance
+SUMS = 4  # weighted sums of a volume's sample, which are compared between all volumes
+BESIDE = 1e-3  # relative; sizes this close to the border of two groups belong to both
+SPREAD = 6 / 12**0.5  # six standard deviations of the error of rounding to a step of 1
 ROW = np.dtype(
     [
         *(("run", int), ("frame", int), ("form", int)),
@@ -25,13 +25,13 @@ ROW = np.dtype(
 
 
 def check(runs: Sequence[Run]) -> None:
-    """Refuses runs that share a volume, whatever type, scale or compression their files have.
+    """Refuses runs that share a volume, whatever dtype, scale or compression their files have.
 
-    A copy under another subject, or one with volumes cut off, is found as well. Volumes of one
-    value do not count; of volumes with few values half a run must be equal, in its order.
+    Copies under another subject and truncated copies are found as well. Constant volumes do not
+    count. If volumes have few values, half a run must be equal, in order.
 
     Raises:
-      InputError: names both runs.
+      InputError: two runs share a volume; the message names both.
     """
     by_shape = collections.defaultdict(list)
     for run in runs:
@@ -58,13 +58,14 @@ def check(runs: Sequence[Run]) -> None:
 def equal(
     a: Float[np.ndarray, "*shape"], b: Float[np.ndarray, "*shape"], step: float = 0.0
 ) -> bool:
-    """Returns whether two volumes are equal up to rounding, and not of one value only.
+    """Returns whether two volumes are equal up to rounding, and not constant.
 
     Args:
-      a, b: the volumes.
-      step: between whole numbers of their files, in units of the values; 0 for floats.
+      a: the first volume.
+      b: the second volume, of the same shape.
+      step: step between whole numbers in their files, in units of the values; 0 for floats.
     """
-    known = np.isfinite(a) & np.isfinite(b)  # the background of one may be 0, of the other NaN
+    known = np.isfinite(a) & np.isfinite(b)  # one background may be 0, the other NaN
     if not known.any():
         return False
     a, b = a[known], b[known]
@@ -73,24 +74,24 @@ def equal(
 
 
 def _step(run: Run) -> float:
-    """Returns the step between values of a file of whole numbers; 0 for floats."""
+    """Returns the step between values of a run stored as whole numbers; 0 for floats."""
     return abs(run.slope) if run.frames.dtype.kind in "iu" else 0.0
 
 
-def _form(run: Run) -> tuple:
-    """Returns how values are stored; equal values of one form are stored equally."""
+def _form(run: Run) -> tuple[float, ...]:
+    """Returns the storage format; equal values of one format are stored equally."""
     return (run.slope, run.intercept) if _step(run) else ()
 
 
 def _pairs(runs: Sequence[Run]) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yields ((run, volume), (later run, volume)) that look equal, by sums of some values."""
+    """Yields ((run, volume), (later run, volume)) that look equal by sums of some values."""
     for table, weights in _tables(runs):
         length = float(np.sqrt((weights**2).sum(0)).max())
-        coarse = SPREAD * table["step"] * length  # what rounding may change of a sum
-        table["step"][coarse > table["sums"].std()] = 0  # too coarse to tell volumes apart
+        coarse = SPREAD * table["step"] * length  # effect of rounding on a sum
+        table["step"][coarse > table["sums"].std()] = 0  # too coarse to distinguish volumes
         sizes = np.log2(table["size"])
         low, high = (np.floor(sizes + side * BESIDE) for side in (-1, 1))
-        for group in np.unique(low):  # volumes of like size
+        for group in np.unique(low):  # volumes of similar size
             yield from _near(table[(low == group) | (high == group)], SPREAD * length)
 
 
@@ -98,8 +99,8 @@ def _near(table: np.ndarray, unit: float) -> Iterator[tuple[tuple[int, int], tup
     """Yields pairs of volumes of different runs whose sums agree.
 
     Args:
-      table: rows of volumes.
-      unit: change of a sum when values are rounded to steps of 1.
+      table: one row for each volume, see `ROW`.
+      unit: change of a sum if values are rounded to steps of 1.
     """
     table = table[np.argsort(table["sums"][:, 0], kind="stable")]
     sums, near, step, form = (table[name] for name in ("sums", "near", "step", "form"))
@@ -123,10 +124,10 @@ def _near(table: np.ndarray, unit: float) -> Iterator[tuple[tuple[int, int], tup
 def _tables(runs: Sequence[Run]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields rows and weights of samples, then of whole volumes.
 
-    Whole volumes are read where the sample is of one value, as in maps of a region.
+    Whole volumes are read only if the sample is constant, as in maps of a region.
     """
     forms = {form: i for i, form in enumerate(dict.fromkeys(map(_form, runs)))}
-    sampled, whole = [], []
+    sampled, whole, sample = [], [], np.zeros((0, 0))
     for i, run in enumerate(runs):
         sample, own = _sample(run), (i, forms[_form(run)], _step(run))
         varies = sample.max(1) > sample.min(1)
@@ -145,8 +146,10 @@ def _weights(size: int) -> Float[np.ndarray, "n s"]:
     return np.random.default_rng(0).normal(size=(size, SUMS))
 
 
-def _rows(own: tuple[int, int, float], frames, values: Float[np.ndarray, "k n"]) -> np.ndarray:
-    """Returns the rows of volumes, for the run, form and step that they have."""
+def _rows(
+    own: tuple[int, int, float], frames: Int[np.ndarray, " k"], values: Float[np.ndarray, "k n"]
+) -> np.ndarray:
+    """Returns the rows of volumes with the same run, format and step."""
     table, weights = np.zeros(len(frames), ROW), _weights(values.shape[1])
     table["run"], table["form"], table["step"] = own
     values = values.astype(np.float64)
@@ -157,7 +160,7 @@ def _rows(own: tuple[int, int, float], frames, values: Float[np.ndarray, "k n"])
 
 
 def _sample(run: Run) -> Float[np.ndarray, "t k"]:
-    """Returns some values of every volume: lines through its middle, which lie together on disk."""
+    """Returns some values of every volume: lines through its middle, contiguous on disk."""
     shape = run.frames.shape[1:]
     if len(shape) == 1:
         values = run.read(slice(None), slice(None, None, max(1, shape[0] // 256)))

@@ -1,10 +1,10 @@
-"""Tables of events, and the settings by which their events label volumes."""
+"""Tables of events, and the settings for labelling volumes by them."""
 
 import collections
 import csv
 import pathlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -21,8 +21,8 @@ class Events(NamedTuple):
 
     path: pathlib.Path  # the table, for messages
     onset: Float[np.ndarray, " e"]  # s from the start of the first volume
-    duration: Float[np.ndarray, " e"]  # s; NaN where nobody knows, 0 is an impulse
-    value: tuple[str, ...]  # e.g. trial_type; "" is none
+    duration: Float[np.ndarray, " e"]  # s; NaN if unknown, 0 for an impulse
+    value: tuple[str, ...]  # e.g. trial_type; "" for none
 
 
 class Timing(NamedTuple):
@@ -32,14 +32,17 @@ class Timing(NamedTuple):
     min_overlap: float = 0.5
     conflicts: str = "error"
     drop_first: int = 0
-    event_duration_s: float = 0.0  # of events whose duration is 0 or unknown; 0: as the table says
+    event_duration_s: float = 0.0  # replaces durations that are 0 or unknown; 0 to keep them
 
 
-def timing(data) -> Timing:
-    """Returns the settings of `config.data`, checked.
+def timing(data: Any) -> Timing:
+    """Returns the checked settings of `config.data`.
+
+    Args:
+      data: `config.data`, or any mapping with attributes for the fields of `Timing`.
 
     Raises:
-      InputError: one is out of range.
+      InputError: a setting is out of range.
     """
     if not 0 < data.min_overlap <= 1:
         raise InputError("data.min_overlap", data.min_overlap, "a part of a volume in (0, 1]")
@@ -58,11 +61,12 @@ def read(path: pathlib.Path, column: str) -> Events:
     """Reads a BIDS events.tsv.
 
     Args:
-      path: tab-separated, with columns onset, duration (n/a or empty: unknown) and `column`.
-      column: the one that labels come from.
+      path: tab-separated table with the columns onset, duration (n/a or empty if unknown) and
+        `column`.
+      column: name of the column with the labels.
 
     Raises:
-      InputError: a column is missing, a cell is no number, or there is no event.
+      InputError: a column is missing, a cell is not a number, or there is no event.
     """
     column = tidy(column)
     rows = read_table(path, "\t", ("onset", "duration"))
@@ -85,34 +89,34 @@ def from_columns(
     """Returns events from three columns, sorted by onset.
 
     Args:
-      path: where they come from, for messages.
-      onset: s, from the start of the first volume.
-      duration: s; NaN where it is unknown.
-      value: a name each, in any spelling that `names.tidy` brings to one.
+      path: source of the events, for messages.
+      onset: onsets, s from the start of the first volume.
+      duration: durations, s; NaN if unknown.
+      value: names, unified by `names.tidy`.
 
     Raises:
-      InputError: there is none, or a duration is negative.
+      InputError: there is no event, or a duration is negative.
     """
     if not len(onset):
         raise InputError(path, "no events", "at least one")
     order = np.argsort(onset, kind="stable")
-    onset, duration = np.asarray(onset, float)[order], np.asarray(duration, float)[order]
-    if (duration < 0).any():
-        raise InputError(path, f"duration {np.nanmin(duration):g} s", "durations >= 0")
-    return Events(path, onset, duration, tuple(tidy(value[i]) for i in order))
+    onsets, durations = np.asarray(onset, float)[order], np.asarray(duration, float)[order]
+    if (durations < 0).any():
+        raise InputError(path, f"duration {np.nanmin(durations):g} s", "durations >= 0")
+    return Events(path, onsets, durations, tuple(tidy(value[int(i)]) for i in order))
 
 
 def read_table(path: pathlib.Path, delimiter: str, columns: Sequence[str]) -> list[dict[str, str]]:
-    """Returns the rows of a text table, its cells stripped and the names of its columns tidied.
+    """Returns the rows of a text table, with stripped cells and tidied names of columns.
 
     Args:
       path: text with a header.
-      delimiter: between cells.
-      columns: that must be in its header.
+      delimiter: delimiter of cells.
+      columns: columns that must be in the header.
 
     Raises:
-      InputError: it cannot be read as text, a column is missing or occurs twice, or a row has
-        another number of cells than the header.
+      InputError: the file is not text, a column is missing or occurs twice, or a row has another
+        number of cells than the header.
     """
     require_file(path, "text with a header")
     try:
@@ -141,10 +145,10 @@ def number(path: pathlib.Path, line: int, column: str, cell: str) -> float:
     """Returns a finite number from a cell.
 
     Raises:
-      InputError: it is none.
+      InputError: the cell is not a finite number.
     """
     try:
-        value = np.nan if "_" in cell else float(cell)  # Python reads 1_0 as ten
+        value = np.nan if "_" in cell else float(cell)  # Python accepts 1_0 as ten
     except ValueError:
         value = np.nan
     if not np.isfinite(value):
@@ -153,9 +157,9 @@ def number(path: pathlib.Path, line: int, column: str, cell: str) -> float:
 
 
 def duration(path: pathlib.Path, line: int, cell: str) -> float:
-    """Returns a duration from a cell, NaN where it is empty or n/a.
+    """Returns a duration from a cell, NaN if it is empty or n/a.
 
     Raises:
-      InputError: it is something else than a finite number.
+      InputError: any other cell is not a finite number.
     """
     return number(path, line, "duration", cell) if cell not in ("", NONE) else np.nan

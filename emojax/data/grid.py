@@ -1,7 +1,7 @@
-"""Voxels in space: whether two images have the same grid, and how one is turned into the other's.
+"""Comparison of image grids, and lossless turns (axis flips and swaps) from one to another.
 
-The one place where affines are compared. Flips and swaps of axes lose nothing and are undone;
-anything else would need interpolation, which is not ours to choose.
+All affines are compared here. Flips and swaps of axes are undone, as they lose nothing; other
+differences would need interpolation, which is left to the user.
 """
 
 import functools
@@ -10,22 +10,24 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-TOLERANCE = 0.01  # of a voxel; what files round an affine to is a hundred times smaller
+Affine = Float[np.ndarray, "4 4"]
+
+TOLERANCE = 0.01  # voxels; rounding of affines in files is a hundred times smaller
 
 
 class Turn(NamedTuple):
-    """The axes of an image in the order of another's, and which of them run the other way."""
+    """A permutation of the axes of an image, followed by flips."""
 
     axes: tuple[int, int, int]
-    flipped: tuple[bool, bool, bool]  # after the swap
+    flipped: tuple[bool, bool, bool]  # after the permutation
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing is to be done."""
+        """Whether the turn changes nothing."""
         return self.axes == (0, 1, 2) and not any(self.flipped)
 
     def apply(self, values: np.ndarray, first: int = 0) -> np.ndarray:
-        """Returns a view of values whose axes first, first + 1, first + 2 are x, y and z."""
+        """Returns a turned view of values, whose axes first, first + 1, first + 2 are x, y, z."""
         before, after = range(first), range(first + 3, values.ndim)
         turned = values.transpose(*before, *(first + axis for axis in self.axes), *after)
         step = tuple(slice(None, None, -1 if flip else None) for flip in self.flipped)
@@ -37,12 +39,12 @@ def offset(
     other: Float[np.ndarray, "4 4"],
     shape: tuple[int, ...],
 ) -> float:
-    """Returns how far a corner of the grid is from the other's, at most, in voxels of the other."""
+    """Returns the largest distance between corners of two grids, in voxels of the other."""
     return _offset(_key(affine), _key(other), tuple(shape))
 
 
 def _key(affine: Float[np.ndarray, "4 4"]) -> bytes:
-    """Returns an affine as something to remember an answer by: a scanner asks for each volume."""
+    """Returns an affine as a key of caches, since a scanner's affine is compared at each volume."""
     return np.asarray(affine, np.float64).tobytes()
 
 
@@ -63,10 +65,14 @@ def _offset(affine: bytes, other: bytes, shape: tuple[int, ...]) -> float:
     return float(off) if np.isfinite(off) else float("inf")
 
 
-def same(affine, other, shape: tuple[int, ...]) -> bool:
+def same(affine: Affine | None, other: Affine | None, shape: tuple[int, ...]) -> bool:
     """Returns whether two images of one shape have their voxels at the same places in mm.
 
-    Images without an affine say nothing of places: None is the same as None only.
+    Args:
+      affine: voxel -> mm of the first image. Images without an affine are the same only if neither
+        has one.
+      other: voxel -> mm of the second image.
+      shape: (X, Y, Z) of both.
     """
     if affine is None or other is None:
         return affine is None and other is None
@@ -74,20 +80,27 @@ def same(affine, other, shape: tuple[int, ...]) -> bool:
 
 
 def describe(affine: Float[np.ndarray, "4 4"] | None, shape: tuple[int, ...]) -> str:
-    """Returns a grid in words, for messages."""
+    """Returns a description of a grid, for messages."""
     rows = "no affine" if affine is None else f"affine {np.round(affine[:3], 3).tolist()}"
     return f"shape {tuple(shape)}, {rows}"
 
 
-def turn(affine, shape: tuple[int, ...], other, other_shape: tuple[int, ...]) -> Turn | None:
+def turn(
+    affine: Affine | None,
+    shape: tuple[int, ...],
+    other: Affine | None,
+    other_shape: tuple[int, ...],
+) -> Turn | None:
     """Returns the turn that brings an image onto another's grid.
 
     Args:
-      affine, shape: of the image: voxel -> mm [4, 4] or None, and (X, Y, Z).
-      other, other_shape: of the grid that is wanted.
+      affine: voxel -> mm of the image, or None.
+      shape: (X, Y, Z) of the image.
+      other: voxel -> mm of the wanted grid, or None.
+      other_shape: (X, Y, Z) of the wanted grid.
 
     Returns:
-      The turn; None where there is none without interpolation.
+      The turn; None if the grids differ by more than a turn.
     """
     identity = Turn((0, 1, 2), (False, False, False))
     if affine is None or other is None:
@@ -107,10 +120,11 @@ def _turn(
             return None
     if not np.isfinite(linear).all():
         return None
-    axes = tuple(int(axis) for axis in np.abs(linear).argmax(1))  # of the image, for each wanted
-    if sorted(axes) != [0, 1, 2] or tuple(shape[axis] for axis in axes) != other_shape:
+    x, y, z = np.abs(linear).argmax(1).tolist()  # axes of the image in the wanted order
+    if {x, y, z} != {0, 1, 2} or (shape[x], shape[y], shape[z]) != other_shape:
         return None
-    found = Turn(axes, tuple(bool(linear[i, axis] < 0) for i, axis in enumerate(axes)))
+    i, j, k = (linear[[0, 1, 2], [x, y, z]] < 0).tolist()
+    found = Turn((x, y, z), (i, j, k))
     placed = turned(_affine(affine), shape, found)
     return found if same(placed, _affine(other), other_shape) else None
 
@@ -118,7 +132,13 @@ def _turn(
 def turned(
     affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...], by: Turn
 ) -> Float[np.ndarray, "4 4"]:
-    """Returns the affine of an image that has been turned."""
+    """Returns the affine of an image after a turn.
+
+    Args:
+      affine: voxel -> mm before the turn.
+      shape: (X, Y, Z) before the turn.
+      by: the turn.
+    """
     step = np.zeros((4, 4))
     step[3, 3] = 1
     for i, (axis, flip) in enumerate(zip(by.axes, by.flipped, strict=True)):

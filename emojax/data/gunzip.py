@@ -1,8 +1,8 @@
-"""Decompression of .nii.gz files, hashed and checked on the way.
+"""Decompression of .nii.gz files, with hashes and checks.
 
-The header says how long an image is, and no more than that is ever written. Some tools pad files:
-up to 64 KiB behind the last voxel (`nifti.TRAILING`) are read, checked by gzip, and left out. A
-file with more is refused, since its header or the file is wrong. A header that asks for more bytes
+The header states the length of an image, and no more than that is ever written. Some tools pad
+files: up to 64 KiB after the last voxel (`nifti.TRAILING`) are read, checked by gzip, and left out.
+A longer file is refused, since its header or the file is wrong. A header that states more bytes
 than the compressed file could hold is refused before anything is written.
 """
 
@@ -16,16 +16,16 @@ from typing import Any, BinaryIO, NamedTuple
 from emojax.data import hashes, nifti
 from emojax.errors import InputError
 
-RATIO = 1032  # bytes at most that deflate makes of one
+RATIO = 1032  # largest compression ratio of deflate
 STEP = 1 << 20  # bytes that are decompressed at a time
 
 
 class Decoded(NamedTuple):
-    """A .nii.gz file and the image that was in it."""
+    """Hashes of a .nii.gz file and of the image in it."""
 
     source: str  # sha256 of the compressed file
     content: str  # sha256 of the image
-    bytes: int  # of the image
+    bytes: int  # size of the image
 
 
 def decode(
@@ -38,13 +38,13 @@ def decode(
 
     Args:
       path: the compressed file.
-      out: the destination of the decompressed bytes, buffered.
-      reserve: called with the size of the whole image as soon as its header has been read.
-      tick: called with the number of compressed bytes after each chunk.
+      out: buffered destination of the decompressed bytes.
+      reserve: function called with the size of the whole image once its header has been read.
+      tick: function called with the number of compressed bytes after each chunk.
 
     Raises:
-      InputError: the file is truncated, damaged or no NIfTI image, or holds fewer bytes than its
-        header says, or many more.
+      InputError: the file is truncated, damaged or not a NIfTI image, or holds fewer bytes than its
+        header states, or many more.
     """
     source, content, head, seen = hashlib.sha256(), hashlib.sha256(), b"", 0
     stream = _inflate(path, source, tick)
@@ -62,7 +62,7 @@ def decode(
         out.write(image)
         seen += len(data)
         if seen > wanted + nifti.TRAILING:
-            found = f"more than {nifti.TRAILING:,} bytes behind the last voxel"
+            found = f"more than {nifti.TRAILING:,} bytes after the last voxel"
             raise InputError(path, found, f"{wanted:,} bytes of image as its header says")
     if seen < wanted:
         raise InputError(path, f"{seen} bytes of image", f"{wanted} as its header says")
@@ -70,7 +70,7 @@ def decode(
 
 
 def _inflate(path: pathlib.Path, sha: Any, tick: Callable[[int], None]) -> Iterator[bytes]:
-    """Yields the decompressed bytes of all members of a gzip file, checksums verified."""
+    """Yields the decompressed bytes of all members of a gzip file, verifying their checksums."""
     inflate, started = zlib.decompressobj(zlib.MAX_WBITS | 16), False
     for data in hashes.chunks(path):
         sha.update(data)

@@ -1,4 +1,4 @@
-"""Hashes of files, and what the disk says of a file: the same stamp means the same content."""
+"""Hashes and stamps of files; an unchanged stamp means unchanged content."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from emojax.errors import InputError
 
 Path = str | os.PathLike
 Stamp = dict[str, Any]  # path, and the numbers of STAMP
-STAMP = {  # a copy that keeps the time of change still has another ctime or inode
+STAMP = {  # a copy that keeps the modification time still has another ctime or inode
     "size": "st_size",
     "time": "st_mtime_ns",
     "status_time": "st_ctime_ns",
@@ -28,10 +28,10 @@ def sha256(path: Path, tick: Callable[[int], Any] = lambda size: None) -> str:
 
     Args:
       path: the file.
-      tick: called with the number of bytes after each chunk.
+      tick: function called with the number of bytes after each chunk.
 
     Raises:
-      InputError: it is no regular file that can be read.
+      InputError: the path is not a regular file that can be read.
     """
     digest = hashlib.sha256()
     for data in chunks(path):
@@ -41,10 +41,10 @@ def sha256(path: Path, tick: Callable[[int], Any] = lambda size: None) -> str:
 
 
 def chunks(path: Path) -> Iterator[bytes]:
-    """Yields the content of a file.
+    """Yields the content of a file in chunks.
 
     Raises:
-      InputError: it is no regular file that can be read.
+      InputError: the path is not a regular file that can be read.
     """
     stamp(path)
     try:
@@ -57,10 +57,10 @@ def chunks(path: Path) -> Iterator[bytes]:
 
 
 def stamp(path: Path) -> Stamp:
-    """Returns what the disk says of a file, as `paths.require_file` finds it.
+    """Returns the absolute path, size, times, inode and device of a file.
 
     Raises:
-      InputError: there is no such file, or it is no regular one.
+      InputError: the path is not a regular file, see `paths.require_file`.
     """
     found = paths.require_file(path)
     numbers = {key: getattr(found, name) for key, name in STAMP.items()}
@@ -68,22 +68,22 @@ def stamp(path: Path) -> Stamp:
 
 
 def short(text: str) -> str:
-    """Returns a name for a text, 32 hexadecimal digits."""
+    """Returns the first 32 hexadecimal digits of the sha256 of a text."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
 
 
 def of_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """Returns the sha256 of named arrays with their types and shapes."""
+    """Returns the sha256 of named arrays with their dtypes and shapes."""
     sha = hashlib.sha256()
     for name, value in sorted(arrays.items()):
         array = np.ascontiguousarray(value)
-        kind = array.dtype.str.lstrip("<|=")  # files forget the order of bytes of some types
+        kind = array.dtype.str.lstrip("<|=")  # files lose the byte order of some dtypes
         sha.update(f"{name} {kind} {array.shape} ".encode())
-        sha.update(array.reshape(-1).view(np.uint8) if array.nbytes else b"")
+        sha.update(array.reshape(-1).view(np.uint8).data if array.nbytes else b"")
     return sha.hexdigest()
 
 
 def joined(digests: Iterable[str]) -> str:
-    """Returns one hash for the files of an image: that of the only file, or one over all."""
+    """Returns one hash for the files of an image: that of a single file, or the hash of all."""
     first, *others = digests
     return hashlib.sha256(" ".join((first, *others)).encode()).hexdigest() if others else first

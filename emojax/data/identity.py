@@ -1,7 +1,6 @@
-"""The identity of a cohort: which files, runs and labels a training has read, as plain data.
+"""The identity of a cohort: the files, runs and labels that a training run reads, as plain data.
 
-What is finished and what goes on must have read the same. A difference is named by its first file
-or run.
+A resumed run must read the same data as before. An error names the first file or run that differs.
 """
 
 import hashlib
@@ -21,16 +20,16 @@ CHOICES = "the same as when the run began (or --restart to begin anew, or anothe
 
 
 def describe(cohort: Cohort, files: Iterable[str] = ()) -> Identity:
-    """Returns what a training on this cohort reads.
+    """Returns the identity of the data that a training run on this cohort reads.
 
     Args:
       cohort: the data.
-      files: others that it reads, such as an atlas.
+      files: additional files that the run reads, such as an atlas.
 
     Returns:
-      "files": source file -> sha256; "runs": run -> its values, labels, motion, TR and affine, as
-      hashes where they are long; "masks": subject -> hash; "classes"; "before": earlier steps;
-      "factors" of the design as hashes; "groups" of subjects.
+      "files": source file -> sha256; "runs": run -> its values, labels, motion, TR and affine, long
+      ones as hashes; "masks": subject -> hash; "classes"; "before": earlier steps; "factors" of the
+      design as hashes; "groups" of subjects.
     """
     runs = {}
     for index, run in enumerate(cohort.runs):
@@ -61,7 +60,7 @@ def digest(plain: Any) -> str:
 
 
 def stamps(identity: Identity) -> dict[str, list[int]]:
-    """Returns size and times of change (ns) of every source file that there is."""
+    """Returns size and modification times (ns) of every source file that exists."""
     return {path: found for path in identity["files"] if (found := _stamp(path))}
 
 
@@ -69,11 +68,11 @@ def check_same(theirs: Identity, ours: Identity) -> None:
     """Refuses another cohort than the one that a run began with.
 
     Args:
-      theirs: what the run began with.
-      ours: what is there now.
+      theirs: identity of the data that the run began with.
+      ours: identity of the present data.
 
     Raises:
-      InputError: names the first file, run or other part that differs.
+      InputError: they differ; the message names the first file, run or other part.
     """
     for path, sha in theirs["files"].items():
         now = ours["files"].get(path, sha)
@@ -96,14 +95,14 @@ def check_same(theirs: Identity, ours: Identity) -> None:
 def check_files(identity: Identity, known: Mapping[str, list[int]]) -> None:
     """Refuses source files that have changed since a run read them.
 
-    Files that are gone do not count, and those of the same size and time are not read.
+    Missing files do not count, and files of the same size and time are not read.
 
     Args:
-      identity: what the run has read.
-      known: `stamps` of that time.
+      identity: identity of the data that the run has read.
+      known: `stamps` at that time.
 
     Raises:
-      InputError: names the first file that differs.
+      InputError: a file differs; the message names the first.
     """
     for path, stamp in known.items():
         now = _stamp(path)
@@ -112,7 +111,7 @@ def check_files(identity: Identity, known: Mapping[str, list[int]]) -> None:
 
 
 def _stamp(path: str) -> list[int] | None:
-    """Returns size and times of a file; inodes differ between the nodes of a cluster."""
+    """Returns size and times of a file, but no inode, which differs between cluster nodes."""
     try:
         found = hashes.stamp(path)
     except InputError:
@@ -121,7 +120,6 @@ def _stamp(path: str) -> list[int] | None:
 
 
 def _hash(*arrays: np.ndarray | None) -> str | None:
-    """Returns a hash of arrays with their types and shapes; None where there are none."""
-    if any(array is None for array in arrays):
-        return None
-    return hashes.of_arrays({str(i): array for i, array in enumerate(arrays)})
+    """Returns a hash of arrays with their dtypes and shapes; None if one is None."""
+    known = {str(i): array for i, array in enumerate(arrays) if array is not None}
+    return hashes.of_arrays(known) if len(known) == len(arrays) else None

@@ -1,4 +1,4 @@
-"""One run's scan, from a 4-D image or from the 3-D images of its volumes."""
+"""The scan of one run, from a 4-D image or from the 3-D images of its volumes."""
 
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -9,28 +9,28 @@ import numpy as np
 from emojax.data.nifti import Scan
 from emojax.errors import InputError
 
-Facts = Mapping[str, Any]  # of one image: "hashes" of its files and what `nifti.non_finite` counts
+Facts = Mapping[str, Any]  # of one image: "hashes" of its files, counts of `nifti.non_finite`
 
 
 class Image(NamedTuple):
     """A 4-D scan, mapped from disk."""
 
-    path: pathlib.Path  # the source file; the first of several
+    path: pathlib.Path  # the (first) source file
     frames: np.ndarray  # [t, X, Y, Z], stored units
     slope: float  # value = slope * stored + intercept
     intercept: float
     affine: np.ndarray  # [4, 4], voxel -> mm
-    tr: float | None  # s, of the header; None where it has none
-    hashes: dict[str, str]  # source file -> sha256; header and values of a pair each have one
-    nan_voxels: int  # voxels that are NaN or infinite in every volume
+    tr: float | None  # s, from the header; None if it states none
+    hashes: dict[str, str]  # source file -> sha256, for header and values of a pair separately
+    nan_voxels: int  # number of voxels that are NaN or infinite in every volume
 
 
 def from_4d(file: pathlib.Path, scan: Scan, facts: Facts) -> Image:
-    """Returns the run of a 4-D image.
+    """Returns the scan of a 4-D image.
 
     Raises:
-      InputError: the image has one volume only or no finite values, or a volume has NaN where
-        others have none.
+      InputError: the image has only one volume or no finite values, or a volume has NaN voxels that
+        are finite in others.
     """
     if len(scan.frames) == 1:
         raise InputError(file, "one volume", "a 4-D scan [X, Y, Z, t]")
@@ -44,11 +44,11 @@ def from_3d(
     facts: Sequence[Facts],
     derived: Callable[..., np.ndarray],
 ) -> Image:
-    """Returns the run of 3-D images, copied into one array; float32 where their scales differ.
+    """Returns the scan of 3-D images, copied into one array (float32 if their scales differ).
 
     Args:
       files: the images in order of time.
-      scans: their contents, mapped.
+      scans: their mapped contents.
       facts: their hashes and NaN counts.
       derived: `Store.derived`.
 
@@ -71,7 +71,7 @@ def from_3d(
             raise InputError(file, f"{own['nan_voxels']} NaN or infinite voxels", expected)
     same = len({(s.slope, s.intercept, s.frames.dtype) for s in scans}) == 1
 
-    def fill(out):
+    def fill(out: np.ndarray) -> None:
         for row, scan in zip(out, scans, strict=True):
             row[...] = scan.frames[0] if same else scan.frames[0] * scan.slope + scan.intercept
 
@@ -84,7 +84,7 @@ def from_3d(
 
 
 def _check_finite(file: pathlib.Path, scan: Scan, facts: Facts) -> None:
-    """Refuses values that no run can have: NaN may stand in the same voxels of all volumes."""
+    """Refuses NaN, unless the same voxels are NaN in all volumes and others are finite."""
     if facts["nan_voxels"] == scan.frames[0].size:
         raise InputError(file, "NaN or infinite values in every voxel", "finite values")
     if facts["bad_volume"] is not None:

@@ -1,4 +1,4 @@
-"""Files that are made once, whole under their names, and verified before they are used again."""
+"""Files that are made once, written atomically, and verified before they are used again."""
 
 import contextlib
 import errno
@@ -17,16 +17,16 @@ class Folder:
     """A folder of such files, each beside its record: <name>.<type> and <name>.json."""
 
     def __init__(self, path: pathlib.Path):
-        """Args: the folder; `open` makes it."""
+        """Args: the folder, which `open` creates."""
         self.path = path
-        self._verified: set[pathlib.Path] = set()  # files whose hash was right
+        self._verified: set[pathlib.Path | None] = set()  # files whose hash was right
         self._swept = False
 
     def open(self) -> None:
-        """Makes the folder; the first time, removes what killed processes have left in it.
+        """Creates the folder and, the first time, removes leftovers of killed processes.
 
         Raises:
-          InputError: it cannot be made.
+          InputError: the folder cannot be created.
         """
         try:
             (self.path / "paths").mkdir(parents=True, exist_ok=True)
@@ -44,14 +44,14 @@ class Folder:
         layout: Mapping[str, Any],
         make: Callable[[], dict[str, Any]],
     ) -> dict[str, Any]:
-        """Returns the record of what is made once: the one that is there, or a new one.
+        """Returns the existing record of a file, or makes the file and its record.
 
         Args:
-          name: hash that names what is made.
-          file: the file that the record is about, or None.
-          layout: what the record must say.
-          make: makes the file, and returns what the record says beside name and layout; of a file,
-            its "bytes" and its hash as "content".
+          name: hash that identifies the content.
+          file: the file that the record describes, or None.
+          layout: values that the record must have.
+          make: function that makes the file and returns the other values of the record; for a file,
+            its size as "bytes" and its hash as "content".
         """
         record, wanted = self.path / f"{name}.json", {"name": name, **layout}
         facts, fault = None, None
@@ -67,16 +67,16 @@ class Folder:
             say(f"{fault}; it was made again")
         if file is not None:
             with contextlib.suppress(OSError):  # the folder may be read-only
-                os.utime(file)  # notes the use
+                os.utime(file)  # records the use
         return facts
 
     def remember(self, record: pathlib.Path, facts: dict[str, Any], lasting: bool = False) -> None:
-        """Writes a record, where that is possible: without it, a later run does the work again.
+        """Writes a record if possible; without it, a later run does the work again.
 
         Args:
-          record: its path.
-          facts: its content.
-          lasting: whether to wait until the disk has it.
+          record: path of the record.
+          facts: content of the record.
+          lasting: whether to wait until it is on disk.
         """
         with contextlib.suppress(InputError), self.writing(record):
             with self.partial(record) as partial:
@@ -88,7 +88,7 @@ class Folder:
 
     @contextlib.contextmanager
     def partial(self, path: pathlib.Path) -> Iterator[pathlib.Path]:
-        """Yields a name beside `path`; renamed to it at the end, removed on any failure.
+        """Yields a temporary name beside `path`, renamed to it at the end or removed on a failure.
 
         Raises:
           InputError: the file cannot be renamed.
@@ -104,10 +104,10 @@ class Folder:
 
     @contextlib.contextmanager
     def writing(self, path: pathlib.Path) -> Iterator[None]:
-        """Turns an error of the operating system, such as a full disk, into one line.
+        """Turns an OSError in the context, such as that of a full disk, into an InputError.
 
         Raises:
-          InputError: the block could not write.
+          InputError: writing failed.
         """
         try:
             yield
@@ -116,25 +116,27 @@ class Folder:
             raise InputError(self.path, found, "one with room for it (data.store)") from None
 
     def reserve(self, size: int, path: pathlib.Path) -> None:
-        """Refuses to begin what the disk has no room for.
+        """Refuses to begin if the disk has too little room.
 
         Args:
-          size: bytes.
-          path: the file that they are made of, for the message.
+          size: number of bytes to write.
+          path: the file that they are made from, for the message.
 
         Raises:
           InputError: fewer bytes are free.
         """
         free = shutil.disk_usage(self.path).free
         if size > free:
-            expected = f"{size:,} for what is made of {path} (data.store)"
+            expected = f"{size:,} for data made from {path} (data.store)"
             raise InputError(self.path, f"{free:,} bytes free on its disk", expected)
 
-    def _verified_record(self, record, file, wanted) -> dict[str, Any] | None:
-        """Returns a record, whose file has been verified, or None where there is none.
+    def _verified_record(
+        self, record: pathlib.Path, file: pathlib.Path | None, wanted: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
+        """Returns a record after verifying its file, or None without one.
 
         Raises:
-          Damaged: the record or the file is not what was written.
+          Damaged: the record or the file has changed since it was written.
         """
         facts = sealed.read(record)
         if facts is None:
@@ -156,10 +158,10 @@ class Folder:
 
 
 def allocate(path: pathlib.Path) -> None:
-    """Takes the disk space of a file that is to be mapped: a full disk would end the process later.
+    """Allocates the disk space of a file to be mapped, as a full disk would kill the process later.
 
     Raises:
-      OSError: there is not enough.
+      OSError: there is not enough space.
     """
     if not hasattr(os, "posix_fallocate"):
         return
@@ -168,4 +170,4 @@ def allocate(path: pathlib.Path) -> None:
             os.posix_fallocate(file.fileno(), 0, os.path.getsize(path))
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise  # others: a file system that does not know how
+                raise  # other errors: the file system does not support it

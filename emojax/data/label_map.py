@@ -1,7 +1,7 @@
-r"""The label map: which values of the label column mean which class.
+r"""The label map, from values of the label column to classes.
 
 "rest=;neutral=calm;negative=fear|anger" makes three classes; the one without values is the
-baseline. `\|`, `\;`, `\=` and `\\` stand for the characters themselves in a name.
+baseline. In a name, `\|`, `\;`, `\=` and `\\` stand for the characters themselves.
 """
 
 import collections
@@ -13,30 +13,31 @@ from emojax.data.events import Events
 from emojax.data.names import NONE, loose, tidy
 from emojax.errors import InputError
 
-EVERY_VALUE = ""  # the label map of a user who names none
+EVERY_VALUE = ""  # the default label map, which makes every value a class
 KEY = "data.label_map"
 SPECIAL = r"[\\|;=]"  # characters that need a backslash in a name
 
 
 class Labelling(NamedTuple):
-    """The values of the label column that mean each class."""
+    """Classes, and the values of the label column that map to them."""
 
     classes: tuple[str, ...]
     number: Mapping[str, int]  # value -> index into `classes`
-    baseline: int  # class of volumes outside all events; -1 where they have none
+    baseline: int  # class of volumes outside all events; -1 for none
 
 
 def parse_label_map(text: str) -> dict[str, tuple[str, ...]]:
-    """Returns classes in their order with the values that mean them.
+    """Returns class -> values, in the order of the map.
 
     Args:
-      text: a map as the module describes it, such as "rest=;bad=fear|anger".
+      text: a label map, such as "rest=;bad=fear|anger"; see the module.
 
     Raises:
-      InputError: it cannot be parsed, a class or value occurs twice, a value is n/a, or two classes
-        have no values.
+      InputError: the text cannot be parsed, a class or value occurs twice, a value is n/a, or two
+        classes have no values.
     """
-    classes, seen = {}, set()
+    classes: dict[str, tuple[str, ...]] = {}
+    seen: set[str] = set()
     for part in filter(str.strip, _split(text, ";")):
         name, *right = _split(part, "=", 1)
         name, written = _plain(name), filter(str.strip, _split("".join(right), "|"))
@@ -45,7 +46,7 @@ def parse_label_map(text: str) -> dict[str, tuple[str, ...]]:
             expected = r"class=value|value;class=value, each once (in a name: \= \| \; \\)"
             raise InputError(KEY, f"'{part.strip()}' in '{text}'", expected)
         if "" in values:
-            expected = f"values of events: {NONE} stands for none"
+            expected = f"values of events: {NONE} means no value"
             raise InputError(KEY, f"{NONE} as a value of class '{escape(name)}'", expected)
         classes[name] = values
         seen |= {*values}
@@ -55,7 +56,7 @@ def parse_label_map(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def escape(value: str) -> str:
-    """Returns a value as it is typed in a label map."""
+    """Returns a value with the backslashes that a label map needs."""
     return re.sub(f"({SPECIAL})", r"\\\1", value)
 
 
@@ -63,13 +64,13 @@ def labelling(tables: Sequence[Events], label_map: str, column: str) -> Labellin
     """Returns the class numbers of all values that occur in a study.
 
     Args:
-      tables: the events of every run.
-      label_map: a map that `parse_label_map` reads; "" makes every value a class, sorted.
+      tables: events of every run.
+      label_map: see `parse_label_map`; "" makes every value a class, sorted.
       column: name of the column, for messages.
 
     Raises:
-      InputError: a value of the map occurs in no run; those that do are listed with their counts,
-        as one would type them. There are fewer than two classes.
+      InputError: a value of the map occurs in no run, or there are fewer than two classes. The
+        message lists the values that occur, with their counts.
     """
     counts = collections.Counter(value for events in tables for value in events.value)
     if label_map == EVERY_VALUE:
@@ -91,18 +92,18 @@ def labelling(tables: Sequence[Events], label_map: str, column: str) -> Labellin
 
 
 def _split(text: str, separator: str, most: int = 0) -> list[str]:
-    """Splits where the separator has no backslash before it, at most so often; 0 is any number."""
+    """Splits at unescaped separators, at most `most` times; 0 for any number."""
     found = re.finditer(rf"\\{SPECIAL}|{re.escape(separator)}", text)
     cuts = [match.start() for match in found if match[0] == separator][: most or None]
     return [text[a:b] for a, b in zip([0, *(i + 1 for i in cuts)], [*cuts, None], strict=True)]
 
 
 def _plain(name: str) -> str:
-    """Returns a name without its backslashes, tidied."""
+    """Returns a tidied name without its backslashes."""
     return tidy(re.sub(rf"\\({SPECIAL})", r"\1", name))
 
 
 def _listed(counts: Mapping[str, int], wanted: str = "") -> str:
-    """Lists values with their counts, those that are spelled almost as the wanted one first."""
+    """Lists values with their counts, those with a spelling similar to the wanted one first."""
     order = sorted(counts, key=lambda v: (not v, loose(v) != loose(wanted), v))
     return ", ".join(f"{escape(v) or NONE} ({counts[v]})" for v in order) or "none"

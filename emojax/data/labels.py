@@ -1,6 +1,7 @@
-"""From events to one class per volume: lag, overlap, baseline, conflicts, and what was lost."""
+"""Assignment of one class per volume from events: delay, overlap, baseline, conflicts, losses."""
 
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,14 +13,14 @@ from emojax.data.losses import Loss
 from emojax.data.windows import Windows
 from emojax.errors import InputError
 
-ROUNDING = 1e-6  # of a volume: onsets are written with a few decimals
-MOST_BEHIND = 0.5  # of the events of a run; with more, their times are in another unit
+ROUNDING = 1e-6  # part of a volume; onsets have only a few decimals
+MOST_BEHIND = 0.5  # largest share of events after the scan; with more, times have another unit
 
 
 class Assigned(NamedTuple):
-    """The classes of the volumes of one run, and what became of its events."""
+    """The classes of the volumes of one run, and the counts of its events."""
 
-    labels: Int[np.ndarray, " t"]  # int32, -1 where there is none
+    labels: Int[np.ndarray, " t"]  # int32, -1 for none
     lost: tuple[Loss, ...]  # one for each value of the label column, sorted
 
 
@@ -32,26 +33,27 @@ def assign(
     subject: str = "",
     run: str = "",
 ) -> Assigned:
-    """Returns one class per volume of a run, -1 where there is none, and what was lost.
+    """Returns one class per volume of a run, -1 for none, and the counts of events.
 
-    An event shows in [onset, onset + duration) shifted by the haemodynamic delay. A volume belongs
-    to a class if events of that class cover at least `min_overlap` of its acquisition, and to the
-    baseline if it belongs to no class and all events, those that map to no class as well, leave at
-    least `min_overlap` of it uncovered.
+    An event is active in [onset, onset + duration) plus the haemodynamic delay. A volume belongs to
+    a class if events of that class cover at least `min_overlap` of its acquisition. It belongs to
+    the baseline if it has no class and at least `min_overlap` of it lies outside all events, mapped
+    to a class or not.
 
-    After the onset of an event of unknown duration, nobody knows what shows until the next one
-    begins. Volumes that such times cover by `min_overlap` belong to no class and no baseline.
+    After the onset of an event of unknown duration, the state is unknown until the next event.
+    Volumes that such times cover by `min_overlap` belong to no class and not to the baseline.
 
     Args:
-      events: of this run; those that begin after the end of the scan are left out.
+      events: events of the run; those that begin after the end of the scan are left out.
       labels: classes of their values.
-      timing: delay, overlap, conflicts, volumes to drop at the start, length of events without one.
-      windows: when the volumes were acquired.
-      subject, run: named in the counts of what was lost.
+      timing: delay, overlap, conflicts, volumes to drop at the start, default duration.
+      windows: acquisition windows of the volumes.
+      subject: name of the subject, for the counts.
+      run: name of the run, for the counts.
 
     Raises:
-      InputError: most onsets lie after the end of the run, an event of a class lasts 0 s, or, where
-        conflicts are errors, a volume is in two classes.
+      InputError: most onsets lie after the end of the run, an event of a class lasts 0 s, or a
+        volume is in two classes and `timing.conflicts` is "error".
     """
     behind = _behind(events, windows.stop.max())
     number = np.array([labels.number.get(value, -1) for value in events.value])
@@ -87,21 +89,26 @@ def assign(
 
 
 def _behind(events: Events, end: float) -> Bool[np.ndarray, " e"]:
-    """Returns which events begin after the end of the run: never most of them."""
+    """Returns which events begin after the end of the run, refusing more than `MOST_BEHIND`."""
     behind = events.onset >= end
     if behind.mean() > MOST_BEHIND:
         expected = f"onsets before the end of the run, {end:g} s"
-        expected += f" ({behind.sum()} of {behind.size} are behind it: are they in ms? If the scan "
+        expected += f" ({behind.sum()} of {behind.size} are after it: are they in ms? If the scan "
         expected += "stopped early, --config.data.subjects or --config.data.runs leaves it out)"
         raise InputError(events.path, f"an onset at {events.onset[-1]:g} s", expected)
     return behind
 
 
-def _refuse(path: pathlib.Path, classes, inside: Bool[np.ndarray, "c t"], twice) -> None:
+def _refuse(
+    path: pathlib.Path,
+    classes: Sequence[str],
+    inside: Bool[np.ndarray, "c t"],
+    twice: Bool[np.ndarray, " t"],
+) -> None:
     """Refuses volumes of two classes."""
     if twice.any():
         first = int(twice.argmax())
-        names = " and ".join(classes[c] for c in np.flatnonzero(inside[:, first]))
+        names = " and ".join(classes[int(c)] for c in np.flatnonzero(inside[:, first]))
         found = f"{twice.sum()} volumes in two classes (first: volume {first}, {names})"
         raise InputError(path, found, "one class per volume, or data.conflicts=drop")
 
@@ -109,7 +116,7 @@ def _refuse(path: pathlib.Path, classes, inside: Bool[np.ndarray, "c t"], twice)
 def _durations(
     events: Events, unused: Bool[np.ndarray, " e"], instead: float
 ) -> Float[np.ndarray, " e"]:
-    """Returns durations in s, NaN where they are unknown; used events last longer than 0 s."""
+    """Returns durations in s, NaN if unknown, refusing used events of 0 s."""
     duration = events.duration
     if instead:
         duration = np.where(np.isnan(duration) | (duration == 0), instead, duration)
@@ -122,19 +129,21 @@ def _durations(
 
 
 def _until_next(onset: Float[np.ndarray, " e"]) -> Float[np.ndarray, " e"]:
-    """Returns the time from each onset to the next later one, inf behind the last."""
+    """Returns the time from each onset to the next later one, inf after the last."""
     later = np.append(onset, np.inf)[np.searchsorted(onset, onset, side="right")]
     return later - onset
 
 
-def _covered(start, stop, windows: Windows) -> Float[np.ndarray, " t"]:
-    """Returns the part of each volume in any of [start, stop), ordered by start."""
+def _covered(
+    start: Float[np.ndarray, " e"], stop: Float[np.ndarray, " e"], windows: Windows
+) -> Float[np.ndarray, " t"]:
+    """Returns the part of each volume inside any of [start, stop), sorted by start."""
     stop = np.minimum(np.maximum.accumulate(stop), windows.stop.max())
     some = stop > start
     start, stop = start[some], stop[some]
     if not start.size:
         return np.zeros(len(windows.start))
-    first = np.append(True, start[1:] > stop[:-1])  # of each group that touches
+    first = np.append(True, start[1:] > stop[:-1])  # first interval of each connected group
     start, stop = start[first], stop[np.append(first[1:], True)]
     edges = np.stack([start, stop], 1).ravel()
     seconds = np.repeat(np.append(0, np.cumsum(stop - start)), 2)[1:-1]  # covered up to each edge
@@ -142,21 +151,31 @@ def _covered(start, stop, windows: Windows) -> Float[np.ndarray, " t"]:
     return (before[1] - before[0]) / (windows.stop - windows.start)
 
 
-def _shows(start, stop, windows: Windows) -> Bool[np.ndarray, "e t"]:
-    """Returns whether any part of an event is in a volume."""
+def _shows(
+    start: Float[np.ndarray, " e"], stop: Float[np.ndarray, " e"], windows: Windows
+) -> Bool[np.ndarray, "e t"]:
+    """Returns whether each event overlaps with each volume."""
     least = ROUNDING * (windows.stop - windows.start)
     return (start[:, None] < windows.stop - least) & (stop[:, None] > windows.start + least)
 
 
-def _losses(values, labels: Labelling, counted, dropped, subject, run) -> tuple[Loss, ...]:
+def _losses(
+    values: Sequence[str],
+    labels: Labelling,
+    counted: Mapping[str, Bool[np.ndarray, " e"]],
+    dropped: Bool[np.ndarray, "e t"],
+    subject: str,
+    run: str,
+) -> tuple[Loss, ...]:
     """Returns the counts of each value.
 
     Args:
-      values: of the events.
-      labels: their classes.
+      values: value of each event.
+      labels: classes of the values.
       counted: field of `Loss` -> [e] bool, the events that it counts.
-      dropped: [e, t] bool, whether an event was in a volume that conflicts took.
-      subject, run: of the events.
+      dropped: [e, t] bool, whether an event was in a volume that was dropped due to a conflict.
+      subject: name of the subject.
+      run: name of the run.
     """
     out = []
     for value in sorted(set(values)):

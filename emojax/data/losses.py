@@ -1,4 +1,4 @@
-"""Events that a run had of each value, and those of them that label no volume."""
+"""Counts of events, and of those that label no volume, by value and run."""
 
 import collections
 import itertools
@@ -11,12 +11,12 @@ from jaxtyping import Int
 from emojax.data.label_map import escape
 from emojax.data.names import NONE, loose, tidy
 
-MOST_VALUES = 20  # of no class, that are named
+MOST_VALUES = 20  # largest number of values without a class that are listed
 NO_CLASS = "(no class)"
 HEADERS = {  # field of `Loss` -> its column
     "events": "read",
     "unlabelled": "label no volume",
-    "behind": "behind the scan",
+    "behind": "after the scan",
     "unknown": "unknown duration",
     "dropped": "volumes dropped",
 }
@@ -27,31 +27,31 @@ class Loss(NamedTuple):
 
     subject: str
     run: str
-    value: str  # of the label column; "" where it has none (n/a)
-    name: str  # of its class; "" where the value maps to none
+    value: str  # value of the label column; "" for n/a
+    name: str  # name of its class; "" if it maps to none
     events: int
-    unlabelled: int  # of a class, not behind the scan, of known duration, that label no volume
-    behind: int  # that begin after the end of the scan
-    unknown: int  # in the scan, without a duration (n/a)
-    dropped: int  # volumes of it that conflicts took
+    unlabelled: int  # events of a class, in the scan and of known duration, that label no volume
+    behind: int  # events that begin after the end of the scan
+    unknown: int  # events in the scan without a duration (n/a)
+    dropped: int  # volumes of the value that were dropped due to conflicts
 
 
 class Seen(NamedTuple):
     """A value of the label column in a whole study."""
 
     value: str
-    name: str  # of its class; "" for none
-    number: int  # of its events, or rows
+    name: str  # name of its class; "" for none
+    number: int  # number of its events, or rows
 
 
 def table(
     lost: Iterable[Loss], classes: Sequence[str]
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Returns header and rows of what became of the events of each class; no column is all zero.
+    """Returns header and rows of a table of events by class, without columns of zeros.
 
     Args:
-      lost: of all runs.
-      classes: in the order of the rows; events that map to none come last.
+      lost: counts of all runs.
+      classes: classes in the order of the rows; events without a class come last.
     """
     sums: dict[str, collections.Counter] = {}
     for loss in lost:
@@ -64,7 +64,7 @@ def table(
 
 
 def remarks(lost: Iterable[Loss]) -> list[str]:
-    """Returns sentences about events that label nothing, each with the setting that helps."""
+    """Returns sentences about events that label no volume, each with a setting that helps."""
     lost = list(lost)
     mapped = sum(loss.events for loss in lost if loss.name)
     unlabelled, behind, unknown = (
@@ -91,7 +91,7 @@ def remarks(lost: Iterable[Loss]) -> list[str]:
 
 
 def about_values(seen: Sequence[Seen]) -> list[str]:
-    """Returns sentences about values that map to no class, or are spelled almost alike."""
+    """Returns sentences about values that map to no class, or have similar spellings."""
     out, left_out = [], [s for s in seen if not s.name]
     left_out.sort(key=lambda s: (not s.value, -s.number, s.value))
     if left_out:
@@ -116,11 +116,11 @@ def of_rows(
     numbers: Iterable[Int[np.ndarray, " _"]],
     classes: Sequence[str],
 ) -> list[str]:
-    """Returns the same about rows that carry the name of what they show.
+    """Returns the sentences of `about_values` for rows that are labelled by name.
 
     Args:
-      named: for each run the name of each row.
-      numbers: for each run the class number of each row, -1 for none.
+      named: for each run, the name of each row.
+      numbers: for each run, the class number of each row, -1 for none.
       classes: names of the classes.
     """
     counts: dict[tuple[str, int], int] = collections.Counter()

@@ -1,4 +1,4 @@
-"""Arrays mapped from disk, and the memory that they take."""
+"""Memory of arrays that are mapped from disk."""
 
 import mmap
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 def let_go(array: np.ndarray) -> None:
-    """Gives back the memory of what was read of a mapped array; it is read again when asked for.
+    """Releases the memory pages of a mapped array, which are read again when needed.
 
-    Without it, the pages of run after run stay with the process until the machine runs short.
+    Otherwise the pages of all runs would stay in memory until the machine runs short of it.
     """
     base = array
     while isinstance(base, np.ndarray):
-        if base.flags.writeable:  # its changes may not be on disk
+        if base.flags.writeable:  # changes may not be on disk yet
             return
         base = base.base
     if isinstance(base, mmap.mmap) and hasattr(base, "madvise"):  # not on Windows

@@ -1,4 +1,4 @@
-"""Variables of MATLAB files, of all versions."""
+"""Reader of variables in MATLAB files of all versions."""
 
 import pathlib
 from collections.abc import Sequence
@@ -13,23 +13,23 @@ from emojax.errors import InputError
 
 
 def read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Reads some variables; the others are skipped, and no other file is opened.
+    """Reads some variables, skips the others, and opens no other file.
 
     Args:
-      path: a .mat file; version 7.3 is HDF5, the older ones are MATLAB's own.
-      names: of the variables.
+      path: a .mat file; version 7.3 is HDF5, older versions have MATLAB's own format.
+      names: names of the variables.
 
     Returns:
       Name -> array of MATLAB's shape; cells are object arrays, text is an array of str.
 
     Raises:
-      InputError: it is no .mat file, is damaged, or lacks one of the variables.
+      InputError: the file is not a .mat file, is damaged, or lacks one of the variables.
     """
     require_file(path, "a .mat file")
     try:
         if h5py.is_hdf5(path):
             with h5py.File(path) as file:
-                have = sorted(name for name in file if not name.startswith("#"))
+                have = sorted(name for name in map(str, file) if not name.startswith("#"))
                 found = {name: _variable(file, name) for name in names if name in have}
         else:
             found, have = matlab5.read(path, names)
@@ -46,10 +46,10 @@ def read(path: pathlib.Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def cells(path: pathlib.Path, name: str, value: np.ndarray) -> list[np.ndarray]:
-    """The contents of a cell array in MATLAB's order.
+    """Returns the contents of a cell array in MATLAB's order.
 
     Raises:
-      InputError: the variable is no cell array.
+      InputError: the variable is not a cell array.
     """
     if value.dtype != object:
         found = f"{name} of type {value.dtype}, shape {value.shape}"
@@ -58,17 +58,17 @@ def cells(path: pathlib.Path, name: str, value: np.ndarray) -> list[np.ndarray]:
 
 
 def _variable(file: h5py.File, name: str) -> np.ndarray:
-    """One variable of a 7.3 file, which MATLAB puts into the file itself: no link leads away."""
+    """Returns one variable of a 7.3 file, refusing links, which MATLAB does not write."""
     if not isinstance(file.get(name, getlink=True), h5py.HardLink):
         raise ValueError(f"{name} is a link")
     return _value(file, file[name])
 
 
-def _value(file: h5py.File, item: h5py.Dataset) -> np.ndarray:
-    """A variable or the content of a cell; HDF5 holds MATLAB's axes in reverse order."""
+def _value(file: h5py.File, item: object) -> np.ndarray:
+    """Returns a variable or the content of a cell; HDF5 reverses the order of MATLAB's axes."""
     if not isinstance(item, h5py.Dataset) or item.external or item.is_virtual:
-        raise ValueError(f"{item.name} is no array of this file")
-    refuse_bomb(file.filename, item.name, item.nbytes, item.id.get_storage_size())
+        raise ValueError(f"{getattr(item, 'name', item)} is not an array of this file")
+    refuse_bomb(file.filename, str(item.name), item.nbytes, item.id.get_storage_size())
     kind = bytes(item.attrs.get("MATLAB_class", b"")).decode()
     if item.attrs.get("MATLAB_empty", 0):
         return np.zeros(item[()].astype(int), object if kind == "cell" else float)

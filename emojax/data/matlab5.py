@@ -1,7 +1,7 @@
-"""MATLAB files of version 5 to 7.2: numbers, text and cells.
+"""Reader of MATLAB files of versions 5 to 7.2: numbers, text and cells.
 
-scipy reads them, too, but ends the whole process where a damaged file says impossible sizes. Here
-every size is checked against the bytes that are there.
+scipy can read them too, but ends the whole process if a damaged file states impossible sizes. Here
+every size is checked against the bytes that exist.
 """
 
 import math
@@ -14,26 +14,27 @@ import numpy as np
 
 from emojax.data.archives import refuse_bomb
 
-HEADER = 128  # bytes; the last two tell the order of bytes in numbers
-ORDERS: dict[bytes, Literal["little", "big"]] = {b"IM": "little", b"MI": "big"}
+HEADER = 128  # bytes; the last two state the byte order
+ByteOrder = Literal["little", "big"]
+ORDERS: dict[bytes, ByteOrder] = {b"IM": "little", b"MI": "big"}
 MATRIX, COMPRESSED = 14, 15  # types of elements; the others are of numbers or text
 NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4"}
 NUMBERS |= {7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 TEXT = {1: "latin-1", 2: "latin-1", 4: "utf-16", 16: "utf-8", 17: "utf-16"}
 CELL, CHAR, NUMERIC = 1, 4, range(6, 16)  # classes of arrays
 COMPLEX = 0x800  # flag of an array
-BEGINNING = 4096  # bytes of an array that hold its name
+BEGINNING = 4096  # bytes of an array that contain its name
 PADDING = 64  # bytes that may follow a compressed array
 
 
 class Head(NamedTuple):
-    """The part of an array that precedes its content."""
+    """The header of an array."""
 
     kind: int
     flags: int
     shape: tuple[int, ...]
     name: str
-    content: int  # where it begins
+    content: int  # offset of the content
 
 
 def read(path: pathlib.Path, names: Collection[str]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -41,15 +42,15 @@ def read(path: pathlib.Path, names: Collection[str]) -> tuple[dict[str, np.ndarr
 
     Args:
       path: the file.
-      names: of the variables; the content of others is not looked at.
+      names: names of the variables; the content of others is skipped.
 
     Returns:
-      Name -> array of MATLAB's shape, in the type that is stored; cells are object arrays, text is
-      an array of its rows. And the names of all variables.
+      Name -> array of MATLAB's shape with the stored dtype (cells are object arrays, text is an
+      array of its rows), and the names of all variables.
 
     Raises:
-      ValueError: the file is damaged, has a variable twice, or one of another kind.
-      InputError: a variable would fill the memory.
+      ValueError: the file is damaged, or has a variable twice or of an unsupported kind.
+      InputError: a variable could exhaust the memory.
     """
     data = memoryview(path.read_bytes())
     order = ORDERS.get(bytes(data[HEADER - 2 : HEADER]))
@@ -72,21 +73,21 @@ def read(path: pathlib.Path, names: Collection[str]) -> tuple[dict[str, np.ndarr
     return found, sorted(filter(None, have))
 
 
-def _elements(data: memoryview, order) -> Iterator[tuple[int, memoryview]]:
-    """Yields type and content of elements that follow each other."""
+def _elements(data: memoryview, order: ByteOrder) -> Iterator[tuple[int, memoryview]]:
+    """Yields type and content of consecutive elements."""
     at = 0
     while at < len(data):
         kind, element, at = _element(data, at, order)
         yield kind, element
 
 
-def _element(data: memoryview, at: int, order) -> tuple[int, memoryview, int]:
-    """Returns type and content of the element at a place, and the place of the next."""
+def _element(data: memoryview, at: int, order: ByteOrder) -> tuple[int, memoryview, int]:
+    """Returns type and content of the element at an offset, and the offset of the next."""
     tag = data[at : at + 8]
     if len(tag) < 8:
         raise ValueError("truncated")
     kind, size = (int.from_bytes(tag[i : i + 4], order) for i in (0, 4))
-    if kind >> 16:  # up to four bytes stand in the tag itself
+    if kind >> 16:  # the tag itself contains up to four bytes
         kind, size, start, end = kind & 0xFFFF, kind >> 16, at + 4, at + 8
         if size > 4:
             raise ValueError(f"{size} bytes in a tag")
@@ -98,8 +99,8 @@ def _element(data: memoryview, at: int, order) -> tuple[int, memoryview, int]:
     return kind, data[start : start + size], end
 
 
-def _inflated(path: pathlib.Path, name: str, element: memoryview, order) -> memoryview:
-    """The content of a compressed array, whose checksum is verified."""
+def _inflated(path: pathlib.Path, name: str, element: memoryview, order: ByteOrder) -> memoryview:
+    """Returns the content of a compressed array after verifying its checksum."""
     inflate = zlib.decompressobj()
     size = 8 + int.from_bytes(zlib.decompressobj().decompress(element, 8)[4:], order)
     refuse_bomb(path, name, size, len(element))
@@ -109,7 +110,7 @@ def _inflated(path: pathlib.Path, name: str, element: memoryview, order) -> memo
     return memoryview(raw)[8:size]
 
 
-def _head(data: memoryview, order) -> Head:
+def _head(data: memoryview, order: ByteOrder) -> Head:
     _, flags, at = _element(data, 0, order)
     _, shape, at = _element(data, at, order)
     _, name, at = _element(data, at, order)
@@ -122,9 +123,9 @@ def _head(data: memoryview, order) -> Head:
     return Head(code & 0xFF, code, tuple(sizes), bytes(name).decode("latin-1"), at)
 
 
-def _array(data: memoryview, order) -> np.ndarray:
+def _array(data: memoryview, order: ByteOrder) -> np.ndarray:
     if not len(data):
-        return np.zeros((0, 0))  # how MATLAB writes an empty cell
+        return np.zeros((0, 0))  # an empty cell
     head = _head(data, order)
     count, content = math.prod(head.shape), data[head.content :]
     if head.kind == CELL:
@@ -145,7 +146,7 @@ def _array(data: memoryview, order) -> np.ndarray:
     return real + 1j * _numbers(head, content, at, order)[0] if head.flags & COMPLEX else real
 
 
-def _numbers(head: Head, content: memoryview, at: int, order) -> tuple[np.ndarray, int]:
+def _numbers(head: Head, content: memoryview, at: int, order: ByteOrder) -> tuple[np.ndarray, int]:
     kind, element, at = _element(content, at, order)
     if kind not in NUMBERS:
         raise ValueError(f"numbers of type {kind}")
@@ -156,8 +157,8 @@ def _numbers(head: Head, content: memoryview, at: int, order) -> tuple[np.ndarra
     return stored.reshape(head.shape, order="F"), at
 
 
-def _text(head: Head, content: memoryview, order) -> np.ndarray:
-    """The rows of a text."""
+def _text(head: Head, content: memoryview, order: ByteOrder) -> np.ndarray:
+    """Returns the rows of a text."""
     if not math.prod(head.shape):
         return np.zeros(0, str)
     kind, element, _ = _element(content, 0, order)

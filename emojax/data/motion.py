@@ -1,4 +1,4 @@
-"""Realignment parameters: how the head moved, six numbers for each volume of a run."""
+"""Realignment parameters: six numbers of head motion for each volume of a run."""
 
 import pathlib
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ COLUMNS = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 
 
 def read(path: str | pathlib.Path, num_volumes: int) -> Float[np.ndarray, "t 6"]:
-    """Reads the parameters of one run: shifts along x, y, z in mm, then turns about them in rad.
+    """Reads the parameters of one run: translations along x, y, z in mm, then rotations in rad.
 
     Args:
-      path: SPM's rp_*.txt (six columns of numbers, no header), or, where the name ends in .tsv,
+      path: SPM's rp_*.txt (six columns of numbers, no header), or, if the name ends in .tsv,
         fMRIPrep's confounds with the columns trans_x to rot_z among others.
-      num_volumes: t, the length of the run.
+      num_volumes: length of the run, t.
 
     Returns:
       [t, 6] float64.
 
     Raises:
-      InputError: there are not six columns, a cell is no finite number (n/a, NaN), or the rows are
-        not one per volume.
+      InputError: there are not six columns or not one row per volume, or a cell is not a finite
+        number (n/a, NaN).
     """
     path = pathlib.Path(path)
     if path.suffix == ".tsv":
@@ -43,15 +43,18 @@ def read(path: str | pathlib.Path, num_volumes: int) -> Float[np.ndarray, "t 6"]
 def read_if_needed(
     path: str | pathlib.Path | None, num_volumes: int, needed: bool
 ) -> Float[np.ndarray, "t 6"] | None:
-    """Returns the parameters as `read` does; what nobody needs stops nothing.
+    """Reads the parameters as `read` does, but ignores an invalid file that is not needed.
 
     Args:
-      path: of the file, or None.
-      num_volumes: t.
-      needed: whether they must be whole.
+      path: path of the file, or None.
+      num_volumes: length of the run, t.
+      needed: whether the parameters are needed.
 
     Returns:
-      [t, 6]; None without a file, or where `read` would refuse one that is not needed.
+      [t, 6]; None without a file, or for an invalid file that is not needed.
+
+    Raises:
+      InputError: as `read`, if the parameters are needed.
     """
     if path is None:
         return None
@@ -66,11 +69,11 @@ def read_if_needed(
 def notes(
     files: Sequence[pathlib.Path | None], found: Sequence[Float[np.ndarray, "t 6"] | None]
 ) -> list[str]:
-    """Returns a sentence if a study has files of parameters, but not whole ones for every run.
+    """Returns a sentence if a study has files of parameters, but not a complete one for every run.
 
     Args:
-      files: of each run, or None.
-      found: what `read_if_needed` returned for each run.
+      files: file of each run, or None.
+      found: result of `read_if_needed` for each run.
     """
     without = sum(parameters is None for parameters in found)
     if not (any(files) and without):
@@ -80,7 +83,7 @@ def notes(
 
 
 def _numbers(path: pathlib.Path, cells: list[list[str]]) -> Float[np.ndarray, "t 6"]:
-    """Returns cells as numbers; only a table with one that is none is looked at cell by cell."""
+    """Returns cells as numbers, parsing them one by one only if that is needed for a message."""
     try:
         values = np.array(cells, float)
         if np.isfinite(values).all() and "_" not in "".join(map("".join, cells)):

@@ -1,4 +1,4 @@
-"""Image files: facts of the header, and values mapped from disk."""
+"""Image files: their headers, and values mapped from disk."""
 
 import contextlib
 import hashlib
@@ -8,11 +8,15 @@ import math
 import os
 import pathlib
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import nibabel as nib
 import numpy as np
 from jaxtyping import Float
+from nibabel import imageglobals
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.filebasedimages import FileBasedHeader
+from nibabel.spatialimages import SpatialHeader, SpatialImage
 
 from emojax.data import hashes
 from emojax.data.paths import require_file
@@ -22,39 +26,40 @@ from emojax.files import cause
 
 HEADER = 540  # bytes of the longest header
 TRAILING = 1 << 16  # bytes that may follow the last voxel: some tools pad files to whole blocks
-INFLATION = 1040  # bytes that one byte of a gzip file can become
-OTHER = {".img": ".hdr", ".hdr": ".img"}  # half of a pair
+INFLATION = 1040  # upper limit of the compression ratio of gzip
+OTHER = {".img": ".hdr", ".hdr": ".img"}  # suffix of the other file of a pair
 SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}  # NIfTI's units of time
 
 Path = str | os.PathLike
-# It prints what it raises, too, and what it repairs. (Others' logging.config enables loggers anew.)
-nib.imageglobals.logger.setLevel(logging.CRITICAL + 1)
+# nibabel also prints what it raises or repairs. (Disabling the logger would not survive a call of
+# logging.config elsewhere.)
+imageglobals.logger.setLevel(logging.CRITICAL + 1)
 
 
 class Scan(NamedTuple):
-    """An uncompressed image, mapped."""
+    """A mapped, uncompressed image."""
 
     frames: np.ndarray  # [t, X, Y, Z] (t = 1 for a 3-D file), stored units
     slope: float
     intercept: float
     affine: np.ndarray  # [4, 4] float64, voxel -> mm
-    tr: float | None  # s; None where the header has none
+    tr: float | None  # s; None if the header has none
 
 
-def load(path: Path, expected: str = "NIfTI-1/2 or Analyze") -> nib.spatialimages.SpatialImage:
-    """Opens any image that nibabel reads; its values stay on disk.
+def load(path: Path, expected: str = "NIfTI-1/2 or Analyze") -> SpatialImage:
+    """Opens any image that nibabel reads, leaving its values on disk.
 
     Args:
       path: the image.
-      expected: for messages.
+      expected: description of the expected file, for messages.
 
     Raises:
-      InputError: it is no regular file, its other half is missing, or it is no image.
+      InputError: the path is not a regular file, its other half is missing, or it is not an image.
     """
     for part in parts(pathlib.Path(path)):
         require_file(part, expected)
     try:
-        return nib.load(path)
+        return _spatial(nib.load(path))
     except Exception as error:  # nibabel raises many types on damaged headers
         raise InputError(path, f"no readable image ({cause(error)})", expected) from None
 
@@ -68,18 +73,18 @@ def read(
 
     Args:
       path: .nii, .nii.gz or .img.
-      expected: for messages.
-      check: called with the shape in the header before a value is read; it may raise.
+      expected: description of the expected file, for messages.
+      check: function called with the shape in the header before any value is read; it may raise.
 
     Raises:
-      InputError: as `load`, or it is no whole image of real numbers.
+      InputError: as `load`, or the file is not a complete image of real numbers.
     """
     image = load(path, expected)
     try:
-        _check_header(image)
+        proxy, affine = _check_header(image)
         check(tuple(image.shape))
-        with np.errstate(all="ignore"):  # values that are not finite are for others to judge
-            return np.asarray(image.dataobj, np.float32), image.affine
+        with np.errstate(all="ignore"):  # the caller checks for values that are not finite
+            return np.asarray(proxy, np.float32), affine
     except InputError:
         raise
     except Exception as error:  # nibabel raises many types on damaged files
@@ -92,7 +97,7 @@ def read_volume(
     """Reads an image of one volume as `read` does.
 
     Raises:
-      InputError: as `read`, or it is not one volume.
+      InputError: as `read`, or the image is not a single volume.
     """
     values, affine = read(path, expected)
     return values.reshape(shape_of_volume(path, values.shape)), affine
@@ -102,7 +107,7 @@ def shape_of_volume(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     """Returns (X, Y, Z) of an image [X, Y, Z] or [X, Y, Z, 1].
 
     Raises:
-      InputError: it is neither.
+      InputError: the shape is neither.
     """
     if len(shape) not in (3, 4) or shape[3:] not in ((), (1,)):
         raise InputError(path, f"an image of shape {shape}", "one volume [X, Y, Z]")
@@ -110,14 +115,32 @@ def shape_of_volume(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
     return x, y, z
 
 
-def _check_header(image: nib.spatialimages.SpatialImage) -> None:
-    """Checks what a header promises, before memory is taken for it.
+def _spatial(image: object) -> SpatialImage:
+    if not isinstance(image, SpatialImage):
+        raise TypeError(f"no image of voxels but a {type(image).__name__}")
+    return image
+
+
+def _mapped(image: SpatialImage) -> tuple[ArrayProxy, str, Float[np.ndarray, "4 4"]]:
+    """Returns values on disk, file name and affine of a loaded image.
 
     Raises:
-      ValueError: values that are no real numbers, more of them than the file can hold, or an affine
-        that is not finite.
+      ValueError: one is missing.
     """
-    proxy, file = image.dataobj, image.file_map["image"].filename
+    file, affine = image.file_map["image"].filename, image.affine
+    if file is None or affine is None:
+        raise ValueError("no file of values, or no affine")
+    return cast(ArrayProxy, image.dataobj), file, affine  # dataobj is an ndarray only in memory
+
+
+def _check_header(image: SpatialImage) -> tuple[ArrayProxy, Float[np.ndarray, "4 4"]]:
+    """Checks a header before memory is allocated for its values; returns values and affine.
+
+    Raises:
+      ValueError: values are not real numbers or more than the file can hold, or the affine is not
+        finite.
+    """
+    proxy, file, affine = _mapped(image)
     if proxy.dtype.kind not in "iuf":
         raise ValueError(f"values of type {proxy.dtype}")
     if not proxy.shape or min(proxy.shape) < 1:
@@ -126,8 +149,9 @@ def _check_header(image: nib.spatialimages.SpatialImage) -> None:
     zipped = not str(file).endswith((".nii", ".img", ".hdr"))
     if size > os.path.getsize(file) * (INFLATION if zipped else 1):
         raise ValueError(f"{size} bytes by its header, more than the file can hold")
-    if not np.isfinite(image.affine).all():
+    if not np.isfinite(affine).all():
         raise ValueError("an affine that is not finite")
+    return proxy, affine
 
 
 def open_mapped(mapped: pathlib.Path, path: pathlib.Path) -> Scan:
@@ -139,17 +163,19 @@ def open_mapped(mapped: pathlib.Path, path: pathlib.Path) -> Scan:
       path: the file that the user named, for messages.
 
     Raises:
-      InputError: it is no image that nibabel reads, has no 3 or 4 axes, or is not as long as its
-        header says.
+      InputError: nibabel cannot read the image, it does not have 3 or 4 axes, or its length is not
+        the one in its header.
     """
     image = load(path) if mapped == path else _load_decoded(mapped, path)
-    proxy, affine = image.dataobj, image.affine
+    try:
+        proxy, file, affine = _mapped(image)
+    except ValueError as error:
+        raise InputError(path, error, "NIfTI-1/2 or Analyze") from None
     wanted = _length(path, proxy.shape, proxy.dtype, proxy.offset)
-    file = image.file_map["image"].filename
     there = os.path.getsize(file)
     if not wanted <= there <= wanted + TRAILING:
         raise InputError(path, f"{there} bytes", f"{wanted} as its header says")
-    # NIfTI's first axis runs fastest: in C order the file is [t, Z, Y, X].
+    # NIfTI's first axis is the fastest: in C order the file is [t, Z, Y, X].
     stored = np.memmap(file, proxy.dtype, "r", proxy.offset, (*proxy.shape, 1)[:4][::-1])
     frames = stored.transpose(0, 3, 2, 1)
     with np.errstate(all="ignore"):
@@ -161,28 +187,31 @@ def open_mapped(mapped: pathlib.Path, path: pathlib.Path) -> Scan:
     return Scan(frames, slope, intercept, affine, repetition_time(image.header))
 
 
-def repetition_time(header: nib.spatialimages.SpatialHeader) -> float | None:
-    """Returns the TR in a header, s; None where it has none, or does not say in which unit.
+def repetition_time(header: FileBasedHeader) -> float | None:
+    """Returns the TR in a header, s; None if it has none, or does not state its unit.
 
-    A step of 1 in unknown units is what many tools write when they do not know the TR.
+    Many tools write a step of 1 in unknown units if they do not know the TR.
     """
+    if not isinstance(header, SpatialHeader):
+        return None
     zooms, units = header.get_zooms(), ""
-    with contextlib.suppress(AttributeError, KeyError):  # Analyze has no units; an unknown code
-        units = header.get_xyzt_units()[1]
+    if isinstance(header, nib.Nifti1Header):  # Analyze has no units
+        with contextlib.suppress(KeyError):  # an unknown code
+            units = str(header.get_xyzt_units()[1])
     if units not in SECONDS or len(zooms) < 4 or not np.isfinite(zooms[3]) or zooms[3] <= 0:
         return None
     return round(float(zooms[3]) * SECONDS[units], 6) or None
 
 
 def size(path: pathlib.Path, start: bytes) -> int:
-    """Returns the bytes of a whole uncompressed .nii file.
+    """Returns the number of bytes of a complete, uncompressed .nii file.
 
     Args:
       path: the file that the user named, for messages.
-      start: the first `HEADER` bytes of the image or more; a shorter image, whole.
+      start: at least the first `HEADER` bytes of the image, or all of a shorter one.
 
     Raises:
-      InputError: the start is no NIfTI header, or one of another kind of image.
+      InputError: the start is not a NIfTI header, or that of an unsupported image.
     """
     kind = _kind(path, start)
     try:
@@ -194,12 +223,12 @@ def size(path: pathlib.Path, start: bytes) -> int:
 
 
 def parts(path: pathlib.Path) -> list[pathlib.Path]:
-    """Returns the files of an image, `path` first: one, or header and values of a pair.
+    """Returns the files of an image, `path` first: a single file, or header and values of a pair.
 
-    Beside Analyze images, SPM keeps the affine in a third file, which nibabel reads.
+    SPM keeps the affine of Analyze images in a third file, which nibabel reads.
 
     Raises:
-      InputError: the other half of a pair is missing, or one of the two cannot be read.
+      InputError: the other half of a pair is missing, or one of them cannot be read.
     """
     if path.suffix not in OTHER:
         return [path]
@@ -214,15 +243,19 @@ def parts(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def non_finite(mapped: pathlib.Path, path: pathlib.Path) -> dict[str, Any]:
-    """Counts the voxels that a run reads as NaN or infinite, volume by volume.
+    """Counts the voxels that are NaN or infinite as float32, volume by volume.
+
+    Args:
+      mapped: the uncompressed file, see `open_mapped`.
+      path: the file that the user named, for messages.
 
     Returns:
-      "nan_voxels": how many are so in every volume; "nan_places": a hash of their places, "" where
-      there are none; "bad_volume", "bad_count": the first volume with more than those and its
-      count, or None and 0.
+      "nan_voxels": number of voxels that are not finite in any volume; "nan_places": a hash of
+      their places, "" without any; "bad_volume", "bad_count": the first volume with more such
+      voxels and their number, or None and 0.
 
     Raises:
-      InputError: as `open_mapped`, or a value is finite in the file, but not as float32.
+      InputError: as `open_mapped`, or a value is finite in the file but not as float32.
     """
     scan = open_mapped(mapped, path)
     run = Run("", "", scan.frames, slope=scan.slope, intercept=scan.intercept)
@@ -244,14 +277,14 @@ def non_finite(mapped: pathlib.Path, path: pathlib.Path) -> dict[str, Any]:
     first = next((t for t, count in enumerate(counts) if count > voxels), None)
     return {
         "nan_voxels": voxels,
-        "nan_places": hashlib.sha256(np.packbits(always)).hexdigest() if voxels else "",
+        "nan_places": hashlib.sha256(np.packbits(always).data).hexdigest() if voxels else "",
         "bad_volume": first,
         "bad_count": 0 if first is None else counts[first],
     }
 
 
 def _is_finite(scan: Scan) -> bool:
-    """Returns whether every value is finite by its type: whole numbers, scaled within float32."""
+    """Returns whether all values must be finite: whole numbers, scaled to within float32."""
     if scan.frames.dtype.kind == "f":
         return False
     largest = max(-int(np.iinfo(scan.frames.dtype).min), int(np.iinfo(scan.frames.dtype).max))
@@ -259,7 +292,7 @@ def _is_finite(scan: Scan) -> bool:
 
 
 def _load_decoded(mapped: pathlib.Path, path: pathlib.Path) -> nib.Nifti1Image:
-    """Opens a decoded .nii, whose name need not tell its type."""
+    """Opens a decoded .nii, whatever its name."""
     with open(mapped, "rb") as file:
         kind = _kind(path, file.read(HEADER))
     try:
@@ -269,7 +302,7 @@ def _load_decoded(mapped: pathlib.Path, path: pathlib.Path) -> nib.Nifti1Image:
 
 
 def _kind(path: pathlib.Path, start: bytes) -> type[nib.Nifti1Image]:
-    """Returns NIfTI-1 or NIfTI-2, whichever starts like this."""
+    """Returns the type of image, NIfTI-1 or NIfTI-2, that starts with these bytes."""
     for kind in (nib.Nifti1Image, nib.Nifti2Image):
         header = kind.header_class
         if len(start) >= header.sizeof_hdr and header.may_contain_header(start):
@@ -284,10 +317,10 @@ def _starts_nifti(header: pathlib.Path) -> bool:
 
 
 def _length(path: pathlib.Path, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> int:
-    """Returns the bytes of an uncompressed image, up to its last voxel.
+    """Returns the number of bytes of an uncompressed image, up to its last voxel.
 
     Raises:
-      InputError: its layout is not that of a volume, or of several.
+      InputError: the layout is not that of one or more volumes.
     """
     if len(shape) not in (3, 4) or min(shape) < 1 or offset < 0 or dtype.kind not in "iuf":
         found = f"{dtype} of shape {shape}"

@@ -1,14 +1,17 @@
-"""A cohort at a glance: the facts of its `repr`, and its labelled volumes as a data frame."""
+"""Overview of a cohort: the facts of its `repr`, and its labelled volumes as a data frame."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from emojax import shown
 
+if TYPE_CHECKING:
+    from emojax.data.cohort import Cohort
 
-def facts(cohort: Any) -> tuple[str, shown.Facts]:
+
+def facts(cohort: "Cohort") -> tuple[str, shown.Facts]:
     """Returns a title and facts, without reading any volume."""
     counts = np.bincount(cohort.labels, minlength=len(cohort.classes)).tolist()
     used = [cohort.runs[i] for i in np.unique(cohort.run_index)]
@@ -26,8 +29,8 @@ def facts(cohort: Any) -> tuple[str, shown.Facts]:
     return f"Cohort of {len(cohort.labels)} labelled volumes", lines
 
 
-def frame(cohort: Any) -> pd.DataFrame:
-    """Returns a line for each labelled volume; factors are called as in the design."""
+def frame(cohort: "Cohort") -> pd.DataFrame:
+    """Returns a row for each labelled volume; factors have the names of the design."""
     columns = {
         "subject": cohort.subject,
         "run": cohort.run,

@@ -1,4 +1,4 @@
-"""Runs with random phases: all that a scan is, but not when something happened in it."""
+"""Phase randomisation of runs, which keeps spectra and covariances but no timing of events."""
 
 import functools
 import json
@@ -17,11 +17,11 @@ BLOCK = 1 << 23  # values at a time
 
 
 def draw(seed: list[int], num_volumes: int) -> Complex[np.ndarray, " f"]:
-    """Draws a factor of size 1 for each frequency: 1 for the mean, 1 or -1 for the fastest.
+    """Draws a factor of modulus 1 for each frequency: 1 for the mean, 1 or -1 for the fastest.
 
     Args:
       seed: whole numbers.
-      num_volumes: t; there are t // 2 + 1 frequencies.
+      num_volumes: number of volumes, t; there are t // 2 + 1 frequencies.
     """
     turns = np.random.default_rng(seed).random(num_volumes // 2 + 1)
     turns[0] = 0
@@ -33,7 +33,7 @@ def draw(seed: list[int], num_volumes: int) -> Complex[np.ndarray, " f"]:
 def randomise(
     x: Float[np.ndarray, "t v"], factors: Complex[np.ndarray, " f"]
 ) -> Float[np.ndarray, "t v"]:
-    """Returns columns whose frequencies have other phases; what is not finite stays as it is.
+    """Returns columns with randomised phases; values that are not finite do not change.
 
     With factors e^{i p_f}, the same for all columns, column v becomes
 
@@ -42,8 +42,8 @@ def randomise(
     so that each keeps its mean and power spectrum, and all pairs their covariance.
 
     Args:
-      x: [t, v] float32, one run; what is not finite counts as the mean of its column.
-      factors: [t // 2 + 1], as from `draw`.
+      x: [t, v] float32, one run; values that are not finite count as the mean of their column.
+      factors: [t // 2 + 1] result of `draw`.
 
     References:
       Prichard and Theiler, Generating surrogate data for time series with several simultaneously
@@ -64,16 +64,16 @@ def randomise(
 
 
 def randomised(run: Run, store: Store | Scratch, seed: list[int]) -> Run:
-    """Returns a run with random phases, cleaned again as it was.
+    """Returns a run with random phases, cleaned again as before.
 
     Args:
-      run: all of its volumes, labelled or not, are randomised before any cleaning.
-      store: the place of the values, float32, mapped.
-      seed: of the phases.
+      run: the run; all volumes, labelled or not, are randomised before any cleaning.
+      store: store for the values (float32, mapped).
+      seed: seed of the phases.
     """
     before = uncleaned(run)
 
-    def fill(out):
+    def fill(out: np.ndarray) -> None:
         factors = draw(seed, len(out))
         step = max(1, BLOCK // int(np.prod(out.shape[:-1])))
         for start in range(0, out.shape[-1], step):
@@ -88,22 +88,28 @@ def randomised(run: Run, store: Store | Scratch, seed: list[int]) -> Run:
 def remade(
     run: Run, recipe: str, store: Store | Scratch, fill: Callable[[np.ndarray], None]
 ) -> Run:
-    """Returns a run with other values, cleaned again as it was.
+    """Returns a run with other values, cleaned again as before.
 
     Args:
       run: the run.
-      recipe: the making of the values in words.
-      store: the place of the values, float32, mapped.
-      fill: writes the uncleaned values, [t, ...].
+      recipe: description of the values, for keys of derived arrays.
+      store: store for the values (float32, mapped).
+      fill: function that writes the uncleaned values, [t, ...].
     """
     name = ""
-    if not isinstance(store, Scratch):  # which asks for no name
+    if not isinstance(store, Scratch):  # which needs no key
         name = json.dumps([recipe, run.subject, run.name, run.content, run.frames.shape])
     make = functools.partial(_clean, run, recipe, store.scratch(), fill) if run.steps else fill
     return run.with_values(store.derived(name, run.frames.shape, np.float32, make), recipe)
 
 
-def _clean(run: Run, recipe: str, scratch: Scratch, fill, out: np.ndarray) -> None:
+def _clean(
+    run: Run,
+    recipe: str,
+    scratch: Scratch,
+    fill: Callable[[np.ndarray], None],
+    out: np.ndarray,
+) -> None:
     before = uncleaned(run)
     frames = scratch.derived("", before.frames.shape, np.float32, fill)
     made = before.with_values(frames, recipe)
@@ -113,7 +119,7 @@ def _clean(run: Run, recipe: str, scratch: Scratch, fill, out: np.ndarray) -> No
 
 
 def copy(run: Run, out: Float[np.ndarray, "t ..."]) -> None:
-    """Writes the values of a run, some volumes at a time."""
+    """Copies the values of a run into an array, some volumes at a time."""
     size = max(1, BLOCK // int(np.prod(out.shape[1:])))
     for start in range(0, len(out), size):
         out[start : start + size] = run.read(slice(start, start + size))

@@ -1,4 +1,4 @@
-"""Regions of interest: the voxels of an image, or of some labels of an atlas, that enter."""
+"""Regions of interest, given by an image or by labels of an atlas."""
 
 import dataclasses
 import functools
@@ -6,7 +6,7 @@ import hashlib
 import os
 import pathlib
 import re
-from typing import Any
+from typing import cast
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -22,21 +22,21 @@ LABELS = re.compile(r"(.+?):(-?\d+(?:\|-?\d+)*)", re.DOTALL)
 
 
 def apply(cohort: Cohort, mask: str, root: str | os.PathLike = "") -> Cohort:
-    """Leaves the voxels of a region to every subject, as its brain mask.
+    """Restricts every subject to the voxels of a region.
 
     Args:
-      cohort: volumes.
-      mask: path of an image whose voxels that are not 0 enter, or "ATLAS.nii.gz:17|18" for those of
-        some labels; absolute, or relative to `root` or the current folder.
-      root: of the study.
+      cohort: a cohort of volumes.
+      mask: path of an image whose non-zero voxels form the region, or "ATLAS.nii.gz:17|18" for
+        those of some labels; absolute, or relative to `root` or the current folder.
+      root: folder of the study.
 
     Returns:
-      The cohort with the region as each subject's mask, within its own brain mask where it has one.
-      The hash of the image's file is one of every run's.
+      The cohort with the region as each subject's mask, within its own brain mask if it has one.
+      The hash of the image's file is added to every run's.
 
     Raises:
       InputError: rows are vectors; the image cannot be read, lacks a label, has another grid than a
-        subject's volumes, or nothing of a subject is in it.
+        subject's volumes, or contains no voxel of a subject.
     """
     path, labels = _parse(mask, root)
     inside, affine = read(path, labels)
@@ -57,16 +57,16 @@ def apply(cohort: Cohort, mask: str, root: str | os.PathLike = "") -> Cohort:
 
 
 def cut(cohort: Cohort) -> Cohort:
-    """Sets all voxels outside of each subject's mask to 0: for what reads whole volumes.
+    """Sets all voxels outside each subject's mask to 0, for networks of whole volumes.
 
-    They are set when volumes are read; nothing is copied. Subjects without a mask stay as they are.
+    This happens when volumes are read, without a copy. Subjects without a mask are unchanged.
     """
     runs = tuple(_cut(run, mask=cohort.masks.get(run.subject)) for run in cohort.runs)
     return dataclasses.replace(cohort, runs=runs)
 
 
 class _Inside:
-    """The volumes of a run, 0 outside of a mask; what `Run` needs of an array."""
+    """The volumes of a run with 0 outside a mask; has the part of an array that `Run` needs."""
 
     dtype, ndim = np.dtype(np.float32), 4
 
@@ -85,11 +85,12 @@ class _Inside:
         return self[:].tobytes()
 
 
-def _cut(run: Run, store: Any = None, *, mask: Bool[np.ndarray, "X Y Z"] | None) -> Run:
+def _cut(run: Run, store: object = None, *, mask: Bool[np.ndarray, "X Y Z"] | None) -> Run:
     if mask is None:
         return run
-    recipe = f"0 outside of {hashlib.sha256(np.packbits(mask)).hexdigest()}"
-    return run.with_values(_Inside(run, mask), recipe, functools.partial(_cut, mask=mask))
+    recipe = f"0 outside of {hashlib.sha256(np.packbits(mask).data).hexdigest()}"
+    values = cast(np.ndarray, _Inside(run, mask))  # all of an array that a run reads
+    return run.with_values(values, recipe, functools.partial(_cut, mask=mask))
 
 
 def read(
@@ -99,10 +100,11 @@ def read(
 
     Args:
       path: an image [X, Y, Z], or [X, Y, Z, 1].
-      labels: of the voxels; () is every one but 0.
+      labels: labels of the region's voxels; () for all that are not 0.
 
     Raises:
-      InputError: it is no such image, has no voxel or no whole numbers, or lacks a label.
+      InputError: the file is not such an image, has no voxel, has labels that are not whole
+        numbers, or lacks a label.
     """
     values, affine = nifti.read_volume(path, WANTED)
     whole = np.nan_to_num(values, posinf=0, neginf=0)
@@ -133,8 +135,13 @@ def _parse(mask: str, root: str | os.PathLike) -> tuple[pathlib.Path, tuple[int,
     return path, tuple(map(int, filter(None, numbers.split("|"))))
 
 
-def _turn(inside, affine, path: pathlib.Path, run: Run) -> grid.Turn:
-    """Returns how the region is brought onto the grid of a run."""
+def _turn(
+    inside: Bool[np.ndarray, "X Y Z"],
+    affine: Float[np.ndarray, "4 4"],
+    path: pathlib.Path,
+    run: Run,
+) -> grid.Turn:
+    """Returns the turn of the region onto the grid of a run."""
     shape = run.frames.shape[1:]
     if len(shape) != 3:
         found = f"rows of {shape[0]} values without a place"

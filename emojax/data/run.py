@@ -1,4 +1,4 @@
-"""One scanner run: all its volumes in order, and how to read them."""
+"""One scanner run: all its volumes in order, read on demand."""
 
 import dataclasses
 import hashlib
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 Rows = Sequence[int] | np.ndarray | slice
-Step = Callable[["Run", Any], "Run"]  # (run, store) -> the run that a step of cleaning makes of it
+Step = Callable[["Run", Any], "Run"]  # (run, store) -> the run after a step of cleaning
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,23 +22,23 @@ class Run:
     frames: Num[
         np.ndarray, "t ..."
     ]  # [t, X, Y, Z] or [t, voxels]; often memory-mapped, stored units
-    tr: float | None = None  # s between volumes; None where rows are not points in time
+    tr: float | None = None  # s between volumes; None if rows are not points in time
     affine: Float[np.ndarray, "4 4"] | None = None  # voxel -> mm
     slope: float = 1.0  # value = slope * stored + intercept
     intercept: float = 0.0
     motion: Float[np.ndarray, "t _"] | None = None  # realignment parameters
     hashes: Mapping[str, str] = dataclasses.field(default_factory=dict)  # source file -> sha256
-    starts: Float[np.ndarray, " t"] | None = None  # s, of volumes that are not TR apart
-    changes: tuple[str, ...] = ()  # recipes of values that are no longer those of the files
-    confounds: pathlib.Path | None = None  # table of fMRIPrep; read only when asked for
-    uncleaned: "Run | None" = None  # the run before its `steps`; None: it was not cleaned
-    steps: tuple[Step, ...] = ()  # of cleaning, in order; they can be done again to other values
+    starts: Float[np.ndarray, " t"] | None = None  # s, for volumes at irregular times
+    changes: tuple[str, ...] = ()  # recipes that the values of the files have been changed by
+    confounds: pathlib.Path | None = None  # fMRIPrep's table, read only when needed
+    uncleaned: "Run | None" = None  # the run before its `steps`; None if it was not cleaned
+    steps: tuple[Step, ...] = ()  # steps of cleaning, in order, repeatable with other values
 
     @property
     def content(self) -> str:
-        """Identity of the values, for the keys of arrays that are derived from them.
+        """The identity of the values, for the keys of arrays derived from them.
 
-        It follows from the hashes of the files; only a run without any is read.
+        It follows from the hashes of the files; only a run without files is read.
         """
         if self.hashes:
             return " ".join((*self.hashes.values(), *self.changes))
@@ -47,26 +47,31 @@ class Run:
 
     @property
     def place(self) -> str:
-        """Origin of the run for messages: its first file, else subject and run."""
+        """The origin of the run for messages: its first file, or else subject and run."""
         return next(iter(self.hashes), f"subject {self.subject} run {self.name}")
 
-    def read(self, frames: Rows, voxels=...) -> Float[np.ndarray, "k ..."]:
-        """Reads some volumes (and some voxels, an index), float32, in the units of the scan."""
+    def read(self, frames: Rows, voxels: Any = ...) -> Float[np.ndarray, "k ..."]:
+        """Reads some volumes as float32, in the units of the scan.
+
+        Args:
+          frames: indices of the volumes, or a slice.
+          voxels: NumPy index into the remaining axes; `...` for all voxels.
+        """
         values = np.asarray(self.frames[frames][:, *np.index_exp[voxels]], np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+        with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite: see later
             if self.slope != 1:
                 values = values * np.float32(self.slope)
             return values if self.intercept == 0 else values + np.float32(self.intercept)
 
     def replace(self, frame: int, values: Float[np.ndarray, "..."]) -> "Run":
-        """Returns the same run, in memory, with other values of one volume.
+        """Returns the run, in memory, with new values of one volume.
 
-        Every other volume reads as before, bit by bit and in the same memory order: the frames
-        become the float32 values that `read` returns.
+        All other volumes keep their exact values and memory order: the frames become the float32
+        values that `read` returns.
 
         Args:
-          frame: the volume, of t.
-          values: [X, Y, Z] or [voxels], in the units of the scan; kept as float32.
+          frame: index of the volume, below t.
+          values: [X, Y, Z] or [voxels], in the units of the scan; stored as float32.
 
         Raises:
           ValueError: the values have another shape than the volume.
@@ -82,13 +87,13 @@ class Run:
     def with_values(
         self, frames: Float[np.ndarray, "t ..."], recipe: str, step: Step | None = None
     ) -> "Run":
-        """Returns the same run with values that were made from it, in the units of the scan.
+        """Returns the run with values that were derived from it, in the units of the scan.
 
         Args:
           frames: the values.
-          recipe: their making in words, for keys of what is derived from them.
-          step: makes them, and does so again of other values; without it, what was done to the run
-            before cannot be done again either.
+          recipe: description of the derivation, for keys of derived arrays.
+          step: function that repeats the derivation with other values; without it, earlier steps
+            cannot be repeated either.
         """
         before, steps = (None, ()) if step is None else (self.uncleaned or self, self.steps)
         return dataclasses.replace(

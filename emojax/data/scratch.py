@@ -1,4 +1,4 @@
-"""Arrays on the disk of a store that nobody needs again."""
+"""Temporary arrays on the disk of a store."""
 
 import contextlib
 import math
@@ -11,7 +11,7 @@ from emojax.data import kept, unfinished
 
 
 class Scratch:
-    """A store that forgets: the space of an array is free when nobody holds it, or after a kill."""
+    """A store of temporary arrays, whose space is freed with the array or when the process ends."""
 
     def __init__(self, folder: kept.Folder):
         """Args: the folder on whose disk the arrays are."""
@@ -28,7 +28,13 @@ class Scratch:
         dtype: np.dtype | type | str,
         fill: Callable[[np.ndarray], None],
     ) -> np.ndarray:
-        """An array, mapped read-only; as `Store.derived`, but made anew whatever the key.
+        """Returns an array, mapped read-only; as `Store.derived`, but computed at every call.
+
+        Args:
+          key: not used.
+          shape: shape of the array.
+          dtype: dtype of the array.
+          fill: function that writes the values into the array.
 
         Raises:
           InputError: the disk is too small, or the store cannot be written.
@@ -43,7 +49,7 @@ class Scratch:
                 out = np.lib.format.open_memmap(partial, "w+", dtype, shape)
                 kept.allocate(partial)
         finally:
-            with contextlib.suppress(OSError):  # Windows keeps it until the next store is opened
+            with contextlib.suppress(OSError):  # on Windows, the next store removes it
                 partial.unlink(missing_ok=True)
         fill(out)
         out.flags.writeable = False

@@ -1,4 +1,4 @@
-"""Scrubbing: volumes during which the head moved get no label."""
+"""Scrubbing: removes the labels of volumes with head motion."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,20 +9,20 @@ from jaxtyping import Bool
 from emojax.data.cohort import Cohort
 from emojax.errors import InputError
 
-Kept = Bool[np.ndarray, " t"] | None  # of one run; None is all
+Kept = Bool[np.ndarray, " t"] | None  # kept volumes of one run; None for all
 
 
 def drop(cohort: Cohort, kept: Sequence[Kept], fd_mm: float) -> Cohort:
-    """Takes the labels of volumes that are not kept, and notes how many there are.
+    """Removes the labels of volumes that are not kept, and notes their number.
 
     Args:
       cohort: the cohort.
-      kept: for each run, which volumes are kept.
-      fd_mm: the framewise displacement above which volumes are not; 0 where they are left out for
-        another reason only: the scanner was not yet in its steady state.
+      kept: for each run, the volumes that are kept.
+      fd_mm: threshold of framewise displacement; 0 if volumes are left out only because the scanner
+        was not in its steady state yet.
 
     Raises:
-      InputError: nothing is left of a class or a subject.
+      InputError: no volume of a class or a subject is left.
     """
     used = np.ones(len(cohort.labels), bool)
     for i, own in enumerate(kept):
@@ -50,7 +50,7 @@ def drop(cohort: Cohort, kept: Sequence[Kept], fd_mm: float) -> Cohort:
 
 
 def _ways_out(noun: str, left: Sequence[str], fd_mm: float) -> str:
-    """Returns what to type where nothing is left of a class or a subject, but of others."""
+    """Returns advice for the case that no volume of a class or a subject is left."""
     ways = [f"a larger one, such as --config.data.scrub_fd_mm={2 * fd_mm:g}"] if fd_mm else []
     if not left:
         ways += [] if fd_mm else ["--config.data.confounds=''"]

@@ -1,4 +1,4 @@
-"""Records: small JSON files with a hash of themselves, so that a damaged one is noticed."""
+"""Sealed records: small JSON files with a hash of their content, which reveals damage."""
 
 import hashlib
 import json
@@ -6,29 +6,29 @@ import os
 import pathlib
 from typing import Any
 
-FORMAT = 2  # of the records; 1 was without a hash
+FORMAT = 2  # of the records; format 1 had no hash
 
 
 class Damaged(Exception):
-    """A kept file that is not what was written; the text names it and says how it differs."""
+    """A damaged file in the store; the text names it and describes the difference."""
 
 
 def write(path: pathlib.Path, record: dict[str, Any]) -> None:
-    """Writes a record, which JSON can hold."""
+    """Writes a record of JSON values."""
     record = record | {"format": FORMAT}
     path.write_text(json.dumps(record | {"seal": _seal(record)}))
 
 
 def read(path: pathlib.Path) -> dict[str, Any] | None:
-    """Returns a record, or None where there is none, or one of another format.
+    """Returns a record, or None if there is none or its format is another one.
 
     Raises:
-      Damaged: the file is not what `write` wrote.
+      Damaged: the file has changed since `write`.
     """
     if not os.path.lexists(path):
         return None
     try:
-        if not path.is_file():  # a named pipe would be waited for
+        if not path.is_file():  # reading a named pipe would block
             raise ValueError
         record = json.loads(path.read_bytes())
         seal = record.pop("seal", None)

@@ -1,4 +1,4 @@
-"""Smoothing in space, each volume by itself."""
+"""Spatial smoothing of single volumes."""
 
 import dataclasses
 import functools
@@ -10,22 +10,23 @@ from scipy import ndimage
 from emojax.data import mapped
 from emojax.data.cohort import Cohort
 from emojax.data.run import Run
+from emojax.data.scratch import Scratch
 from emojax.data.store import Store
 from emojax.errors import InputError
 
-WIDTHS = np.sqrt(8 * np.log(2))  # full width at half maximum of a Gaussian, in sd
+WIDTHS = float(np.sqrt(8 * np.log(2)))  # sd, full width at half maximum of a Gaussian
 
 
 def apply(cohort: Cohort, store: Store, fwhm: float) -> Cohort:
-    """Smooths every volume with a Gaussian, once into the store.
+    """Smooths every volume with a Gaussian, and keeps the result in the store.
 
-    A volume is smoothed by itself, so that this declares no prior: nothing of one volume is in
-    another.
+    Each volume is smoothed by itself. No information passes between volumes, so this declares no
+    prior.
 
     Args:
       cohort: volumes with an affine.
-      store: the place of the smoothed runs, float32.
-      fwhm: mm, full width at half maximum; 0 is none.
+      store: store for the smoothed runs (float32).
+      fwhm: full width at half maximum, mm; 0 for none.
 
     Raises:
       InputError: rows are vectors, or a run has no affine.
@@ -37,14 +38,14 @@ def apply(cohort: Cohort, store: Store, fwhm: float) -> Cohort:
 
 
 def smooth(volume: Float[np.ndarray, "X Y Z"], sd: tuple[float, ...]) -> Float[np.ndarray, "X Y Z"]:
-    """Returns the weighted mean of each voxel's neighbours, among those that are there.
+    """Returns a smoothed volume, the weighted mean of each voxel's neighbours.
 
-    Neighbours outside of the volume, and those that are NaN or infinite, do not count: a constant
-    volume stays as it is.
+    Neighbours outside the volume, and those that are NaN or infinite, do not count, so that a
+    constant volume does not change.
 
     Args:
-      volume: [X, Y, Z]; what is not finite stays as it is.
-      sd: of the Gaussian along each axis, in voxels.
+      volume: [X, Y, Z]; values that are not finite do not change.
+      sd: standard deviation of the Gaussian along each axis, voxels.
     """
     there = np.isfinite(volume)
     weights = _gaussian(there.astype(np.float32), sd)
@@ -53,11 +54,11 @@ def smooth(volume: Float[np.ndarray, "X Y Z"], sd: tuple[float, ...]) -> Float[n
         return np.where(there, total / weights, volume)
 
 
-def _gaussian(volume: np.ndarray, sd) -> np.ndarray:
+def _gaussian(volume: np.ndarray, sd: tuple[float, ...]) -> np.ndarray:
     return ndimage.gaussian_filter(volume, sd, mode="constant")
 
 
-def _smooth_run(run: Run, store: Store, fwhm: float) -> Run:
+def _smooth_run(run: Run, store: Store | Scratch, fwhm: float) -> Run:
     off = "volumes [X, Y, Z] with an affine (or --config.data.smooth_mm=0)"
     if run.frames.ndim != 4:
         raise InputError(run.place, f"rows of {run.frames.shape[1]} values without a place", off)
@@ -66,7 +67,7 @@ def _smooth_run(run: Run, store: Store, fwhm: float) -> Run:
     sizes = np.sqrt((np.asarray(run.affine, float)[:3, :3] ** 2).sum(0))
     sd = tuple((fwhm / WIDTHS / sizes).tolist())
 
-    def fill(out):
+    def fill(out: np.ndarray) -> None:
         for t in range(len(out)):
             out[t] = smooth(run.read([t])[0], sd)
         mapped.let_go(run.frames)

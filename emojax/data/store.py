@@ -1,21 +1,21 @@
-"""Decoded scans, memory-mapped, keyed by the hash of their content.
+"""A store of decoded scans, memory-mapped and keyed by the hash of their content.
 
 A first read decodes .nii.gz files in parallel into plain NIfTI files of the store, which any tool
-can open; later reads map them, or an already uncompressed scan in place.
+can open; later reads map them, or map an already uncompressed scan in place.
 
     <store>/<sha256>.nii          scan, decoded from the .nii.gz file of that hash
     <store>/<key>.npy             arrays derived from scans (`derived`)
     <store>/<sha256>.json         record of a scan: NaN voxels; size and hash of the decoded file
-    <store>/<key>.json            record of an array: shape, type, size and hash
-    <store>/paths/<hash>.json     path -> sha256, and what the disk says of the file
+    <store>/<key>.json            record of an array: shape, dtype, size and hash
+    <store>/paths/<hash>.json     record of a source file: path, sha256, size, times, inode, device
 
-A source file whose size, times, inode and device are those of its record is not read. What the
-store holds is verified before it is used, its size always and its hash once per `Store`; a record
-has a hash of its own. What is not as it was written is made again from the sources, and a line on
-stderr says so. A store of 0.3.0, which had no such hashes, is used, but all in it is made again.
+A source file whose size, times, inode and device match its record is not read. Content of the store
+is verified before use: its size always, and its hash once per `Store`. Each record has its own
+hash. Damaged content is made again from the sources, and a line on stderr reports it. A store of
+0.3.0, which had no such hashes, can be used, but all of its content is made again.
 
-Everything is written under a temporary name, which tells who writes it, and renamed when it is
-whole: a kill leaves nothing half-written, and the next `Store` removes what it left.
+Everything is written under a temporary name, which identifies the writer, and renamed when it is
+complete. Nothing is left half-written after a kill, and the next `Store` removes leftovers.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -52,29 +52,30 @@ class Entry(NamedTuple):
     path: pathlib.Path
     bytes: int
     kind: str  # of KINDS: "scan", "array", "facts", "path", "unfinished"
-    source: str  # the scan that it was read from; "" where the store does not say
-    used: float  # s since 1970: its last use, or when it was written
+    source: str  # the scan that it was read from; "" if unknown
+    used: float  # last use, or else creation, s since 1970
 
 
 class Store:
     """A folder of decoded scans; see the module."""
 
     def __init__(self, folder: Path, progress: bool = False):
-        """Args: the folder, made on first use; whether to draw a progress bar while decoding."""
+        """Args: the folder, created on first use; whether to draw a progress bar while decoding."""
         self.folder = pathlib.Path(folder)
         self.progress = progress
         self._kept = kept.Folder(self.folder)
 
     def images(self, sources: Sequence[Path | Sequence[Path]]) -> list[image.Image]:
-        """Opens scans, decoding in parallel what is not yet in the store.
+        """Opens scans, decoding in parallel those that are not in the store yet.
 
         Args:
           sources: for each run one 4-D file (.nii, .nii.gz, .img or .hdr), or its 3-D files in
-            their order.
+            order.
 
         Raises:
-          InputError: a file is missing, truncated, no image or not 4-D, the volumes of a run do not
-            fit each other, a volume has NaN where others have none, or the disk is too small.
+          InputError: a file is missing, truncated, not an image or not 4-D, the volumes of a run
+            do not match, a volume has NaN voxels that are finite in others, or the disk is too
+            small.
         """
         self._kept.open()
         runs = [[s] if isinstance(s, (str, os.PathLike)) else list(s) for s in sources]
@@ -97,26 +98,27 @@ class Store:
         dtype: np.dtype | type | str,
         fill: Callable[[np.ndarray], None],
     ) -> np.ndarray:
-        """An array computed once from scans, mapped read-only.
+        """Returns an array that is computed once from scans, mapped read-only.
 
         Args:
-          key: names content and recipe; the same key must mean the same values.
-          shape, dtype: of the array.
-          fill: writes the values into the array that it is given.
+          key: description of content and recipe; equal keys must mean equal values.
+          shape: shape of the array.
+          dtype: dtype of the array.
+          fill: function that writes the values into the array.
 
         Raises:
           InputError: the disk is too small, or the store cannot be written.
         """
         self._kept.open()
         name = hashlib.sha256(key.encode()).hexdigest()
-        dtype, shape = np.dtype(dtype), [int(n) for n in shape]
-        file, layout = self.folder / f"{name}.npy", {"shape": shape, "dtype": dtype.str}
+        dtype, sizes = np.dtype(dtype), [int(n) for n in shape]
+        file, layout = self.folder / f"{name}.npy", {"shape": sizes, "dtype": dtype.str}
 
-        def make():
-            self._kept.reserve(math.prod(shape) * dtype.itemsize, file)
+        def make() -> dict[str, Any]:
+            self._kept.reserve(math.prod(sizes) * dtype.itemsize, file)
             with self._kept.partial(file) as partial:
                 with self._kept.writing(file):
-                    out = np.lib.format.open_memmap(partial, "w+", dtype, tuple(shape))
+                    out = np.lib.format.open_memmap(partial, "w+", dtype, tuple(sizes))
                     kept.allocate(partial)
                 fill(out)
                 with self._kept.writing(file):
@@ -132,13 +134,18 @@ class Store:
         """Returns the sha256 of a file, which is read only if it has changed since the last time.
 
         Raises:
-          InputError: it is no regular file that can be read.
+          InputError: the path is not a regular file that can be read.
         """
         self._kept.open()
         return self._hash(pathlib.Path(path), hashes.stamp(path))
 
-    def _hash(self, path: pathlib.Path, stamp: hashes.Stamp, tick=lambda size: None) -> str:
-        """Returns the hash of a file from its record, or reads the file."""
+    def _hash(
+        self,
+        path: pathlib.Path,
+        stamp: hashes.Stamp,
+        tick: Callable[[int], None] = lambda size: None,
+    ) -> str:
+        """Returns the hash of a file from its record, or by reading the file."""
         record, fault = self._record(path), None
         try:
             known = sealed.read(record) or {}
@@ -155,17 +162,22 @@ class Store:
     def _record(self, path: Path) -> pathlib.Path:
         return self.folder / "paths" / f"{hashes.short(os.path.abspath(path))}.json"
 
-    def _file(self, path: pathlib.Path, stamps, tick: Callable[[int], None]) -> dict[str, Any]:
-        """Facts of one image, from the store or by reading it: hashes of its files, NaN counts."""
+    def _file(
+        self,
+        path: pathlib.Path,
+        stamps: Mapping[pathlib.Path, hashes.Stamp],
+        tick: Callable[[int], None],
+    ) -> dict[str, Any]:
+        """Returns hashes and NaN counts of one image, from the store or by reading it."""
         rest = sum(stamp["size"] for stamp in stamps.values())
 
-        def count(size):
+        def count(size: int) -> None:
             nonlocal rest
             rest -= size
             tick(size)
 
         packed = path.suffix == ".gz"
-        shown = () if packed else (count,)  # a packed file is counted while it is decoded
+        shown = () if packed else (count,)  # a compressed file is counted while it is decoded
         digests = {str(part): self._hash(part, stamp, *shown) for part, stamp in stamps.items()}
         name = hashes.joined(digests.values())
         if packed:
@@ -176,7 +188,9 @@ class Store:
         tick(max(rest, 0))
         return facts | {"hashes": digests}
 
-    def _decode(self, path: pathlib.Path, file: pathlib.Path, tick) -> dict[str, Any]:
+    def _decode(
+        self, path: pathlib.Path, file: pathlib.Path, tick: Callable[[int], None]
+    ) -> dict[str, Any]:
         """Decompresses a scan into the store; returns its record."""
         with self._kept.partial(file) as partial, self._kept.writing(file):
             with open(partial, "wb") as out:
@@ -198,11 +212,13 @@ class Store:
         return image.from_3d(run, scans, facts, self.derived)
 
     def scratch(self) -> scratch.Scratch:
-        """Returns a store of arrays that nobody needs again."""
+        """Returns a store of temporary arrays on the same disk."""
         return scratch.Scratch(self._kept)
 
     @contextlib.contextmanager
-    def _bar(self, stamps) -> Iterator[Callable[[int], None]]:
+    def _bar(
+        self, stamps: Mapping[pathlib.Path, Mapping[pathlib.Path, hashes.Stamp]]
+    ) -> Iterator[Callable[[int], None]]:
         total = sum(stamp["size"] for own in stamps.values() for stamp in own.values())
         shown = (progress.BarColumn(), progress.DownloadColumn(), progress.TimeRemainingColumn())
         columns = ("reading scans", *shown)
@@ -211,19 +227,22 @@ class Store:
             yield lambda size: bar.advance(task, size)
 
 
-def default(data) -> pathlib.Path:
-    """The store of `config.data`: `data.store`, or "store" in the current folder where it is "".
+def default(data: Any) -> pathlib.Path:
+    """Returns the folder of the store: `data.store`, or "store" in the current folder if it is "".
 
     `launch.py` puts it beside the workdir.
+
+    Args:
+      data: `config.data`, or any object with the key `store`.
     """
     return pathlib.Path(data.store or "store")
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Lists the files of a store; hidden files do not count.
+    """Lists the files of a store, without hidden files.
 
     Raises:
-      InputError: the folder does not exist, or holds anything that no store has.
+      InputError: the folder does not exist, or contains files that do not belong to a store.
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
@@ -244,22 +263,22 @@ def entries(folder: Path) -> list[Entry]:
             read[path] = of_scan[known["sha256"]] = known["path"]
     out = []
     for path, kind in found.items():
-        with contextlib.suppress(FileNotFoundError):  # another run has finished or removed it
+        with contextlib.suppress(FileNotFoundError):  # another run may have removed it
             stat, source = path.stat(), read.get(path) or of_scan.get(path.stem, "")
             out.append(Entry(path, stat.st_size, kind, source, stat.st_mtime))
     return out
 
 
 def clear(folder: Path) -> int:
-    """Removes the files of a store, and its folder unless hidden files are left in it.
+    """Removes the files of a store, and its folder unless it contains hidden files.
 
-    Unfinished files stay while another run may be writing them.
+    Unfinished files are kept while another run may be writing them.
 
     Returns:
       The number of files removed.
 
     Raises:
-      InputError: as `entries`; nothing has been removed then.
+      InputError: as `entries`; nothing is removed then.
     """
     removed = 0
     for entry in entries(folder):

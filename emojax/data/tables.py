@@ -1,4 +1,4 @@
-"""Helpers of the sources of labelled rows: tables of numbers, filters, classes of named rows."""
+"""Helpers for sources of labelled rows: tables of numbers, filters, classes of named rows."""
 
 import functools
 import pathlib
@@ -26,17 +26,17 @@ def numbers(
 
     Args:
       path: the table.
-      delimiter: between cells; None is any white space.
-      skip: lines at the start that are not read.
+      delimiter: delimiter of cells; None for any white space.
+      skip: number of lines at the start to skip.
 
     Raises:
-      InputError: the table is no text, is empty, has lines of different lengths, or has a cell that
-        is no finite number, which is named by line and column.
+      InputError: the table is not text, is empty, has lines of different lengths, or has a cell
+        that is not a finite number; the message names its line and column.
     """
     require_file(path, "a table of numbers")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of an empty file; refused below
+            warnings.simplefilter("ignore", UserWarning)  # about an empty file, refused below
             table = np.loadtxt(
                 path,
                 delimiter=delimiter,
@@ -60,12 +60,12 @@ def as_float32(
     """Returns real numbers as float32.
 
     Args:
-      path: where they come from, for messages.
-      name: of the values.
-      values: real numbers of any type.
+      path: source of the values, for messages.
+      name: name of the values, for messages.
+      values: real numbers of any dtype.
 
     Raises:
-      InputError: one is NaN, infinite, or too large for float32; the first is named.
+      InputError: a value is NaN, infinite, or too large for float32; the message names the first.
     """
     with np.errstate(over="ignore"):
         out = values.astype(np.float32)
@@ -83,10 +83,16 @@ def choose(
     subjects: Sequence[str] = (),
     runs: Sequence[str] = (),
 ) -> list[int]:
-    """Returns the indices of the (subject, run) pairs that the filters allow; empty ones allow all.
+    """Returns the indices of the (subject, run) pairs that the filters allow.
+
+    Args:
+      root: the study, for messages.
+      found: the pairs.
+      subjects: allowed subjects; empty for all.
+      runs: allowed runs; empty for all.
 
     Raises:
-      InputError: a filter names what does not exist, or nothing is left.
+      InputError: a filter names a subject or run that does not exist, or no pair is left.
     """
     spell, kept = comparer(found), set(range(len(found)))
     for column, what, wanted in ((0, "subject", subjects), (1, "run", runs)):
@@ -103,13 +109,13 @@ def choose(
 
 
 def comparer(*lists: Sequence[Pair]) -> Callable[[Pair], Pair]:
-    """Returns a function that spells a subject and a run alike wherever the same ones are meant.
+    """Returns a function that gives equal spellings to names of the same subject and run.
 
-    "sub-01", "01" and "1" are one subject, unless one of the lists tells them apart; so are runs,
-    unless they are two runs of one subject.
+    "sub-01", "01" and "1" are one subject, unless one of the lists has them as different subjects.
+    The same holds for runs, unless they are different runs of one subject.
 
     Args:
-      lists: the pairs of a folder or a table each.
+      lists: lists of pairs, each from one folder or table.
     """
     subject = _speller("sub", [{(tidy(pair[0]),) for pair in pairs} for pairs in lists])
     own = [{(subject(pair[0]), tidy(pair[1])) for pair in pairs} for pairs in lists]
@@ -118,11 +124,11 @@ def comparer(*lists: Sequence[Pair]) -> Callable[[Pair], Pair]:
 
 
 def _speller(prefix: str, lists: Sequence[set[tuple[str, ...]]]) -> Callable[[str], str]:
-    """Returns how a name is spelled: plainly where that leaves apart what is apart.
+    """Returns a function that spells names plainly if that keeps different names different.
 
     Args:
-      prefix: of the entity.
-      lists: names with what they are of before them; the last is spelled.
+      prefix: prefix of the entity.
+      lists: names to spell, each after the names of what it belongs to.
     """
     plain = functools.partial(_plain, prefix)
     apart = all(len({(*of, plain(name)) for *of, name in names}) == len(names) for names in lists)
@@ -130,7 +136,7 @@ def _speller(prefix: str, lists: Sequence[set[tuple[str, ...]]]) -> Callable[[st
 
 
 def _plain(prefix: str, name: str) -> str:
-    """Returns a name without the prefix of its entity, a number without zeros in front."""
+    """Returns a name without the prefix of its entity, and numbers without leading zeros."""
     return number(re.sub(rf"^{prefix}(-|-?(?=\d))", "", tidy(name)))
 
 
@@ -142,22 +148,21 @@ def classify(
     column: str = "label",
     classes: Sequence[str] = (),
 ) -> tuple[tuple[str, ...], list[Int[np.ndarray, " _"]]]:
-    """Returns the class numbers of rows that carry the name of what they show.
+    """Returns the class numbers of rows that are labelled by name.
 
     Args:
-      path: where the names come from, for messages.
-      named: for each run, the name of each row, in any spelling that `names.tidy` brings to
-        one; "" and "n/a" have no class.
-      label_map: a map of these names that `label_map.parse_label_map` reads.
-      column: where the names stand, for messages.
-      classes: all names in the order of their numbers, if the map is ""; else they are sorted.
+      path: source of the names, for messages.
+      named: for each run, the name of each row, unified by `names.tidy`; "" and "n/a" are no class.
+      label_map: a map of these names, see `label_map.parse_label_map`.
+      column: column of the names, for messages.
+      classes: all names in the order of their numbers, if the map is ""; otherwise sorted.
 
     Returns:
-      The classes, and for each run int32 [t], -1 where a row has none.
+      The classes, and for each run int32 [t], -1 for rows without a class.
 
     Raises:
-      InputError: anything that `label_map.labelling` refuses, or a class of the map has no values:
-        what is not labelled may be anything, and is not taken for rest.
+      InputError: as `label_map.labelling`, or a class of the map has no values; rows without a
+        label are unknown, and do not count as rest.
     """
     spelled = [tuple(map(tidy, run)) for run in named]
     names, number = tuple(classes), {name: i for i, name in enumerate(classes)}
@@ -175,7 +180,7 @@ def classify(
 
 
 def _fault(path: pathlib.Path, delimiter: str | None, skip: int) -> str:
-    """Describes the first cell that is no finite number, or line of another length; "" if none."""
+    """Describes the first cell that is not a finite number, or line of another length, if any."""
     width = 0
     try:
         with open(path, encoding="utf-8-sig") as file:
@@ -194,7 +199,7 @@ def _fault(path: pathlib.Path, delimiter: str | None, skip: int) -> str:
                 if len(cells) != width:
                     return f"{len(cells)} cells in line {line}, {width} before"
     except UnicodeDecodeError:
-        return "bytes that are no text"
+        return "bytes that are not text"
     except OSError:
         pass
     return ""

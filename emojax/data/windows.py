@@ -1,4 +1,4 @@
-"""Windows of time in which the volumes of a run were acquired, on the clock of its events."""
+"""Acquisition windows of the volumes of a run, in the time of its events."""
 
 from typing import NamedTuple
 
@@ -19,10 +19,11 @@ def regular(
     """Returns the windows of volumes that follow each other every TR.
 
     Args:
-      num_volumes: t.
-      tr: s.
-      duration: s that a volume takes; None: the whole TR. Sparse sequences pause behind it.
-      shift: s, added to every time: where slice timing moved the volumes to another moment.
+      num_volumes: number of volumes, t.
+      tr: TR, s.
+      duration: acquisition time of a volume, s, followed by a pause in sparse sequences; None for
+        the whole TR.
+      shift: s added to every time, if slice timing has moved the volumes to another moment.
     """
     start = np.arange(num_volumes) * tr + shift
     if duration is None:

@@ -1,4 +1,4 @@
-"""Decoders: from the scanner's volume to probabilities, checked, in a bundle that stands alone."""
+"""Decoders: self-contained bundles that turn a volume from the scanner into probabilities."""
 
 from emojax.decoder.bounds import FACTOR
 from emojax.decoder.build import Decoder, Facts, Member, from_cnn1d, from_linear, from_resnet3d

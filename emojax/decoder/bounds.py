@@ -1,4 +1,4 @@
-"""Bounds of a volume's values inside the mask: beyond them, probabilities would mean nothing."""
+"""Bounds of a volume's values inside the mask, beyond which probabilities are meaningless."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ Bounds = dict[str, tuple[float, float]]  # "sd" and, unless the level is near 0,
 
 
 def usual(facts: Facts) -> Bounds:
-    """Returns (least, most) of the sd over the mask, and of the mean where that is not near 0."""
+    """Returns (minimum, maximum) of the sd over the mask, and of the mean unless it is near 0."""
     level, found = facts.level, {"sd": (facts.spread / FACTOR, facts.spread * FACTOR)}
     if abs(level) > facts.spread / 2:
         found["mean"] = _in_order(level / FACTOR, level * FACTOR)
@@ -18,11 +18,10 @@ def usual(facts: Facts) -> Bounds:
 
 
 def of_program(decoder: Decoder) -> Bounds:
-    """Returns the bounds of a reader that corrects nothing and marks nothing: NaN lies beyond.
+    """Returns the bounds of a reader without corrections or marks, which gives NaN beyond them.
 
-    They are the usual ones, and the limits of the gain where the decoder has a reference. With
-    `Facts.online` such a reader takes volumes that are corrected already, which the reference's
-    limits are not for.
+    They are the usual bounds, narrowed by the limits of the gain if the decoder has a reference.
+    With `Facts.online` such a reader takes corrected volumes, to which those limits do not apply.
     """
     found = usual(decoder.facts)
     limits = {name: ends for name, *ends in decoder.facts.limits}

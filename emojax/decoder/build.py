@@ -1,7 +1,7 @@
-"""Decoders: the record that turns one volume into probabilities, and how it is built."""
+"""The decoder as a pytree that turns one volume into probabilities, and functions that build it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,25 +21,25 @@ class Facts(NamedTuple):
     level: float  # mean over the mask of the training volumes
     spread: float  # sd over the mask, averaged over the training volumes
     tr: float | None = None  # s
-    subject: str = ""  # the subject whose alignment it holds; "" where there is none
-    preprocessing: tuple[str, ...] = ()  # earlier steps that volumes must have been through
+    subject: str = ""  # subject that it is aligned to; "" without alignment
+    preprocessing: tuple[str, ...] = ()  # steps that volumes must have undergone before
     provenance: tuple[tuple[str, int, int], ...] = ()  # step, volumes seen, labels seen
-    runs: tuple[str, ...] = ()  # names of the template's runs, by number; () is unknown
-    alignment: tuple[tuple[str, Any], ...] = ()  # options of its fit; () are the defaults
-    kind: str = ""  # in words, such as "bag of 9 logistic decoders"
-    left_out: str = ""  # the test subject of the fold that it comes from
-    members: tuple[tuple[str, float, float], ...] = ()  # of a bag: who monitored, temperature, C
-    temperature: float = 1.0  # that logits of a network are divided by
-    trained_on: tuple[str, ...] = ()  # the units that everything was fitted to
-    online: str = ""  # causal correction that the training volumes went through, `data.online`
-    drop_first: int = 0  # volumes at the start of each run that it left out, `data.drop_first`
-    limits: tuple[tuple[str, float, float], ...] = ()  # name, least, most; see `guards`
-    reference_of: str = ""  # whose runs the reference image is of; "" is the training subjects
-    scores: tuple[tuple[str, float], ...] = ()  # of the run's report, see `exports.facts`
-    protocol: str = ""  # class of protocol of these scores
+    runs: tuple[str, ...] = ()  # names of the template's runs, by number; () if unknown
+    alignment: tuple[tuple[str, Any], ...] = ()  # options of the alignment; () for the defaults
+    kind: str = ""  # description, such as "bag of 9 logistic decoders"
+    left_out: str = ""  # test subject of the fold that the decoder comes from
+    members: tuple[tuple[str, float, float], ...] = ()  # of a bag: monitor subject, temperature, C
+    temperature: float = 1.0  # divisor of a network's logits
+    trained_on: tuple[str, ...] = ()  # units in the training set
+    online: str = ""  # causal correction of the training volumes, `data.online`
+    drop_first: int = 0  # volumes left out at the start of each training run, `data.drop_first`
+    limits: tuple[tuple[str, float, float], ...] = ()  # name, minimum, maximum; see `guards`
+    reference_of: str = ""  # subject of the reference image; "" for all training subjects
+    scores: tuple[tuple[str, float], ...] = ()  # from the run's report, see `exports.facts`
+    protocol: str = ""  # protocol class of these scores
     reliability: tuple[tuple[float, float, int], ...] = ()  # confidence, accuracy, volumes
-    fit: tuple[tuple[str, float], ...] = ()  # of a calibration: lag, correlation, p
-    inputs: tuple[tuple[str, str], ...] = ()  # what a calibration has read: name, sha256
+    fit: tuple[tuple[str, float], ...] = ()  # quality of a calibration: lag, correlation, p
+    inputs: tuple[tuple[str, str], ...] = ()  # files that a calibration read: name, sha256
     parent: str = ""  # id of the decoder that was calibrated
 
 
@@ -48,13 +48,19 @@ class Decoder:
     """A decoder as a pytree; `network` and `facts` are static."""
 
     weights: Mapping[str, Any]  # folded, see `models`
-    mask: Bool[np.ndarray, "X Y Z"]  # where values must be finite and of the usual size
+    mask: Bool[np.ndarray, "X Y Z"]  # voxels whose values are checked
     affine: Float[np.ndarray, "4 4"] | None  # voxel -> mm; None is not checked
-    calibration: Mapping[str, Any] | None  # of vectors: what `calibrate` needs
-    network: str = struct.field(pytree_node=False)  # as `model.name`, see `models.find`
+    calibration: Mapping[str, Any] | None  # input of `calibrate`, for networks of vectors
+    network: str = struct.field(pytree_node=False)  # name of the network, see `models.find`
     facts: Facts = struct.field(pytree_node=False)
     reference: Float[np.ndarray, "X Y Z"] | None = None  # mean of the calibration runs, as scanned
-    id: str = struct.field(pytree_node=False, default="")  # of the bundle it was loaded from
+    id: str = struct.field(pytree_node=False, default="")  # id of the bundle it was loaded from
+
+    if TYPE_CHECKING:  # added by flax
+
+        def replace(self, **changes: Any) -> "Decoder":
+            """Returns a copy with changed fields."""
+            ...
 
     def __repr__(self) -> str:
         return shown.text(*self._facts())
@@ -63,7 +69,7 @@ class Decoder:
         return shown.page(*self._facts())
 
     def _facts(self) -> tuple[str, shown.Facts]:
-        """Returns a title and facts; no array is looked at but the mask."""
+        """Returns a title and facts, reading no array except the mask."""
         facts, grid = self.facts, shown.size(self.facts.grid)
         inside = int(self.mask.sum()) if isinstance(self.mask, np.ndarray) else "some"
         lines = [
@@ -79,19 +85,19 @@ class Decoder:
 
 
 class Member(NamedTuple):
-    """One linear classifier of a decoder, and what was fitted in front of it."""
+    """One linear classifier of a decoder, with the voxels, alignment and scaler before it."""
 
-    voxels: Int[np.ndarray, " m"]  # positions among the mask's, in C order
+    voxels: Int[np.ndarray, " m"]  # indices into the mask's voxels, in C order
     mean: Float[np.ndarray, " m"]  # of the scaler, which follows the alignment
     sd: Float[np.ndarray, " m"]
     coef: Float[np.ndarray, "m k"]
     intercept: Float[np.ndarray, " k"]
-    temperature: float = 1.0  # logits are divided by it
-    mapping: procrustes.Mapping | None = None  # the alignment; None leaves voxels as they are
-    template: Float[np.ndarray, "n m"] | None = None  # rows of its common space, for `calibrate`
-    run: Int[np.ndarray, " n"] | None = None  # of each template row, from 0, as `facts.runs`
-    frame: Int[np.ndarray, " n"] | None = None  # volume of each template row in its run
-    label: Int[np.ndarray, " n"] | None = None  # class of each template row; -1 is none
+    temperature: float = 1.0  # divisor of the logits
+    mapping: procrustes.Mapping | None = None  # the alignment; None for unaligned voxels
+    template: Float[np.ndarray, "n m"] | None = None  # rows of the common space, for `calibrate`
+    run: Int[np.ndarray, " n"] | None = None  # run of each template row, indexing `facts.runs`
+    frame: Int[np.ndarray, " n"] | None = None  # volume of each template row within its run
+    label: Int[np.ndarray, " n"] | None = None  # class of each template row; -1 for none
 
 
 def from_linear(
@@ -102,17 +108,17 @@ def from_linear(
     affine: Float[np.ndarray, "4 4"] | None = None,
     options: hyperalignment.Options | None = None,
 ) -> Decoder:
-    """Builds the decoder of a bag of linear classifiers: the mean of their probabilities.
+    """Builds the decoder of a bag of linear classifiers, which averages their probabilities.
 
     Args:
       facts: metadata.
-      members: one or more.
+      members: one or more classifiers.
       mask: the brain mask.
       affine: voxel -> mm.
-      options: options of the templates' fits, `Hyperalignment.options`; None: the defaults.
+      options: options of the templates' fits, `Hyperalignment.options`; None for the defaults.
 
     Raises:
-      ValueError: shapes do not fit.
+      ValueError: shapes do not match.
     """
     kept = []
     for own in members:
@@ -154,21 +160,21 @@ def from_cnn1d(
       params: parameters of the network, e.g. of a `CNN1D` without activation between its
         convolutions.
       mask: the brain mask.
-      voxels: [m] positions of the chosen voxels among the mask's, in C order.
-      mean: [m] of the scaler, which follows the alignment.
-      sd: [m] of the scaler.
-      mapping: the subject's alignment; None leaves voxels as they are.
+      voxels: [m] indices of the chosen voxels among the mask's, in C order.
+      mean: [m] means of the scaler, which follows the alignment.
+      sd: [m] standard deviations of the scaler.
+      mapping: the subject's alignment; None for unaligned voxels.
       template: [n, m] rows of the common space, for `calibrate`.
-      run: number of each template row's run, from 0, in order of `facts.runs`.
-      frame: volume of each template row in its run.
+      run: [n] run of each template row, indexing `facts.runs`.
+      frame: [n] volume of each template row within its run.
       affine: voxel -> mm.
-      options: options of the template's fit, `Hyperalignment.options`; None: the defaults.
+      options: options of the template's fit, `Hyperalignment.options`; None for the defaults.
       network: name of the network, see `models.find`.
-      batch_stats: moving statistics of a network that has some.
-      path: the linear path of a network that takes its logits, too, see `models.residual`.
+      batch_stats: moving statistics, if the network has batch normalisation.
+      path: linear path of a network that also takes linear logits, see `models.residual`.
 
     Raises:
-      ValueError: shapes do not fit, or the network cannot be folded.
+      ValueError: shapes do not match, or the network cannot be folded.
     """
     kept = keep(
         facts,
@@ -207,12 +213,12 @@ def keep(
     frame: Int[np.ndarray, " n"] | None = None,
     label: Int[np.ndarray, " n"] | None = None,
 ) -> dict[str, Any]:
-    """Returns what `fold` and `calibrate` need of one member, with voxels as places in a volume.
+    """Returns one member as `fold` and `calibrate` take it, with voxels indexed in the volume.
 
     Arguments are those of `from_cnn1d` and `Member`.
 
     Raises:
-      ValueError: shapes do not fit.
+      ValueError: shapes do not match.
     """
     m, inside = len(voxels), int(np.sum(mask))
     if mask.shape != tuple(facts.grid) or mean.shape != (m,) or sd.shape != (m,):
@@ -228,9 +234,9 @@ def keep(
         kept["batch_stats"] = jax.tree.map(np.asarray, dict(batch_stats))
     if template is None:
         return kept
-    shapes = [np.shape(rows) for rows in (template, run, frame)]
     n = len(template)
-    if shapes != [(n, m), (n,), (n,)]:
+    shapes = [None if rows is None else np.shape(rows) for rows in (template, run, frame)]
+    if run is None or shapes != [(n, m), (n,), (n,)]:
         raise ValueError(f"want template [n, {m}], run and frame [n]; got {shapes}")
     if facts.runs and np.max(run) >= len(facts.runs):
         raise ValueError(f"want run < {len(facts.runs)}, as facts.runs; got {np.max(run)}")
@@ -246,21 +252,22 @@ def fold(
 ) -> dict[str, Any]:
     """Folds alignment, scaler and network of vectors into the weights for inference.
 
-    Scanner values are large beside their changes: "centre", their usual value as far as alignment
-    or scaler know it, is subtracted first, and float32 is exact enough for what is left.
+    Scanner values are large compared with their fluctuations. "centre", the mean known to the
+    alignment or the scaler, is therefore subtracted first, which keeps float32 precise.
 
     Args:
       network: name of the network.
-      members: of a bag, or the one: "voxels", "params", "mean", "sd" and, if any, "batch_stats".
-      mappings: the alignment of each, or the mean that is subtracted instead; None leaves voxels as
-        they are.
+      members: members of a bag, or a single one: "voxels", "params", "mean", "sd" and, if any,
+        "batch_stats".
+      mappings: alignment of each member, or the mean that is subtracted instead; None for
+        unaligned voxels.
       temperature: see `Facts`.
 
     Returns:
       Weights for `fusion.apply`: those of the network, "voxels", "centre" and "temperature".
 
     Raises:
-      ValueError: the network cannot be folded, or several of it.
+      ValueError: the network cannot be folded, or not as a bag.
     """
     found = models.find(network)
     if found.fold is None:
@@ -283,8 +290,8 @@ def affine_parts(
     """Returns (centre, matrix, target): the map x -> (x - centre) @ matrix + target, in float64.
 
     Args:
-      mapping: an alignment, or the mean that is subtracted; None leaves voxels as they are.
-      mean: of the scaler, the centre where nothing is aligned.
+      mapping: an alignment, or the mean that is subtracted; None for unaligned voxels.
+      mean: [m] mean of the scaler, the centre of unaligned voxels.
     """
     if mapping is None:
         centre = np.asarray(mean, np.float32)
@@ -317,15 +324,15 @@ def from_resnet3d(
     Args:
       facts: metadata.
       params: parameters of the network, e.g. of a `ResNet3D`.
-      batch_stats: its moving statistics.
-      mean: [] or [X, Y, Z], as in `scaling.Scale`.
-      sd: [] or [X, Y, Z], as in `scaling.Scale`.
-      mask: where values are checked; None: all voxels that vary.
+      batch_stats: moving statistics of the network.
+      mean: [] or [X, Y, Z], see `scaling.Scale`.
+      sd: [] or [X, Y, Z], see `scaling.Scale`.
+      mask: voxels whose values are checked; None for all voxels that vary.
       affine: voxel -> mm.
       network: name of the network, see `models.find`.
 
     Raises:
-      ValueError: shapes do not fit, or the network cannot be folded.
+      ValueError: shapes do not match, or the network cannot be folded.
     """
     if mask is None:
         mask = np.broadcast_to(np.isfinite(sd), facts.grid).copy()

@@ -1,10 +1,10 @@
-"""Bundles: decoders as folders that stand alone.
+"""Bundles: decoders as self-contained folders.
 
 A bundle is a folder: `manifest.json` (facts, the sha256 of every other file, and the id that binds
 them, see `schema`), `weights.npz`, `context.npz` (mask, affine, reference image), `calibration.npz`
-(what a new subject is calibrated with; may stay behind when a bundle travels), `decoder_numpy.py`
-(a reader that needs NumPy alone, see `numpy_reader`), `README.md` (the model card, see `card`) and
-`program.bin`, the compiled function for machines with jax, NumPy and flatbuffers:
+(needed to calibrate the decoder to a new subject; may be left out of a copy), `decoder_numpy.py`
+(a reader that needs only NumPy, see `numpy_reader`), `README.md` (the model card, see `card`) and
+`program.bin`, the exported function for machines with jax, NumPy and flatbuffers:
 
     import pathlib, sys
     import jax, numpy as np
@@ -14,7 +14,7 @@ them, see `schema`), `weights.npz`, `context.npz` (mask, affine, reference image
     program = jax.jit(export.deserialize((folder / "program.bin").read_bytes()).call)
     weights = [jax.device_put(array) for array in np.load(folder / "weights.npz").values()]
     volume = np.load(sys.argv[2])  # [X, Y, Z] float32, as scanned
-    print(program(weights, volume))  # NaN for a volume that nothing can be read from
+    print(program(weights, volume))  # NaN for a volume that cannot be decoded
 """
 
 import contextlib
@@ -24,7 +24,8 @@ import json
 import os
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from io import BufferedReader
+from typing import Any
 
 import jax
 import numpy as np
@@ -48,20 +49,20 @@ from emojax.errors import InputError, say
 FORMAT = schema.FORMAT
 FILES = ("weights.npz", "context.npz", "program.bin", "decoder_numpy.py")
 CALIBRATION = "calibration.npz"
-OLDER = FILES[:3]  # of format 1
+OLDER = FILES[:3]  # files of format 1
 LACKS = (
     "a decoder of format 1, which has no id, no reference image, no limits beyond mean and sd, and "
     "no centre (export it again)"
 )
-SHORTEST = 8  # digits of an id that stand for it
+SHORTEST = 8  # least number of digits that identify a decoder
 
 
 def save(decoder: Decoder, folder: str | os.PathLike) -> None:
-    """Writes a bundle; it appears whole or not at all, and an older one stays until then.
+    """Writes a bundle atomically; an older bundle is replaced only when the new one is complete.
 
     Raises:
-      InputError: the folder exists and is not a bundle, or the decoder's parts do not belong
-        together (see `checks.check`).
+      InputError: the folder exists and is not a bundle, or the decoder's parts are inconsistent
+        (see `checks.check`).
     """
     folder = pathlib.Path(folder)
     checks.check(decoder)
@@ -71,10 +72,10 @@ def save(decoder: Decoder, folder: str | os.PathLike) -> None:
     context = {name: np.asarray(part) for name, part in context.items() if part is not None}
     weights, usual = _sorted(decoder.weights), bounds.of_program(decoder)
     with files.atomic_folder(folder) as partial:
-        np.savez(partial / "weights.npz", **weights)
-        np.savez(partial / "context.npz", **context)
+        _save_arrays(partial / "weights.npz", weights)
+        _save_arrays(partial / "context.npz", context)
         if decoder.calibration is not None:
-            np.savez(partial / CALIBRATION, **_sorted(decoder.calibration))
+            _save_arrays(partial / CALIBRATION, _sorted(decoder.calibration))
         (partial / "decoder_numpy.py").write_bytes(_source(numpy_reader))
         content, about = program.export(decoder, weights, usual)
         (partial / "program.bin").write_bytes(content)
@@ -92,14 +93,14 @@ def save(decoder: Decoder, folder: str | os.PathLike) -> None:
 
 
 def sign(folder: str | os.PathLike, key: str | os.PathLike) -> None:
-    """Writes the signature of a bundle into its manifest, which keeps its id.
+    """Writes the signature of a bundle into its manifest, whose id stays the same.
 
     Args:
-      folder: of the bundle.
+      folder: folder of the bundle.
       key: file of a private key, see `signing.sign`.
 
     Raises:
-      InputError: there is no such key, or the manifest has none of the ids that can be signed.
+      InputError: the key cannot be used, or the manifest has no id to sign (format 1).
     """
     path = pathlib.Path(folder, "manifest.json")
     found = read_manifest(folder)
@@ -118,19 +119,21 @@ def load(
     trust: str | os.PathLike = "",
     calibration: bool | None = None,
 ) -> Decoder:
-    """Opens a bundle after checking it as a whole.
+    """Loads a bundle after checking all of it.
 
-    After a `save` that was killed while it replaced the bundle, the older one is opened.
+    If a `save` was killed while replacing the bundle, the older bundle is loaded.
 
     Args:
-      folder: of the bundle.
-      expect: id of the decoder, or its first eight digits or more; "" is any.
-      trust: file of the public key that it has to be signed with; "" is any or none.
-      calibration: whether `calibration.npz` is needed; None: it is read where it is there.
+      folder: folder of the bundle.
+      expect: expected id of the decoder, or at least its first eight digits; "" accepts any.
+      trust: file of the public key that must have signed the decoder; "" checks no signature.
+      calibration: whether `calibration.npz` is required (True), not read (False), or read if
+        present (None).
 
     Raises:
-      InputError: a file is missing, is no regular one or has changed, it is another decoder, the
-        format or the network is unknown, or facts, weights and context do not belong together.
+      InputError: a file is missing, is not a regular file or has changed, the decoder is not the
+        expected one, the format or the network is unknown, or facts, weights and context are
+        inconsistent.
     """
     folder = _find(pathlib.Path(folder))
     manifest = read_manifest(folder)
@@ -156,7 +159,7 @@ def read_manifest(folder: str | os.PathLike) -> schema.Manifest:
     """Reads the manifest of a bundle, without its other files.
 
     Raises:
-      InputError: there is none, or it is not as it was saved.
+      InputError: there is none, or it has changed since it was saved.
     """
     path = pathlib.Path(folder, "manifest.json")
     if not os.path.lexists(path):
@@ -168,7 +171,9 @@ def read_manifest(folder: str | os.PathLike) -> schema.Manifest:
     return schema.read(content, path)
 
 
-def _check_identity(where: pathlib.Path, manifest: schema.Manifest, expect: str, trust) -> None:
+def _check_identity(
+    where: pathlib.Path, manifest: schema.Manifest, expect: str, trust: str | os.PathLike
+) -> None:
     expect = expect.strip().lower()
     if expect and len(expect) < SHORTEST:
         raise InputError("expect", repr(expect), f"{SHORTEST} digits of an id or more")
@@ -180,37 +185,37 @@ def _check_identity(where: pathlib.Path, manifest: schema.Manifest, expect: str,
 
 def _needed(folder: pathlib.Path, manifest: schema.Manifest, calibration: bool | None) -> list[str]:
     """Returns the files to read."""
-    names = list(OLDER if manifest.format == 1 else FILES)
+    names: list[str] = list(OLDER if manifest.format == 1 else FILES)
     for name in names:
         if name not in manifest.sha256:
             raise InputError(folder / "manifest.json", f"no sha256 of {name}", "that of every file")
     if card.FILE in manifest.sha256 and os.path.lexists(folder / card.FILE):
-        names.append(card.FILE)  # it may stay behind, but not say something else
+        names.append(card.FILE)  # may be missing, but not edited
     if CALIBRATION not in manifest.sha256 or calibration is False:
         return names
     if os.path.lexists(folder / CALIBRATION):
         return [*names, CALIBRATION]
     if calibration:
-        expected = f"that of decoder {manifest.id[:16]}, which stayed behind when it was copied"
+        expected = f"that of decoder {manifest.id[:16]}, which was left out of this copy"
         raise InputError(folder / CALIBRATION, "no such file", expected)
     return names
 
 
 def _read(
-    folder: pathlib.Path, manifest: schema.Manifest, parts: Mapping[str, IO[bytes]]
+    folder: pathlib.Path, manifest: schema.Manifest, parts: Mapping[str, BufferedReader]
 ) -> Decoder:
-    """Reads the arrays of a bundle, whose types and shapes are checked before."""
+    """Reads the arrays of a bundle after checking their types and shapes."""
     network, facts = models.find(manifest.network), manifest.facts
     kept = None
 
     def read(name: str, check: Callable[[Any], Any]) -> dict[str, Any]:
         return stored.read_tree(folder / name, parts[name], check)
 
-    def check_context(tree):
+    def check_context(tree: Mapping[str, Any]) -> None:
         context = {k: v for k, v in tree.items() if k != "calibration" or manifest.format > 1}
         shapes.check_context(context, facts, folder)
 
-    def check_calibration(tree):
+    def check_calibration(tree: Mapping[str, Any]) -> None:
         shapes.check_calibration(tree, network, size, facts, folder)
 
     context = read("context.npz", check_context)
@@ -219,7 +224,7 @@ def _read(
         shapes.check_weights, name=manifest.network, facts=facts, inside=inside, where=folder
     )
 
-    def check_and_begin(tree):
+    def check_and_begin(tree: Mapping[str, Any]) -> None:
         check_weights(tree)
         native.begin(manifest.network, tree, facts)
 
@@ -242,7 +247,7 @@ def _read(
 
 
 def _check_bounds(where: pathlib.Path, manifest: schema.Manifest, loaded: Decoder) -> None:
-    """Refuses bounds, which other readers obey, that do not follow from the facts."""
+    """Refuses bounds that do not follow from the facts, since other readers rely on them."""
     usual = bounds.of_program(loaded) if manifest.format > 1 else {}
     good = usual.keys() == manifest.bounds.keys()
     if not good or not all(np.allclose(manifest.bounds[n], usual[n], atol=0) for n in usual):
@@ -255,14 +260,18 @@ def _say_once(line: str) -> None:
 
 
 def _find(folder: pathlib.Path) -> pathlib.Path:
-    """Returns the folder, or the older one that a killed save had moved aside."""
+    """Returns the folder, or the older one that an interrupted `save` moved aside."""
     aside = folder.with_name(folder.name + ".old")
     return aside if not folder.exists() and aside.exists() else folder
 
 
 def _sorted(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Returns arrays in the order of their names, so that the same decoder has the same id."""
+    """Returns arrays sorted by name, so that equal decoders have equal ids."""
     return dict(sorted(files.flatten(tree).items()))
+
+
+def _save_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    np.savez(path, **arrays)  # pyright: ignore[reportArgumentType]  # no array is an option
 
 
 def _source(module: Any) -> bytes:

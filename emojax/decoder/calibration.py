@@ -1,4 +1,4 @@
-"""Decoders for a new subject or session: aligned by one run, or renewed without an alignment."""
+"""Calibration: fits a decoder to a new subject or session by one run."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from emojax import alignment, hyperalignment
+from emojax import alignment, hyperalignment, procrustes
 from emojax.data import grid
 from emojax.data.acquisitions import canonical
 from emojax.data.causal_settings import parse
@@ -19,7 +19,10 @@ from emojax.online import correction
 
 WAYS = ("time", "class", "none")
 RUN = "calibration run"
-SAME_TR = 1e-3  # s
+SAME_TR = 1e-3  # s, largest difference
+
+_Members = Sequence[Mapping[str, Any]]
+_Values = Sequence[Float[np.ndarray, "t m"]]
 
 
 def calibrate(
@@ -35,42 +38,42 @@ def calibrate(
     inputs: Sequence[tuple[str, str]] = (),
     where: str = RUN,
 ) -> Decoder:
-    """Returns the decoder with the alignment of a new subject instead of the old one.
+    """Returns the decoder with its alignment replaced by that of a new subject.
 
     Args:
       decoder: a decoder.
-      volumes: [t, X, Y, Z], the whole run, as scanned; or [t, v] of a decoder of vectors.
+      volumes: [t, X, Y, Z], the whole run, as scanned; or [t, v] for a decoder of vectors.
       subject: name of the new subject.
-      run: of "time": name of the corresponding run of the template, or its number.
+      run: name or number of the corresponding run of the template, for by="time".
       affine: voxel -> mm of the volumes; None is not checked.
-      by: "time": volumes correspond with those of a run that the training subjects share, and no
-        label is needed. "class": means of classes correspond. "none": reference, limits and level
-        are renewed, and the mean that a decoder without alignment may subtract of each voxel; other
-        weights stay: for decoders without alignment, and for a new session of the decoder's own
-        subject.
-      labels: of "class": the class of each volume, as in `facts.classes`; -1 for none.
-      tr: s, of the volumes; None is not checked.
-      inputs: (name, sha256) of files that were read, for the record.
+      by: correspondence with the template. "time": volumes correspond to those of a run that the
+        training subjects share; no labels are needed. "class": class means correspond. "none":
+        only reference, limits and level are renewed, and the voxel means of a decoder that
+        subtracts them. This suits decoders without alignment, and a new session of the decoder's
+        own subject.
+      labels: [t] class of each volume, indexing `facts.classes`, -1 for none; for by="class".
+      tr: TR of the volumes, s; None is not checked.
+      inputs: (name, sha256) of the files that were read, stored in the decoder.
       where: name of the run, for messages.
 
     Raises:
       InputError: the decoder has no template, there is no such run, the volumes have another grid,
-        affine or TR, there are too few, nothing varies, or they do not fit the template.
+        affine or TR, there are too few of them, they do not vary, or they do not fit the template.
     """
     if by not in WAYS:
         raise InputError("by", repr(by), f"one of {', '.join(WAYS)}")
     if not subject:
-        raise InputError("subject", "none", "the name of whom the run is of")
+        raise InputError("subject", "none", "the name of the run's subject")
     volumes, left = as_volumes(decoder, np.asarray(volumes)), decoder.facts.drop_first
     labels = None if labels is None else np.array(labels)  # a copy
-    affine = _check_scan(decoder, volumes, affine, tr, where)
+    _check_scan(decoder, volumes, affine, tr, where)
     volumes, affine = onto_grid(decoder, volumes, affine)
     _check_volumes(decoder, volumes, affine, subject, where)
     if by == "none":
         weights, fit = _centred(decoder, volumes, subject, where), None
     else:
         members = _templates(decoder)
-        values = _as_in_training(decoder, volumes, members, where)
+        values = _member_values(decoder, volumes, members, where)
         if labels is not None:
             labels[:left] = -1
         if by == "time":
@@ -89,7 +92,7 @@ def calibrate(
 
 
 def members_of(decoder: Decoder) -> list[Mapping[str, Any]]:
-    """Returns what each member of a bag, or the one network, is fitted to a new subject with."""
+    """Returns the calibration data of each member of a bag, or of the single network."""
     kept = decoder.calibration
     if kept is None:
         return []
@@ -104,8 +107,10 @@ def _templates(decoder: Decoder) -> list[Mapping[str, Any]]:
     return members
 
 
-def _check_scan(decoder: Decoder, volumes: np.ndarray, affine, tr: float | None, where: str):
-    """Refuses a run of another grid or TR; returns its affine, None where nothing is known."""
+def _check_scan(
+    decoder: Decoder, volumes: np.ndarray, affine: np.ndarray | None, tr: float | None, where: str
+) -> None:
+    """Refuses a run of another grid or TR."""
     facts, shape = decoder.facts, volumes.shape[1:]
     size = tuple(facts.grid)
     least = fit_quality.SHORTEST + facts.drop_first
@@ -122,10 +127,11 @@ def _check_scan(decoder: Decoder, volumes: np.ndarray, affine, tr: float | None,
     if tr is not None and facts.tr is not None and abs(tr - facts.tr) > SAME_TR:
         expected = f"{facts.tr:g} s as in training: volumes correspond by their number"
         raise InputError(where, f"TR {tr:g} s", expected)
-    return affine
 
 
-def _check_volumes(decoder: Decoder, volumes: np.ndarray, affine, subject: str, where: str) -> None:
+def _check_volumes(
+    decoder: Decoder, volumes: np.ndarray, affine: np.ndarray | None, subject: str, where: str
+) -> None:
     """Refuses volumes that cannot be decoded, a frozen run, and another person's session."""
     repeated = sum(np.array_equal(a, b) for a, b in zip(volumes[1:], volumes[:-1], strict=True))
     if 2 * repeated > len(volumes):
@@ -143,7 +149,7 @@ def _check_volumes(decoder: Decoder, volumes: np.ndarray, affine, subject: str, 
 
 
 def _check_level(decoder: Decoder, volumes: np.ndarray, where: str) -> None:
-    """Refuses another level for weights that stay: nothing brings it back to the training's."""
+    """Refuses another signal level if the weights stay, as nothing rescales the volumes."""
     facts = decoder.facts
     if facts.online or "mean" not in bounds.usual(facts):
         return
@@ -159,7 +165,7 @@ def _same_person(one: str, other: str) -> bool:
 
 
 def _centred(decoder: Decoder, volumes: np.ndarray, subject: str, where: str) -> Mapping[str, Any]:
-    """Returns the weights of a decoder that fits the subject as it is, or with its voxels' mean."""
+    """Returns the weights of an unaligned decoder, with the subject's voxel means if it centres."""
     aligned = any("template" in own for own in members_of(decoder)) or decoder.facts.alignment
     if aligned and not _same_person(decoder.facts.subject, subject):
         whose = decoder.facts.subject or "the training subjects"
@@ -170,16 +176,16 @@ def _centred(decoder: Decoder, volumes: np.ndarray, subject: str, where: str) ->
         return decoder.weights
     members = members_of(decoder)
     if not members:
-        found = "nothing of its fit, to subtract another mean of each voxel"
+        found = "no calibration data, which new voxel means need"
         raise InputError("decoder", found, "one with calibration.npz and voxels.classical=keep")
-    values, left = _as_in_training(decoder, volumes, members, where), decoder.facts.drop_first
+    values, left = _member_values(decoder, volumes, members, where), decoder.facts.drop_first
     return _folded(decoder, members, [x[left:].mean(0, dtype=np.float64) for x in values])
 
 
-def _as_in_training(
+def _member_values(
     decoder: Decoder, volumes: np.ndarray, members: Sequence[Mapping[str, Any]], where: str
 ) -> list[Float[np.ndarray, "t m"]]:
-    """Returns each member's voxels, after the causal correction of the training if there is one."""
+    """Returns each member's voxels, after the causal correction of training, if any."""
     x = np.asarray(volumes, np.float32).reshape(len(volumes), -1)
     chosen = parse(decoder.facts.online) if decoder.facts.online else None
     if chosen is None:
@@ -193,15 +199,17 @@ def _as_in_training(
     found = []
     for own in members:
         part = x[:, own["voxels"]]
-        if chosen.steps:  # it begins behind those left out
+        if chosen.steps:  # begins after the volumes that are left out
             state = correction.init(plain, part.shape[1:])
             part[left:] = np.asarray(correction.replay(plain, state, part[left:])[1])
-        part[:left] = part[left:].mean(0)  # they say nothing
+        part[:left] = part[left:].mean(0)  # keeps the length without adding information
         found.append(part)
     return found
 
 
-def _by_time(facts: Facts, members, values, number: int, where: str) -> tuple[Fit, list]:
+def _by_time(
+    facts: Facts, members: _Members, values: _Values, number: int, where: str
+) -> tuple[Fit, list[procrustes.Mapping]]:
     """Fits a map to each member by volumes that correspond in time."""
     if any(_is_by_class(own) for own in members):
         expected = "--by=class: rows of this template are class means"
@@ -244,10 +252,12 @@ def _check_lag(facts: Facts, fit: Fit, number: int, where: str) -> None:
         raise InputError(where, found, f"{expected} at the same times (or --by=class)")
 
 
-def _by_class(facts: Facts, members, values, labels, where: str) -> tuple[Fit, list]:
-    """Fits a map to each member by the means of classes."""
+def _by_class(
+    facts: Facts, members: _Members, values: _Values, labels: np.ndarray | None, where: str
+) -> tuple[Fit, list[procrustes.Mapping]]:
+    """Fits a map to each member by class means."""
     if any("label" not in own for own in members):
-        expected = "one that is exported again (or --by=time)"
+        expected = "labels, as a new export has them (or --by=time)"
         raise InputError("decoder", "a template without labels", expected)
     labels = np.full(0, -1) if labels is None else np.asarray(labels)
     if labels.size and not np.isin(labels, np.arange(-1, len(facts.classes))).all():
@@ -255,7 +265,7 @@ def _by_class(facts: Facts, members, values, labels, where: str) -> tuple[Fit, l
         raise InputError(where, found, f"-1 to {len(facts.classes) - 1}")
     if labels.shape != values[0].shape[:1]:
         found = f"labels of {len(labels)} volumes"
-        raise InputError(where, found, f"one for each of {len(values[0])} volumes, -1 for none")
+        raise InputError(where, found, f"a label for each of {len(values[0])} volumes, -1 for none")
     counts = [int((labels == k).sum()) for k in range(len(facts.classes))]
     known = [set(np.asarray(own["label"]).tolist()) for own in members]
     for k, (name, count) in enumerate(zip(facts.classes, counts, strict=True)):
@@ -275,37 +285,46 @@ def _by_class(facts: Facts, members, values, labels, where: str) -> tuple[Fit, l
 
 
 def _is_by_class(own: Mapping[str, Any]) -> bool:
-    """Returns whether rows of a template are class means: their place in a run is the class."""
+    """Returns whether rows of a template are class means, whose frame is the class."""
     return "label" in own and np.array_equal(own["label"], own["frame"])
 
 
-def _class_means(x, labels, classes: int) -> Float[np.ndarray, "k m"]:
+def _class_means(x: np.ndarray, labels: np.ndarray, classes: int) -> Float[np.ndarray, "k m"]:
     return np.stack([np.asarray(x)[np.asarray(labels) == k].mean(0) for k in range(classes)])
 
 
-def _map(facts: Facts, template, x, rows, where: str):
+def _map(
+    facts: Facts, template: np.ndarray, x: np.ndarray, rows: np.ndarray, where: str
+) -> procrustes.Mapping:
     options = hyperalignment.Options(**dict(facts.alignment))
     try:
         return alignment.independent_runs(hyperalignment.from_template(template, options), x, rows)
     except ValueError as error:
-        expected = "a run like those that the template was made of"
+        expected = "a run like those of the template"
         raise InputError(where, error, expected) from None
 
 
-def _folded(decoder: Decoder, members, maps) -> Mapping[str, Any]:
+def _folded(
+    decoder: Decoder, members: _Members, maps: Sequence[procrustes.Mapping | np.ndarray]
+) -> Mapping[str, Any]:
     try:
         return fold(decoder.network, members, maps, decoder.facts.temperature)
-    except Exception as error:  # somebody else's network raises anything
+    except Exception as error:  # a user's network may raise anything
         said = f"a network that cannot be folded again ({type(error).__name__}: {error})"
         raise InputError("decoder, calibration", said, "the parameters of its network") from None
 
 
 def _renewed(
-    decoder: Decoder, volumes: np.ndarray, subject: str, fit: Fit | None, inputs, labelled: int
+    decoder: Decoder,
+    volumes: np.ndarray,
+    subject: str,
+    fit: Fit | None,
+    inputs: Sequence[tuple[str, str]],
+    labelled: int,
 ) -> Facts:
-    """Returns the facts of the new decoder: nothing of the old subject stays in them."""
+    """Returns the facts of the new decoder, without those of the old subject."""
     facts, mask = decoder.facts, np.asarray(decoder.mask)
-    if not facts.online:  # else level and spread are those after a correction
+    if not facts.online:  # otherwise level and spread are those after a correction
         means = [volume[mask].mean(dtype=np.float64) for volume in volumes]
         sds = [volume[mask].std(dtype=np.float64) for volume in volumes]
         facts = facts._replace(level=float(np.mean(means)), spread=float(np.mean(sds)))
@@ -324,14 +343,14 @@ def _renewed(
 
 
 def _run_number(facts: Facts, members: Sequence[Mapping[str, Any]], run: int | str) -> int:
-    """Returns the number of a run; a decoder without names of runs reads digits as its number."""
-    numbers = sorted(set.intersection(*(set(own["run"].tolist()) for own in members)))
-    known, asked = [canonical(name) for name in facts.runs], run
+    """Returns the number of a run; digits are a number if the decoder has no names of runs."""
+    numbers: list[int] = sorted(set.intersection(*(set(own["run"].tolist()) for own in members)))
+    known, number = [canonical(name) for name in facts.runs], run
     if isinstance(run, str) and canonical(run) in known:
-        run = known.index(canonical(run))
+        number = known.index(canonical(run))
     elif isinstance(run, str) and not facts.runs:
-        run = {str(number): number for number in numbers}.get(run, run)
-    if run not in numbers:
-        known = ", ".join(facts.runs[n] for n in numbers) if facts.runs else f"{numbers}"
-        raise InputError("run", repr(asked) if isinstance(asked, str) else asked, f"one of {known}")
-    return run
+        number = {str(number): number for number in numbers}.get(run, run)
+    if isinstance(number, str) or number not in numbers:
+        listed = ", ".join(facts.runs[n] for n in numbers) if facts.runs else f"{numbers}"
+        raise InputError("run", repr(run) if isinstance(run, str) else run, f"one of {listed}")
+    return number

@@ -1,9 +1,8 @@
-"""The model card of a decoder: README.md of its folder, written from what the bundle states.
+"""The model card of a decoder: README.md of its folder, written from the manifest alone.
 
-Sections follow Mitchell et al., Model cards for model reporting, 2019. The card says nothing that
-the manifest does not hold. Its sha256 is in the manifest like that of every other file, so that the
-decoder's id and its signature stand for the card, too: an edited card is refused. It does not state
-the id for that reason. A bundle without a card loads, and so does one that has lost its card.
+Sections follow Mitchell et al., Model cards for model reporting, 2019. The manifest holds the
+card's sha256, as that of every other file, so the decoder's id and signature cover the card and an
+edited card is refused. The card cannot state the id for that reason. A bundle without a card loads.
 """
 
 import re
@@ -16,9 +15,9 @@ from emojax.decoder.build import Facts
 from emojax.errors import one_line
 
 FILE = "README.md"
-SPECIAL = re.compile(r"([\\`*_\[\]|~#])")  # what Markdown would obey in a name
-MOST = 40  # names that are listed
-LOW, HIGH = "balanced_accuracy low", "balanced_accuracy high"  # of `Facts.scores`
+SPECIAL = re.compile(r"([\\`*_\[\]|~#])")  # Markdown's special characters
+MOST = 40  # largest number of names in a list
+LOW, HIGH = "balanced_accuracy low", "balanced_accuracy high"  # keys of `Facts.scores`
 NOISE = "balanced_accuracy on noise"
 SCORES = {
     "nll": "negative log-likelihood (nats)",
@@ -31,9 +30,9 @@ def render(network: str, facts: Facts, bounds: Bounds, program: Mapping[str, Any
 
     Args:
       network: name of the network, see `models.find`.
-      facts: of the manifest.
-      bounds: of the manifest, see `bounds.of_program`.
-      program: of the manifest, see `program.export`.
+      facts: facts in the manifest.
+      bounds: bounds in the manifest, see `bounds.of_program`.
+      program: facts about the program in the manifest, see `program.export`.
     """
     parts = {
         "What it decodes": _decodes(network, facts),
@@ -49,8 +48,8 @@ def render(network: str, facts: Facts, bounds: Bounds, program: Mapping[str, Any
     text = [
         f"# Decoder of {', '.join(named)}",
         "",
-        "Model card, written by emojax from what `manifest.json` states. The id of the decoder "
-        "stands for this file, too: notes belong in another one, since an edited card is refused.",
+        "Model card, written by emojax from `manifest.json`. The id of the decoder covers this "
+        "file, and an edited card is refused: keep notes in another file.",
     ]
     for title, lines in parts.items():
         text += ["", f"## {title}", "", *lines]
@@ -65,11 +64,11 @@ def _decodes(network: str, facts: Facts) -> list[str]:
         f"* Classifier: {_name(facts.kind or network)}.",
     ]
     if facts.tr is not None:
-        lines.append(f"* Time between the volumes that it was fitted to: {facts.tr:g} s.")
+        lines.append(f"* TR of the training volumes: {facts.tr:g} s.")
     if facts.online:
-        lines.append(f"* Volumes are corrected by those before them: {_name(facts.online)}.")
+        lines.append(f"* Causal correction of each volume: {_name(facts.online)}.")
     if facts.preprocessing:
-        lines.append(f"* Before the fit: {', '.join(map(_name, facts.preprocessing))}.")
+        lines.append(f"* Preprocessing: {', '.join(map(_name, facts.preprocessing))}.")
     return lines
 
 
@@ -80,11 +79,11 @@ def _data(facts: Facts) -> list[str]:
             f"* Fitted to {len(facts.trained_on)} subjects or runs: {_listed(facts.trained_on)}."
         )
     else:
-        lines.append("* Whom it was fitted to is not stated.")
+        lines.append("* The training subjects are not stated.")
     if facts.left_out:
         lines.append(f"* Left out of the fit: {_name(facts.left_out)}.")
     elif facts.trained_on:
-        lines.append("* Nobody was left out.")
+        lines.append("* No subject or run was left out.")
     if facts.subject:
         lines.append(f"* Aligned to the brain of {_name(facts.subject)}.")
     if facts.runs:
@@ -99,11 +98,11 @@ def _data(facts: Facts) -> list[str]:
 
 def _use(facts: Facts) -> list[str]:
     if facts.subject:
-        whom = f"scans of {_name(facts.subject)}; for others, `emojax calibrate` makes their own"
+        whom = f"scans of {_name(facts.subject)}; `emojax calibrate` adapts it to other people"
     elif facts.trained_on and (facts.alignment or personal.centres(facts)):
-        whom = "nobody yet: `emojax calibrate` makes the decoder of a person from one run"
+        whom = "a new person, after `emojax calibrate` has adapted it with one of their runs"
     else:
-        whom = "scans on its grid; it holds nothing of one person alone"
+        whom = "scans on its grid; no part of it is specific to one person"
     return [
         f"* For {whom}.",
         "* For research on the classes above, as the events of the fitted runs define them.",
@@ -127,7 +126,7 @@ def _scores(facts: Facts) -> list[str]:
         lines.append("They were measured before the calibration, on other people's scans: this")
         lines.append("decoder itself has not been scored.")
     elif facts.trained_on and not facts.left_out:
-        lines.append("This decoder was fitted to everybody: it has no score of its own.")
+        lines.append("This decoder was trained on all subjects: it has no score of its own.")
     if facts.fit:
         shown = ", ".join(f"{_name(name)} {value:.3g}" for name, value in facts.fit)
         lines.append(f"Fit of the calibration run: {shown}.")
@@ -142,7 +141,7 @@ def _accuracy(scores: Mapping[str, float]) -> str:
 
 
 def _protocol(name: str) -> str:
-    from emojax.report import texts  # large; only needed where a decoder is written
+    from emojax.report import texts  # large, and needed only when a decoder is written
 
     return texts.PROTOCOLS.get(name, "not a class that this version knows.")
 
@@ -156,14 +155,14 @@ def _refuses(facts: Facts, bounds: Bounds) -> list[str]:
     ]
     if facts.subject:
         lines.append(
-            f"* images whose name says that they are of another than {_name(facts.subject)}"
+            f"* images whose file name is that of a subject other than {_name(facts.subject)}"
         )
     lines += [
         f"* {_name(name)} inside the mask outside of {low:.4g} to {high:.4g}"
         for name, (low, high) in bounds.items()
     ]
     if facts.limits:
-        lines += ["", "Marked, and decoded all the same: volumes outside of"]
+        lines += ["", "Marked, but still decoded: volumes outside of"]
         lines += [f"* {_name(name)} {low:.4g} to {high:.4g}" for name, low, high in facts.limits]
     else:
         lines += ["", "Nothing is marked: there is no reference image to compare volumes with."]
@@ -172,7 +171,7 @@ def _refuses(facts: Facts, bounds: Bounds) -> list[str]:
 
 def _seen(facts: Facts) -> list[str]:
     if not facts.provenance:
-        return ["The manifest does not state it."]
+        return ["The manifest does not say."]
     rows = [f"| {_name(step)} | {values} | {labels} |" for step, values, labels in facts.provenance]
     return ["| step | volumes seen | labels seen |", "|---|---|---|", *rows]
 
@@ -191,8 +190,8 @@ def _how(facts: Facts) -> list[str]:
         "p = decoder.decode(loaded, volume, affine)  # [X, Y, Z] as scanned -> [classes]",
         "```",
         "",
-        "`decoder_numpy.py` needs NumPy alone. `emojax decode` prints the id; `--expect=ID` "
-        "refuses another decoder, `--trust=KEY.pub` one that the key's owner has not signed.",
+        "`decoder_numpy.py` needs only NumPy. `emojax decode` prints the id; `--expect=ID` "
+        "refuses any other decoder, `--trust=KEY.pub` one that the key's owner has not signed.",
     ]
 
 
@@ -213,11 +212,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _name(text: object) -> str:
-    """Returns a name that Markdown and HTML show as it is."""
+    """Returns a name escaped for Markdown and HTML."""
     safe = one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return SPECIAL.sub(r"\\\1", safe)
 
 
 def _plain(text: object) -> str:
-    """Returns a text for a code span, without what would end it."""
+    """Returns a text for a code span, without backquotes."""
     return one_line(text).replace("`", "'")

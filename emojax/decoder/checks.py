@@ -1,4 +1,4 @@
-"""Checks of a decoder as a whole: facts, weights and context must belong together."""
+"""Checks of a decoder as a whole: facts, weights and context must be consistent."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,12 +15,12 @@ def check(decoder: Decoder, where: Any = "decoder") -> None:
     """Checks the arrays of a decoder against its facts and its network.
 
     Args:
-      decoder: with arrays of NumPy or jax.
+      decoder: a decoder whose arrays are NumPy's or jax's.
       where: its folder, for messages.
 
     Raises:
-      InputError: names of another network, shapes that do not follow from each other, voxels
-        outside the mask, or values that are not finite.
+      InputError: parameters of another network, inconsistent shapes, voxels outside the mask, or
+        values that are not finite.
     """
     facts, mask, network = decoder.facts, decoder.mask, models.find(decoder.network)
     context = {"mask": mask, "affine": decoder.affine, "reference": decoder.reference}
@@ -40,7 +40,7 @@ def check(decoder: Decoder, where: Any = "decoder") -> None:
     for name, array in flat.items():
         _check_finite(array, f"{where}, weights: {name}")
     temperature = flat.get("temperature", 1)
-    need(temperature > 0, f"{where}, weights: temperature", f"{temperature}", "a number > 0")
+    need(bool(temperature > 0), f"{where}, weights: temperature", f"{temperature}", "a number > 0")
     if decoder.calibration is not None:
         shapes.check_calibration(decoder.calibration, network, size, facts, where)
         _check_calibration(decoder.calibration, decoder, f"{where}, calibration")

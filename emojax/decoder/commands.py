@@ -1,7 +1,7 @@
 """The commands `decode` and `calibrate`: a bundle and an image file in, a file or bundle out.
 
-Each leaves a note of what it has read beside what it writes (`decode.json`, `calibrate.json`), and
-replaces only what the same bundle and image have made before.
+Each writes a record of its inputs beside its output (`decode.json`, `calibrate.json`), and replaces
+only output made from the same bundle and image.
 """
 
 import json
@@ -24,7 +24,7 @@ from emojax.decoder.decode import read_image, read_run
 from emojax.errors import InputError, say
 
 SUBJECT = re.compile(r"(?:^|[/\\_])sub-([A-Za-z0-9]+)")
-WEAK = 0.5  # limit of a correlation that hardly marks anything
+WEAK = 0.5  # lower limits of the correlation below this mark hardly any volume
 MOTION = ("x_mm", "y_mm", "z_mm", "x_deg", "y_deg", "z_deg")
 RUN_FILES = ("config.json", "metrics.json")  # a workdir with one of them holds a run
 
@@ -39,25 +39,25 @@ def decode(
     expect: str = "",
     trust: str = "",
 ) -> pathlib.Path:
-    """Decodes the volumes of a run, in order; writes predictions.csv, or nothing.
+    """Decodes the volumes of a run in order and writes predictions.csv.
 
-    A volume that stands out is marked in the table; one that cannot be decoded ends the command.
+    A conspicuous volume is marked in the table. If a volume cannot be decoded, nothing is written.
 
     Args:
       bundle: folder of the decoder.
       path: the image file.
       workdir: folder to write to.
-      any_subject: whether an image may be another person's than the decoder's.
-      correct: what is corrected, see `online.steps_of`; "none" replays the report.
-      expect: id of the decoder, or its first digits; "" is any.
-      trust: file of the public key that the decoder has to be signed with; "" asks for none.
+      any_subject: whether to accept an image of another subject than the decoder's.
+      correct: corrections, see `online.steps_of`; "none" decodes as in the report.
+      expect: expected id of the decoder, or its first digits; "" accepts any.
+      trust: file of the public key that must have signed the decoder; "" checks no signature.
 
     Returns:
-      The table's path.
+      The path of the table.
 
     Raises:
       InputError: the workdir holds a run or other predictions, the bundle or the image cannot be
-        used, or the image has the name of another subject.
+        used, or the image is named after another subject.
     """
     folder = _folder(workdir)
     loaded = bundles.load(bundle, expect=expect, trust=trust, calibration=False)
@@ -93,15 +93,15 @@ def _columns(records: Sequence[online.Record], classes: Sequence[str]) -> dict[s
     return columns | {"fd_mm": _known([own.displacement for own in records])}
 
 
-def _known(values: Sequence[float]) -> list[str]:
-    """Returns numbers as text, "" where one is not known."""
+def _known(values: Sequence[float] | np.ndarray) -> list[str]:
+    """Returns numbers as text, "" for NaN."""
     return ["" if np.isnan(value) else f"{value:.6g}" for value in values]
 
 
 def _summarise(records: Sequence[online.Record], steps: Sequence[str]) -> None:
-    """Says what was corrected, and how many volumes stand out."""
+    """Prints the corrections and the number of marked volumes."""
     if steps:
-        say(f"each volume brought onto the reference: {', '.join(steps)} (--correct=none does not)")
+        say(f"volumes corrected to the reference: {', '.join(steps)} (--correct=none turns it off)")
     marked = [own for own in records if own.marks.reasons]
     if marked:
         first = f"volume {marked[0].volume}: {'; '.join(marked[0].marks.reasons)}"
@@ -122,27 +122,27 @@ def calibrate(
     events: str = "",
     label_map: str = "",
 ) -> pathlib.Path:
-    """Aligns a decoder to a new subject by one run; writes the new decoder, and says how it fits.
+    """Aligns a decoder to a new subject by one run, writes it and prints the quality of the fit.
 
     Args:
       bundle: folder of the decoder.
       path: image file of the run.
-      workdir: folder to write to; the decoder becomes its `decoder`.
+      workdir: folder to write to; the new decoder is its subfolder `decoder`.
       subject: name of the new subject.
       run: name of the corresponding run of the training subjects, or its number in a bundle without
         names; "" is the first.
-      expect: id of the decoder, or its first digits; "" is any.
-      trust: file of the public key that the decoder has to be signed with; "" asks for none.
-      sign: file of the private key to sign the new decoder with; "" does not.
-      by: what corresponds, see `calibration.calibrate`.
-      events: of by="class": the run's events.tsv; "" is the one beside the image.
-      label_map: of by="class": which values mean which class; "" are the classes' names.
+      expect: expected id of the decoder, or its first digits; "" accepts any.
+      trust: file of the public key that must have signed the decoder; "" checks no signature.
+      sign: file of the private key to sign the new decoder with; "" leaves it unsigned.
+      by: correspondence with the template, see `calibration.calibrate`.
+      events: the run's events.tsv, for by="class"; "" is the one beside the image.
+      label_map: map from values to classes, for by="class"; "" takes values as class names.
 
     Returns:
-      The new bundle's folder.
+      The folder of the new bundle.
 
     Raises:
-      InputError: the workdir holds a run or another decoder, there is no name of a subject, or the
+      InputError: the workdir holds a run or another decoder, the subject has no name, or the
         bundle, the run or the image cannot be used.
     """
     folder = _folder(workdir)
@@ -152,7 +152,7 @@ def calibrate(
         raise InputError("events", events or label_map, f"none with --by={by} (or --by=class)")
     loaded = bundles.load(bundle, expect=expect, trust=trust, calibration=True)
     if not subject:
-        raise InputError("subject", "none", "--subject, the name of the new one")
+        raise InputError("subject", "none", "--subject=NAME, the new subject")
     values, affine = read_image(path)
     if values.ndim != 4:
         raise InputError(path, f"{values.ndim} axes", "a whole run [X, Y, Z, t]")
@@ -178,13 +178,13 @@ def calibrate(
     )
     more = {"subject": subject, "run": run, "by": by, "inputs": inputs, "label_map": label_map}
     more |= {"fit": made.facts.fit}
-    more = json.loads(json.dumps(more))  # as it will be read again
+    more = json.loads(json.dumps(more))  # as it will be read back
     _claim(folder, "calibrate.json", "decoder", loaded, bundle, path, **more)
     bundles.save(made, folder / "decoder")
     found = {name: value for name, value in made.facts.fit if not name.startswith("lag ")}
     least = {name: least for name, least, _ in made.facts.limits}.get("correlation", 1.0)
     if least < WEAK:
-        say(f"{path}: volumes differ much from each other; only r < {least:.2f} is marked")
+        say(f"{path}: volumes differ a lot from one another; only r < {least:.2f} is marked")
     if found:
         say(f"{path}: " + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))
     announce(folder / "decoder", sign)
@@ -192,14 +192,14 @@ def calibrate(
 
 
 def announce(bundle: str | os.PathLike, sign: str = "") -> None:
-    """Says the id of a decoder, for the log of whoever uses it, and signs it first.
+    """Signs a decoder, if asked to, and prints its id for the user's log.
 
     Args:
       bundle: folder of the decoder.
-      sign: file of a private key; "" does not sign.
+      sign: file of a private key; "" leaves it unsigned.
 
     Raises:
-      InputError: there is no such decoder or key.
+      InputError: the decoder or the key does not exist.
     """
     if sign:
         bundles.sign(bundle, sign)
@@ -208,22 +208,22 @@ def announce(bundle: str | os.PathLike, sign: str = "") -> None:
 
 
 def _check_subject(path: str, subject: str, expected: str = "") -> None:
-    """Refuses an image that says it is of another person: the decoder's voxels are turned for one.
+    """Refuses an image of another subject, as an aligned decoder fits only one person.
 
     Raises:
-      InputError: the path has a `sub-` entity, and it is another subject's.
+      InputError: the path has a `sub-` entity that names another subject.
     """
     found = SUBJECT.findall(str(path))
     if subject and found and canonical(found[-1]) != canonical(subject.removeprefix("sub-")):
         expected = expected or (
             f"one of subject {subject}, whose decoder this is (emojax calibrate makes one for "
-            "another subject; --any_subject decodes all the same)"
+            "another subject; --any_subject decodes anyway)"
         )
         raise InputError(path, f"an image of subject {found[-1]}", expected)
 
 
 def _folder(workdir: str) -> pathlib.Path:
-    """Returns the folder to write to; that of a run is refused, to keep its results."""
+    """Returns the folder to write to, refusing that of a run, whose results are kept."""
     folder = pathlib.Path(workdir)
     if any((folder / name).exists() for name in RUN_FILES):
         raise InputError(workdir, "the results of a run", "another --workdir for new ones")
@@ -233,12 +233,18 @@ def _folder(workdir: str) -> pathlib.Path:
 
 
 def _claim(
-    folder: pathlib.Path, note: str, target: str, loaded: Decoder, bundle, path, **more: Any
+    folder: pathlib.Path,
+    note: str,
+    target: str,
+    loaded: Decoder,
+    bundle: str,
+    path: str,
+    **more: Any,
 ) -> None:
-    """Makes the folder and notes what its content comes from, unless it is something else's.
+    """Makes the folder and records the origin of its content.
 
     Raises:
-      InputError: the target is there, and comes from another bundle or image.
+      InputError: the target exists and comes from another bundle or image.
     """
     which = loaded.id or sha256(pathlib.Path(bundle, "manifest.json"))  # format 1 has no id
     source = {"decoder": which, "image": sha256(path)} | more

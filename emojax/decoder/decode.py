@@ -16,21 +16,27 @@ from emojax.decoder.guards import Marks
 from emojax.errors import InputError
 
 
-def verify(decoder: Decoder, volume, affine=None, where: str = "volume", before=None) -> Marks:
-    """Refuses a volume that cannot be decoded, and marks one that stands out.
+def verify(
+    decoder: Decoder,
+    volume: Float[np.ndarray, "X Y Z"] | Float[np.ndarray, " v"],
+    affine: Float[np.ndarray, "4 4"] | None = None,
+    where: str = "volume",
+    before: Float[np.ndarray, "X Y Z"] | None = None,
+) -> Marks:
+    """Refuses a volume that cannot be decoded, and marks a conspicuous one.
 
-    Its mean inside the mask must lie within a factor of `FACTOR` of the training volumes' (where
-    that is not near 0), and so must its sd over the mask. What else is odd is returned.
+    The mean inside the mask must lie within a factor of `FACTOR` of that of the training volumes
+    (unless that is near 0), and so must the sd over the mask. Other oddities are returned.
 
     Args:
       decoder: the decoder.
-      volume: [X, Y, Z], or [v] of a decoder of vectors.
+      volume: [X, Y, Z], or [v] for a decoder of vectors.
       affine: voxel -> mm of the volume; None is not checked.
       where: name of the volume, for messages.
-      before: [X, Y, Z] the volume before it in the run, to find one that came twice.
+      before: [X, Y, Z] the preceding volume of the run, to detect a repeated one.
 
     Returns:
-      What stands out, see `guards.marks`.
+      The marks, see `guards.marks`.
 
     Raises:
       InputError: another shape, affine or size of values, or values that are not finite.
@@ -51,13 +57,15 @@ def verify(decoder: Decoder, volume, affine=None, where: str = "volume", before=
     return guards.marks(guard, found, same)
 
 
-def check_grid(decoder: Decoder, shape: tuple[int, ...], affine, where: str) -> None:
+def check_grid(
+    decoder: Decoder, shape: tuple[int, ...], affine: Float[np.ndarray, "4 4"] | None, where: str
+) -> None:
     """Refuses a volume that lies on another grid than the training volumes.
 
     Args:
       decoder: the decoder.
-      shape: of the volume.
-      affine: voxel -> mm of it; None is not checked.
+      shape: shape of the volume.
+      affine: voxel -> mm of the volume; None is not checked.
       where: name of the volume, for messages.
 
     Raises:
@@ -65,8 +73,9 @@ def check_grid(decoder: Decoder, shape: tuple[int, ...], affine, where: str) -> 
     """
     if shape != tuple(decoder.facts.grid):
         raise InputError(where, f"shape {shape}", f"{tuple(decoder.facts.grid)} as trained on")
-    known = affine is not None and decoder.affine is not None
-    if known and not grid.same(affine, decoder.affine, shape):
+    if affine is None or decoder.affine is None:
+        return
+    if not grid.same(affine, decoder.affine, shape):
         off = grid.offset(affine, decoder.affine, shape)
         raise InputError(
             where, f"another affine (off by up to {off:.3g} voxels)", "that of training"
@@ -76,9 +85,9 @@ def check_grid(decoder: Decoder, shape: tuple[int, ...], affine, where: str) -> 
 def as_volumes(
     decoder: Decoder, values: Float[np.ndarray, "..."]
 ) -> Float[np.ndarray, "... X Y Z"]:
-    """Returns vectors [..., v] as the volumes [..., v, 1, 1] that a decoder of vectors has them as.
+    """Returns vectors [..., v] as volumes [..., v, 1, 1], for a decoder of vectors.
 
-    Values of another kind or length stay as they are.
+    Other values are returned unchanged.
     """
     size = tuple(decoder.facts.grid)
     are_vectors = size[1:] == (1, 1) and values.shape[-1:] == size[:1]
@@ -86,12 +95,19 @@ def as_volumes(
 
 
 def onto_grid(
-    decoder: Decoder, volumes: Float[np.ndarray, "... X Y Z"], affine
+    decoder: Decoder,
+    volumes: Float[np.ndarray, "... X Y Z"],
+    affine: Float[np.ndarray, "4 4"] | None,
 ) -> tuple[Float[np.ndarray, "... X Y Z"], Float[np.ndarray, "4 4"] | None]:
-    """Turns volumes whose axes are in another order or direction than the training volumes'.
+    """Permutes and flips the axes of volumes to match the training volumes.
+
+    Args:
+      decoder: the decoder.
+      volumes: [..., X, Y, Z], or [..., v] for a decoder of vectors.
+      affine: voxel -> mm of the volumes; None leaves them as they are.
 
     Returns:
-      Volumes and their affine; as they came where a turn does not bring them onto the grid.
+      Volumes and their affine, unchanged if no permutation brings them onto the grid.
     """
     volumes = as_volumes(decoder, volumes)
     shape = volumes.shape[-3:]
@@ -104,22 +120,25 @@ def onto_grid(
 
 
 def decode(
-    decoder: Decoder, volume: Float[np.ndarray, "X Y Z"], affine=None, where: str = "volume"
+    decoder: Decoder,
+    volume: Float[np.ndarray, "X Y Z"] | Float[np.ndarray, " v"],
+    affine: Float[np.ndarray, "4 4"] | None = None,
+    where: str = "volume",
 ) -> Float[np.ndarray, " k"]:
-    """Returns the probabilities of one volume, which is turned to the grid and checked first.
+    """Returns the probabilities of one volume after bringing it onto the grid and checking it.
 
-    The volume is decoded as it comes; `online.step` corrects it before.
+    The volume is decoded without correction; `online.step` corrects it first.
 
     Args:
-      decoder: see `load`; calls are fast where its weights are on the device.
+      decoder: see `load`; calls are fast if its weights are on the device.
       volume: [X, Y, Z] in the units of the scanner, after the decoder's `facts.preprocessing`; or
-        [v] of a decoder of vectors.
+        [v] for a decoder of vectors.
       affine: voxel -> mm of the volume; None is not checked.
       where: name of the volume, for messages.
 
     Raises:
       InputError: the volume does not pass `verify`, the decoder is not calibrated yet or takes
-        corrected volumes (`facts.online`), or the network has no finite output for the volume.
+        corrected volumes (`facts.online`), or the network's output is not finite.
     """
     personal.check_calibrated(decoder)
     if text := decoder.facts.online:
@@ -131,7 +150,7 @@ def decode(
 
 
 def inputs(decoder: Decoder, volume: Float[np.ndarray, "X Y Z"]) -> Float[np.ndarray, "..."]:
-    """Returns what the network reads of a volume: its voxels [v], or all of it."""
+    """Returns the network's input: the chosen voxels [v] of a volume, or all of it."""
     x = np.asarray(volume, np.float32)
     if models.find(decoder.network).input == "vector":  # only these voxels go to the device
         x = x.reshape(-1)[np.asarray(decoder.weights["voxels"])]
@@ -141,10 +160,10 @@ def inputs(decoder: Decoder, volume: Float[np.ndarray, "X Y Z"]) -> Float[np.nda
 def decode_inputs(
     decoder: Decoder, x: Float[np.ndarray, "..."], where: str = "volume"
 ) -> Float[np.ndarray, " k"]:
-    """Returns the probabilities of what `inputs` returns, perhaps corrected.
+    """Returns the probabilities of the network's input, see `inputs`.
 
     Raises:
-      InputError: the network has no finite output for it.
+      InputError: the network's output is not finite.
     """
     found = native.probabilities(decoder, x)
     if not math.isfinite(found.sum()):
@@ -161,8 +180,8 @@ def decode_file(decoder: Decoder, path: str | os.PathLike) -> Float[np.ndarray, 
       path: .nii, .nii.gz or .img, 3-D or 4-D.
 
     Raises:
-      InputError: no readable or whole image, or a volume that does not pass `verify`: then no
-        volume is decoded.
+      InputError: the image is incomplete or cannot be read, or a volume does not pass `verify`;
+        then no volume is decoded.
     """
     volumes, affine = read_run(decoder, path)
     found = [
@@ -174,24 +193,24 @@ def decode_file(decoder: Decoder, path: str | os.PathLike) -> Float[np.ndarray, 
 def read_run(
     decoder: Decoder, path: str | os.PathLike
 ) -> tuple[Float[np.ndarray, "t X Y Z"], Float[np.ndarray, "4 4"]]:
-    """Reads the volumes of an image that a decoder can take; its header is looked at first.
+    """Reads the volumes of an image for a decoder, checking the header first.
 
     Args:
       decoder: see `load`.
       path: .nii, .nii.gz or .img, 3-D or 4-D.
 
     Raises:
-      InputError: no readable or whole image, or volumes of another shape.
+      InputError: the image is incomplete or cannot be read, or its volumes have another shape.
     """
     values, affine = read_image(path, functools.partial(check_shape, decoder, path))
     return (np.moveaxis(values, -1, 0) if values.ndim == 4 else values[None]), affine
 
 
 def check_shape(decoder: Decoder, path: str | os.PathLike, shape: tuple[int, ...]) -> None:
-    """Refuses an image of another grid; its axes may be in another order.
+    """Refuses an image of another grid; its axes may be in any order.
 
     Raises:
-      InputError: another number of axes, or other lengths.
+      InputError: the image has another number of axes, or axes of other lengths.
     """
     grid = tuple(decoder.facts.grid)
     if len(shape) not in (3, 4):
@@ -203,16 +222,16 @@ def check_shape(decoder: Decoder, path: str | os.PathLike, shape: tuple[int, ...
 def read_image(
     path: str | os.PathLike, check: Callable[[tuple[int, ...]], None] = lambda shape: None
 ) -> tuple[Float[np.ndarray, "..."], Float[np.ndarray, "4 4"]]:
-    """Reads an image file: its values as scanned, float32, time last, and its affine.
+    """Reads the values and the affine of an image file.
 
     Args:
       path: .nii, .nii.gz or .img.
-      check: called with the shape that the header states, before a value is read.
+      check: function called with the shape in the header, before any value is read.
 
     Returns:
-      The values, and the affine (voxel -> mm).
+      The values as scanned (float32, time last), and the affine (voxel -> mm).
 
     Raises:
-      InputError: no such file, or no readable or whole image of real numbers.
+      InputError: the file does not exist, or is not a complete image of real numbers.
     """
     return nifti.read(path, "an image", check)

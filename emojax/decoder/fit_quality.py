@@ -1,12 +1,12 @@
-"""How well a calibration run fits the template: a cross-validated correlation, and a null.
+"""Quality of a calibration run's fit to the template: a cross-validated correlation and its null.
 
 A map is fitted to a part of the run and applied to the rest, whose patterns are then correlated
-with those of the template. The map is a ridge regression in its kernel form, so that one
-decomposition per part of the run serves every shift of the template in time. Both are filtered
-alike: drift is removed and rhythms of the design are damped, so that the shift by one period is not
-as good as none. The filters act on the run as a circle, and so favour no shift. There are two
-nulls, shifts in time and random phases, and the larger p counts: shifts keep the rhythm of a
-design, and phases are as many as are wanted.
+with those of the template. The map is a kernel ridge regression, so that one decomposition per part
+of the run serves every shift of the template in time. Both are filtered alike: drift is removed and
+the design's rhythm is damped, so that a shift by one period does not fit as well as none. The
+filters treat the run as circular, and so favour no shift. There are two nulls, shifts in time and
+random phases, and the larger p counts: shifts keep the rhythm of a design, and there can be any
+number of random phases.
 """
 
 from collections.abc import Sequence
@@ -15,40 +15,40 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-FARTHEST = 12  # volumes that the scan looks ahead and back
-NEAR = 1  # lags that count as none
-NEAREST_NULL = 3  # volumes: shifts of the null are that far or farther
-SHORTEST = 24  # volumes: fewer leave no null
-LARGEST_P = 0.01  # noise passes less often than with .05; all right runs that were tried have .005
-FOLDS, GAP = 8, 4  # parts of the run; volumes beside each that the map is not fitted to
-MOST_P = 0.05  # of a short run
+FARTHEST = 12  # volumes, largest lag that is tried
+NEAR = 1  # volumes, largest lag that counts as none
+NEAREST_NULL = 3  # volumes, least shift of the null
+SHORTEST = 24  # volumes, shortest run with a null
+LARGEST_P = 0.01  # noise passes less often than with .05; all correct runs that were tried had .005
+FOLDS, GAP = 8, 4  # parts of the run; volumes on either side that the map is not fitted to
+MOST_P = 0.05  # for a short run
 RIDGE = 1.0  # times the mean eigenvalue
-SLOWEST = 64  # volumes of a cycle; slower ones are drift
-WHITENING = 0.3  # of an autoregression
-RHYTHM = 7  # frequencies on either side, whose median power a rhythm keeps
-SHUFFLES = 999  # of by_class
-SCRAMBLES = 199  # of the template's phases
+SLOWEST = 64  # volumes per cycle; slower fluctuations are drift
+WHITENING = 0.3  # autoregression coefficient
+RHYTHM = 7  # neighbouring frequencies on either side, whose median power limits a rhythm's
+SHUFFLES = 999  # permutations in `by_class`
+SCRAMBLES = 199  # random phases of the template
 
 
 class Fit(NamedTuple):
     """Quality of the fit of a run."""
 
-    lag: int  # volumes that the run comes late
-    correlation: float  # without lag, or with one volume of it
-    p: float  # against chance
+    lag: int  # volumes by which the run is late
+    correlation: float  # best correlation at a lag of at most `NEAR`
+    p: float  # of the correlation under the null
     null: tuple[float, float]  # mean and sd
-    curve: dict[int, float]  # lag -> correlation; {} where time plays no part
+    curve: dict[int, float]  # lag -> correlation; {} for by="class"
     others: dict[int, float]  # run of the template -> correlation with it
-    least_p: float = 0.0  # that the null can give
+    least_p: float = 0.0  # smallest p that the null allows
 
     @property
     def largest_p(self) -> float:
-        """Returns the largest p that is accepted; short runs hardly reach a small one."""
+        """The largest p that is accepted; short runs cannot reach a small one."""
         return min(MOST_P, max(LARGEST_P, 2 * self.least_p))
 
     @property
     def facts(self) -> tuple[tuple[str, float], ...]:
-        """Returns what `Facts.fit` keeps."""
+        """The value of `Facts.fit`."""
         main = {"lag": self.lag, "correlation": self.correlation, "p": self.p}
         main |= {"null mean": self.null[0], "null sd": self.null[1]}
         main |= {f"lag {lag:+d}": value for lag, value in self.curve.items()}
@@ -68,10 +68,10 @@ def by_time(members: Sequence[Rows], number: int) -> Fit:
     """Measures how well a run follows the template in time.
 
     Args:
-      members: those of a bag, or the one.
-      number: the run of the template.
+      members: members of a bag, or a single one.
+      number: number of the template's run.
     """
-    curves = {run: [] for run in np.unique(members[0].run).tolist()}
+    curves: dict[int, list[np.ndarray]] = {run: [] for run in np.unique(members[0].run).tolist()}
     scrambled = []
     for own in members:
         smoother = _smoother(_filtered(own.x))
@@ -106,7 +106,7 @@ def _p(null: Float[np.ndarray, " n"], value: float) -> float:
 
 
 def _filtered(x: Float[np.ndarray, "t m"], damp: bool = False) -> Float[np.ndarray, "t m"]:
-    """Removes trend and drift, and whitens; with `damp`, rhythms keep the power around them."""
+    """Removes trend and drift, and whitens; `damp` reduces rhythms to the power around them."""
     t = len(x)
     line = np.linalg.qr(np.stack([np.ones(t), np.arange(t)], 1))[0]
     found = np.fft.rfft(x - line @ (line.T @ x), axis=0)
@@ -124,7 +124,7 @@ def _filtered(x: Float[np.ndarray, "t m"], damp: bool = False) -> Float[np.ndarr
 def _placed(
     template: Float[np.ndarray, "r m"], frame: Int[np.ndarray, " r"], t: int
 ) -> Float[np.ndarray, "t m"]:
-    """Returns the template's patterns at their places in the run, 0 where it has none."""
+    """Returns the template's patterns at their volumes of the run, 0 at volumes without one."""
     placed = np.zeros((t, template.shape[1]))
     placed[frame] = template - template.mean(0, dtype=np.float64)
     return _filtered(placed, damp=True)
@@ -135,14 +135,19 @@ def _kernel(placed: Float[np.ndarray, "t m"]) -> Float[np.ndarray, "t t"]:
     return kernel / max(np.trace(kernel), 1e-30)
 
 
-def _scrambled(smoother, norm, placed: Float[np.ndarray, "t m"]) -> Float[np.ndarray, "draws 3"]:
-    """Returns correlations with templates of random phases, common to all voxels, at near lags.
+def _scrambled(
+    smoother: Float[np.ndarray, "t t"],
+    norm: Float[np.ndarray, "t t"],
+    placed: Float[np.ndarray, "t m"],
+) -> Float[np.ndarray, "draws 3"]:
+    """Returns correlations at near lags with templates of random phases, shared by all voxels.
 
-    Shifts of a short run are few, and those beside each other alike; draws of phases are neither.
+    A short run allows few shifts, and neighbouring ones are similar; random phases have neither
+    limitation.
     """
     rng, t = np.random.default_rng(0), len(placed)
     left, size, _ = np.linalg.svd(placed, full_matrices=False)
-    spectrum = np.fft.rfft(left * size, axis=0)  # the same kernel in fewer columns
+    spectrum = np.fft.rfft(left * size, axis=0)  # same kernel, fewer columns
     near = [(np.arange(t) - lag) % t for lag in range(-NEAR, NEAR + 1)]
     out = np.empty((SCRAMBLES, len(near)))
     for draw in out:
@@ -153,14 +158,14 @@ def _scrambled(smoother, norm, placed: Float[np.ndarray, "t m"]) -> Float[np.nda
 
 
 def _smoother(x: Float[np.ndarray, "t m"]) -> Float[np.ndarray, "t t"]:
-    """Returns the matrix that takes patterns of the template to those that the run predicts.
+    """Returns the matrix from the template's patterns to those predicted from the run.
 
-    Each part of the run is predicted from volumes outside of it and more than `GAP` away.
+    Each part of the run is predicted from volumes more than `GAP` away from it.
     """
     t, kernel = len(x), x @ x.T
     out = np.zeros((t, t))
     for part in np.array_split(np.arange(t), min(FOLDS, t // 3)):
-        beside = np.arange(part[0] - GAP, part[-1] + GAP + 1) % t  # the circle closes
+        beside = np.arange(part[0] - GAP, part[-1] + GAP + 1) % t  # the run is circular
         rest = np.setdiff1d(np.arange(t), beside)
         inner = kernel[np.ix_(rest, rest)]
         inner = inner + RIDGE * max(np.trace(inner) / len(rest), 1e-30) * np.eye(len(rest))
@@ -168,8 +173,12 @@ def _smoother(x: Float[np.ndarray, "t m"]) -> Float[np.ndarray, "t t"]:
     return out
 
 
-def _correlations(smoother, norm, kernel) -> Float[np.ndarray, " t"]:
-    """Returns the correlation of predicted and true patterns for every lag, around the circle."""
+def _correlations(
+    smoother: Float[np.ndarray, "t t"],
+    norm: Float[np.ndarray, "t t"],
+    kernel: Float[np.ndarray, "t t"],
+) -> Float[np.ndarray, " t"]:
+    """Returns the correlation of predicted and true patterns for every circular lag."""
     t = len(kernel)
     out = np.empty(t)
     for lag in range(t):
@@ -178,7 +187,7 @@ def _correlations(smoother, norm, kernel) -> Float[np.ndarray, " t"]:
     return out
 
 
-def _correlation(smoother, norm, kernel) -> float:
+def _correlation(smoother: np.ndarray, norm: np.ndarray, kernel: np.ndarray) -> float:
     return float((smoother * kernel).sum() / np.sqrt(max((norm * kernel).sum(), 1e-30)))
 
 
@@ -188,12 +197,12 @@ def by_class(
 ) -> Fit:
     """Measures how well the class means of a run fit those of the template.
 
-    A map from one half of each class is tried on the other half. In the null, stretches of one
-    label change places: single volumes are no draws of their own.
+    A map fitted to one half of each class is tested on the other half. The null permutes stretches
+    of equal labels, since single volumes are not independent.
 
     Args:
-      members: the run's values and the template's class means, of each member.
-      labels: class of each volume, -1 for none.
+      members: the run's values and the template's class means, for each member.
+      labels: [t] class of each volume, -1 for none.
     """
     kernels = []
     for _, means in members:
@@ -223,7 +232,7 @@ def by_class(
 
 
 def _halves(labels: Int[np.ndarray, " t"], classes: int) -> Float[np.ndarray, "2 k t"]:
-    """Returns weights of class means, of the first and of the second half of each class."""
+    """Returns the weights of the class means of the first and second half of each class."""
     out = np.zeros((2, classes, len(labels)))
     for k in range(classes):
         for half, rows in enumerate(np.array_split(np.flatnonzero(labels == k), 2)):
@@ -232,7 +241,7 @@ def _halves(labels: Int[np.ndarray, " t"], classes: int) -> Float[np.ndarray, "2
 
 
 def _agreement(products: Float[np.ndarray, "k k"], kernel: Float[np.ndarray, "k k"]) -> float:
-    """Returns the correlation of predicted class means with the template's, both ways."""
+    """Returns the correlation of predicted and true class means, averaged over both directions."""
     found = []
     for predicts in (products, products.T):
         length = np.sqrt(max(np.sum(predicts @ kernel * predicts) * np.trace(kernel), 1e-30))

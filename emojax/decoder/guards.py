@@ -1,8 +1,8 @@
-"""Guards: whether a volume looks like those that a decoder knows, and what is wrong with it.
+"""Guards: comparison of a volume with the calibration runs of a decoder.
 
 A decoder holds the mean image of the calibration runs, and how much single volumes differed from
 it. A volume that differs more (moved, flipped, half written, another person's), a slice without
-content, a volume that came twice and a level far off are marked; nothing is thrown away here.
+content, a repeated volume and a signal level far off are marked; no volume is discarded here.
 """
 
 import functools
@@ -15,30 +15,30 @@ from jaxtyping import Bool, Float, Int
 from emojax.decoder import bounds
 from emojax.decoder.build import Decoder
 
-GAIN = (0.8, 1.25)  # of the level that the calibration runs had
-FARTHER = {True: 6.0, False: 2.0}  # than any calibration volume, which were one run or several
+GAIN = (0.8, 1.25)  # relative to the signal level of the calibration runs
+FARTHER = {True: 6.0, False: 2.0}  # times the distance of calibration volumes: one run, several
 REPEATED = "the same as the volume before"
-LEAST = 8  # voxels of a slice inside the mask, fewer may well be equal
+LEAST = 8  # voxels of a slice inside the mask; fewer may be equal by chance
 
 
 class Marks(NamedTuple):
-    """Oddities of a volume, and the line gain * reference + offset that is nearest to it."""
+    """Oddities of a volume, and the least-squares line gain * reference + offset through it."""
 
-    reasons: tuple[str, ...]  # in words; () where nothing does
+    reasons: tuple[str, ...]  # descriptions; () for an inconspicuous volume
     gain: float = float("nan")  # NaN without a reference
     offset: float = float("nan")  # in units of the scanner
     correlation: float = float("nan")  # with the reference inside the mask
 
 
 class Guard(NamedTuple):
-    """Standard that volumes are compared with; see `prepare`."""
+    """The standard that volumes are compared with; see `prepare`."""
 
-    voxels: Int[np.ndarray, " v"]  # positions inside the mask, slice by slice of the last axis
-    starts: Int[np.ndarray, " s"]  # first of each slice
-    slices: Int[np.ndarray, " s"]  # its number; -1 where it says nothing
-    reference: Float[np.ndarray, " v"] | None  # of mean 0 and length 1
+    voxels: Int[np.ndarray, " v"]  # indices of the mask's voxels, grouped by slice (last axis)
+    starts: Int[np.ndarray, " s"]  # index into `voxels` at which each slice begins
+    slices: Int[np.ndarray, " s"]  # number of each slice; -1 if it is not checked
+    reference: Float[np.ndarray, " v"] | None  # of mean 0 and norm 1
     level: float  # mean of the reference inside the mask
-    length: float  # of the reference, less its mean
+    length: float  # norm of the centred reference
     bounds: dict[str, tuple[float, float]]  # of mean and sd, see `bounds.usual`
     limits: dict[str, tuple[float, float]]  # `Facts.limits`
 
@@ -46,31 +46,31 @@ class Guard(NamedTuple):
 def measured(
     groups: Sequence[Iterable[Float[np.ndarray, "X Y Z"]]], mask: Bool[np.ndarray, "X Y Z"]
 ) -> tuple[Float[np.ndarray, "X Y Z"], tuple[tuple[str, float, float], ...]]:
-    """Measures the reference image of calibration volumes, and the limits that follow.
+    """Measures the reference image of calibration volumes, and the limits that follow from them.
 
-    Every volume is compared with the mean of the other groups, so that the limits know what changes
-    from run to run; with one group, with the mean of its other volumes.
+    Every volume is compared with the mean of the other groups, so that the limits include changes
+    between runs. With a single group, it is compared with the mean of the other volumes.
 
     Args:
-      groups: volumes of each run, or of each subject where many are the reference, as scanned; read
-        twice, one at a time.
-      mask: where volumes are compared.
+      groups: volumes of each run, or of each subject if the reference is that of many, as scanned;
+        read twice, one volume at a time.
+      mask: voxels that are compared.
 
     Returns:
-      The mean image, float32, and `Facts.limits`. Where several groups show what changes between
-      runs, 1 - correlation may be twice the largest one, or ten times the median, so that few bad
-      volumes widen nothing; with one group, six and thirty times: drift differs between runs
-      (measured on simulated and real runs). Gain and level may leave their range by the factors
-      `GAIN`; without a level, as those of contrast maps, they have no limit.
+      The mean image (float32), and `Facts.limits`. With several groups, 1 - correlation may reach
+      twice the largest value, but not more than ten times the median, so that a few bad volumes do
+      not widen the limit. With one group, which shows no changes between runs, the factors are six
+      and thirty (measured on simulated and real runs). Gain and level may leave their range by the
+      factors `GAIN`; they have no limit if there is no signal level, as in contrast maps.
 
     Raises:
-      ValueError: fewer than two volumes.
+      ValueError: there are fewer than two volumes.
     """
     sums, counts = [], []
     for group in groups:
         total, count = np.zeros(mask.shape), 0
         for volume in group:
-            total += np.nan_to_num(volume)  # outside of the mask, where it may be anything
+            total += np.nan_to_num(volume)  # values outside the mask need not be finite
             count += 1
         sums.append(total)
         counts.append(count)
@@ -86,15 +86,15 @@ def measured(
     gains, levels, _, distances = np.transpose(found)
     most = min(max(distances), 5 * np.median(distances)) * FARTHER[len(groups) == 1]
     limits = [("correlation", float(1 - most), 1.0)]
-    if abs(inside.mean()) > inside.std() / 2:  # else values have no level, as contrast maps
+    if abs(inside.mean()) > inside.std() / 2:  # contrast maps have no signal level
         for name, values in (("gain", gains), ("level", levels)):
-            ends = GAIN[0] * min(1, values.min()), GAIN[1] * max(1, values.max())
-            limits.append((name, *map(float, ends)))
+            least, most = GAIN[0] * min(1, values.min()), GAIN[1] * max(1, values.max())
+            limits.append((name, float(least), float(most)))
     return (whole / sum(counts)).astype(np.float32), tuple(limits)
 
 
 def _line(x: Float[np.ndarray, " v"], y: Float[np.ndarray, " v"]) -> tuple[float, float, float]:
-    """Returns slope of x on y, mean of x by that of y, correlation; 0 where one does not vary."""
+    """Returns slope of x on y, ratio of their means, and correlation; 0 if one does not vary."""
     level = np.mean(x, dtype=np.float64) / (np.mean(y) or 1)
     x, y = x - x.mean(dtype=np.float64), y - y.mean(dtype=np.float64)
     xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
@@ -116,7 +116,7 @@ def _prepare(of: "_Same") -> Guard:
         reference, level, length = unit(values)
     limits = {name: (least, most) for name, least, most in facts.limits}
     slices = np.where(usable, slices, -1)
-    if facts.online and reference is not None:  # the training volumes' are after a correction
+    if facts.online and reference is not None:  # those of training are after a correction
         spread = length / np.sqrt(len(voxels))
         facts = facts._replace(level=level, spread=spread)
     usual = bounds.usual(facts)
@@ -126,7 +126,7 @@ def _prepare(of: "_Same") -> Guard:
 def unit(
     values: Float[np.ndarray, " v"],
 ) -> tuple[Float[np.ndarray, " v"], float, float]:
-    """Returns values of mean 0 and length 1, the mean, and the length before."""
+    """Returns values scaled to mean 0 and norm 1, their mean, and their centred norm."""
     level = float(values.mean(dtype=np.float64))
     centred = values - np.float32(level)
     length = max(float(np.sqrt(centred @ centred)), 1e-30)
@@ -134,19 +134,19 @@ def unit(
 
 
 class _Same(NamedTuple):
-    """A decoder as a key: equal where it is the very same object."""
+    """A decoder as a key that compares by identity."""
 
     decoder: Decoder
 
     def __hash__(self) -> int:
         return id(self.decoder)
 
-    def __eq__(self, other) -> bool:
-        return self.decoder is other.decoder
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.decoder is other.decoder
 
 
 def prepare(decoder: Decoder) -> Guard:
-    """Prepares what volumes are compared with; once for a decoder."""
+    """Returns the guard of a decoder, prepared once."""
     return _prepare(_Same(decoder))
 
 
@@ -155,12 +155,12 @@ class Inside(NamedTuple):
 
     values: Float[np.ndarray, " v"]  # as scanned, float32
     mean: float
-    centred: Float[np.ndarray, " v"]  # less the mean
-    length: float  # of these
+    centred: Float[np.ndarray, " v"]  # values less their mean
+    length: float  # norm of the centred values
 
     @property
     def sd(self) -> float:
-        """Their standard deviation."""
+        """The standard deviation of the values."""
         return self.length / np.sqrt(len(self.values))
 
 
@@ -170,16 +170,16 @@ def look(guard: Guard, volume: Float[np.ndarray, "X Y Z"]) -> Inside:
 
 
 def inside(values: Float[np.ndarray, " v"]) -> Inside:
-    """Returns values with their mean and length; what is not finite makes the mean so."""
+    """Returns values with their mean and centred norm, which are not finite if a value is not."""
     values = values.astype(np.float32, copy=False)
-    with np.errstate(invalid="ignore", over="ignore"):  # the caller refuses them
+    with np.errstate(invalid="ignore", over="ignore"):  # the caller refuses such values
         mean = float(values.mean())  # pairwise: exact to 1e-6
         centred = values - np.float32(mean)
         return Inside(values, mean, centred, float(np.sqrt(centred @ centred)))
 
 
 class Line(NamedTuple):
-    """The line gain * reference + offset that is nearest to a volume in least squares."""
+    """The least-squares line gain * reference + offset through a volume."""
 
     gain: float
     offset: float
@@ -190,10 +190,10 @@ def line(found: Inside, reference: Float[np.ndarray, " v"], level: float, length
     """Returns the line of a volume's values.
 
     Args:
-      found: the values.
-      reference: at the same voxels, of mean 0 and length 1.
-      level: mean of the reference before.
-      length: its length, less the mean.
+      found: values of the volume.
+      reference: [v] reference at the same voxels, scaled to mean 0 and norm 1.
+      level: mean of the reference before scaling.
+      length: norm of the centred reference before scaling.
     """
     along = float(found.centred @ reference)
     gain = along / length
@@ -201,12 +201,12 @@ def line(found: Inside, reference: Float[np.ndarray, " v"], level: float, length
 
 
 def marks(guard: Guard, found: Inside, repeated: bool = False) -> Marks:
-    """Looks for what is wrong with a volume.
+    """Finds the oddities of a volume.
 
     Args:
-      guard: of the decoder, see `prepare`.
-      found: its values, finite.
-      repeated: whether the volume is the one before once more.
+      guard: guard of the decoder, see `prepare`.
+      found: values of the volume, all finite.
+      repeated: whether the volume equals the one before.
     """
     reasons = [REPEATED] if repeated else []
     ends = (part.reduceat(found.values, guard.starts) for part in (np.maximum, np.minimum))

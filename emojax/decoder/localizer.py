@@ -1,4 +1,4 @@
-"""Labels of a calibration run, from its table of events."""
+"""Labels of a calibration run, read from its events.tsv."""
 
 import pathlib
 import re
@@ -19,10 +19,10 @@ DELAY = re.compile(r"labels ([\d.]+) s behind events")
 
 
 def events_of(image: str, events: str = "") -> pathlib.Path:
-    """Returns the table of a run: the one that is named, or the one beside the image.
+    """Returns the path of a run's events.tsv: the named one, or the one beside the image.
 
     Raises:
-      InputError: there is none.
+      InputError: the file does not exist.
     """
     path = pathlib.Path(events or IMAGE.sub("", str(image)) + "_events.tsv")
     if not path.is_file():
@@ -33,18 +33,18 @@ def events_of(image: str, events: str = "") -> pathlib.Path:
 def read_labels(
     path: pathlib.Path, facts: Facts, num_volumes: int, tr: float | None, label_map: str = ""
 ) -> Int[np.ndarray, " t"]:
-    """Returns the class of each volume, numbered as in `facts.classes`; -1 has none.
+    """Returns the class of each volume, indexing `facts.classes`; -1 for none.
 
     Args:
-      path: events.tsv.
-      facts: of the decoder; its labels lie as far behind events as those of training.
-      num_volumes: t.
-      tr: s; None is that of training.
-      label_map: as `data.label_map`. "": values are names of classes, and the one class that no
-        event has is the baseline.
+      path: path of the events.tsv.
+      facts: facts of the decoder; labels lag events by the same delay as in training.
+      num_volumes: number of volumes, t.
+      tr: TR, s; None is that of training.
+      label_map: map from values to classes, as `data.label_map`. "" takes values as class names,
+        and a class without an event as the baseline.
 
     Raises:
-      InputError: the table or the map cannot be read, or classes are others than the decoder's.
+      InputError: the table or the map cannot be read, or its classes are not the decoder's.
     """
     events, tr = tables.read(path, COLUMN), tr or facts.tr
     if tr is None:
@@ -68,6 +68,6 @@ def read_labels(
 
 
 def hrf_delay_s(facts: Facts) -> float:
-    """Returns how far the labels of the training volumes lie behind their events, in s."""
+    """Returns the delay from events to labels in training, in s."""
     found = next(filter(None, map(DELAY.match, facts.preprocessing)), None)
     return float(found[1]) if found else tables.Timing().hrf_delay_s

@@ -4,27 +4,33 @@
     decode = read("runs/demo/decoder")
     p = decode(volume)  # [X, Y, Z] as scanned -> probabilities [classes]
 
-A volume that nothing can be read from gives NaN: values inside the mask that are not finite, or
-whose mean or sd is outside of the bounds in the manifest. Axes and affine are not checked.
+A volume that cannot be decoded gives NaN: values inside the mask are not finite, or their mean or
+sd is outside the bounds in the manifest. Axes and affine are not checked.
 """
+
+from __future__ import annotations
 
 import hashlib
 import json
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+Function = Callable[[np.ndarray], np.ndarray]
 
-def read(folder=None, expect=""):
-    """Opens a decoder; returns its function from a volume to probabilities.
+
+def read(folder: str | pathlib.Path | None = None, expect: str = "") -> Function:
+    """Loads a decoder and returns its function from a volume to probabilities.
 
     Args:
-      folder: of the decoder; by default, the one that this file is in.
-      expect: the decoder's id, or its first digits.
+      folder: folder of the decoder; by default, the one that this file is in.
+      expect: expected id of the decoder, or its first digits.
 
     Raises:
-      ValueError: a file was changed, it is another decoder, or one that takes more than this file:
-        its program.bin, a correction of the volumes, or a calibration first.
+      ValueError: a file was changed, the decoder is not the expected one, or it needs more than
+        this file: its program.bin, a correction of the volumes, or a calibration.
     """
     folder = pathlib.Path(folder or pathlib.Path(__file__).parent)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -42,7 +48,7 @@ def read(folder=None, expect=""):
     (low, high), (least, most) = (manifest["bounds"].get(k, ANY) for k in ("sd", "mean"))
     voxels, centre, temperature = (weights[k] for k in ("voxels", "centre", "temperature"))
 
-    def decode(volume):
+    def decode(volume: np.ndarray) -> np.ndarray:
         if np.shape(volume) != mask.shape:
             raise ValueError(f"volume: found shape {np.shape(volume)}; expected {mask.shape}")
         flat = np.asarray(volume, np.float32).reshape(-1)
@@ -57,8 +63,8 @@ def read(folder=None, expect=""):
     return decode
 
 
-def _check(folder, facts):
-    """Refuses a decoder of nobody, and one of volumes that were corrected by those before them."""
+def _check(folder: pathlib.Path, facts: dict[str, Any]) -> None:
+    """Refuses a decoder that is not calibrated yet, or that takes causally corrected volumes."""
     centres = any(step == "centring" for step, *_ in facts["provenance"])
     if not facts["subject"] and facts["trained_on"] and (facts["alignment"] or centres):
         raise ValueError(f"{folder}: found no person's own; expected a calibrated decoder")
@@ -66,11 +72,11 @@ def _check(folder, facts):
         raise ValueError(f"{folder}: found data.online={facts['online']}; expected emojax")
 
 
-def _arrays(path, sha256):
-    """Returns the arrays of a file by their names, as nested tables."""
+def _arrays(path: pathlib.Path, sha256: str) -> dict[str, Any]:
+    """Returns the arrays of a file as nested dicts."""
     if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         raise ValueError(f"{path}: found content that was changed")
-    tree = {}
+    tree: dict[str, Any] = {}
     with np.load(path) as stored:
         for name, array in stored.items():
             *above, last = name.split("/")
@@ -81,8 +87,8 @@ def _arrays(path, sha256):
     return tree
 
 
-def logits(weights, x, activation):
-    """Returns the logits of a network, or the logarithms of what its members agree on."""
+def logits(weights: dict[str, Any], x: np.ndarray, activation: Function) -> np.ndarray:
+    """Returns the logits of a network, or the log of its members' mean probabilities."""
     if "members" in weights:
         return log_mean([_member(own, x, activation) for own in in_order(weights["members"])])
     if "kernel" in weights:  # all members of a bag side by side
@@ -96,36 +102,36 @@ def logits(weights, x, activation):
     return x @ last["0"] + last["1"] + total
 
 
-def _member(own, x, activation):
+def _member(own: dict[str, Any], x: np.ndarray, activation: Function) -> np.ndarray:
     """Returns the probabilities of one member, the mean of several networks."""
     each = [softmax(logits(net, x, activation)) for net in in_order(own["instances"])]
     return softmax(log_mean(each) / own["temperature"])
 
 
-def in_order(table):
-    """Returns the parts of a table whose names are 0, 1, 2, ..."""
+def in_order(table: dict[str, Any]) -> list[Any]:
+    """Returns the values of a dict whose keys are 0, 1, 2, ..."""
     return [table[str(i)] for i in range(len(table))]
 
 
-def log_mean(each):
+def log_mean(each: list[np.ndarray] | np.ndarray) -> np.ndarray:
     """Returns the logarithm of the mean of probabilities."""
     return np.log(np.maximum(np.mean(each, axis=0), TINY))
 
 
-def softmax(x):
+def softmax(x: np.ndarray) -> np.ndarray:
     """Returns probabilities along the last axis."""
     p = np.exp(x - x.max(-1, keepdims=True))
     return p / p.sum(-1, keepdims=True)
 
 
-def gelu(x):
-    """Returns x weighted by a normal distribution function, in its usual approximation."""
+def gelu(x: np.ndarray) -> np.ndarray:
+    """Returns the Gaussian error linear unit of x, in its tanh approximation."""
     return x * 0.5 * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
 FILES, ANY, TINY = ("weights.npz", "context.npz"), (-np.inf, np.inf), np.finfo(np.float32).tiny
-ACTIVATIONS = {  # of networks of vectors
-    "linear": None,
+ACTIVATIONS: dict[str, Function] = {  # of the networks of vectors, by name
+    "linear": lambda x: x,
     "cnn1d": lambda x: np.maximum(x, 0),
     "residual": gelu,
     "mlp_relu": lambda x: np.maximum(x, 0),

@@ -1,10 +1,10 @@
-"""What of a decoder is one person's own: its alignment, or the mean of each voxel."""
+"""Person-specific parts of a decoder: its alignment, or the mean of each voxel."""
 
 from emojax.decoder.build import Decoder, Facts
 from emojax.errors import InputError
 
 ALIGNMENT, CENTRING = "alignment", "centring"
-STEPS = (ALIGNMENT, CENTRING)  # of provenance: fitted to the person's own runs
+STEPS = (ALIGNMENT, CENTRING)  # provenance steps that are fitted to the person's own runs
 
 
 def centres(facts: Facts) -> bool:
@@ -13,10 +13,10 @@ def centres(facts: Facts) -> bool:
 
 
 def check_calibrated(decoder: Decoder) -> None:
-    """Refuses a decoder for a new person that holds nothing of anybody yet.
+    """Refuses a decoder for new people that has not been calibrated to one yet.
 
     Raises:
-      InputError: it was trained on everybody, and what is a person's own is still missing.
+      InputError: the decoder was trained on all subjects, and its person-specific part is missing.
     """
     facts = decoder.facts
     if facts.subject or not facts.trained_on or not (facts.alignment or centres(facts)):

@@ -1,7 +1,7 @@
-"""The manifest of a bundle: its schema, and the id that binds all that it says.
+"""The manifest of a bundle: its schema, and the id that binds its content.
 
 The id is the sha256 of the manifest without "id" and "signature", as JSON with sorted keys and
-without spaces. As the manifest has the sha256 of every other file, it stands for the whole decoder.
+without spaces. As the manifest has the sha256 of every other file, the id covers the whole decoder.
 """
 
 import hashlib
@@ -18,8 +18,8 @@ from emojax.rules import Rule, each, flag, number, one_of, text, tuple_of, whole
 FORMAT = 2
 READABLE = (1, FORMAT)
 LARGEST = 1 << 22  # bytes of a manifest
-DEEPEST = 8  # lists and tables inside each other
-VOXELS = 1 << 25  # of a grid: that many as float32 are 134 MB
+DEEPEST = 8  # nested lists and tables
+VOXELS = 1 << 25  # voxels of a grid: 134 MB as float32
 MANY = 10**6
 DAMAGED = "a damaged manifest", "one as it was saved"
 
@@ -31,7 +31,7 @@ class Manifest(NamedTuple):
     network: str
     facts: Facts
     sha256: dict[str, str]  # file -> digest
-    bounds: dict[str, list[float]]  # of a volume's values, see `bounds.of_program`
+    bounds: dict[str, list[float]]  # bounds of a volume's values, see `bounds.of_program`
     id: str  # "" in format 1
     signature: dict[str, str] | None
 
@@ -89,7 +89,7 @@ FACTS = {
 
 
 def _table(rule: Rule) -> Rule:
-    """Returns the rule of a JSON table whose values all keep a rule."""
+    """Returns the rule of a JSON table whose values all satisfy a rule."""
     holds = rule.holds
     return Rule(
         f"a table, each {rule.expected}",
@@ -98,7 +98,7 @@ def _table(rule: Rule) -> Rule:
 
 
 def _hexadecimal(digits: int) -> Rule:
-    def holds(value):
+    def holds(value: Any) -> bool:
         return isinstance(value, str) and len(value) == digits and set(value) <= set(DIGITS)
 
     return Rule(f"{digits} hexadecimal digits", holds)
@@ -115,7 +115,7 @@ ALWAYS = {
 }
 LATER = {
     "bounds": _table(tuple_of(*[number("[-1e31, 1e31]")] * 2)),
-    "program": TABLE,  # for people, see `program.export`
+    "program": TABLE,  # for human readers, see `program.export`
     "id": _hexadecimal(64),
 }
 SIGNED = Rule(
@@ -134,27 +134,27 @@ def write(manifest: Mapping[str, Any]) -> str:
 
 
 def identify(manifest: Mapping[str, Any]) -> str:
-    """Returns the id of a manifest, whatever id and signature it states."""
+    """Returns the id of a manifest, ignoring any id and signature in it."""
     bound = {name: part for name, part in manifest.items() if name not in ("id", "signature")}
     canonical = json.dumps(bound, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def read(content: bytes, where: Any) -> Manifest:
-    """Reads a manifest of a format that is known.
+    """Reads a manifest of a known format.
 
     Args:
-      content: of the file.
+      content: content of the file.
       where: the file, for messages.
 
     Raises:
-      InputError: something is missing, unknown or out of range, or the id is another one's.
+      InputError: a value is missing, unknown or out of range, or the id does not match.
     """
     try:
         stated = json.loads(content, object_pairs_hook=_once)
         if not isinstance(stated, dict) or _depth(stated) > DEEPEST:
             raise ValueError
-        json.dumps(stated, ensure_ascii=False).encode()  # no half of a surrogate pair
+        json.dumps(stated, ensure_ascii=False).encode()  # refuses lone surrogates
         found = identify(stated)
     except (ValueError, RecursionError):
         raise InputError(where, *DAMAGED) from None
@@ -171,20 +171,26 @@ def read(content: bytes, where: Any) -> Manifest:
             where, f"content that is not that of decoder {stated['id'][:16]}", expected
         )
     facts = read_facts(stated["facts"], where)
-    more = {name: stated.get(name) for name in ("bounds", "signature")}
-    more |= {"id": "" if is_first else found, "bounds": more["bounds"] or {}}
-    return Manifest(made, stated["network"], facts, stated["sha256"], **more)
+    return Manifest(
+        format=stated["format"],
+        network=stated["network"],
+        facts=facts,
+        sha256=stated["sha256"],
+        bounds=stated.get("bounds") or {},
+        id="" if is_first else found,
+        signature=stated.get("signature"),
+    )
 
 
 def read_facts(stored: Any, where: Any) -> Facts:
-    """Returns the facts of a manifest, in which JSON had made lists of tuples.
+    """Returns the facts of a manifest, with JSON's lists turned back into tuples.
 
     Args:
-      stored: what JSON holds of them.
+      stored: the facts as read from JSON.
       where: the manifest, for messages.
 
     Raises:
-      InputError: one is missing, unknown or out of range.
+      InputError: a fact is missing, unknown or out of range.
     """
     optional = {name: FACTS[name] for name in Facts._field_defaults}
     needed = {name: rule for name, rule in FACTS.items() if name not in optional}
@@ -195,7 +201,7 @@ def read_facts(stored: Any, where: Any) -> Facts:
 def _check(
     table: Mapping[str, Any], needed: Mapping[str, Rule], optional: Mapping[str, Rule], where: Any
 ) -> None:
-    """Checks a table by rules, one for each name that it must or may have."""
+    """Checks a table by its rules, one for each required or optional name."""
     rules = {**needed, **optional}
     for name in table:
         if name not in rules:
@@ -208,7 +214,7 @@ def _check(
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuses a name that stands twice in a table: readers would differ on which one counts."""
+    """Refuses a duplicate name in a table, of which readers would pick different ones."""
     table = dict(pairs)
     if len(table) < len(pairs):
         raise ValueError

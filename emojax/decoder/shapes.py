@@ -1,6 +1,6 @@
 """Types and shapes of a decoder's arrays, which must follow from its facts and its network.
 
-No value is looked at: arrays that take no memory will do, made from the headers of a file.
+No value is read, so that dummy arrays made from the headers of a file suffice.
 """
 
 from collections.abc import Mapping
@@ -14,25 +14,25 @@ from emojax.decoder.build import Facts
 from emojax.errors import InputError
 from emojax.models import Network
 
-SCALE = {"vector": {"voxels"}, "volume": {"mean", "sd"}}  # beside what the folding returns
+SCALE = {"vector": {"voxels"}, "volume": {"mean", "sd"}}  # in addition to the folded weights
 LATER = {"vector": {"centre", "temperature"}, "volume": {"temperature"}}  # since format 2
-MEMBER, ROWS = {"params", "mean", "sd"}, {"template", "run", "frame"}  # of `calibrate`
-LARGEST = {"vector": 1 << 26, "volume": 1 << 31}  # bytes of weights, and for a vector
-PER_VOXEL = 1 << 14  # more for each voxel inside the mask: 4,096 numbers
+MEMBER, ROWS = {"params", "mean", "sd"}, {"template", "run", "frame"}  # read by `calibrate`
+LARGEST = {"vector": 1 << 26, "volume": 1 << 31}  # bytes of weights; for a vector, in addition
+PER_VOXEL = 1 << 14  # bytes for each voxel inside the mask: 4,096 numbers
 KINDS = {"b": "a bool mask", "f": "float32 or float64", "iu": "whole numbers", "biuf": "numbers"}
 
 
 def check_context(context: Mapping[str, Any], facts: Facts, where: Any) -> None:
-    """Checks types and shapes of mask, affine and reference.
+    """Checks the types and shapes of mask, affine and reference.
 
     Raises:
-      InputError: names the one at fault.
+      InputError: one of them is wrong; the message names it.
     """
     grid = tuple(facts.grid)
     wanted = {"mask": ("b", grid), "affine": ("f", (4, 4)), "reference": ("f", grid)}
     good = {"mask"} <= context.keys() <= wanted.keys()
     found = ", ".join(sorted(context)) or "nothing"
-    need(good, f"{where}, context", found, "mask, and perhaps affine and reference")
+    need(good, f"{where}, context", found, "mask, optionally affine and reference")
     for name, array in context.items():
         kinds, shape = wanted[name]
         expected = f"{KINDS[kinds]} of {shape}"
@@ -42,17 +42,17 @@ def check_context(context: Mapping[str, Any], facts: Facts, where: Any) -> None:
 def check_weights(
     weights: Mapping[str, Any], name: str, facts: Facts, inside: int, where: Any
 ) -> int:
-    """Checks types and shapes of weights; returns the number of voxels of a vector.
+    """Checks the types and shapes of weights; returns the number of voxels of a vector.
 
     Args:
-      weights: of a decoder.
-      name: of the network.
-      facts: of the decoder.
+      weights: weights of a decoder.
+      name: name of the network.
+      facts: facts of the decoder.
       inside: number of voxels inside the mask.
       where: folder of the decoder, for messages.
 
     Raises:
-      InputError: they are not those of the network for these facts.
+      InputError: the weights do not match the network and the facts.
     """
     where, network = f"{where}, weights", models.find(name)
     need(network.apply is not None, where, repr(name), "a network that can be folded")
@@ -87,24 +87,25 @@ def check_weights(
             network.check_folded(own, size, classes)
         else:
             _check_outputs(network, weights, size, facts)
-    except Exception as error:  # somebody else's network raises anything
+    except Exception as error:  # a user's network may raise anything
         expected = f"those of {name} for {classes} classes"
         raise InputError(where, f"weights that do not fit ({error})", expected) from None
     return size
 
 
 def _covers(shape: tuple[int, ...], grid: tuple[int, int, int]) -> bool:
-    """Returns whether a scale is one number, or covers the grid, which may be padded."""
+    """Returns whether a scale is one number or covers the grid, perhaps with padding."""
     return not shape or (len(shape) == 3 and all(np.greater_equal(shape, grid)))
 
 
 def _check_outputs(network: Network, weights: Mapping[str, Any], size: int, facts: Facts) -> None:
-    """Traces the network, and compares the shape of its logits.
+    """Traces the network and checks the shape of its logits.
 
     Raises:
-      ValueError: another shape; or anything that somebody else's code raises.
+      ValueError: the shape is another one. A user's network may raise anything else.
     """
     shape = (1, size) if network.input == "vector" else (1, *facts.grid)
+    assert network.apply is not None  # by `check_weights`
     weights = jax.tree.map(np.asarray, weights)
     x = jax.ShapeDtypeStruct(shape, np.float32)
     found, wanted = jax.eval_shape(network.apply, weights, x).shape, (1, len(facts.classes))
@@ -113,17 +114,17 @@ def _check_outputs(network: Network, weights: Mapping[str, Any], size: int, fact
 
 
 def check_calibration(kept: Any, network: Network, size: int, facts: Facts, where: Any) -> None:
-    """Checks types and shapes of what a new subject is calibrated with, member by member of a bag.
+    """Checks the types and shapes of calibration data, member by member of a bag.
 
     Args:
       kept: `Decoder.calibration`.
-      network: of the decoder.
+      network: network of the decoder.
       size: number of voxels of a vector.
-      facts: of the decoder.
+      facts: facts of the decoder.
       where: folder of the decoder, for messages.
 
     Raises:
-      InputError: names or shapes do not follow from each other.
+      InputError: names or shapes are inconsistent.
     """
     where = f"{where}, calibration"
     good = isinstance(kept, Mapping) and network.input == "vector"
@@ -142,7 +143,7 @@ def check_calibration(kept: Any, network: Network, size: int, facts: Facts, wher
 
 
 def _check_member(kept: Mapping[str, Any], needed: set[str], size: int, where: str) -> None:
-    """Checks types and shapes of one network's, or one member's."""
+    """Checks the types and shapes of one network's, or one member's, calibration data."""
     names = needed | (ROWS if ROWS & kept.keys() else set())
     found = kept.keys() - {"batch_stats", "path", "label"}
     need(found == names, where, ", ".join(sorted(found)), ", ".join(sorted(names)))
@@ -168,17 +169,17 @@ def _check_voxels(voxels: Any, where: str) -> int:
 
 
 def need(holds: bool, where: Any, found: Any, expected: str) -> None:
-    """Refuses what does not hold.
+    """Raises an InputError unless a condition holds.
 
     Raises:
-      InputError: it does not.
+      InputError: the condition does not hold.
     """
     if not holds:
         raise InputError(where, found, expected)
 
 
 def _is(array: Any, kinds: str, shape: tuple | None = None) -> bool:
-    """Returns whether something is an array of such a type, and of that shape."""
+    """Returns whether an object is an array of one of these kinds, and of the shape if given."""
     dtype = getattr(array, "dtype", None)
     if dtype is None or dtype.kind not in kinds or shape not in (None, array.shape):
         return False
@@ -186,7 +187,7 @@ def _is(array: Any, kinds: str, shape: tuple | None = None) -> bool:
 
 
 def _show(array: Any) -> str:
-    """Returns type and shape of an array, for messages."""
+    """Returns the dtype and shape of an array, for messages."""
     if not hasattr(array, "dtype"):
         return f"a {type(array).__name__}"
     return f"{array.dtype} of shape {array.shape}"

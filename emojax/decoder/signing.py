@@ -1,7 +1,7 @@
-"""Signatures of decoders by ed25519 keys, such as `ssh-keygen -t ed25519` makes.
+"""Signatures of decoders by ed25519 keys, such as those of `ssh-keygen -t ed25519`.
 
-A signature says who has approved a decoder: the id in a manifest only says that nothing has changed
-since somebody wrote it.
+A signature shows who approved a decoder. The id in a manifest only shows that nothing has changed
+since the manifest was written.
 """
 
 import os
@@ -10,7 +10,7 @@ from typing import Any
 from emojax.data.paths import require_file
 from emojax.errors import InputError
 
-CONTEXT = b"emojax decoder "  # so that no signature of something else fits
+CONTEXT = b"emojax decoder "  # keeps signatures made for other purposes from matching
 LARGEST = 1 << 16  # bytes of a key file
 NEEDED = "pip install 'emojax[signing]'"
 
@@ -18,14 +18,14 @@ Path = str | os.PathLike
 
 
 def sign(identity: str, key: Path) -> dict[str, str]:
-    """Returns the signature of a decoder's id, and the public key that it can be verified with.
+    """Returns the signature of a decoder's id and the public key that verifies it.
 
     Args:
       identity: the id.
-      key: file of a private key, as OpenSSH or PEM, without passphrase.
+      key: file of a private key (OpenSSH or PEM) without a passphrase.
 
     Raises:
-      InputError: the file is no such key, or the package `cryptography` is missing.
+      InputError: the file does not hold such a key, or the package `cryptography` is missing.
     """
     from_file = _read(key, private=True)
     made = from_file.sign(CONTEXT + identity.encode())
@@ -36,13 +36,13 @@ def verify(identity: str, signature: dict[str, str] | None, key: Path, where: An
     """Refuses a decoder that the owner of a key has not signed.
 
     Args:
-      identity: its id, which is right.
-      signature: what `sign` returned; None: unsigned.
-      key: file of the public key, as OpenSSH or PEM.
+      identity: id of the decoder, already checked.
+      signature: result of `sign`; None for an unsigned decoder.
+      key: file of the public key (OpenSSH or PEM).
       where: the manifest, for messages.
 
     Raises:
-      InputError: there is no signature, or one by another key; or as `sign`.
+      InputError: the signature is missing or made with another key; or as `sign`.
     """
     public, expected = _read(key, private=False), f"one by the owner of {key}"
     if signature is None:
@@ -52,14 +52,14 @@ def verify(identity: str, signature: dict[str, str] | None, key: Path, where: An
     try:
         public.verify(bytes.fromhex(signature["signature"]), CONTEXT + identity.encode())
     except InvalidSignature:
-        raise InputError(where, "a signature that is another's", expected) from None
+        raise InputError(where, "a signature by another key", expected) from None
 
 
 def check_key(key: Path) -> None:
     """Refuses a private key that cannot be used, before anything is written.
 
     Raises:
-      InputError: no such file or key, or no package for it.
+      InputError: the file does not hold such a key, or the package `cryptography` is missing.
     """
     _read(key, private=True)
 

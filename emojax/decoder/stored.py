@@ -4,6 +4,7 @@ import os
 import pathlib
 import stat
 from collections.abc import Callable, Mapping
+from io import BufferedReader
 from typing import IO, Any
 
 import numpy as np
@@ -15,11 +16,11 @@ from emojax.errors import InputError
 FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
-def open_regular(path: pathlib.Path) -> IO[bytes]:
-    """Opens a regular file that is no link; a pipe is not waited for.
+def open_regular(path: pathlib.Path) -> BufferedReader:
+    """Opens a regular file, without following links or waiting for pipes.
 
     Raises:
-      InputError: there is no such file.
+      InputError: the file does not exist or is not a regular file.
     """
     expected = "a regular file of the decoder"
     try:
@@ -27,24 +28,28 @@ def open_regular(path: pathlib.Path) -> IO[bytes]:
     except FileNotFoundError:
         raise InputError(path, "no such file", "the whole decoder") from None
     except (OSError, ValueError) as error:  # ValueError: a path with NUL
-        found = "a link" if os.path.islink(path) else f"what cannot be read ({files.cause(error)})"
+        found = (
+            "a link"
+            if os.path.islink(path)
+            else f"a path that cannot be read ({files.cause(error)})"
+        )
         raise InputError(path, found, expected) from None
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise InputError(path, "something that is no file", expected)
+        raise InputError(path, "something that is not a file", expected)
     return file
 
 
 def read_tree(path: pathlib.Path, file: IO[bytes], check: Callable[[Any], Any]) -> dict[str, Any]:
-    """Reads the arrays of a file as nested dicts and lists, once their headers are checked.
+    """Reads the arrays of a file as nested dicts and lists, after checking their headers.
 
     Args:
-      path: the file, for messages.
-      file: the same, open.
-      check: called with arrays of the right types and shapes, which take no memory; it may raise.
+      path: path of the file, for messages.
+      file: the opened file.
+      check: function called first with dummy arrays of the same types and shapes; it may raise.
 
     Raises:
-      InputError: the file is damaged, or its arrays take more than is stored of them.
+      InputError: the file is damaged, or its arrays claim more bytes than are stored.
     """
     file.seek(0)
     stored = os.fstat(file.fileno()).st_size
@@ -56,7 +61,7 @@ def read_tree(path: pathlib.Path, file: IO[bytes], check: Callable[[Any], Any]) 
         empty = {n: np.broadcast_to(np.ones((), h.dtype), h.shape) for n, h in headers.items()}
         check(_as_tree(path, empty))
 
-    # `np.savez` compresses nothing.
+    # `np.savez` does not compress.
     return _as_tree(path, archives.read(path, None, check_headers, file=file, shrinks=1, largest=0))
 
 

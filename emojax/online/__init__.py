@@ -1,9 +1,9 @@
-"""Real time: volumes one after the other, corrected without the future, checked and decoded.
+"""Real-time decoding: volumes are corrected causally, checked and decoded one by one.
 
 state = online.init(decoder)
 state, record = online.step(state, volume)
 
-The functions are those of `stepping`, which is imported, and jax with it, when one is first named.
+The functions come from `stepping`, which is imported (and jax with it) when one is first used.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,13 +1,14 @@
 """Sealed allocation of subjects to real, sham or yoked feedback.
 
 Sham values come from a seed and have the distribution and the autocorrelation of a real run; yoked
-ones are those that another session showed at the same volumes; a list holds one for each volume.
+values are those that another session showed at the same volumes; a list holds one value for each
+volume.
 
-The seal is an envelope, not a lock: the file holds the allocations as base64, so that a glance does
-not unblind, and a random salt, so that its sha256, which the journal keeps, says nothing and shows
-later that nothing was changed. Whoever decodes the file, or compares the probabilities in a journal
-with the feedback, knows who got what: keep both from experimenters until the study is over, and let
-`draw` allocate, or a person who meets no participant.
+The seal is an envelope, not a lock. The file holds the allocations as base64, so that a glance does
+not unblind. A random salt makes its sha256, which the journal keeps, uninformative; the sha256
+later proves that the file was not changed. Anybody who decodes the file, or compares the
+probabilities in a journal with the feedback, knows who got what: keep both from experimenters until
+the study is over, and let `draw`, or a person who meets no participant, allocate.
 """
 
 import base64
@@ -30,24 +31,24 @@ KINDS = f"{REAL}, {SHAM}, {SHAM}:JOURNAL, {LIST}:FILE or {YOKED}:JOURNAL"
 FORMAT = 1
 ABOUT = "allocations of feedback, sealed by emojax: do not decode before the study is over"
 LARGEST = 1 << 24  # bytes of an allocation file
-AUTOCORRELATION = 0.75  # from one volume to the next: that of `demo030` without smoothing
-SPREAD = 0.4  # of sham values without a run to copy, before they are clipped to [0, 1]
-UNKNOWN = 0.5  # what is shown before the first value of a list or of another session
+AUTOCORRELATION = 0.75  # from one volume to the next, as in `demo030` without smoothing
+SPREAD = 0.4  # sd of sham values without a run to copy, before they are clipped to [0, 1]
+UNKNOWN = 0.5  # shown before the first value of a list or of another session
 
 
 class Allocation(NamedTuple):
-    """The feedback that one run of a subject gets."""
+    """The allocation of one run of a subject."""
 
     kind: str = REAL
     sha256: str = ""  # of the allocation file; "" without one
     seed: int = 0  # of sham values
     autocorrelation: float = AUTOCORRELATION
-    values: tuple[float, ...] = ()  # that sham ones are distributed as
-    shown: Mapping[int, float] = {}  # volume -> value, of a list or of another session
+    values: tuple[float, ...] = ()  # real values whose distribution sham values have
+    shown: Mapping[int, float] = {}  # volume -> value, from a list or another session
 
 
 class Sham(NamedTuple):
-    """The part that goes from one volume to the next: a normal variable, the last value shown."""
+    """The state carried from one volume to the next: a normal variable, the last value shown."""
 
     volume: int | None = None
     z: float = 0.0
@@ -57,20 +58,20 @@ class Sham(NamedTuple):
 def draw(
     subjects: Sequence[str], kinds: Sequence[str] = (REAL, SHAM), seed: int | None = None
 ) -> dict[str, str]:
-    """Allocates subjects at random, as many to each kind as possible.
+    """Allocates subjects at random, in groups of sizes as equal as possible.
 
     Args:
-      subjects: names.
-      kinds: see `KINDS`.
-      seed: for the same draw again; None: nobody can repeat it.
+      subjects: names of the subjects.
+      kinds: kinds of feedback, see `KINDS`.
+      seed: seed of a repeatable draw; None for one that nobody can repeat.
 
     Raises:
-      InputError: no subject, or one that occurs twice.
+      InputError: there is no subject, or one occurs twice.
     """
     if not subjects or len(set(subjects)) < len(subjects):
         raise InputError("subjects", ", ".join(subjects) or "none", "different names")
     chance = random.Random(seed) if seed is not None else secrets.SystemRandom()
-    order = chance.sample(list(kinds), len(kinds))  # the odd ones out are no certain kind
+    order = chance.sample(list(kinds), len(kinds))  # no kind is favoured if groups differ in size
     hands = [order[i % len(order)] for i in range(len(subjects))]
     chance.shuffle(hands)
     return dict(zip(subjects, hands, strict=True))
@@ -80,16 +81,16 @@ def seal(path: str | pathlib.Path, allocations: Mapping[str, str], seed: int | N
     """Writes an allocation file.
 
     Args:
-      path: of the file, which must not exist yet.
-      allocations: subject -> kind, see `KINDS`; files are looked for beside the allocation file.
-      seed: of the salt, for tests; None is random.
+      path: path of the file, which must not exist yet.
+      allocations: subject -> kind, see `KINDS`; file names are relative to the allocation file.
+      seed: seed of the salt, for tests; None for a random salt.
 
     Returns:
       The sha256 of the file.
 
     Raises:
-      InputError: an unknown kind, no subject, there is such a file, or a file that a kind names
-        holds no feedback.
+      InputError: a kind is unknown, there is no subject, the file exists, or a file that a kind
+        names holds no feedback.
     """
     path = pathlib.Path(path)
     if path.exists():
@@ -112,16 +113,16 @@ def seal(path: str | pathlib.Path, allocations: Mapping[str, str], seed: int | N
 
 
 def open_sealed(path: str | pathlib.Path, subject: str, run: str = "") -> Allocation:
-    """Reads what one subject gets.
+    """Reads the allocation of one subject.
 
     Args:
-      path: of an allocation file.
-      subject: name, as it was allocated.
+      path: path of an allocation file.
+      subject: name of the subject, as in the file.
       run: name of the run; sham values of two runs differ.
 
     Raises:
-      InputError: the file is none, the subject is not in it, or a file that it names cannot be
-        read. Messages do not say what was allocated.
+      InputError: the file is not an allocation file, the subject is not in it, or a file that it
+        names cannot be read. Messages do not reveal the allocation.
     """
     path = pathlib.Path(path)
     content = _bytes(path, LARGEST)
@@ -133,7 +134,7 @@ def open_sealed(path: str | pathlib.Path, subject: str, run: str = "") -> Alloca
             raise ValueError
         known = {str(name): _split(kind, str(path)) for name, kind in allocations.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        raise InputError(path, "no allocation file", "a file that emojax seal wrote") from None
+        raise InputError(path, "no allocation file", "a file written by emojax seal") from None
     if subject not in known:
         found = f"no allocation of subject {subject!r}"
         raise InputError(path, found, f"one of its {len(known)} subjects (--subject=NAME)")
@@ -150,7 +151,7 @@ def open_sealed(path: str | pathlib.Path, subject: str, run: str = "") -> Alloca
 
 
 def _split(kind: str, where: str) -> tuple[str, str]:
-    """Returns a kind and its file, "" where it has none."""
+    """Returns a kind and its file, "" without one."""
     name, _, file = str(kind).partition(":")
     if (name == REAL and kind == REAL) or kind == SHAM or (name in (SHAM, LIST, YOKED) and file):
         return name, file
@@ -172,12 +173,12 @@ def _source(kind: str, path: pathlib.Path) -> dict[str, Any]:
 
 
 def shown_in(path: pathlib.Path) -> dict[int, float]:
-    """Returns the feedback of each volume of a journal that has one.
+    """Returns the feedback of each volume of a journal that has some.
 
     Raises:
-      InputError: it cannot be read as a journal.
+      InputError: the file cannot be read as a journal.
     """
-    from emojax.online.watching import journal  # a session needs all of jax, a seal does not
+    from emojax.online.watching import journal  # imports jax, which sealing does not need
 
     lines = (line for line, *_ in journal.read(path) if line["kind"] == "volume")
     return {own["volume"]: _unit(own["feedback"]) for own in lines if own["feedback"] is not None}
@@ -210,12 +211,12 @@ def _bytes(path: pathlib.Path, most: int) -> bytes:
 
 
 def advance(own: Allocation, state: Sham, volume: int) -> Sham:
-    """Returns the state at a volume; its `value` is what is shown there.
+    """Returns the state at a volume, whose `value` is shown.
 
     Args:
-      own: of another kind than "real".
-      state: at an earlier volume, or `Sham()`.
-      volume: number.
+      own: allocation of another kind than "real".
+      state: state at an earlier volume, or `Sham()`.
+      volume: number of the volume.
     """
     if own.kind != SHAM:
         return Sham(volume, 0.0, own.shown.get(volume, state.value))

@@ -1,26 +1,28 @@
-"""Causal correction: gain, drift and baseline, removed with the volumes so far and no later one.
+"""Causal correction of gain, drift and baseline, which uses no later volume.
 
     correction = parse("gain+ema:30")
     state = init(correction, volume.shape)
     state, corrected = step(correction, state, volume)
 
-A correction is a text, its steps joined by "+". They are done in this order:
+A correction is a text, its steps joined by "+". They are applied in this order:
 
-    gain        the volume is scaled so that its level is 1000, or that of a reference
-    drift:1     each voxel less what a polynomial of degree 1 in time explains of the volumes so far
-    motion      less what the six realignment parameters explain; with `drift` in one regression
-    first:20    each voxel less its mean over the first 20 volumes; before, over those so far
-    cumulative  each voxel less its mean so far
-    ema:30      each voxel less its exponential mean: a volume has half the weight of one that is 30
-                volumes younger
-    zscore:20   each voxel less its mean and divided by its sd, both over the first 20 volumes
+    gain        scales the volume so that its level is 1000, or that of a reference
+    drift:1     subtracts from each voxel a polynomial of degree 1 in time, fitted to the volumes so
+                far
+    motion      subtracts a fit of the six realignment parameters; with `drift` in one regression
+    first:20    subtracts from each voxel its mean over the first 20 volumes (until then, over the
+                volumes so far)
+    cumulative  subtracts from each voxel its mean so far
+    ema:30      subtracts from each voxel its exponential mean, in which the weight of a volume
+                halves every 30 volumes
+    zscore:20   subtracts from each voxel its mean and divides by its sd, both over the first 20
+                volumes
     zscore      the same over the volumes so far
 
 Means and regressions include the volume itself: the first one becomes 0, and a regression leaves 0
 until there are more volumes than regressors. Steps other than `gain` leave values around 0, or
-around a target image. Time counts volumes, in training as at the scanner, whose TR is checked.
-A volume that does not pass the guards should not be given to `step`: what is not finite stays in
-the means of its voxels.
+around a target image. Time counts volumes, both in training and at the scanner, whose TR is
+checked. Do not pass a volume to `step` that has not passed the guards: NaN would stay in the means.
 """
 
 import functools
@@ -47,8 +49,8 @@ __all__ = [
     "step",
 ]
 
-LEVEL = 1000.0  # of scaled volumes
-LEAST_SD = 1e-3  # of a voxel as scanned: a smaller sd counts as this; scanners have larger ones
+LEVEL = 1000.0  # level of scaled volumes
+LEAST_SD = 1e-3  # smallest sd, as a fraction of the scanned value; noise of scanners is larger
 
 
 class Moments(NamedTuple):
@@ -60,13 +62,13 @@ class Moments(NamedTuple):
 
 
 class State(NamedTuple):
-    """All that a correction carries from one volume to the next, and its constants."""
+    """The memory of a correction, carried from one volume to the next, and its constants."""
 
     seen: Int[Array, ""]  # volumes so far
-    memory: tuple[Any, ...]  # of each step: `Factors` or `Moments`
-    level: Float[Array, ""]  # to which `gain` scales
-    mask: Bool[Array, "*volume"] | None  # over which it is measured
-    target: Float[Array, "*volume"] | None  # what the baseline is replaced by; None is 0
+    memory: tuple[Any, ...]  # one `Factors` or `Moments` for each step
+    level: Float[Array, ""]  # target of `gain`
+    mask: Bool[Array, "*volume"] | None  # voxels over which the level is measured
+    target: Float[Array, "*volume"] | None  # image that replaces the baseline; None for 0
 
 
 def init(
@@ -80,15 +82,15 @@ def init(
     """Returns the state before the first volume of a run.
 
     Args:
-      correction: as from `parse`.
-      shape: of a volume: [v], [X, Y, Z] or any other.
-      level: to which `gain` scales, such as `level_of` a reference image.
-      mask: over which `gain` measures; None: over the bright voxels of each volume.
-      target: image that the baseline is replaced by, such as the mean of a calibration run.
+      correction: result of `parse`.
+      shape: shape of a volume: [v], [X, Y, Z] or any other.
+      level: level that `gain` scales to, such as `level_of` a reference image.
+      mask: voxels over which `gain` measures the level; None for the bright ones of each volume.
+      target: image that replaces the baseline, such as the mean of a calibration run.
 
     Raises:
-      ValueError: mask or target of another shape, or a target for a correction that has no baseline
-        or divides by an sd.
+      ValueError: mask or target has another shape, or there is a target for a correction without a
+        baseline or with a division by the sd.
     """
     for name, image in (("mask", mask), ("target", target)):
         if image is not None and jnp.shape(image) != tuple(shape):
@@ -122,16 +124,16 @@ def step(
     """Corrects the next volume.
 
     Args:
-      correction: as from `parse`; static.
-      state: as from `init` or the step before.
+      correction: result of `parse`; static.
+      state: state from `init` or the step before.
       x: the volume, in the units of the scanner.
-      motion: its realignment parameters, where the correction needs them.
+      motion: [6] its realignment parameters, if the correction needs them.
 
     Returns:
-      The state, and the corrected volume, float32.
+      The new state, and the corrected volume (float32).
 
     Raises:
-      ValueError: another shape than that of the state, or no motion where it is needed.
+      ValueError: the shape differs from that of the state, or motion is needed and missing.
     """
     if correction.needs_motion and (motion is None or motion.shape != (MOTION,)):
         raise ValueError(f"want {MOTION} motion parameters; got {motion}")
@@ -160,7 +162,7 @@ def replay(
     x: Float[Array, "t *volume"],
     motion: Float[Array, "t 6"] | None = None,
 ) -> tuple[State, Float[Array, "t *volume"]]:
-    """Corrects the volumes of a run in order: `step` for each, in one program."""
+    """Corrects the volumes of a run in order, with `step` for each, in one program."""
     return jax.lax.scan(lambda carry, one: step(correction, carry, *one), state, (x, motion))
 
 
@@ -170,7 +172,7 @@ def gain(
     level: float | Float[Array, ""] = LEVEL,
     mask: Bool[Array, "*volume"] | None = None,
 ) -> Float[Array, ""]:
-    """Returns the factor that brings an image to a level; 1 where its own is not above 0."""
+    """Returns the factor that scales an image to a level; 1 if its own level is not above 0."""
     found = level_of(x, mask)
     return jnp.where(found > 0, level / jnp.where(found > 0, found, 1), 1)
 
@@ -179,11 +181,11 @@ def gain(
 def level_of(
     x: Float[Array, "*volume"], mask: Bool[Array, "*volume"] | None = None
 ) -> Float[Array, ""]:
-    """Returns the mean of an image over a mask; what is not finite does not count.
+    """Returns the mean of an image over a mask, without values that are not finite.
 
     Args:
       x: the image.
-      mask: without one, voxels above an eighth of the image's mean count, as in SPM's global.
+      mask: the mask; None for voxels above an eighth of the image's mean, as in SPM's global.
     """
     counts = jnp.isfinite(x)
     if mask is not None:
@@ -191,22 +193,26 @@ def level_of(
     return _mean(x, counts & (x > _mean(x, counts) / 8))
 
 
-def _mean(x, where):
-    """Returns a mean in two passes; the second finds what rounding took from the first."""
+def _mean(x: Array, where: Array) -> Array:
+    """Returns a mean in two passes, of which the second corrects the rounding of the first."""
     count = where.sum()
     rough = jnp.where(where, x, 0).sum() / count
     return rough + jnp.where(where, x - rough, 0).sum() / count
 
 
 def _update(
-    own: Running, before: Moments, count, x, least: Float[Array, "*volume"]
+    own: Running,
+    before: Moments,
+    count: Int[Array, ""],
+    x: Float[Array, "*volume"],
+    least: Float[Array, "*volume"],
 ) -> tuple[Moments, Float[Array, "*volume"]]:
     """Updates mean and variance by the weight of the newest volume (West, 1979).
 
-    An sd below `least` counts as that: few volumes, and voxels that hardly vary, have no good one.
+    An sd below `least` is raised to it, as few volumes or nearly constant voxels give poor ones.
     """
     number = count.astype(jnp.float32)
-    if own.kind == "ema":  # weights 2^(-age / size) through the sum of as many as there are volumes
+    if own.kind == "ema":  # weights 2^(-age / size), normalised over the volumes so far
         rate = -jnp.log(2.0) / own.size
         weight = jnp.expm1(rate) / jnp.expm1(rate * number)
     else:
@@ -219,6 +225,7 @@ def _update(
     rest = x - first - mean
     if not own.divide:
         return Moments(first, mean, None), rest
+    assert before.variance is not None  # by `_empty`
     variance = (1 - weight) * (before.variance + weight * new**2)
     sd = jnp.maximum(jnp.sqrt(variance), least)
     return Moments(first, mean, variance), jnp.where(sd > 0, rest / jnp.where(sd > 0, sd, 1), 0)

@@ -1,4 +1,4 @@
-"""Evidence over several volumes: sums of log-odds over blocks, and tests that may abstain.
+"""Evidence from several volumes: sums of log-odds over blocks, and tests that may abstain.
 
 state = evidence.init(classes, "block", tr=2.0, events=evidence.read_events("events.tsv"))
 state, found = evidence.step(state, {"fear": 0.7, "calm": 0.3}, number=1, onset_s=0.0)
@@ -9,23 +9,24 @@ clipped to +-limit. With n volumes in a window, whose sum is S, the evidence is
     log base + S / (1 + (n - 1) rho),    and its softmax is the probability of each class.
 
 Volumes of a block are far from independent: rho is the correlation of any two of them. Without it
-(rho = 0) ten volumes would count ten times, and the sum be absurdly sure; with it they count for
-at most 1 / rho of them. It never changes which class leads, but where `base` is given.
+(rho = 0) ten volumes would count ten times, and the sum would be overconfident; with it they count
+for at most 1 / rho of them. rho changes which class leads only if `base` is given.
 
 A sequential test decides for the first class whose probability reaches 1 - error, and abstains
 until then: the MSPRT (Baum & Veeravalli, IEEE Trans. Inf. Theory 40, 1994: stop at a posterior of
 more than 1 / (1 + A); here A = error / (1 - error)), which for two classes is Wald's test (Ann.
-Math. Stat. 16, 1945). Where the probabilities are right, of the decisions for a class at most
-`error` are wrong. They are right only as far as each volume's p, rho and the windows are.
+Math. Stat. 16, 1945). If the probabilities are right, at most `error` of the decisions for a class
+are wrong. They are only as right as each volume's p, rho and the windows.
 
 Measured on the simulated `demo030` (240 blocks of 10 volumes of 2 s, bag of logistic decoders; see
 benchmarks/evidence.py): two volumes of a block correlate by .56, hence rho = .5; the first volumes
-of a block mislead, as BOLD still shows the block before, hence `least` = 3. Of the decisions for
-which an error of .20, .10, .05 and .01 was asked, .19, .11, .11 and .06 are wrong: small errors are
-not kept. With rho = 0 and `least` = 1 it would be .29, .25, .21 and .17. Settings were chosen on
-these very blocks, and a network's surer probabilities on the same blocks gave .16 at .05. So a
-stated error is an aim: measure it on runs of your own before an experiment relies on it. It is
-meant for one window; without events windows slide, and the test is made anew at every volume.
+of a block mislead, as BOLD still shows the block before, hence `least` = 3. For requested errors of
+.20, .10, .05 and .01, the shares of wrong decisions are .19, .11, .11 and .06: small errors are not
+kept. With rho = 0 and `least` = 1 they would be .29, .25, .21 and .17. Settings were chosen on
+these very blocks, and a network's more confident probabilities on the same blocks gave .16 at .05.
+A requested error is therefore only a target: measure it on your own runs before an experiment
+relies on it. It applies to one window; without events the window slides, and the test is repeated
+at every volume.
 """
 
 import bisect
@@ -40,37 +41,37 @@ import numpy as np
 from emojax.data import events as tables
 from emojax.online.evidence_settings import BLOCK, EMA, HRF, Settings, parse
 
-SMALLEST = 1e-12  # probability that is taken for less
-ROUNDING = 1e-6  # s, by which times of events may be off
+SMALLEST = 1e-12  # lower limit of probabilities
+ROUNDING = 1e-6  # s, tolerance of event times
 
 
 class Event(NamedTuple):
-    """An onset, without its label: that plays no part in the evidence."""
+    """An event without its label, which the evidence does not use."""
 
     onset: float  # s from the start of volume 1
-    duration: float = math.inf  # s; inf: until the next one
+    duration: float = math.inf  # s; inf for until the next event
 
 
 class State(NamedTuple):
-    """All that goes from one volume to the next; plain data, made anew by reading a journal."""
+    """The state carried from one volume to the next; plain data, restored by reading a journal."""
 
     settings: Settings
     classes: tuple[str, ...]
     tr: float
-    events: tuple[Event, ...]  # by onset
-    place: tuple[float, bool] | None = None  # onset of the last event, whether it still shows
+    events: tuple[Event, ...]  # sorted by onset
+    place: tuple[float, bool] | None = None  # onset of the last event, whether it is still active
     window: int = -1  # number of the window, from 0
-    total: tuple[float, ...] = ()  # sum of log-odds in it
-    volumes: float = 0.0  # volumes in it that count
-    recent: tuple[tuple[int, tuple[float, ...]], ...] = ()  # number, log-odds: of a sliding window
-    decided: str = ""  # by the test, in this window
+    total: tuple[float, ...] = ()  # sum of the log-odds in the window
+    volumes: float = 0.0  # number of volumes that count in the window
+    recent: tuple[tuple[int, tuple[float, ...]], ...] = ()  # sliding window: (number, log-odds)
+    decided: str = ""  # decision of the test in this window
 
 
 def read_events(path: str | os.PathLike) -> tuple[Event, ...]:
-    """Reads onsets and durations from a BIDS events.tsv; labels are not looked at.
+    """Reads onsets and durations from a BIDS events.tsv, ignoring labels.
 
     Raises:
-      InputError: the table cannot be read, or a cell is no number.
+      InputError: the table cannot be read, or a cell is not a number.
     """
     path = pathlib.Path(path)
     rows = tables.read_table(path, "\t", ("onset", "duration"))
@@ -99,11 +100,11 @@ def init(
     """Returns the state before the first volume of a run.
 
     Args:
-      classes: names, as the keys of p.
+      classes: names of the classes, the keys of p.
       text: see `evidence_settings.parse`.
-      tr: s; a volume belongs to the window that holds its middle.
+      tr: TR, s; a volume belongs to the window that contains its middle.
       delay_s: see `parse`.
-      events: those that are known before the run.
+      events: events that are known before the run.
 
     Raises:
       InputError: as `parse`.
@@ -115,7 +116,7 @@ def init(
 def add_event(state: State, onset: float, duration: float | None = None) -> State:
     """Returns the state with one more event, such as a trigger.
 
-    Volumes before it stay where they are, even if it comes late.
+    Earlier volumes keep their windows, even if the event arrives late.
     """
     events = list(state.events)
     bisect.insort(events, _event(onset, duration))
@@ -125,16 +126,16 @@ def add_event(state: State, onset: float, duration: float | None = None) -> Stat
 def read(
     state: State, line: Mapping[str, Any], tr: float, first: int = 1
 ) -> tuple[State, dict[str, Any] | None]:
-    """Takes a line of a journal, of whichever kind.
+    """Processes the next line of a journal, of whichever kind.
 
     Args:
-      state: after the lines before it.
-      line: as data.
-      tr: s.
+      state: state after the preceding lines.
+      line: the parsed line.
+      tr: TR, s.
       first: number of the volume that began at 0 s.
 
     Returns:
-      The state, and the evidence if the line is a volume's.
+      The new state, and the evidence if the line is a volume's.
     """
     if line["kind"] == "event":
         return add_event(state, line["onset"], line.get("duration")), None
@@ -155,16 +156,17 @@ def step(
     """Adds a volume.
 
     Args:
-      state: as from `init` or the step before; it is not changed.
-      p: class -> probability; None of a volume that is missing, which adds nothing.
-      number: of the volume.
-      onset_s: s, when it began.
-      marked: whether it stands out; it adds nothing then, unless `Settings.marked`.
+      state: state from `init` or the step before; it is not modified.
+      p: class -> probability; None for a missing volume, which adds nothing.
+      number: number of the volume.
+      onset_s: start of the volume, s.
+      marked: whether the volume is marked; it adds nothing then, unless `Settings.marked`.
 
     Returns:
-      The state, and the evidence: number of the window, volumes in it that count, log-odds and
-      probability of each class, and the decision: the leading class, or with a test "" until one is
-      certain enough. None outside windows and in a window without a volume yet.
+      The new state, and the evidence: number of the window, number of volumes that count in it,
+      log-odds and probability of each class, and the decision (the leading class; with a test, ""
+      until one class is certain enough). The evidence is None outside windows, and in a window
+      without volumes.
     """
     own = state.settings
     state = _in_window(state, onset_s + state.tr / 2)
@@ -200,7 +202,7 @@ def _slides(state: State) -> bool:
 
 
 def _in_window(state: State, time: float) -> State:
-    """Returns the state in the window of a time: that of the last event, or the gap behind it."""
+    """Returns the state in the window of a time: the last event, or the gap after it."""
     own = state.settings
     if own.kind == EMA or not state.events:
         return state
@@ -223,7 +225,7 @@ def _base(state: State) -> np.ndarray:
 
 
 def _log_odds(state: State, p: Mapping[str, float]) -> np.ndarray:
-    """Returns the log-odds that one volume gives each class."""
+    """Returns the log-odds of each class from one volume."""
     found = np.log(np.maximum([p[name] for name in state.classes], SMALLEST))
     found -= np.log(_base(state))
     return np.clip(found - found.mean(), -state.settings.limit, state.settings.limit)
@@ -233,13 +235,13 @@ def _add(state: State, number: int, x: np.ndarray) -> State:
     if _slides(state):
         return state._replace(recent=(*state.recent, (number, tuple(x.tolist()))))
     own = state.settings
-    keep = 0.5 ** (1 / own.half_life) if own.kind == EMA else 1.0  # of what was before
+    keep = 0.5 ** (1 / own.half_life) if own.kind == EMA else 1.0  # weight of earlier volumes
     total = x + keep * np.asarray(state.total or [0.0])
     return state._replace(total=tuple(total.tolist()), volumes=1 + keep * state.volumes)
 
 
 def _tested(state: State, p: np.ndarray) -> str:
-    """Returns the class that the test decides for, or ""."""
+    """Returns the decision of the test, or ""."""
     sure = p >= 1 - np.asarray(state.settings.error)
     enough = state.volumes >= state.settings.least and sure.any()
     return state.classes[int(np.where(sure, p, 0).argmax())] if enough else ""

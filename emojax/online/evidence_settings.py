@@ -1,4 +1,4 @@
-"""Settings of the evidence, and how they are written as text."""
+"""Settings of the evidence, and their parser."""
 
 import math
 from collections.abc import Callable
@@ -12,19 +12,19 @@ HELP = "block, hrf:4-12, ema:3 or sprt:.05, then options such as block,delay=5,r
 
 
 class Settings(NamedTuple):
-    """Choices by which volumes become evidence."""
+    """Settings of the evidence."""
 
     kind: str = BLOCK
-    delay: float = Timing().hrf_delay_s  # s, of a block behind its event
-    part: tuple[float, float] = (4.0, 12.0)  # s behind an onset, of "hrf"
-    half_life: float = 3.0  # volumes, of "ema"
-    error: tuple[float, ...] = ()  # of a sequential test: one for all classes, or one each
+    delay: float = Timing().hrf_delay_s  # s, from an event to its block of volumes
+    part: tuple[float, float] = (4.0, 12.0)  # s after an onset, for "hrf"
+    half_life: float = 3.0  # volumes, for "ema"
+    error: tuple[float, ...] = ()  # of a sequential test: one for all classes, or one for each
     least: int = 3  # volumes in a window before a test may decide
-    last: int = 10  # volumes of the window that slides where there are no events
+    last: int = 10  # volumes of the sliding window, used without events
     rho: float = 0.5  # correlation of two volumes of a window
-    limit: float = 3.0  # of a volume's log-odds, in nats
-    base: tuple[float, ...] = ()  # rates of the classes in training; () are equal ones
-    marked: bool = False  # whether volumes that stand out count; their p is often sure and wrong
+    limit: float = 3.0  # nats, largest log-odds of a volume
+    base: tuple[float, ...] = ()  # rates of the classes in training; () for equal rates
+    marked: bool = False  # whether marked volumes count; their p is often confidently wrong
 
 
 def parse(text: str, num_classes: int, delay_s: float | None = None) -> Settings:
@@ -33,11 +33,11 @@ def parse(text: str, num_classes: int, delay_s: float | None = None) -> Settings
     Args:
       text: "block", "hrf:4-12", "ema:3" or "sprt:.05"; fields of `Settings` may follow, such as
         "block,rho=.3,marked=yes" or "hrf:4-12,error=.1". Several numbers are joined by "/".
-      num_classes: k.
-      delay_s: s that the labels of training lie behind events; None is the usual delay.
+      num_classes: number of classes, k.
+      delay_s: delay from events to labels in training, s; None for the default.
 
     Raises:
-      InputError: anything else.
+      InputError: the text cannot be read, or a value is out of range.
     """
     name, *options = (part.strip() for part in text.split(","))
     own = Settings() if delay_s is None else Settings(delay=delay_s)
@@ -78,7 +78,7 @@ READERS: dict[str, Callable[[str], Any]] = {
 
 
 def _rules(own: Settings, k: int) -> dict[str, tuple[bool, str]]:
-    """Returns field -> whether its value is right, and what it may be."""
+    """Returns field -> (whether its value is valid, its valid values)."""
     start, stop = own.part
     sums = not own.base or (len(own.base) == k and abs(sum(own.base) - 1) < 1e-3)
     tests = not own.error or (own.kind != EMA and len(own.error) in (1, k))

@@ -1,22 +1,22 @@
-"""Feedback: one number in [0, 1] for each volume, or what stands for it in a control group.
+"""Feedback: one number in [0, 1] for each volume, or its replacement in a control group.
 
 state = feedback.init("fear", classes)
 state, value = feedback.step(state, p, evidence, number=1)
 
-The log-odds of a target class, of the volume or of the evidence, less those of chance, are clipped
-to +-limit and scaled, so that chance is .5; they may be smoothed. Without a value (a missing or
-marked volume) there is none: a display shows its last.
+The log-odds of a target class, from the volume or from the evidence, less those of chance, are
+clipped to +-limit, scaled so that chance is .5, and optionally smoothed. A missing or marked volume
+has no value; a display keeps its last one.
 
-With an allocation (see `allocation`) other values may take their place. They are absent where real
-ones are, and of such a session only `visible` leaves the process, whoever's turn it is: feedback
-without probabilities, decision and evidence, by which real and sham could be told apart. The
-journal keeps them for the analysis, so it must stay closed until then. What blinding cannot do: a
-participant may notice that feedback does not follow what he or she does, and sham without the
-JOURNAL of a real run has values that are distributed otherwise than the real ones of a study.
+With an allocation (see `allocation`) other values may replace them. They are missing at the same
+volumes as real ones. Only the output of `visible` leaves the process of such a session, whatever
+the subject was allocated: feedback without probabilities, decision and evidence, which would reveal
+real and sham. The journal keeps these for the analysis, so nobody may open it until then. Blinding
+has limits: participants may notice that feedback does not follow what they do, and sham without the
+JOURNAL of a real run has another distribution than the real values of a study.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from emojax.errors import InputError
@@ -32,28 +32,28 @@ from emojax.online.allocation import (
 )
 
 VOLUME, EVIDENCE = "volume", "evidence"
-SMALLEST = 1e-12  # probability that is taken for less
+SMALLEST = 1e-12  # lower limit of probabilities
 HELP = "a class, then options: fear,of=evidence,limit=3,smooth=2,marked=yes"
-HIDDEN = {"p": None, "decision": "", "evidence": None}  # of a session with an allocation
+HIDDEN = {"p": None, "decision": "", "evidence": None}  # hidden in a session with an allocation
 
 
 class Settings(NamedTuple):
-    """Choices by which probabilities become feedback."""
+    """Settings of the feedback."""
 
     target: str  # class
-    of: str = VOLUME  # whose log-odds: of the single volume, or of the evidence
-    limit: float = 3.0  # of the log-odds, in nats; there feedback is 0 or 1
-    smooth: float = 0.0  # half-life in volumes of an exponential mean; 0: none
-    marked: bool = False  # whether volumes that stand out change it
+    of: str = VOLUME  # source of the log-odds: the single volume or the evidence
+    limit: float = 3.0  # nats; log-odds of +-limit give feedback of 1 or 0
+    smooth: float = 0.0  # half-life in volumes of an exponential mean; 0 for none
+    marked: bool = False  # whether marked volumes change the feedback
 
 
 class State(NamedTuple):
-    """All that goes from one volume to the next."""
+    """The state carried from one volume to the next."""
 
     settings: Settings
-    chance: float  # log-odds of it
+    chance: float  # log-odds of chance
     allocation: Allocation
-    mean: float | None = None  # of the real values, smoothed
+    mean: float | None = None  # smoothed mean of the real values
     sham: Sham = Sham()
 
 
@@ -61,11 +61,11 @@ def parse(text: str, classes: Sequence[str]) -> Settings:
     """Returns settings from text.
 
     Args:
-      text: a class; fields of `Settings` may follow, such as "fear,of=evidence,smooth=2".
-      classes: of the decoder.
+      text: a class, optionally with fields of `Settings`, such as "fear,of=evidence,smooth=2".
+      classes: classes of the decoder.
 
     Raises:
-      InputError: anything else.
+      InputError: the text cannot be read, or a value is out of range.
     """
     target, *options = (part.strip() for part in text.split(","))
     own = Settings(target)
@@ -82,7 +82,7 @@ def parse(text: str, classes: Sequence[str]) -> Settings:
     return own
 
 
-READERS = {
+READERS: dict[str, Callable[[str], Any]] = {
     "of": {VOLUME: VOLUME, EVIDENCE: EVIDENCE}.__getitem__,
     **dict.fromkeys(("limit", "smooth"), float),
     "marked": {"yes": True, "no": False}.__getitem__,
@@ -94,8 +94,8 @@ def init(text: str, classes: Sequence[str], allocation: Allocation | None = None
 
     Args:
       text: see `parse`.
-      classes: of the decoder.
-      allocation: see `open_sealed`; None is real feedback.
+      classes: classes of the decoder.
+      allocation: see `open_sealed`; None for real feedback.
 
     Raises:
       InputError: as `parse`.
@@ -112,17 +112,17 @@ def step(
     *,
     marked: bool = False,
 ) -> tuple[State, float | None]:
-    """Makes the feedback of a volume.
+    """Returns the next state and the feedback of a volume, None without any.
 
     Args:
-      state: as from `init` or the step before; it is not changed.
-      p: class -> probability; None of a volume that is missing.
-      evidence: see `evidence.step`; None where there is none.
-      number: of the volume.
-      marked: whether it stands out; it changes nothing then, unless `Settings.marked`.
+      state: state from `init` or the step before; it is not modified.
+      p: class -> probability; None for a missing volume.
+      evidence: see `evidence.step`; None without any.
+      number: number of the volume.
+      marked: whether the volume is marked; it is ignored then, unless `Settings.marked`.
     """
     own = state.settings
-    if state.allocation.kind != REAL:  # goes on at every volume, seen or not
+    if state.allocation.kind != REAL:  # advances at every volume, missing or not
         state = state._replace(sham=advance(state.allocation, state.sham, number))
     odds = _odds(own, p, evidence)
     if odds is None or p is None or (marked and not own.marked):
@@ -136,7 +136,9 @@ def step(
     return state._replace(mean=value), value
 
 
-def _odds(own: Settings, p, evidence) -> float | None:
+def _odds(
+    own: Settings, p: Mapping[str, float] | None, evidence: Mapping[str, Any] | None
+) -> float | None:
     """Returns the log-odds of the target."""
     if own.of == EVIDENCE:
         return None if evidence is None else evidence["log_odds"][own.target]
@@ -147,11 +149,11 @@ def _odds(own: Settings, p, evidence) -> float | None:
 
 
 def visible(record: Mapping[str, Any], sealed: bool) -> dict[str, Any]:
-    """Returns what of a record may be sent and shown.
+    """Returns the part of a record that may be sent and shown.
 
     Args:
-      record: of a volume.
-      sealed: whether the session has an allocation file; the same for real, sham and yoked.
+      record: record of a volume.
+      sealed: whether the session has an allocation file, for whichever kind of feedback.
     """
     return {**record, **HIDDEN} if sealed else dict(record)
 

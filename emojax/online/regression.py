@@ -1,4 +1,4 @@
-"""Recursive least squares of polynomials in time and motion, one volume at a time."""
+"""Recursive least squares on polynomials in time and motion, one volume at a time."""
 
 import functools
 from typing import NamedTuple
@@ -10,21 +10,21 @@ from jaxtyping import Array, Float, Int
 from emojax.data.causal_settings import Regression
 
 MOTION = 6  # realignment parameters
-PACE = 100.0  # volumes; polynomials are in this unit of time
-DEPENDENT = 1e-5  # part of a regressor's norm: with less that is new, others explain it
+PACE = 100.0  # volumes, the unit of time of the polynomials
+DEPENDENT = 1e-5  # part of a regressor's norm; a smaller new part counts as rounding
 
 
 class Factors(NamedTuple):
     """The memory: a QR decomposition of the design so far, without its Q."""
 
-    first: Float[Array, "*volume"]  # the first volume, from which all are counted
-    position: Float[Array, " p"]  # its motion parameters; p is 6 or 0
+    first: Float[Array, "*volume"]  # the first volume, which is subtracted from all
+    position: Float[Array, " p"]  # motion parameters of the first volume; p is 6 or 0
     root: Float[Array, "r r"]  # R
     right: Float[Array, "r *volume"]  # Q' (x - first)
 
 
 def init(own: Regression, shape: tuple[int, ...]) -> Factors:
-    """Returns the memory before the first volume, of a shape."""
+    """Returns the memory before the first volume, for volumes of a shape."""
     moved = MOTION if own.motion else 0
     count = 1 + own.degree + moved
     empty = functools.partial(jnp.zeros, dtype=jnp.float32)
@@ -38,19 +38,19 @@ def update(
     x: Float[Array, "*volume"],
     motion: Float[Array, " 6"] | None = None,
 ) -> tuple[Factors, Float[Array, "*volume"]]:
-    """Adds a volume to the fit, and returns what the fit to all volumes so far leaves of it.
+    """Adds a volume to the fit, and returns its residual from the fit to all volumes so far.
 
     With the design Z of the volumes before and its decomposition R = Q'Z, D = Q'Y, a rotation G
     turns the new row z into R: G [R; z] = [R'; 0] and G [D; y] = [D'; e]. The residual y - z b of
     the new fit is g e, where g, the last entry of G's diagonal, is the product of its cosines.
-    Nothing is squared or inverted, so that float32 is exact enough.
+    Nothing is squared or inverted, so float32 is precise enough.
 
     Args:
       own: the settings.
       before: the memory.
-      count: number of volumes, this one included.
+      count: number of volumes, including this one.
       x: the volume.
-      motion: its realignment parameters, where they are regressors.
+      motion: [6] its realignment parameters, if they are regressors.
 
     References:
       Haykin, Adaptive filter theory, 1996, chapter 14.
@@ -74,16 +74,16 @@ def update(
 def _rotate(
     root: Float[Array, "r r"], row: Float[Array, " r"]
 ) -> tuple[Float[Array, "r r"], Float[Array, "q q"]]:
-    """Returns R with one more row in it, and the rotation [r + 1, r + 1] that brings it there.
+    """Returns R with one more row in it, and the rotation [r + 1, r + 1] that achieves this.
 
-    What is new in a regressor only by rounding is left out: the others explain it.
+    A regressor whose new part is only rounding is skipped, as the others explain it.
     """
     size = len(row)
     both = jnp.concatenate([root, row[None]])
     turn = jnp.eye(size + 1, dtype=jnp.float32)
     norms = jnp.sqrt((both**2).sum(0))
 
-    def turn_in(i, pair):
+    def turn_in(i: Array, pair: tuple[Array, Array]) -> tuple[Array, Array]:
         both, turn = pair
         a, b = both[i, i], both[-1, i]
         length = jnp.hypot(a, b)

@@ -1,4 +1,4 @@
-"""Replay: a session decoded again from its journal and its files, and compared record by record."""
+"""Replay: decodes a session again from its journal and files, and compares record by record."""
 
 import math
 import os
@@ -15,16 +15,17 @@ from emojax.online.watching import journal as journals
 from emojax.online.watching import opening, record
 from emojax.online.watching.intake import Intake
 from emojax.online.watching.scans import Scan
+from emojax.online.watching.session import Session
 
-MOST = 10  # differences that are listed
-LATER = 3600.0  # s: no file is waited for any more
+MOST = 10  # largest number of differences in the summary
+LATER = 3600.0  # s, a time at which no file is waited for any more
 
 
 class Replayed(NamedTuple):
-    """A session that was decoded again."""
+    """The outcome of a replay."""
 
-    lines: tuple[dict[str, Any], ...]  # of the first journal
-    records: tuple[dict[str, Any], ...]  # of the replay, in the order of the journal's
+    lines: tuple[dict[str, Any], ...]  # lines of the original journal
+    records: tuple[dict[str, Any], ...]  # records of the replay, in the order of the journal
     differences: tuple[tuple[int, tuple[str, ...]], ...]  # volume, keys that differ
 
 
@@ -38,13 +39,13 @@ def replay(
     """Decodes the volumes of a journal again, in its order.
 
     Args:
-      path: of the journal.
+      path: path of the journal.
       bundle: folder of the decoder; "" is the one that the journal names.
-      folder: of the files; "" is the one that was watched.
+      folder: folder of the scanner's files; "" is the one that was watched.
       out: folder to write the new journal to; None keeps none.
 
     Raises:
-      InputError: the journal is not whole, or decoder or a file are not what they were.
+      InputError: the journal is incomplete, or the decoder or a file has changed.
     """
     lines = journals.verify(path).lines
     for number, line in enumerate(lines, 1):
@@ -62,7 +63,7 @@ def replay(
             raise InputError(target / journals.NAME, "another journal", "a new folder as --out")
         journal = journals.Journal(target / journals.NAME)
         choices = opening.choices_of(start)
-        if choices.allocation:  # the real value would unblind
+        if choices.allocation:  # real values would unblind
             choices = choices._replace(target="")
         again = opening.session(journal, state, start["tr"], choices)
         again.start({name: start[name] for name in start if name not in journals.OWN})
@@ -79,14 +80,16 @@ def replay(
 
 
 REPEATED = ("volume", "event")
-NEEDED = {  # kind of line -> what is read of it
+NEEDED = {  # kind of line -> keys that are read
     "start": ("bundle", "classes", "decoder", "folder", "meaning", "series", "settings", "tr"),
     "volume": tuple(record.build(0, 0, record.OK, [])),
 }
 
 
-def _again(again, own: Mapping[str, Any], start, folder: pathlib.Path) -> dict | None:
-    """Repeats one line of the journal; returns the record of a volume."""
+def _again(
+    again: Session, own: Mapping[str, Any], start: Mapping[str, Any], folder: pathlib.Path
+) -> dict[str, Any] | None:
+    """Repeats one line of the journal; returns the record if it is a volume's."""
     if own["kind"] == "event":
         again.event({name: own[name] for name in own if name not in ("kind", "time", "before")})
         return None
@@ -96,22 +99,22 @@ def _again(again, own: Mapping[str, Any], start, folder: pathlib.Path) -> dict |
     try:
         scan = _read(own, start, folder)
     except InputError as error:
-        times = (own[name] for name in ("time_scan", "time_closed", "time_ready"))
+        times = own["time_scan"], own["time_closed"], own["time_ready"]
         scan = Scan(number, None, None, None, *times, tuple(own["files"]), "", str(error))
     return again.emit(number, scan)
 
 
 def _read(own: Mapping[str, Any], start: Mapping[str, Any], folder: pathlib.Path) -> Scan:
-    """Reads the files of a record once more.
+    """Reads the files of a record again.
 
     Raises:
-      InputError: they are gone, or hold something else now.
+      InputError: they are gone, or their values have changed.
     """
     intake = Intake(series=start["series"], pattern=start["settings"]["pattern"])
     paths = [folder / name for name in own["files"]]
     for path in paths:
         if not path.is_file():
-            raise InputError(path, "no such file any more", "the files of the session (--input)")
+            raise InputError(path, "no such file", "the files of the session (--input)")
     scans = [scan for path in paths for scan in intake.offer(path, 0.0)]
     scans += intake.retry(LATER)
     for scan in scans:
@@ -121,11 +124,11 @@ def _read(own: Mapping[str, Any], start: Mapping[str, Any], folder: pathlib.Path
 
 
 def summary(found: Replayed, events: str = "") -> Iterator[str]:
-    """Returns what a replay has found, line by line.
+    """Yields the lines of a replay's summary.
 
     Args:
       found: the replay.
-      events: path of the run's events.tsv, for accuracy; "" is none.
+      events: path of the run's events.tsv, for accuracy; "" for none.
 
     Raises:
       InputError: the table cannot be read.
@@ -142,7 +145,7 @@ def summary(found: Replayed, events: str = "") -> Iterator[str]:
         yield f"{stage}: p50 {ms['p50']:.1f}, p99 {ms['p99']:.1f}, most {ms['max']:.1f} ms"
     yield f"{own.late} records sent more than a TR after their file was closed"
     if found.lines[0]["meaning"]["allocation"]:
-        return  # accuracy would tell who got real feedback
+        return  # accuracy would reveal who got real feedback
     for name, known in own.accuracy.items():
         parts = [f"{label} {right} of {count}" for label, (right, count) in known.by_class.items()]
         if known.balanced is not None:
@@ -151,6 +154,6 @@ def summary(found: Replayed, events: str = "") -> Iterator[str]:
 
 
 def p99(found: Replayed) -> float:
-    """Returns the 99th percentile of ms from a closed file to its record sent; inf without any."""
+    """Returns the 99th percentile of the ms from file closed to record sent; inf without any."""
     own = session.statistics(found.lines).latency_ms.get(session.SENT)
     return own["p99"] if own else math.inf

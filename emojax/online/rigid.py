@@ -1,13 +1,13 @@
-"""Rigid motion of volumes to a reference: estimated, undone, summed up.
+"""Rigid motion of volumes relative to a reference: estimation, correction and displacement.
 
-A `Pose` says where a point of the reference is found in a volume: x -> R x + shift in mm along the
-axes of the affine, about the middle of the volume. The estimate minimises, over the voxels of the
-mask with the steepest intensities,
+A `Pose` maps points of the reference to a volume: x -> R x + shift in mm along the axes of the
+affine, about the middle of the volume. The estimate minimises, over the voxels of the mask with the
+steepest intensities,
 
     || volume(R x + shift) - reference(x) (gain + slope . x) - offset ||^2 .
 
-Gain, its slope over the volume and the offset are free, so that neither a scanner's level nor the
-sensitivity of its coils, which stay in place, is taken for motion.
+Gain, its slope over the volume and the offset are free parameters, so that neither the scanner's
+signal level nor the sensitivity of its coils, which do not move, is mistaken for motion.
 """
 
 from functools import partial
@@ -21,17 +21,17 @@ from jaxtyping import Bool, Float, Int
 from emojax._numerics.checks import Array
 from emojax.online import splines
 
-RADIUS = 50.0  # mm, of the sphere on which turns are measured
-LONGEST, SHORTEST = 10.0, 0.003  # mm, of one step
-TINY = 1e-6  # of the diagonal, so that a step is finite where no voxel is left
-SEEN = 1e-2  # of the largest eigenvalue; a motion that is seen less is held
+RADIUS = 50.0  # mm, radius of the sphere on which rotations are measured
+LONGEST, SHORTEST = 10.0, 0.003  # mm, limits of one step
+TINY = 1e-6  # added to the diagonal, so that a step is finite even without voxels
+SEEN = 1e-2  # part of the largest eigenvalue; motions below it are held at zero
 
 
 class Pose(NamedTuple):
-    """The place of a head relative to the reference, and the volume's intensity there."""
+    """The pose of a head relative to the reference, and the gain of the volume."""
 
     shift: Float[Array, "3"]  # mm
-    turn: Float[Array, "3"]  # rad, the axis times the angle
+    turn: Float[Array, "3"]  # rad, rotation axis times angle
     gain: Float[Array, ""]  # of the volume relative to the reference
 
     @staticmethod
@@ -41,11 +41,11 @@ class Pose(NamedTuple):
 
 
 class Model(NamedTuple):
-    """Knowledge of the reference: `n` voxels, and what each motion does to their values."""
+    """A model of the reference: `n` voxels, and the effect of each motion on their values."""
 
     places: Float[jax.Array, "3 n"]  # mm from the middle of the volume
     design: Float[jax.Array, "n p"]  # orthonormal columns: six motions, then intensities
-    back: Float[jax.Array, "7 p"]  # coefficients of the design -> shift, turn, gain; 0 is held
+    back: Float[jax.Array, "7 p"]  # coefficients of the design -> shift, turn, gain; 0 if held
     filters: tuple[Float[jax.Array, "X X"], Float[jax.Array, "Y Y"], Float[jax.Array, "Z Z"]]
     to_voxel: Float[jax.Array, "3 3"]  # mm -> voxels
 
@@ -58,21 +58,21 @@ def init(
     points: int = 16384,
     fwhm: float = 6.0,
 ) -> Model:
-    """Prepares the estimates of motion relative to a reference, once, on the host.
+    """Prepares the estimation of motion relative to a reference, once, on the host.
 
     Motions that the reference cannot show are held at zero: through a single slice, or about the
     middle of a ball.
 
     Args:
       reference: [X, Y, Z] scanner units, such as the mean of a calibration run.
-      mask: [X, Y, Z] where voxels may be chosen.
+      mask: [X, Y, Z] voxels to choose from.
       affine: voxel -> mm [4, 4], or the voxel's three sizes in mm.
-      points: largest number of voxels that are compared, those with the steepest intensities.
-      fwhm: width in mm of the Gaussian by which images are smoothed before they are compared.
+      points: largest number of voxels to compare, those with the steepest intensities.
+      fwhm: width of the Gaussian that images are smoothed with before the comparison, mm.
 
     Raises:
-      ValueError: shapes disagree, an affine that has no inverse, a mask without voxels, or a
-        reference that is the same everywhere.
+      ValueError: shapes disagree, the affine has no inverse, the mask has no voxels, or the
+        reference is constant.
     """
     reference, mask = np.nan_to_num(np.asarray(reference, np.float64)), np.asarray(mask, bool)
     if reference.ndim != 3 or mask.shape != reference.shape:
@@ -105,16 +105,16 @@ def init(
 def estimate(
     model: Model, volume: Float[Array, "X Y Z"], start: Pose | None = None, *, most: int = 16
 ) -> Pose:
-    """Finds the pose of a volume by Gauss-Newton steps that move the reference's side.
+    """Estimates the pose of a volume by Gauss-Newton steps on the side of the reference.
 
-    The design is that of the reference, so a step is one reading of the volume and one product.
-    Voxels that have left the field of view are left out.
+    The design is that of the reference, so that a step is one interpolation of the volume and one
+    product. Voxels outside the field of view are ignored.
 
     Args:
-      model: of `init`.
+      model: result of `init`.
       volume: [X, Y, Z] as scanned; values that are not finite count as 0.
-      start: the pose of the volume before, or None; its gain does not matter.
-      most: largest number of steps; they end where one is shorter than 0.003 mm.
+      start: pose of the volume before, or None; its gain is not used.
+      most: maximum number of steps; they also end after a step shorter than 0.003 mm.
 
     Raises:
       ValueError: the volume has another shape than the reference.
@@ -124,7 +124,7 @@ def estimate(
     start = Pose.still() if start is None else start
     held = jnp.where((model.back == 0).all(0), 1, TINY)
 
-    def step(state):
+    def step(state: tuple) -> tuple:
         count, rotation, shift, _, _ = state
         at = model.to_voxel @ (rotation @ model.places + shift[:, None]) + middle
         inside = (abs(at - middle) <= middle + 0.5).all(0)
@@ -138,7 +138,7 @@ def estimate(
         rotation = rotation @ _rotation(-motion[3:])
         return count + 1, rotation, shift - rotation @ motion[:3], gain, length
 
-    def goes_on(state):
+    def goes_on(state: tuple) -> jax.Array:
         return (state[0] < most) & (state[-1] > SHORTEST)
 
     one = jnp.ones((), model.places.dtype)
@@ -155,16 +155,16 @@ def resample(
     pose: Pose,
     voxels: Int[Array, " m"] | None = None,
 ) -> Float[jax.Array, " m"] | Float[jax.Array, "X Y Z"]:
-    """Returns a volume as it would be without its motion, by cubic splines.
+    """Resamples a volume to undo its motion, by cubic splines.
 
     Args:
-      model: of `init`.
+      model: result of `init`.
       volume: [X, Y, Z] as scanned; values that are not finite count as 0.
-      pose: of `estimate`; its gain is left in the values.
-      voxels: [m] flat indices (C order) of those that are wanted, or None: all of them.
+      pose: result of `estimate`; its gain is left in the values.
+      voxels: [m] flat indices (C order) of the wanted voxels; None for all.
 
     Returns:
-      [m], or [X, Y, Z]. Beyond the field of view, the values at its edge.
+      [m], or [X, Y, Z]. Voxels outside the field of view get the values at its edge.
 
     Raises:
       ValueError: the volume has another shape than the reference.
@@ -180,7 +180,7 @@ def resample(
 @jax.jit
 @jax.default_matmul_precision("highest")
 def away(model: Model, pose: Pose, voxels: Int[Array, " m"]) -> Float[jax.Array, "3 m"]:
-    """Returns how far, in voxels along each axis, a pose takes voxels [m] of the reference."""
+    """Returns the displacement of voxels [m] by a pose, in voxels along each axis."""
     shape = [len(own) for own in model.filters]
     middle = (jnp.asarray(shape, model.places.dtype)[:, None] - 1) / 2
     index = jnp.stack(jnp.unravel_index(jnp.asarray(voxels), shape)) - middle
@@ -189,16 +189,16 @@ def away(model: Model, pose: Pose, voxels: Int[Array, " m"]) -> Float[jax.Array,
 
 
 def displacement(pose: Pose, before: Pose | None = None) -> Float[jax.Array, ""]:
-    """Returns the framewise displacement between two poses in mm; None is the reference's.
+    """Returns the framewise displacement between two poses in mm; None is the reference's pose.
 
-    The sum of the six changes, turns as arcs on a sphere of 50 mm (Power et al., NeuroImage 59,
-    2012). Poses may be stacked along leading axes.
+    It is the sum of the six changes, with rotations as arcs on a sphere of 50 mm (Power et al.,
+    NeuroImage 59, 2012). Poses may be stacked along leading axes.
     """
     before = Pose.still() if before is None else before
     return _length(pose.shift - before.shift, pose.turn - before.turn)
 
 
-def _linear(affine):
+def _linear(affine: np.ndarray) -> np.ndarray:
     affine = np.asarray(affine, np.float64)
     if affine.shape not in ((4, 4), (3,)):
         raise ValueError(f"want an affine [4, 4] or three sizes in mm; got shape {affine.shape}")
@@ -209,7 +209,7 @@ def _linear(affine):
 
 
 def _checked(model: Model, volume: Array) -> jax.Array:
-    """Returns a volume of the model's shape and type, without values that are not finite."""
+    """Returns a volume of the model's shape and dtype, with 0 for values that are not finite."""
     shape = tuple(len(own) for own in model.filters)
     if volume.shape != shape:
         raise ValueError(f"want a volume of the reference's shape {shape}; got {volume.shape}")
@@ -217,15 +217,15 @@ def _checked(model: Model, volume: Array) -> jax.Array:
     return jnp.where(jnp.isfinite(scanned), scanned, 0)
 
 
-def _middle(volume):
+def _middle(volume: jax.Array) -> jax.Array:
     return (jnp.asarray(volume.shape, volume.dtype)[:, None] - 1) / 2
 
 
-def _length(shift, turn):
+def _length(shift: Array, turn: Array) -> jax.Array:
     return jnp.abs(shift).sum(-1) + RADIUS * jnp.abs(turn).sum(-1)
 
 
-def _rotation(turn):
+def _rotation(turn: Array) -> jax.Array:
     """Returns the matrix [3, 3] of a rotation by |turn| rad about `turn` (Rodrigues)."""
     x, y, z = turn
     zero = jnp.zeros_like(x)
@@ -238,8 +238,8 @@ def _rotation(turn):
     return jnp.eye(3, dtype=turn.dtype) + first * cross + second * cross @ cross
 
 
-def _turn(rotation):
-    """Returns the axis times the angle, below pi, of a rotation: the inverse of `_rotation`."""
+def _turn(rotation: jax.Array) -> jax.Array:
+    """Returns the axis times the angle (below pi) of a rotation: the inverse of `_rotation`."""
     skew = (rotation - rotation.T) / 2
     turn = jnp.array([skew[2, 1], skew[0, 2], skew[1, 0]])
     sine = jnp.sqrt(turn @ turn)
@@ -247,22 +247,24 @@ def _turn(rotation):
     return turn * jnp.where(sine > 1e-4, angle / jnp.maximum(sine, 1e-4), 1)
 
 
-def _off_border(shape):
-    """Returns which voxels have neighbours on both sides; all of them along a short axis."""
+def _off_border(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns a mask of voxels with neighbours on both sides; short axes are not restricted."""
     inside = np.zeros(shape, bool)
     inside[tuple(slice(1, -1) if n > 6 else slice(None) for n in shape)] = True
     return inside
 
 
-def _steepest(steepness, mask, points):
+def _steepest(steepness: np.ndarray, mask: np.ndarray, points: int) -> tuple[np.ndarray, ...]:
     """Returns indices (x, y, z) of the voxels of a mask with the largest steepness, in C order."""
     where = np.flatnonzero(mask)
     order = np.argsort(-steepness.reshape(-1)[where], kind="stable")[:points]
     return np.unravel_index(np.sort(where[order]), mask.shape)
 
 
-def _design(places, values, slopes):
-    """Returns `Model.design` and `Model.back`: an orthonormal basis, and the way out of it."""
+def _design(
+    places: np.ndarray, values: np.ndarray, slopes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns `Model.design` and `Model.back`: an orthonormal basis, and the map back from it."""
     motions = np.hstack([slopes, np.cross(places, slopes) / RADIUS])
     levels = values[:, None] * np.c_[np.ones(len(values)), places / RADIUS]
     levels = np.c_[levels, np.full(len(values), np.abs(values).mean())]  # and the offset

@@ -1,14 +1,14 @@
-"""Decoding one volume after the other; the functions of `emojax.online`.
+"""Decoding of one volume after the other; the functions of `emojax.online`.
 
 A scanner's gain drifts within a run and differs between runs, and heads move. A decoder that holds
-a reference image of its subject (see `decoder.guards`) brings each volume onto it: in space by a
-rigid motion, in intensity by the line that is nearest in least squares. So a volume depends on
-nothing but itself and the reference. A decoder whose training volumes went through a causal
-correction (`data.online`) gives each volume the same, with the volumes before it.
+a reference image of its subject (see `decoder.guards`) corrects each volume to it: in space by a
+rigid motion, in intensity by a least-squares line. The result depends on nothing but the volume and
+the reference. A decoder whose training volumes were corrected causally (`data.online`) applies the
+same correction, which also uses the preceding volumes.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,74 +21,76 @@ from emojax.decoder.decode import decode_inputs, inputs, onto_grid, verify
 from emojax.decoder.guards import Line, Marks
 from emojax.errors import InputError
 from emojax.online import blur, correction, rigid
+from emojax.online.correction import Correction
+from emojax.online.correction import State as Memory
 
 STEPS = ("motion", "level")
 AUTO, NONE = "auto", "none"
-LEAST_GAIN = 0.1  # of a volume that is brought to the level of the reference
-STILL = 0.02, 0.05  # voxels of a shift, and of a turn 50 mm away: with less, a volume stays
+LEAST_GAIN = 0.1  # with a smaller gain, the level of a volume is not corrected
+STILL = 0.02, 0.05  # voxels; a smaller shift and rotation (at 50 mm) is not corrected
 SPOTS = 4096  # voxels at which the level of a moved volume is measured
 
 
 class Record(NamedTuple):
     """The outcome of one volume."""
 
-    volume: int  # from 0, in order of the steps
+    volume: int  # index of the step, from 0
     probabilities: Float[np.ndarray, " k"]
-    decision: str  # the class of the highest probability
+    decision: str  # class of the highest probability
     marks: Marks  # of the volume as scanned
-    aligned: float  # correlation with the reference after the correction; NaN without one
-    motion: Float[np.ndarray, " 6"]  # mm and degrees from the reference; NaN: not estimated
+    aligned: float  # correlation with the reference after the correction; NaN without a reference
+    motion: Float[np.ndarray, " 6"]  # mm and degrees from the reference; NaN if not estimated
     displacement: float  # mm from the volume before (Power et al., NeuroImage 59, 2012)
 
     @property
     def status(self) -> str:
-        """ "ok", or "marked" where something stands out."""
+        """The status: "ok", or "marked" for a conspicuous volume."""
         return "marked" if self.marks.reasons else "ok"
 
 
 class Registration(NamedTuple):
-    """The reference, as volumes are brought onto it."""
+    """The reference, prepared for correcting volumes to it."""
 
     model: rigid.Model
-    voxels: Int[np.ndarray, " v"] | None  # of the network, then of the level; None is all
-    spots: Int[np.ndarray, " s"]  # positions in the volume, at which the level is measured
-    reference: Float[np.ndarray, " s"]  # there, of mean 0 and length 1
-    errors: Float[np.ndarray, "3 n"]  # of reading between voxels, see `blur`; of those read
+    voxels: Int[np.ndarray, " v"] | None  # voxels of the network, then the spots; None for all
+    spots: Int[np.ndarray, " s"]  # flat indices of the voxels at which the level is measured
+    reference: Float[np.ndarray, " s"]  # values at the spots, scaled to mean 0 and norm 1
+    errors: Float[np.ndarray, "3 n"]  # interpolation errors at the voxels, see `blur`
     level: float  # mean of the reference at the spots
-    length: float  # of it, less the mean
-    reach: float  # voxels that 1 mm is at most
-    largest: float  # value that is taken for one; splines would spread what is beyond
+    length: float  # norm of the centred reference at the spots
+    reach: float  # largest number of voxels in 1 mm
+    largest: float  # larger values are clipped, as splines would spread them
 
 
 class State(NamedTuple):
-    """All that goes from one volume to the next."""
+    """The state carried from one volume to the next."""
 
     decoder: Decoder
-    steps: tuple[str, ...]  # of `STEPS`
+    steps: tuple[str, ...]  # some of `STEPS`
     registration: Registration | None
-    correction: correction.Correction | None  # that of the training volumes
-    memory: correction.State | None
-    count: int
+    correction: Correction | None  # causal correction of the training volumes
+    memory: Memory | None
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]  # a field of a tuple
     before: Float[np.ndarray, "X Y Z"] | None  # the last volume
-    pose: rigid.Pose  # of the last volume that looked like the reference after the correction
+    pose: rigid.Pose  # of the last volume that resembled the reference after the correction
 
 
 def steps_of(decoder: Decoder, correct: str = AUTO) -> tuple[str, ...]:
-    """Returns the steps that bring volumes onto the reference.
+    """Returns the steps that correct volumes to the reference.
 
     Args:
       decoder: see `decoder.load`.
-      correct: "motion", "level", or both joined by "+"; "none", where volumes are decoded as they
-        come, as the report's were; "auto": both where there is a reference of the decoder's own
-        subject, and no level where the training volumes were scaled already (`data.online`).
+      correct: "motion", "level", or both joined by "+"; "none" to decode volumes as scanned, as in
+        the report; "auto" for all possible steps: both if the decoder has a reference of its own
+        subject, but no level if the training volumes were scaled already (`data.online`).
 
     Raises:
-      InputError: an unknown step, or one that the decoder has no reference for.
+      InputError: a step is unknown, or the decoder has no reference for it.
     """
     facts = decoder.facts
     limits = {name for name, *_ in facts.limits}
     possible = [] if decoder.affine is None else ["motion"]
-    scaled = "gain" in facts.online.split("+")  # as the training volumes: once is enough
+    scaled = "gain" in facts.online.split("+")  # scaled once is enough
     possible += ["level"] if "gain" in limits and not scaled else []
     if decoder.reference is None or not facts.reference_of:
         possible = []
@@ -147,34 +149,34 @@ def _register(decoder: Decoder) -> Registration:
 
 def step(
     state: State,
-    volume: Float[np.ndarray, "X Y Z"],
-    affine=None,
+    volume: Float[np.ndarray, "X Y Z"] | Float[np.ndarray, " v"],
+    affine: Float[np.ndarray, "4 4"] | None = None,
     where: str = "",
     motion: Float[np.ndarray, " 6"] | None = None,
 ) -> tuple[State, Record]:
     """Decodes the next volume.
 
     Args:
-      state: as from `init` or the step before; it is not changed.
+      state: state from `init` or the step before; it is not modified.
       volume: [X, Y, Z] in the units of the scanner, after the decoder's `facts.preprocessing`; or
-        [v] of a decoder of vectors.
+        [v] for a decoder of vectors.
       affine: voxel -> mm of the volume; None is not checked.
       where: name of the volume, for messages.
-      motion: realignment parameters, where the training volumes were corrected for such ones; None
-        takes the motion from the reference, where it is estimated.
+      motion: realignment parameters, if the training volumes were corrected for them; None takes
+        the estimated motion.
 
     Raises:
       InputError: the volume does not pass `decoder.verify`, or there are no motion parameters.
     """
     decoder, where = state.decoder, where or f"volume {state.count}"
     volume, affine = onto_grid(decoder, np.asarray(volume), affine)
-    # A copy, as the caller may use its own again; files have the first axis fastest.
+    # A copy, since the caller may reuse the array. Volumes from files are in Fortran order.
     volume = np.array(volume, np.float32, order="C")
     marks = verify(decoder, volume, affine, where, state.before)
     placed = _onto_reference(state, volume, marks)
     x, marks = placed.x, placed.marks
     memory, left = state.memory, decoder.facts.drop_first if state.correction else 0
-    if state.count < left:  # the correction begins behind them, in training as here
+    if state.count < left:  # the correction begins after these volumes, as in training
         marks = marks._replace(
             reasons=(*marks.reasons, f"one of the first {left}, left in training")
         )
@@ -187,7 +189,7 @@ def step(
         probabilities = decode_inputs(decoder, x, where)
         decision = decoder.facts.classes[int(probabilities.argmax())]
     aligned, pose = placed.line.correlation, placed.pose
-    if aligned < _least(decoder):  # nothing of such a volume goes on to the next
+    if aligned < _least(decoder):  # such a volume must not influence the next
         pose, memory = state.pose, state.memory
     after = state._replace(memory=memory, count=state.count + 1, before=volume, pose=pose)
     more = aligned, placed.motion, placed.displacement
@@ -195,18 +197,18 @@ def step(
 
 
 class _Placed(NamedTuple):
-    """A volume on the reference."""
+    """A volume after its correction to the reference."""
 
-    x: Float[np.ndarray, "..."]  # what the network reads
+    x: Float[np.ndarray, "..."]  # input of the network
     marks: Marks
-    line: Line  # before the level was changed
+    line: Line  # before the level was corrected
     pose: rigid.Pose
     motion: Float[np.ndarray, " 6"]
     displacement: float
 
 
 def _onto_reference(state: State, volume: Float[np.ndarray, "X Y Z"], marks: Marks) -> _Placed:
-    """Brings a volume onto the reference by the steps of the state."""
+    """Corrects a volume to the reference by the steps of the state."""
     line = Line(marks.gain, marks.offset, marks.correlation)
     x, pose, own = inputs(state.decoder, volume), state.pose, state.registration
     motion, displacement = np.full(6, np.nan), float("nan")
@@ -228,7 +230,7 @@ def _onto_reference(state: State, volume: Float[np.ndarray, "X Y Z"], marks: Mar
 
 
 def _least(decoder: Decoder) -> float:
-    """Returns the least correlation with the reference of a volume that looks like it."""
+    """Returns the limit of the correlation below which a volume does not resemble the reference."""
     return guards.prepare(decoder).limits.get("correlation", (-1.0, 1.0))[0]
 
 
@@ -240,7 +242,7 @@ def _has_moved(pose: rigid.Pose, reach: float) -> bool:
 def _moved_back(
     own: Registration, volume: Float[np.ndarray, "X Y Z"], pose: rigid.Pose
 ) -> tuple[Float[np.ndarray, "..."], Line]:
-    """Returns what the network reads of a volume without its motion, and its line."""
+    """Returns the network's input after undoing the motion of a volume, and its line."""
     read = np.arange(volume.size) if own.voxels is None else own.voxels
     x = np.asarray(rigid.resample(own.model, volume, pose, read))
     error = np.asarray(blur.between(own.errors, rigid.away(own.model, pose, read)))
@@ -255,12 +257,18 @@ def _line(own: Registration, values: Float[np.ndarray, " s"]) -> Line:
 
 
 def _as_in_training(
-    state: State, volume: Any, x: Any, motion: Any, where: str
-) -> tuple[correction.State, Float[np.ndarray, "..."]]:
-    """Returns the memory and what the network reads, after the correction of the training."""
+    state: State,
+    volume: Float[np.ndarray, "X Y Z"],
+    x: Float[np.ndarray, "..."],
+    motion: Float[np.ndarray, " 6"] | None,
+    where: str,
+) -> tuple[Memory, Float[np.ndarray, "..."]]:
+    """Returns the memory and the network's input after the causal correction of training."""
     chosen = state.correction
-    assert chosen is not None
-    if chosen.needs_motion and (np.shape(motion) != (6,) or not np.isfinite(motion).all()):
+    assert chosen is not None and state.memory is not None  # by `init`
+    if chosen.needs_motion and (
+        motion is None or np.shape(motion) != (6,) or not np.isfinite(motion).all()
+    ):
         expected = f"six finite ones, as in training (data.online={chosen.text})"
         raise InputError(where, f"motion parameters {motion}", expected)
     if chosen.gain:
@@ -275,7 +283,7 @@ def _as_in_training(
 def replay(
     decoder: Decoder,
     volumes: Iterable[Float[np.ndarray, "X Y Z"]],
-    affine=None,
+    affine: Float[np.ndarray, "4 4"] | None = None,
     *,
     correct: str = AUTO,
     where: Sequence[str] | str = "",
@@ -284,7 +292,7 @@ def replay(
 
     Args:
       decoder: see `decoder.load`.
-      volumes: of one run, from its first.
+      volumes: volumes of one run, from its first.
       affine: voxel -> mm of the volumes; None is not checked.
       correct: see `steps_of`.
       where: name of the run, for messages.

@@ -13,7 +13,7 @@ int main(int, char** words) {
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int server = socket(AF_INET, SOCK_STREAM, 0);
     if (connect(server, reinterpret_cast<sockaddr*>(&address), sizeof address)) return perror("connect"), 1;
-    const char all[] = "GET 0\n";  // every record from seq 0 on
+    const char all[] = "GET 0\n";  // all records from seq 0 on
     if (write(server, all, strlen(all)) < 0) return 1;
     FILE* lines = fdopen(server, "r");
     char* line = nullptr;

@@ -1,8 +1,8 @@
 % Receives the records of `emojax watch ... --tcp=5005`. Matlab R2020b or later, no toolbox.
 server = tcpclient("127.0.0.1", 5005, "Timeout", 60);
 configureTerminator(server, "LF");
-% writeline(server, "TOKEN xxx");       % where the session asks for one
-writeline(server, "GET 0");             % every record from seq 0 on
+% writeline(server, "TOKEN xxx");       % if the session requires one
+writeline(server, "GET 0");             % all records from seq 0 on
 while true
     line = readline(server);
     if isempty(line) || ismissing(line), break, end

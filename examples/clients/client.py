@@ -1,4 +1,4 @@
-"""Receives the records of `emojax watch ... --tcp=5005`, also where the connection breaks.
+"""Receives the records of `emojax watch ... --tcp=5005`, and reconnects if the connection breaks.
 
 In PsychoPy, `for record in records(): latest = record` runs in a thread, and each frame of the
 display reads `latest`.
@@ -19,7 +19,7 @@ def records(port=5005, host="127.0.0.1", token="", first=0):
                 server.sendall(words.encode())
                 for line in server.makefile(encoding="utf-8"):
                     record = json.loads(line)
-                    first = record["seq"] + 1  # to go on from here
+                    first = record["seq"] + 1  # resumes here after a reconnect
                     yield record
         except OSError:
             time.sleep(0.5)

@@ -1,7 +1,7 @@
-"""DICOM files of scanners as volumes: mosaics, multi-frame files, and slices one by one.
+"""DICOM files of scanners as volumes: mosaics, multi-frame files, and single slices.
 
-`read` gives the parts of volumes that one file holds; `slices.add` makes volumes of them. Nothing
-of a file is executed.
+`read` returns the parts of volumes in one file; `slices.add` assembles volumes from them. No
+content of a file is executed.
 """
 
 import datetime
@@ -26,20 +26,20 @@ MAGNITUDE = "magnitude"
 KINDS = (
     MAGNITUDE,
     *("phase", "real", "imaginary"),
-    "motion-corrected",  # by the scanner, as another series
-    "reference",  # the single-band image before a run
+    "motion-corrected",  # additional series of the scanner
+    "reference",  # single-band image before a run
     *("derived", "localizer"),
 )
-SPLIT = 1000  # series numbers that Siemens XA has for the volumes of one series
+SPLIT = 1000  # series numbers that Siemens XA reserves for the volumes of one series
 LARGEST = 2**31  # bytes of decompressed pixels
-TAIL = 8  # the last eighth of the last slice tells whether its pixels end in zeros
+TAIL = 8  # pixels "end in zeros" if the last eighth of the last slice is zero
 _COMPONENTS = {
     "phase": {"P", "PHASE", "PHASE MAP"},
     "real": {"R", "REAL"},
     "imaginary": {"I", "IMAGINARY"},
 }
 _GE_KINDS = {1: "phase", 2: "real", 3: "imaginary"}
-_TELLING = e.FRAME_ECHO, e.COMPONENT, e.FRAME_TYPE  # elements by which frames of a file differ
+_TELLING = e.FRAME_ECHO, e.COMPONENT, e.FRAME_TYPE  # elements that distinguish series in a file
 _LOCALIZER = re.compile("localizer|scout|survey|3-?plane", re.IGNORECASE)
 
 
@@ -47,17 +47,17 @@ def read(path: str | os.PathLike) -> tuple[Part, ...]:
     """Reads one file.
 
     Returns:
-      The part of each volume in it: most files hold one; a multi-frame file of several volumes, or
-      of magnitude and phase, holds one for each.
+      The parts of volumes in the file. Most files hold one part; a multi-frame file holds one for
+      each volume, and for magnitude and phase.
 
     Raises:
       NotWhole: the file is still being written; read it again later.
-      InputError: it is no MR image, damaged, or compressed in a way that nothing here decodes.
+      InputError: the file is not an MR image, is damaged, or has a compression that cannot be read.
     """
     where = str(path)
     try:
         if not pathlib.Path(path).is_file():
-            raise InputError(where, "no regular file", e.EXPECTED)
+            raise InputError(where, "not a regular file", e.EXPECTED)
         data = pathlib.Path(path).read_bytes()
     except OSError as error:
         raise InputError(where, error.strerror, e.EXPECTED) from None
@@ -82,7 +82,7 @@ def read(path: str | os.PathLike) -> tuple[Part, ...]:
 
 
 def kind_of(own: e.Elements) -> str:
-    """Returns which of `KINDS` an image is, by its type, its component and its name."""
+    """Returns the kind of an image (one of `KINDS`) from its type, component and series name."""
     types = [t.upper() for t in (*own.texts(e.IMAGE_TYPE), *own.texts(e.FRAME_TYPE))]
     words, name = {*types, own.text(e.COMPONENT).upper()}, own.text(e.SERIES_NAME)
     if "LOCALIZER" in words or _LOCALIZER.search(name):
@@ -129,18 +129,18 @@ def _decompressed(data: bytes, shape: tuple[int, ...], size: int, where: str) ->
         raise InputError(where, f"{size} bytes of pixels", f"at most {LARGEST}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # of data that do not fit the header
+            warnings.simplefilter("error")  # raised if the data do not match the header
             return np.asarray(pydicom.dcmread(io.BytesIO(data)).pixel_array).reshape(shape)
     except Exception as error:  # decoders raise many types on damaged data
         found = f"compressed pixels that are damaged ({type(error).__name__})"
         raise e.damage(where, found, data) from None
 
 
-def _of_slice(own: e.Elements, pixels, where: str) -> Part:
+def _of_slice(own: e.Elements, pixels: np.ndarray, where: str) -> Part:
     """Returns the part of a file with one slice.
 
-    Volumes are told apart by what each maker counts: Siemens the acquisitions, Philips and others
-    the temporal positions, and GE, which leaves both out, the images.
+    The number of a volume depends on the vendor: the acquisition for Siemens, the temporal position
+    for Philips and others. GE states neither, and the image number has to do.
     """
     number = int(own.binary(e.TEMPORAL_INDEX, "I") or own.number(e.TEMPORAL))
     maker, stated = own.text(e.MAKER).upper(), int(own.binary(e.PHILIPS_SLICES, "I"))
@@ -154,25 +154,25 @@ def _of_slice(own: e.Elements, pixels, where: str) -> Part:
     return _part([own], pixels, number, stated, where)
 
 
-def _of_mosaic(own: e.Elements, image, tiling: mosaic.Layout, where: str) -> Part:
+def _of_mosaic(own: e.Elements, image: np.ndarray, tiling: mosaic.Layout, where: str) -> Part:
     found = mosaic.tiles(image, tiling)
     part = _part([own], found, int(own.number(e.INSTANCE)), tiling.slices, where)
     along, down = part.axes[:, 0], part.axes[:, 1]
     normal = mosaic.direction(tiling, *(v / np.linalg.norm(v) for v in (along, down)))
     step = normal * np.linalg.norm(part.axes[:, 2])
     rows, columns = found.shape[1:]
-    # The position of a mosaic is that of an image of its size around the centre of the slice.
+    # A mosaic states the position that an image of its size around the slice's centre would have.
     corner = part.positions[0] + (along * columns + down * rows) * (tiling.side - 1) / 2
     positions = corner + np.arange(tiling.slices)[:, None] * step
     return part._replace(positions=positions, axes=np.c_[along, down, step])
 
 
-def _of_frames(own: list[e.Elements], pixels, where: str) -> tuple[Part, ...]:
-    """Returns the parts of a multi-frame file: one for each kind, echo and volume."""
+def _of_frames(own: list[e.Elements], pixels: np.ndarray, where: str) -> tuple[Part, ...]:
+    """Returns the parts of a multi-frame file, one for each kind, echo and volume."""
     if len(own) == 1:
         return (_of_slice(own[0], pixels, where),)
     groups: dict[tuple[Series, int, int], list[int]] = {}
-    seen: dict[tuple, int] = {}  # how often a place has occurred, where no file counts volumes
+    seen: dict[tuple, int] = {}  # occurrences of each position, in files that count no volumes
     known: dict[tuple, Series] = {}
     for i, frame in enumerate(own):
         place, spelled = frame.values.get(e.POSITION), tuple(map(frame.values.get, _TELLING))
@@ -194,7 +194,7 @@ def _of_frames(own: list[e.Elements], pixels, where: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-def _part(own: list[e.Elements], pixels, number: int, slices: int, where: str) -> Part:
+def _part(own: list[e.Elements], pixels: np.ndarray, number: int, slices: int, where: str) -> Part:
     first = own[0]
     positions = np.array([_exactly(frame, e.POSITION, 3, where) for frame in own])
     orientation = np.array(_exactly(first, e.ORIENTATION, 6, where)).reshape(2, 3)
@@ -232,7 +232,7 @@ def _series(own: e.Elements, where: str) -> Series:
         raise InputError(where, f"an echo time of {echo}", "a time in ms")
     number, acquisition = int(own.number(e.SERIES_NUMBER)), int(own.number(e.ACQUISITION))
     if "MFSPLIT" in own.texts(e.IMAGE_TYPE) and number > SPLIT:
-        # A multi-frame image that the scanner has split: volumes 1, 2 of series 7 are 7001, 7002.
+        # The scanner has split a multi-frame image: volumes 1, 2 of series 7 become 7001, 7002.
         number -= acquisition if (number - acquisition) % SPLIT == 0 else 0
         number //= SPLIT
     return Series(number, name, kind_of(own), round(echo, 3), frame)
@@ -245,10 +245,10 @@ def _exactly(own: e.Elements, tag: int, count: int, where: str) -> tuple[float, 
     return found
 
 
-def _scaled(own: list[e.Elements], pixels) -> Float[np.ndarray, "n rows columns"]:
+def _scaled(own: list[e.Elements], pixels: np.ndarray) -> Float[np.ndarray, "n rows columns"]:
     """Returns the values in the units of the file, as dcm2niix scales them.
 
-    Philips states a second slope, by which values of several series are comparable.
+    Philips states a second slope, which makes values of different series comparable.
     """
     scales = np.array([(f.number(e.SLOPE, 1) or 1, f.number(e.INTERCEPT)) for f in own])
     second = {frame.binary(e.PHILIPS_SLOPE, "f") for frame in own}

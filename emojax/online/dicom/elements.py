@@ -1,6 +1,6 @@
-"""The elements of a DICOM file: of its head, by pydicom, and of its frames, and its pixels.
+"""The elements of a DICOM file. Its head is read by pydicom, its frames and pixels here.
 
-pydicom takes 40 ms for the headers of 44 frames, longer than all else from file to feedback.
+pydicom takes 40 ms for the headers of 44 frames, longer than all other steps from file to feedback.
 """
 
 import functools
@@ -15,16 +15,16 @@ from emojax.errors import InputError
 
 NEEDED = "pip install 'emojax[realtime]'"
 EXPECTED = "a whole DICOM file"
-PREAMBLE, META = 128, 4096  # bytes before "DICM", and at most to the end of the file's meta group
+PREAMBLE, META = 128, 4096  # bytes before "DICM", and largest end of the file's meta group
 IMPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
 PLAIN = {IMPLICIT, "1.2.840.10008.1.2.1", BIG_ENDIAN}  # syntaxes without compression
 DEFLATED = "1.2.840.10008.1.2.1.99"
 SHARED, FRAMES, PIXELS = 0x52009229, 0x52009230, 0x7FE00010
-IMAGES = {f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4")}  # MR: one slice, many
+IMAGES = {f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4")}  # MR image classes
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-OPEN = 0xFFFFFFFF  # a length that is not stated: an end mark follows
+OPEN = 0xFFFFFFFF  # undefined length: the value ends at a delimiter
 LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-ZEROS = 64  # bytes at the end, by which a file is told that its writer has only made room for
+ZEROS = 64  # bytes; a file that ends in so many zeros may only be preallocated
 
 SOP_CLASS, IMAGE_TYPE, COMPONENT, FRAME_TYPE = 0x00080016, 0x00080008, 0x00089208, 0x00089007
 MAKER, SERIES_NAME, PROTOCOL = 0x00080070, 0x0008103E, 0x00181030
@@ -57,7 +57,7 @@ _OF_FILE = {
     *(GE_SLICES, GE_IMAGES, GE_KIND, PHILIPS_SLICES),
 }
 _HEAD = [*_OF_FRAMES, *_OF_FILE]
-_SEQUENCES = {  # of a frame: its content, position, orientation, pixel size and scale, echo, time
+_SEQUENCES = {  # of a frame: content, position, orientation, pixel size and scale, echo, time
     *(ITEM, 0x00209111, 0x00209113, 0x00209116, 0x00289110, 0x00289145),
     *(0x00189114, 0x00189112, 0x00189226, 0x2005140F),
 }
@@ -68,29 +68,29 @@ class NotWhole(InputError):
 
 
 class Elements(NamedTuple):
-    """The values of elements by their tag, as they are in the file."""
+    """The raw values of elements by their tag."""
 
     values: Mapping[int, bytes]
-    order: str = "<"  # of bytes
+    order: str = "<"  # byte order
 
     def text(self, tag: int) -> str:
-        """Returns a text; "" where there is none."""
+        """Returns a text; "" without one."""
         return self.values.get(tag, b"").decode("utf-8", "replace").strip(" \0")
 
     def texts(self, tag: int) -> tuple[str, ...]:
-        """Returns the parts of a text with several."""
+        """Returns the parts of a text with multiple values."""
         return tuple(part.strip() for part in self.text(tag).split("\\"))
 
     def numbers(self, tag: int) -> tuple[float, ...]:
-        """Returns numbers written in decimals; () where there are none, or other text."""
+        """Returns the numbers of a decimal string; () without any, or for other text."""
         return _numbers(self.values.get(tag, b""))
 
     def number(self, tag: int, default: float = 0.0) -> float:
-        """Returns the first of the numbers."""
+        """Returns the first number of a decimal string."""
         return next(iter(self.numbers(tag)), default)
 
     def binary(self, tag: int, code: str, default: float = 0) -> float:
-        """Returns the first binary number, whose type is a code of `struct`."""
+        """Returns the first binary number, of the type given by a code of `struct`."""
         found = self.values.get(tag, b"")
         if len(found) < struct.calcsize(code):
             return default
@@ -102,12 +102,12 @@ class File(NamedTuple):
 
     syntax: str  # UID of the transfer syntax
     head: Elements
-    frames: list[Elements]  # with the elements of the head and those that frames share; or none
-    pixels: memoryview  # as they are in the file; empty where they are compressed
+    frames: list[Elements]  # including the elements of the head and shared ones; may be empty
+    pixels: memoryview  # raw pixels; empty if they are compressed
 
 
 class _Bytes(NamedTuple):
-    """Elements by their place; `struct.error` is raised behind the end of the data."""
+    """A reader of elements by their offset; past the end of the data it raises `struct.error`."""
 
     data: bytes
     explicit: bool
@@ -116,7 +116,7 @@ class _Bytes(NamedTuple):
     where: str
 
     def element(self, at: int) -> tuple[int, int, int, bytes]:
-        """Returns tag, start, length and type of the element at a place."""
+        """Returns tag, start, length and type of the element at an offset."""
         group, number, kind, length = self.short.unpack_from(self.data, at)
         start = at + 8
         if not self.explicit or group == 0xFFFE:
@@ -127,16 +127,16 @@ class _Bytes(NamedTuple):
         return group << 16 | number, start, length, kind
 
     def end(self, start: int, length: int) -> int:
-        """Returns where a value of stated length ends."""
+        """Returns the end of a value of defined length."""
         if start + length > len(self.data):
             raise not_whole(self.where, len(self.data), start + length)
         return start + length
 
     def skip(self, start: int, length: int, kind: bytes) -> int:
-        """Returns where the element after a value begins."""
+        """Returns the offset of the element after a value."""
         if length != OPEN:
             return self.end(start, length)
-        if kind == b"UN" and self.explicit:  # elements inside are without a type
+        if kind == b"UN" and self.explicit:  # nested elements have no type
             return self._replace(explicit=False).skip(start, length, b"")
         at, depth = start, 1
         while depth:
@@ -152,7 +152,7 @@ class _Bytes(NamedTuple):
         return at
 
     def collect(self, start: int, length: int, into: dict[int, bytes]) -> int:
-        """Adds the elements that are wanted of a frame; returns where the next one begins."""
+        """Collects the wanted elements of a frame; returns the offset of the next element."""
         at, stop = start, len(self.data) if length == OPEN else self.end(start, length)
         while at < stop:
             tag, begin, size, kind = self.element(at)
@@ -162,12 +162,12 @@ class _Bytes(NamedTuple):
                 at = self.collect(begin, size, into)
                 continue
             at = self.skip(begin, size, kind)
-            if tag in _OF_FRAMES:  # not of a maker's own sequence, last, half a voxel elsewhere
+            if tag in _OF_FRAMES:  # the first: later, private ones are half a voxel off
                 into.setdefault(tag, self.data[begin:at])
         return at
 
     def items(self, start: int, length: int) -> tuple[list[dict[int, bytes]], int]:
-        """Returns what is wanted of each item of a sequence, and where the next element begins."""
+        """Returns the wanted elements of each item of a sequence, and the next offset."""
         at, stop = start, len(self.data) if length == OPEN else self.end(start, length)
         found: list[dict[int, bytes]] = []
         while at < stop:
@@ -180,7 +180,7 @@ class _Bytes(NamedTuple):
 
 
 def damage(where: str, found: str, data: bytes, expected: str = EXPECTED) -> InputError:
-    """Returns the error of a file that cannot be used, or is not whole if it ends in zeros."""
+    """Returns the error of an unusable file; one that ends in zeros may still be written."""
     if not any(data[-ZEROS:]):
         expected += "; it may still be written"
         return NotWhole(where, f"{found}, and zeros at the end", expected)
@@ -188,7 +188,7 @@ def damage(where: str, found: str, data: bytes, expected: str = EXPECTED) -> Inp
 
 
 def not_whole(where: str, size: int, wanted: int | None = None) -> NotWhole:
-    """Returns the error of a file with fewer bytes than its header asks for."""
+    """Returns the error of a file with fewer bytes than its header states."""
     asked = "more" if wanted is None else f"{wanted} or more"
     return NotWhole(where, f"{size} bytes", f"{asked}: it may still be written")
 
@@ -201,8 +201,8 @@ def load(data: bytes, where: str) -> File:
       where: its name, for messages.
 
     Raises:
-      NotWhole: bytes are missing at the end, or still zero.
-      InputError: the file is no DICOM file, or damaged, or of a syntax that nothing here decodes.
+      NotWhole: bytes at the end are missing or still zero.
+      InputError: the file is not DICOM, is damaged, or has a transfer syntax that cannot be read.
     """
     syntax = _syntax(data, where)
     explicit, order = syntax != IMPLICIT, ">" if syntax == BIG_ENDIAN else "<"
@@ -252,7 +252,7 @@ def _syntax(data: bytes, where: str) -> str:
         raise not_whole(where, len(data))
     uid = data[start : start + length].rstrip(b" \0").decode("ascii", "replace")
     if uid == DEFLATED or not (uid in PLAIN or _can_decode(uid)):
-        expected = "pixels without compression, or a package by which pydicom decodes them"
+        expected = "pixels without compression, or a package with which pydicom decodes them"
         raise damage(where, f"transfer syntax {uid}", data, expected)
     return uid
 
@@ -270,7 +270,7 @@ def _can_decode(uid: str) -> bool:
 
 
 def _head(data: bytes, where: str) -> tuple[dict[int, bytes], int]:
-    """Returns the wanted elements before the frames' own, and where those begin."""
+    """Returns the wanted elements of the head, and the offset of the frames' elements."""
     try:
         from pydicom.filereader import read_partial
     except ImportError:
@@ -278,12 +278,12 @@ def _head(data: bytes, where: str) -> tuple[dict[int, bytes], int]:
     file = io.BytesIO(data)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom's, of damage that is reported below
+            warnings.simplefilter("ignore")  # about damage, which is reported below
             head = read_partial(
                 file, lambda tag, *_: tag >= SHARED or tag == 0, specific_tags=_HEAD
             )
         found = {int(tag): head.get_item(tag).value for tag in head.keys()}  # noqa: SIM118
-    except (OSError, struct.error):  # the file ends within a sequence, or within a length
+    except (OSError, struct.error):  # the file ends within a sequence or a length
         raise not_whole(where, len(data)) from None
     except Exception as error:  # pydicom raises many types on damaged files
         raise damage(where, f"damage ({type(error).__name__})", data) from None

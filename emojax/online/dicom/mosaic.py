@@ -1,4 +1,4 @@
-"""Mosaics: one image whose tiles are the slices of a volume, as Siemens scanners write them."""
+"""Mosaics: images of Siemens scanners whose tiles are the slices of a volume."""
 
 import math
 import struct
@@ -18,19 +18,20 @@ class Layout(NamedTuple):
     """The tiles of a mosaic."""
 
     slices: int
-    side: int  # tiles in a row of the image; there are as many rows
-    normal: tuple[float, float, float] | None  # the direction of the slices in LPS mm
+    side: int  # number of tiles per row and per column of the image
+    normal: tuple[float, float, float] | None  # direction of the slices, LPS
 
 
 def layout(head: e.Elements, rows: int, columns: int, where: str) -> Layout | None:
-    """Returns the layout of a mosaic, or None of an image that is one slice.
+    """Returns the layout of a mosaic, or None for an image of a single slice.
 
-    The number of slices is that of the CSA header, else of the slice times, else of the private
-    element that counts images, else as many as tiles of the acquisition matrix fit. Tools that
-    split mosaics leave MOSAIC in the image type: an image as small as its matrix is one slice.
+    The number of slices comes from the CSA header, else from the slice times, else from the private
+    element that counts images, else from the number of acquisition matrices that fit into the
+    image. Tools that split mosaics leave MOSAIC in the image type: an image as small as its matrix
+    is a single slice.
 
     Raises:
-      InputError: the image cannot be divided into as many tiles.
+      InputError: the image cannot be divided into this number of tiles.
     """
     if "MOSAIC" not in head.texts(e.IMAGE_TYPE):
         return None
@@ -47,7 +48,7 @@ def layout(head: e.Elements, rows: int, columns: int, where: str) -> Layout | No
         raise InputError(where, "a mosaic without its number of slices", "a CSA header")
     if count < 2 or rows % side or columns % side:
         found = f"a mosaic of {rows} x {columns} with {count} slices"
-        raise InputError(where, found, "as many tiles in each row as in each column")
+        raise InputError(where, found, "equal numbers of whole tiles in rows and columns")
     normal = csa_numbers(csa, "SliceNormalVector", where)
     return Layout(count, side, (normal[0], normal[1], normal[2]) if len(normal) == 3 else None)
 
@@ -60,10 +61,10 @@ def tiles(image: Shaped[np.ndarray, "rows columns"], own: Layout) -> Shaped[np.n
 
 
 def direction(own: Layout, along: np.ndarray, down: np.ndarray) -> Float[np.ndarray, "3"]:
-    """Returns the unit vector from slice to slice in LPS mm.
+    """Returns the unit vector from slice to slice, LPS.
 
-    Without a CSA header, slices run from right to left, from the front to the back or upwards,
-    as is the scanner's default.
+    Without a CSA header, slices run in the scanner's default direction: from right to left, from
+    front to back, or upwards.
     """
     normal = np.cross(along, down)
     if own.normal is None:
@@ -72,7 +73,7 @@ def direction(own: Layout, along: np.ndarray, down: np.ndarray) -> Float[np.ndar
 
 
 def csa_numbers(header: bytes, name: str, where: str) -> tuple[float, ...]:
-    """Returns the numbers of one tag in a CSA header; () where it has none.
+    """Returns the numbers of one tag in a CSA header; () if it is missing.
 
     Raises:
       InputError: the header is damaged.
@@ -97,7 +98,7 @@ def csa_numbers(header: bytes, name: str, where: str) -> tuple[float, ...]:
 
 
 def _matrix(head: e.Elements) -> tuple[int, ...]:
-    """Returns rows and columns of the acquisition matrix; () where there are none."""
+    """Returns rows and columns of the acquisition matrix; () if it is missing."""
     raw = head.values.get(e.MATRIX, b"")
     if len(raw) < 8:
         return ()
@@ -109,7 +110,7 @@ def _matrix(head: e.Elements) -> tuple[int, ...]:
 def _that_fit(matrix: tuple[int, ...], rows: int, columns: int) -> int:
     if not matrix:
         return 0
-    for y, x in (matrix, (max(matrix), max(matrix))):  # a reduced phase matrix is filled up
+    for y, x in (matrix, (max(matrix), max(matrix))):  # a reduced phase matrix is padded
         if rows % y == columns % x == 0:
             return (rows // y) * (columns // x)
     return 0

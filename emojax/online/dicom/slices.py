@@ -1,4 +1,4 @@
-"""Parts of volumes, and whole volumes of them: slices in any order, several series at once.
+"""Assembly of volumes from their parts: slices in any order, several series at once.
 
 state = slices.init()
 for part in dicom.read(path):
@@ -16,16 +16,16 @@ from jaxtyping import Float
 
 from emojax.errors import InputError
 
-UNEVEN = 0.1  # of the distance of slices, by which one may lie elsewhere; a missing one is 1
+UNEVEN = 0.1  # slice distances, tolerance of positions; a missing slice shifts them by 1
 SAME_PLACE = 0.01  # mm
-MOST_OPEN = 64  # volumes that wait for slices; the oldest is given up
-REMEMBERED = 256  # numbers of a series' last volumes: a late slice of one opens none again
+MOST_OPEN = 64  # volumes that wait for slices; beyond that, the oldest is given up
+REMEMBERED = 256  # last volumes of a series, which late slices do not open again
 
 
 class Series(NamedTuple):
     """One series of images; images of another kind or echo count as another series.
 
-    The series' UID is not part of it: some scanners change it within a run.
+    The UID of the series is not part of it, since some scanners change it within a run.
     """
 
     number: int
@@ -36,19 +36,19 @@ class Series(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The slices of one volume that one file holds."""
+    """The slices of one volume in one file."""
 
     series: Series
-    uid: str  # of the series
-    number: int  # of the volume in its series, from 1; 0: see `instance`
-    instance: int  # of the image in its series, from 1
-    slices: int  # of a whole volume; 0: not stated
+    uid: str  # UID of the series
+    number: int  # number of the volume in its series, from 1; 0 if only `instance` is known
+    instance: int  # number of the image in its series, from 1
+    slices: int  # slices of a whole volume; 0 if not stated
     values: Float[np.ndarray, "z rows columns"]
-    positions: Float[np.ndarray, "z 3"]  # of the first pixel of each slice, in LPS mm
-    axes: Float[np.ndarray, "3 3"]  # columns: LPS mm from pixel to pixel along a row, down, and on
-    time: float  # s since 1970 by the scanner's clock; NaN: not stated
-    tr: float  # s; 0: not stated
-    ends_in_zeros: bool  # the end of the pixels is zero, as where a file is still being filled
+    positions: Float[np.ndarray, "z 3"]  # of the first pixel of each slice, LPS mm
+    axes: Float[np.ndarray, "3 3"]  # columns: steps along a row, down a column, between slices; LPS
+    time: float  # s since 1970 by the scanner's clock; NaN if not stated
+    tr: float  # s; 0 if not stated
+    ends_in_zeros: bool  # whether the last pixels are zero, as in a file that is still being filled
 
     @property
     def is_whole(self) -> bool:
@@ -73,28 +73,28 @@ class Waiting(NamedTuple):
     series: Series
     number: int
     have: int
-    want: int  # 0: not known yet
+    want: int  # 0 if not known yet
 
 
 Key = tuple[Series, int]
 
 
 class State(NamedTuple):
-    """All that goes from one part to the next."""
+    """The state carried from one part to the next."""
 
-    slices: int  # of a volume, as asked for; 0: as the files say
-    open: Mapping[Key, tuple[Part, ...]]  # in the order in which they began
-    learned: Mapping[Series, int]  # slices of a volume, where no file says it
-    done: Mapping[Series, frozenset[int]]  # numbers of volumes that were given out or given up
+    slices: int  # requested number of slices of a volume; 0 to take it from the files
+    open: Mapping[Key, tuple[Part, ...]]  # in the order in which volumes began
+    learned: Mapping[Series, int]  # slices of a volume, in series whose files do not state it
+    done: Mapping[Series, frozenset[int]]  # numbers of volumes that were completed or given up
 
 
 def init(slices: int = 0) -> State:
     """Returns the state before the first part.
 
     Args:
-      slices: of a volume whose slices come one by one. 0 takes the number that the files state, or
-        else learns it: the first volume is then whole as soon as the next one begins, which is
-        wrong where the two are mixed.
+      slices: number of slices of a volume whose slices come one by one. 0 takes the number from the
+        files, or else learns it: the first volume then counts as whole when the next one begins,
+        which fails if slices of the two are interleaved.
     """
     if slices < 0:
         raise InputError("slices", slices, "a number of slices, or 0")
@@ -102,11 +102,12 @@ def init(slices: int = 0) -> State:
 
 
 def status(state: State, part: Part) -> str:
-    """Returns what `add` does with a part.
+    """Returns the status of a part.
 
     Returns:
-      "new"; or, of a part that changes nothing, "repeated": it is there already; "conflict": it is
-      there with other values; "late": its volume is done. Whole volumes are always "new".
+      "new", or the reason why `add` ignores the part: "repeated" if it is there already, "conflict"
+      if it is there with other values, "late" if its volume is done. Whole volumes are always
+      "new".
     """
     if part.is_whole:
         return "new"
@@ -124,11 +125,11 @@ def add(state: State, part: Part) -> tuple[State, list[Volume]]:
     """Adds a part.
 
     Returns:
-      The next state, and the volumes that are whole now: none or one, as a rule.
+      The next state, and the volumes that are now whole, usually none or one.
 
     Raises:
-      InputError: the part does not fit the others of its volume, or the slices of a volume are not
-        evenly apart. The state is as before; `drop` gives the volume up.
+      InputError: the part does not match the others of its volume, or the slices of a volume are
+        not evenly spaced. The state is unchanged; `drop` gives the volume up.
     """
     if part.is_whole:
         return state, [assemble([part])]
@@ -162,21 +163,21 @@ def waiting(state: State) -> list[Waiting]:
 
 
 def drop(state: State, series: Series, number: int) -> State:
-    """Returns the state without a volume; slices of it that come later are "late"."""
+    """Returns the state without a volume, whose later slices are "late"."""
     numbers = sorted(state.done.get(series, frozenset()) | {number})[-REMEMBERED:]
     left = {key: parts for key, parts in state.open.items() if key != (series, number)}
     return state._replace(open=left, done={**state.done, series: frozenset(numbers)})
 
 
 def assemble(parts: Sequence[Part], number: int | None = None) -> Volume:
-    """Returns the volume of its parts.
+    """Assembles a volume from its parts.
 
     Args:
       parts: all slices of one volume in any order, of one size and orientation.
-      number: of the volume; None is that of the first part.
+      number: number of the volume; None is that of the first part.
 
     Raises:
-      InputError: the slices are not evenly apart, as where one is missing.
+      InputError: the slices are not evenly spaced, for example because one is missing.
     """
     first = parts[0]
     positions = np.concatenate([part.positions for part in parts])
@@ -191,7 +192,7 @@ def assemble(parts: Sequence[Part], number: int | None = None) -> Volume:
         off = np.abs(positions - positions[0] - np.arange(len(positions))[:, None] * step).max()
         if not off <= UNEVEN * np.linalg.norm(step) or not np.any(step):
             where = f"{first.series.name}, volume {first.number if number is None else number}"
-            raise InputError(where, "slices that are not evenly apart", "a whole volume")
+            raise InputError(where, "slices that are not evenly spaced", "a whole volume")
     right, down = first.axes[:, 0], first.axes[:, 1]
     affine = np.eye(4)
     affine[:3] = np.c_[right, -down, step, positions[0] + down * (values.shape[1] - 1)]
@@ -226,4 +227,4 @@ def _check_alike(parts: Sequence[Part]) -> None:
         found = "slices of two orientations"
     else:
         return
-    raise InputError(f"{first.series.name}, volume {first.number}", found, "slices alike")
+    raise InputError(f"{first.series.name}, volume {first.number}", found, "equal slices")

@@ -1,12 +1,12 @@
-"""Records to other programs: UDP, TCP, HTTP with a live page, the Lab Streaming Layer.
+"""Outputs of records to other programs: UDP, TCP, HTTP with a live page, Lab Streaming Layer.
 
 outputs = open_outputs(Settings(udp="127.0.0.1:5005", http=8000), history)
 outputs.state(classes=["fear", "calm"], tr=2.0, decoder="ab12")
 outputs.send(line, record)
 
-`send` puts a record into a queue and returns. One thread sends datagrams and samples, which wait
-for nobody; another one serves the clients of TCP and HTTP, each at its own speed. See
-docs/realtime.md for what goes over the wire.
+`send` queues a record and returns. One thread sends datagrams and samples, which never block;
+another one serves the clients of TCP and HTTP, each at its own speed. docs/realtime.md describes
+what is sent.
 """
 
 import contextlib
@@ -29,20 +29,20 @@ from emojax.online.outputs.lsl import Lsl
 from emojax.online.outputs.servers import Servers
 from emojax.online.outputs.udp import Udp
 
-WAITING = 4096  # records in the queue; more are dropped, the oldest first
+WAITING = 4096  # records in the queue; beyond that, the oldest are dropped
 LOOPBACK = "127.0.0.1"
 LOCAL = "localhost", LOOPBACK, "::1"
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Where records go; what is empty is off."""
+    """Destinations of the records; empty ones are off."""
 
-    host: str = LOOPBACK  # that the servers listen on
-    token: str = dataclasses.field(default="", repr=False)  # that their clients show
-    udp: str = ""  # "host:port", to which datagrams go
-    tcp: int | None = None  # port of the line server; 0 is any free one
-    http: int | None = None  # port of the page and of the records over HTTP; 0 is any free one
+    host: str = LOOPBACK  # host that the servers listen on
+    token: str = dataclasses.field(default="", repr=False)  # secret that clients must present
+    udp: str = ""  # "host:port" for datagrams
+    tcp: int | None = None  # port of the line server; 0 for any free one
+    http: int | None = None  # port of the page and of the records over HTTP; 0 for any free one
     lsl: str = ""  # name of the stream
     page: str = ""  # HTML file of the experiment, served as /experiment
 
@@ -51,11 +51,12 @@ def open_outputs(settings: Settings, history: History) -> "Outputs":
     """Opens all outputs.
 
     Args:
-      settings: where records go.
-      history: gives the lines of the journal's records from a seq on, without newlines.
+      settings: destinations of the records.
+      history: function that yields the lines of the journal's records from a seq on, without
+        newlines.
 
     Raises:
-      InputError: a port in use, a host that is unknown or needs a token, no pylsl.
+      InputError: a port is in use, the host is unknown or needs a token, or pylsl is missing.
     """
     _check(settings)
     with contextlib.ExitStack() as opened:
@@ -76,7 +77,7 @@ def open_outputs(settings: Settings, history: History) -> "Outputs":
 
 
 class Outputs:
-    """All outputs of a session; see `open_outputs`. No client, however slow, delays `send`."""
+    """The outputs of a session; see `open_outputs`. No client, however slow, delays `send`."""
 
     def __init__(
         self,
@@ -88,16 +89,16 @@ class Outputs:
         """Starts the threads.
 
         Args:
-          settings: as opened.
-          direct: outputs that wait for nobody.
-          sockets: that clients connect to.
-          history: as `open_outputs`.
+          settings: destinations of the records.
+          direct: outputs that never block.
+          sockets: listening sockets that clients connect to.
+          history: see `open_outputs`.
         """
         self.on_event: Callable[[dict[str, Any]], None] = lambda event: None
         self.ports = {name: own.getsockname()[1] for name, own in sockets.items()}
         self._settings, self._direct = settings, direct
         self._dropped = Counter(dict.fromkeys((*direct, *sockets), 0))
-        self._queue: queue.SimpleQueue = queue.SimpleQueue()  # records; None is the end
+        self._queue: queue.SimpleQueue = queue.SimpleQueue()  # records; None ends the thread
         self._hub = Hub(history if sockets else lambda first: iter(()))
         pairs = [(own, self._handler(name)) for name, own in sockets.items()]
         self._servers = Servers(self._hub, pairs) if pairs else None
@@ -106,7 +107,7 @@ class Outputs:
 
     @property
     def page(self) -> str:
-        """The address of the live page; empty without one."""
+        """The address of the live page; "" without one."""
         if "http" not in self.ports:
             return ""
         own = self._settings
@@ -115,11 +116,11 @@ class Outputs:
         return f"http://{host}:{self.ports['http']}/{query}"
 
     def send(self, record: bytes, values: Mapping[str, Any]) -> None:
-        """Sends a record, soon, to whoever is there.
+        """Queues a record for all outputs.
 
         Args:
           record: one line of JSON, without its newline.
-          values: the same as data, not changed afterwards.
+          values: the record as data, which must not be modified afterwards.
         """
         if self._queue.qsize() >= WAITING:
             with contextlib.suppress(queue.Empty):
@@ -128,7 +129,7 @@ class Outputs:
         self._queue.put((record, values))
 
     def state(self, **values: Any) -> None:
-        """Tells facts of the session: classes, tr (s), decoder (id), run (id of the session)."""
+        """Announces facts of the session: classes, tr (s), decoder (id) and run (session id)."""
         stream = self._direct.get("lsl")
         if isinstance(stream, Lsl) and "classes" in values:
             stream.start(values["classes"], values.get("decoder", ""))
@@ -136,11 +137,11 @@ class Outputs:
             self._servers.call(self._hub.update, values)
 
     def dropped(self) -> dict[str, int]:
-        """Returns how many records each output has lost so far, over all of its clients."""
+        """Returns the number of records that each output has lost so far, over all its clients."""
         return {name: own + self._hub.dropped[name] for name, own in self._dropped.items()}
 
     def close(self) -> None:
-        """Sends what is left, for at most about a second, and ends every connection."""
+        """Sends queued records for at most about a second, then ends every connection."""
         self._queue.put(None)
         self._thread.join()
         if self._servers:
@@ -154,7 +155,7 @@ class Outputs:
             for name, output in self._direct.items():
                 try:
                     output.send(record, values)
-                except Exception:  # whatever it is, the others go on
+                except Exception:  # the other outputs continue, whatever it is
                     self._dropped[name] += 1
             if self._servers:
                 self._servers.call(self._hub.publish, values["seq"], record)
@@ -174,7 +175,7 @@ def _check(settings: Settings) -> None:
     serves = settings.tcp is not None or settings.http is not None
     if serves and not token and not access.is_loopback(settings.host):
         found = f"none, though others can connect to host {settings.host}"
-        raise InputError("token", found, "a secret that clients show, such as --token=$(uuidgen)")
+        raise InputError("token", found, "a secret for clients, such as --token=$(uuidgen)")
     if token and not re.fullmatch(r"[!-~]+", token):
         raise InputError("token", "a space, or a letter beyond ASCII", "letters, digits and signs")
     if settings.page and not pathlib.Path(settings.page).is_file():

@@ -1,4 +1,4 @@
-"""Addresses that records go to and that clients connect to, and the token they show."""
+"""Addresses of outputs and servers, and the token of clients."""
 
 import hmac
 import ipaddress
@@ -7,7 +7,7 @@ import socket
 from emojax.errors import InputError
 
 EXAMPLE = "an address such as 127.0.0.1:5005"
-SEND_BUFFER = 1 << 16  # bytes in the kernel for each client: a slow one gets no old backlog
+SEND_BUFFER = 1 << 16  # bytes in the kernel for each client; small, so that backlogs stay short
 
 
 def resolve(
@@ -33,13 +33,13 @@ def target(text: str) -> tuple[socket.AddressFamily, tuple]:
 
 
 def is_loopback(host: str) -> bool:
-    """Returns whether nothing but this machine can connect to a host's address."""
+    """Returns whether only this machine can connect to a host's address."""
     _, address = resolve(host, 0, socket.SOCK_STREAM, "host")
     return ipaddress.ip_address(address[0].partition("%")[0]).is_loopback
 
 
 def listen(host: str, port: int, where: str) -> socket.socket:
-    """Returns a socket that accepts clients; port 0 is any free one."""
+    """Returns a socket that accepts clients; port 0 takes any free one."""
     if not 0 <= port < 65536:
         raise InputError(where, f"port {port}", "a port from 0 (any free one) to 65535")
     family, address = resolve(host, port, socket.SOCK_STREAM, where)
@@ -54,5 +54,5 @@ def listen(host: str, port: int, where: str) -> socket.socket:
 
 
 def same(token: str, given: str) -> bool:
-    """Returns whether a token is right, in a time that does not tell where it is wrong."""
+    """Returns whether a token is right, in constant time."""
     return hmac.compare_digest(token.encode(), given.encode(errors="replace"))

@@ -1,12 +1,12 @@
 """Records over HTTP, and the live page.
 
 /                the live page
-/latest          the last record (204: there is none yet)
+/latest          the last record (204 if there is none yet)
 /records?from=n  lines of JSON: all records so far from seq n on (-300: the last 300)
-/events?from=n   server-sent events: the same, then what comes; "Last-Event-ID" goes on behind it
+/events?from=n   server-sent events: the same, then new ones; "Last-Event-ID" resumes after it
 /experiment      the page of an experiment (`Settings.page`), which may read all of these
 
-A token comes as "?token=..." or "Authorization: Bearer ...".
+A token is sent as "?token=..." or "Authorization: Bearer ...".
 """
 
 import asyncio
@@ -24,10 +24,10 @@ from emojax.online.outputs.servers import first_of, flush
 
 PAGE = pathlib.Path(__file__).with_name("page.html")
 REQUEST_S = 10.0
-IDLE_S = 5.0  # after which a client is told that the connection lives
+IDLE_S = 5.0  # without a record, after which a keep-alive event is sent
 HTML, JSON = "text/html; charset=utf-8", "application/json"
 LINES, EVENTS, TEXT = "application/x-ndjson", "text/event-stream", "text/plain"
-RETRY_MS = 500  # of a browser that has lost the connection
+RETRY_MS = 500  # before a browser reconnects
 NOTHING: Mapping[str, str] = MappingProxyType({})
 SAFE = {
     "Cache-Control": "no-store",
@@ -35,19 +35,19 @@ SAFE = {
     "X-Content-Type-Options": "nosniff",
     "Connection": "close",
 }
-OWN_PAGE = {  # nothing from elsewhere, and nothing to elsewhere
+OWN_PAGE = {  # loads nothing from other sites, and sends nothing to them
     "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src data:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'self'"
 }
 
 
 class Site(NamedTuple):
-    """All that requests are answered from."""
+    """The content and settings of the server."""
 
     hub: Hub
-    token: str  # "": none is asked for
-    hosts: tuple[str, ...]  # names of this server, where it is asked by no others; (): by any
-    page: pathlib.Path | None  # of the experiment
+    token: str  # "" if none is required
+    hosts: tuple[str, ...]  # accepted host names of this server; () accepts any
+    page: pathlib.Path | None  # page of the experiment
 
 
 class Request(NamedTuple):
@@ -56,15 +56,15 @@ class Request(NamedTuple):
     method: str
     path: str
     query: dict[str, str]
-    headers: dict[str, str]  # by their names in small letters
+    headers: dict[str, str]  # by lower-case name
 
 
 class Refused(Exception):
-    """A request that is answered by a status alone."""
+    """A request that is answered with a status alone."""
 
 
 async def serve(site: Site, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers one request; one for events, until the client leaves or the session ends."""
+    """Answers one request; an event stream lasts until the client leaves or the session ends."""
     try:
         request = await _read(reader)
         _check(site, request)
@@ -155,7 +155,7 @@ async def _read(reader: asyncio.StreamReader) -> Request:
 
 
 def _check(site: Site, request: Request) -> None:
-    if site.hosts:  # a page from elsewhere, whose name was made to lead here, names that name
+    if site.hosts:  # guards against DNS rebinding
         try:
             name = urllib.parse.urlsplit("//" + request.headers.get("host", "")).hostname
         except ValueError:

@@ -1,8 +1,8 @@
-"""The latest records in memory, and how far each client has read.
+"""The latest records in memory, and the position of each client in them.
 
-Everything runs in one thread, that of the servers' event loop. Clients have no queues: each
-has a place in the sequence, and takes the records behind it when its connection has room. Records
-that have left the memory come from the journal (`replay`), or are dropped and counted.
+Everything runs in one thread, that of the servers' event loop. Clients have no queues: each has a
+position in the sequence, and takes the records after it when its connection has room. Records that
+are no longer in memory are read from the journal (`replay`), or dropped and counted.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 RECENT = 512  # records in memory
-BATCH = 64  # records that a client takes at once
+BATCH = 64  # largest number of records that a client takes at once
 
 History = Callable[[int], Iterator[bytes]]
 
@@ -26,15 +26,15 @@ class Client:
 
     kind: str  # "tcp" or "http"
     after: int  # seq of the last record that it has taken
-    replay: bool  # records that it was too slow for come from the journal; else they are dropped
-    stored: Iterator[bytes] | None = None  # the journal, from the record behind `after`
+    replay: bool  # whether records that it missed are read from the journal, or dropped
+    stored: Iterator[bytes] | None = None  # the journal, from the record after `after`
 
 
 class Hub:
     """The records of a session, for any number of clients."""
 
     def __init__(self, history: History):
-        """Args: gives the lines of the journal's records from a seq on."""
+        """Args: function that yields the lines of the journal's records from a seq on."""
         self.recent: dict[int, bytes] = {}  # by seq, ascending
         self.newest = -1
         self.state: dict[str, Any] = {}
@@ -57,23 +57,23 @@ class Hub:
         return self.recent.get(self.newest, b"")
 
     def publish(self, seq: int, line: bytes) -> None:
-        """Adds a record, or the same one again after a restart, and wakes the clients."""
+        """Adds a record (after a restart, perhaps for the second time) and wakes the clients."""
         self._add(seq, line)
         self._wake()
 
     def update(self, values: dict[str, Any]) -> None:
-        """Changes facts of the session, such as its classes."""
+        """Updates facts of the session, such as its classes."""
         self.state = self.state | values
         self._wake()
 
     def close(self) -> None:
-        """Lets the clients take what is left, then nothing more."""
+        """Lets the clients take the remaining records and accepts no more."""
         self.closed = True
         self._wake()
 
     @contextlib.contextmanager
     def client(self, kind: str, first: int) -> Iterator[Client]:
-        """Gives a new client's place; see `rewind`."""
+        """Registers a new client while the context lasts; see `rewind`."""
         client = Client(kind, self.newest, replay=True)
         self.rewind(client, first)
         self.clients.add(client)
@@ -83,18 +83,18 @@ class Hub:
             self.clients.remove(client)
 
     def rewind(self, client: Client, first: int) -> None:
-        """Makes a record the next of a client, which from now on misses none.
+        """Moves a client to a record, from which on it misses none.
 
         Args:
-          client: whose place moves.
-          first: seq of the record; -300 is the first of the last 300.
+          client: the client.
+          first: seq of the next record that it takes; -300 for the first of the last 300.
         """
         start = first if first >= 0 else max(0, self.newest + 1 + first)
         client.after, client.replay, client.stored = start - 1, True, None
         self._wake()
 
     async def take(self, client: Client, patience: float) -> list[tuple[int, bytes]]:
-        """Returns the next records of a client, waiting for one at most `patience` seconds."""
+        """Returns the next records of a client, waiting up to `patience` seconds for one."""
         fresh = self._fresh
         if client.after >= self.newest and patience and not self.closed:
             with contextlib.suppress(TimeoutError):
@@ -103,14 +103,14 @@ class Hub:
         while client.replay and client.after + 1 < self.oldest:
             after, stored = client.after, client.stored or self._history(client.after + 1)
             batch = await asyncio.to_thread(_next_of, stored)
-            if client.after != after:  # it has asked for others meanwhile
+            if client.after != after:  # the client has moved meanwhile
                 continue
             if batch:
                 client.after, client.stored = batch[-1][0], stored
                 return batch
             if not client.stored:  # the journal lacks them
                 break
-            client.stored = None  # its end as it was: there is more by now
+            client.stored = None  # the journal has grown since it was opened
         client.after, client.stored = max(client.after, self.oldest - 1), None
         numbers = range(client.after + 1, min(self.newest, client.after + BATCH) + 1)
         client.after += len(numbers)

@@ -1,4 +1,4 @@
-"""Records as samples of a stream of the Lab Streaming Layer (LSL)."""
+"""Output of records as samples of a Lab Streaming Layer (LSL) stream."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,14 +13,14 @@ BUFFER = 360  # samples that the library keeps for a slow reader
 
 
 class Lsl:
-    """A stream; it starts when the classes are known, since its channels never change."""
+    """A stream that starts once the classes are known, as its channels cannot change later."""
 
     def __init__(self, name: str, local: bool):
-        """Args: the stream's name, and whether it is announced on this machine only."""
+        """Args: the name of the stream, and whether it is announced on this machine only."""
         try:
             import pylsl
-        except (ImportError, RuntimeError) as error:  # RuntimeError: it does not find its library
-            raise InputError("lsl", "no pylsl that works", "pip install pylsl") from error
+        except (ImportError, RuntimeError) as error:  # RuntimeError: its C library is missing
+            raise InputError("lsl", "no working pylsl", "pip install pylsl") from error
         pylsl.set_config_content(QUIET + ONLY_HERE * local)
         self._pylsl, self._name = pylsl, name
         self._classes: Sequence[str] = ()
@@ -30,8 +30,8 @@ class Lsl:
         """Announces the stream.
 
         Args:
-          classes: names.
-          decoder: its id.
+          classes: names of the classes.
+          decoder: id of the decoder.
         """
         if self._outlet:
             return
@@ -59,7 +59,7 @@ class Lsl:
         self._outlet = self._pylsl.StreamOutlet(info, max_buffered=BUFFER)
 
     def send(self, record: bytes, values: Mapping[str, Any]) -> None:
-        """Sends a record; NaN stands for what is not known."""
+        """Sends a record, with NaN for unknown values."""
         if not self._outlet:
             raise RuntimeError("the classes are not known yet")
         p = values["p"] or {}

@@ -1,4 +1,4 @@
-"""One thread that serves all clients of TCP and HTTP."""
+"""The thread that serves all clients of TCP and HTTP."""
 
 import asyncio
 import contextlib
@@ -11,14 +11,14 @@ from emojax.online.outputs.hub import Hub
 
 MOST_CLIENTS = 256  # of one server
 LONGEST_LINE = 1 << 14  # bytes
-STUCK_S = 60.0  # after which a client that takes nothing is closed
-FAREWELL_S = 1.0  # for clients to take what is left
+STUCK_S = 60.0  # after which a client that reads nothing is disconnected
+FAREWELL_S = 1.0  # for clients to read the remaining records
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Servers:
-    """The thread; it takes records at once, and clients of any speed."""
+    """The thread of the servers, which clients of any speed share without delaying a session."""
 
     def __init__(self, hub: Hub, listeners: list[tuple[socket.socket, Handler]]):
         """Args: the records, and for each bound socket the function that serves a client."""
@@ -30,12 +30,12 @@ class Servers:
         self._thread.daemon = True
         self._thread.start()
 
-    def call(self, function: Callable, *args) -> None:
-        """Calls a function in the thread, soon."""
+    def call(self, function: Callable[..., object], *args: Any) -> None:
+        """Schedules a call of a function in the thread."""
         self._loop.call_soon_threadsafe(function, *args)
 
     def close(self) -> None:
-        """Lets clients take what is left, and ends the thread with every connection."""
+        """Lets clients read the remaining records, then ends all connections and the thread."""
         if self._thread.is_alive():
             self.call(self._stopped.set)
         self._thread.join()
@@ -55,7 +55,7 @@ class Servers:
 
 
 async def first_of(*tasks: Coroutine[Any, Any, None]) -> None:
-    """Runs tasks side by side until one ends; the others are cancelled."""
+    """Runs tasks concurrently until one ends; the others are cancelled."""
     running = [asyncio.create_task(task) for task in tasks]
     try:
         done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
@@ -68,7 +68,7 @@ async def first_of(*tasks: Coroutine[Any, Any, None]) -> None:
 
 
 async def flush(writer: asyncio.StreamWriter) -> None:
-    """Waits until a client has room for more; one that takes nothing for long is given up.
+    """Waits until a client has room for more; one that reads nothing for too long is given up.
 
     Python 3.12's `writelines` never makes `drain` wait, hence `write` everywhere.
     """
@@ -85,9 +85,9 @@ async def _start(listener: socket.socket, handler: Handler) -> asyncio.Server:
             if len(connected) <= MOST_CLIENTS:
                 await handler(reader, writer)
         except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
-            pass  # it has left, or said what nobody understands
+            pass  # the client has left, or sent an invalid request
         except asyncio.CancelledError:
-            writer.transport.abort()  # the session has ended, and it does not take the rest
+            writer.transport.abort()  # the session has ended, and the client reads no more
         finally:
             connected.discard(writer)
             await _close(writer)
@@ -102,4 +102,4 @@ async def _close(writer: asyncio.StreamWriter) -> None:
             async with asyncio.timeout(FAREWELL_S):
                 await writer.wait_closed()
     finally:
-        writer.transport.abort()  # one that takes nothing would stay open for ever
+        writer.transport.abort()  # otherwise a client that reads nothing would stay connected

@@ -1,10 +1,10 @@
-"""Records over TCP, one line of JSON each; and what clients say, one line each.
+"""Records over TCP, one line of JSON each, and commands of clients, one line each.
 
-TOKEN xxx                  first, where a token is asked for
-GET 10                     all records from seq 10 on, then what comes (GET -300: the last 300)
+TOKEN xxx                  first, if a token is required
+GET 10                     all records from seq 10 on, then new ones (GET -300: the last 300)
 onset 3.0 fear 12          a condition starts 3 s after volume 1 (and lasts 12 s)
 
-A line that makes no sense is answered by "error " and the reason.
+An invalid line is answered by "error " and the reason.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from emojax.online.outputs.access import same
 from emojax.online.outputs.hub import Client, Hub
 from emojax.online.outputs.servers import first_of, flush
 
-FIRST_LINE_S = 0.1  # in which a GET comes before the first live record
+FIRST_LINE_S = 0.1  # a GET within this time precedes the first live record
 TOKEN_S = 10.0
 IDLE_S = 5.0
 LONGEST_LABEL = 64
@@ -57,15 +57,15 @@ async def serve(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FIRST_LINE_S):
                 line = await reader.readline()
-        client.replay = False  # until it asks for records
+        client.replay = False  # until the client sends GET
         obey(line)
         await first_of(listen(), send())
 
 
 def event(words: list[str]) -> dict:
-    """Returns the event of the words "onset", seconds, label and perhaps a duration."""
+    """Returns the event of the words "onset", seconds, label and optionally a duration."""
     if len(words) not in (3, 4):
-        raise InputError("onset", " ".join(words[1:]), "seconds, a label, perhaps a duration")
+        raise InputError("onset", " ".join(words[1:]), "seconds, a label, optionally a duration")
     label = words[2]
     if not label.isprintable() or not 0 < len(label) <= LONGEST_LABEL:
         raise InputError("label", repr(label), f"1 to {LONGEST_LABEL} letters")
@@ -79,7 +79,7 @@ def event(words: list[str]) -> dict:
 
 
 def _obey(line: bytes, hub: Hub, client: Client, on_event: OnEvent) -> str:
-    """Does what a line says; returns why it cannot be done."""
+    """Carries out the command in a line; returns the reason if that fails, else ""."""
     try:
         match shlex.split(line.decode()):
             case []:

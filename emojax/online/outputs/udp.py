@@ -1,4 +1,4 @@
-"""One UDP datagram for each record, to one address."""
+"""Output of records as UDP datagrams to one address."""
 
 import socket
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from emojax.online.outputs import access
 from emojax.online.watching import journal
 
 LONGEST = 65_507  # bytes of a datagram
-LEFT_OUT = "files", "reasons"  # of a record that is longer
+LEFT_OUT = "files", "reasons"  # keys that a longer record loses
 
 
 class Udp:
-    """Sends records; nobody has to listen."""
+    """A sender of records, whether or not anybody listens."""
 
     def __init__(self, address: str):
         """Args: "host:port"."""
@@ -21,7 +21,7 @@ class Udp:
         self._socket.setblocking(False)
 
     def send(self, record: bytes, values: Mapping[str, Any]) -> None:
-        """Sends a record, or raises an OSError."""
+        """Sends a record; raises OSError if that fails."""
         for name in LEFT_OUT:
             if len(record) > LONGEST:
                 values = {key: value for key, value in values.items() if key != name}

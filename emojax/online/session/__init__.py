@@ -1,4 +1,4 @@
-"""After a session: its statistics, and a report in HTML."""
+"""Statistics of a session, and its report in HTML."""
 
 from emojax.online.session.measures import SENT, Accuracy, Statistics, labels_of, statistics
 from emojax.online.session.page import report

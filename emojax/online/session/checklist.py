@@ -1,9 +1,9 @@
-"""Quality of a session, item by item, as studies are asked to report it.
+"""Quality checklist of a session, with the items that studies are asked to report.
 
 The first ten items are the real-time processing steps that Heunis et al. (Human Brain Mapping 41,
 2020, doi:10.1002/hbm.25010) code in 128 studies; their COBIDAS-style checklist is at
-https://osf.io/kjwhf. The others are measures of the quality of the signal and of its timing. What
-emojax cannot know is listed, too: it has to be reported all the same.
+https://osf.io/kjwhf. The others are measures of signal quality and timing. Items that emojax cannot
+know are listed too, since they have to be reported as well.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,11 +25,11 @@ class Item(NamedTuple):
 
 
 def items(start: Line, volumes: Sequence[Line], found: Statistics) -> list[Item]:
-    """Returns the items.
+    """Returns the rows of the checklist.
 
     Args:
       start: first line of the journal.
-      volumes: its records.
+      volumes: records of the volumes.
       found: see `statistics`.
     """
     return [*_steps(start, volumes, found), *_quality(found), *_outside()]
@@ -42,15 +42,15 @@ def _steps(start: Line, volumes: Sequence[Line], found: Statistics) -> Iterator[
     online = facts.get("online") or ""
     steps = online.split("+") if online else []
     moved = any(own["motion"] is not None for own in volumes)
-    yield Item("Slice-timing correction", NOT, "volumes are decoded whole, as they come")
+    yield Item("Slice-timing correction", NOT, "volumes are decoded whole, as scanned")
     yield Item(
         "Motion correction",
         DONE if moved else NOT,
         "rigid, each volume to the reference of the subject"
         if moved
-        else "no reference image of the subject's own, or switched off (--correct)",
+        else "no reference image of the subject, or switched off (--correct)",
     )
-    yield Item("Spatial smoothing", NOT, f"steps that the decoder expects before it: {earlier}")
+    yield Item("Spatial smoothing", NOT, f"preprocessing that the decoder expects: {earlier}")
     drift = [step for step in steps if not step.startswith("motion")]
     level = str((start.get("settings") or {}).get("correct", ""))
     yield Item(
@@ -72,10 +72,10 @@ def _steps(start: Line, volumes: Sequence[Line], found: Statistics) -> Iterator[
     yield Item(
         "Temporal smoothing or averaging", DONE if smooth else NOT, "; ".join(smooth) or "none"
     )
-    yield Item("Frequency filtering", NOT, "other than by the removal of drift")
+    yield Item("Frequency filtering", NOT, "except for drift removal")
     yield _outliers(start, found)
     yield Item("Differential region of interest", NOT, "the decoder reads a pattern of voxels")
-    yield Item("Correction of respiration and pulse", NOT, "nothing is recorded of either")
+    yield Item("Correction of respiration and pulse", NOT, "neither is recorded")
 
 
 def _outliers(start: Line, found: Statistics) -> Item:
@@ -88,7 +88,7 @@ def _outliers(start: Line, found: Statistics) -> Item:
 
 
 def _quality(found: Statistics) -> Iterator[Item]:
-    """Yields what was measured, or could not be."""
+    """Yields the measures of quality."""
     motion, total = found.motion, sum(found.volumes.values())
     yield Item(
         "Displacement between volumes",
@@ -100,11 +100,11 @@ def _quality(found: Statistics) -> Iterator[Item]:
     )
     task = motion.get("task")
     yield Item(
-        "Motion that goes with the task",
+        "Task-correlated motion",
         UNKNOWN if task is None else MEASURED,
         "needs an events file (--events) and an estimate of motion"
         if task is None
-        else f"displacement and a class of the task correlate by |r| = {task:.2f} at most",
+        else f"largest correlation of displacement with a class: |r| = {task:.2f}",
     )
     for name, label in (
         ("correlation", "Correlation with the reference, as scanned"),
@@ -127,11 +127,11 @@ def _quality(found: Statistics) -> Iterator[Item]:
 
 
 def _outside() -> Iterator[Item]:
-    """Yields what a session cannot show."""
+    """Yields the items that a session cannot measure."""
     for name, said in (
         ("Temporal signal-to-noise ratio", "needs the time courses of voxels: offline"),
         ("Contrast-to-noise ratio, percent signal change", "needs a model of the task: offline"),
-        ("Display of the feedback", "when the person saw it: from the program that shows it"),
+        ("Display of the feedback", "when it was visible: from the program that shows it"),
         ("Scanner and sequence", "vendor, field, coil, sequence: from the protocol"),
         ("Visual check of the images", "by a person, after the session"),
     ):

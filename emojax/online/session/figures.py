@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -12,7 +13,7 @@ from emojax.online.session.measures import LARGE_MM, Accuracy
 from emojax.report.plots import BLUE, COLOURS, GREY, RED
 
 Line = Mapping[str, Any]
-MANY = 400  # records; with more, lines are thin
+MANY = 400  # records; beyond that, lines are thin
 LABELS = {
     "feedback": "feedback",
     "fd_mm": "displacement\n(mm)",
@@ -23,11 +24,11 @@ LABELS = {
 
 
 def latencies(took: Sequence[float], tr: float) -> Figure:
-    """Draws how long records took, and the TR.
+    """Draws a histogram of latencies, with the TR.
 
     Args:
-      took: ms of each record, more than 0.
-      tr: s.
+      took: latency of each record, ms, > 0.
+      tr: TR, s.
     """
     figure = Figure(figsize=(7.5, 2.6), dpi=130, layout="constrained")
     axes = figure.subplots()
@@ -41,8 +42,8 @@ def latencies(took: Sequence[float], tr: float) -> Figure:
         ("TR", 1000 * tr, RED),
     ):
         axes.axvline(place, color=colour, ls="--", lw=1, label=f"{name}: {place:.4g} ms")
-    axes.set(xscale="log", xlabel="ms from the closed file to the record sent", ylabel="volumes")
-    axes.xaxis.set_major_formatter("{x:g}")  # a log axis would write formulas
+    axes.set(xscale="log", xlabel="ms from file closed to record sent", ylabel="volumes")
+    axes.xaxis.set_major_formatter("{x:g}")  # instead of powers of ten
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=3, frameon=False, fontsize=9)
     return figure
 
@@ -50,12 +51,12 @@ def latencies(took: Sequence[float], tr: float) -> Figure:
 def courses(
     volumes: Sequence[Line], classes: Sequence[str], labels: Mapping[int, str], hidden: bool
 ) -> Figure:
-    """Draws what was measured of each volume, one panel above the other.
+    """Draws the measures of each volume, one panel above the other.
 
     Args:
-      volumes: records.
-      classes: of the decoder.
-      labels: volume -> class, where it is known.
+      volumes: records of the volumes.
+      classes: classes of the decoder.
+      labels: volume -> class, if known.
       hidden: whether probabilities and evidence are left out.
     """
     x = np.array([own["volume"] for own in volumes])
@@ -102,7 +103,7 @@ def _column(volumes: Sequence[Line], name: str) -> Float[np.ndarray, " t"]:
     return np.array([np.nan if own[name] is None else own[name] for own in volumes])
 
 
-def _marks(axes, volumes: Sequence[Line]) -> None:
+def _marks(axes: Axes, volumes: Sequence[Line]) -> None:
     """Draws a line at each volume that is not "ok"."""
     width = 1.2 if len(volumes) <= MANY else 0.4
     for colour, marked in ((RED, True), ("black", False)):
@@ -112,7 +113,7 @@ def _marks(axes, volumes: Sequence[Line]) -> None:
         axes.vlines(x, 0, 1, color=colour, lw=width, **own)
 
 
-def _blocks(axes, labels: Mapping[int, str], colours: Mapping[str, str]) -> None:
+def _blocks(axes: Axes, labels: Mapping[int, str], colours: Mapping[str, str]) -> None:
     """Colours the background by the labels."""
     if not labels:
         return
@@ -125,7 +126,7 @@ def _blocks(axes, labels: Mapping[int, str], colours: Mapping[str, str]) -> None
         axes.fill_between(edges, here, step="post", color=colour, **own)
 
 
-def _legend(figure: Figure, axes, with_classes: bool, volumes: Sequence[Line]) -> None:
+def _legend(figure: Figure, axes: Axes, with_classes: bool, volumes: Sequence[Line]) -> None:
     handles, names = axes.get_legend_handles_labels() if with_classes else ([], [])
     statuses = {own["status"] for own in volumes}
     for text, colour, there in (
@@ -141,7 +142,7 @@ def _legend(figure: Figure, axes, with_classes: bool, volumes: Sequence[Line]) -
 
 
 def by_position(found: Mapping[str, Accuracy], chance: float) -> Figure:
-    """Draws the share of right decisions by the place of a volume in its block."""
+    """Draws accuracy by the position of a volume in its block."""
     figure = Figure(figsize=(6.0, 3.0), dpi=130, layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -150,6 +151,6 @@ def by_position(found: Mapping[str, Accuracy], chance: float) -> Figure:
         share = [right / count if count else np.nan for right, count in own.by_position]
         axes.plot(np.arange(1, len(share) + 1), share, "o-", color=colour, lw=1.8, ms=4, label=name)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="volume of the block", ylabel="share that is right", ylim=(0, 1.03))
+    axes.set(xlabel="volume of the block", ylabel="accuracy", ylim=(0, 1.03))
     axes.legend(frameon=False, fontsize=9)
     return figure

@@ -1,4 +1,4 @@
-"""Statistics of a session, from the lines of its journal: plain data."""
+"""Statistics of a session as plain data, computed from its journal."""
 
 import collections
 import pathlib
@@ -15,47 +15,47 @@ from emojax.online import evidence
 from emojax.online.watching import record
 
 Line = Mapping[str, Any]
-SENT = "closed to sent"  # from the last byte of the file to the record on its way
-STAGES = ("wait", "order", "decode", "journal")  # in this order, where there are such
+SENT = "closed to sent"  # stage from the closed file to the sent record
+STAGES = ("wait", "order", "decode", "journal")  # order of the other stages in tables
 PERCENTILES = (50, 90, 99)
-LARGE_MM = 0.5  # displacement that is counted (Power et al., NeuroImage 59, 2012)
+LARGE_MM = 0.5  # threshold of displacement (Power et al., NeuroImage 59, 2012)
 MEASURES = ("fd_mm", "gain", "offset", "correlation", "aligned")
 NUMBER = re.compile(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?")
-LONGEST = 80  # letters of a reason
+LONGEST = 80  # characters of a reason
 
 
 class Accuracy(NamedTuple):
-    """Decisions, compared with the events file."""
+    """Comparison of decisions with the events file."""
 
-    by_class: dict[str, tuple[int, int]]  # right, volumes with a decision
-    balanced: float | None  # mean over classes of the share that is right
-    abstained: int  # volumes with a label and without a decision
-    by_position: tuple[tuple[int, int], ...]  # right, volumes; of the first of each block, and on
+    by_class: dict[str, tuple[int, int]]  # right decisions, volumes with a decision
+    balanced: float | None  # mean over classes of the share of right decisions
+    abstained: int  # volumes with a label but without a decision
+    by_position: tuple[tuple[int, int], ...]  # (right, volumes) by position in the block, from 1
 
 
 class Statistics(NamedTuple):
     """Numbers of a session."""
 
-    volumes: dict[str, int]  # status -> volumes
-    reasons: dict[str, int]  # kind of reason -> volumes that are not "ok" for it
-    notes: dict[str, int]  # duplicate, late, conflict, restart, ...
+    volumes: dict[str, int]  # status -> number of volumes
+    reasons: dict[str, int]  # kind of reason -> number of volumes
+    notes: dict[str, int]  # kind of note (duplicate, late, conflict, restart, ...) -> count
     latency_ms: dict[str, dict[str, float]]  # stage -> volumes, p50, p90, p99, max
     late: int  # records sent more than one TR after their file was closed
-    earlier: int  # volumes whose files were there before the session; in no latency
-    unsent: int  # records of which the journal does not say that they were sent
-    gaps: tuple[tuple[int, int], ...]  # first and last number of volumes that are missing
-    dropped: dict[str, int]  # output -> records that a slow client did not get
-    measures: dict[str, tuple[float, float, float]]  # name -> least, median, most
-    motion: dict[str, float]  # mean, max, share, task: see `_motion`; {} is unknown
-    accuracy: dict[str, Accuracy]  # "volume", and "evidence" where there is some; {} without labels
+    earlier: int  # volumes whose files existed before the session; they have no latency
+    unsent: int  # records that the journal does not list as sent
+    gaps: tuple[tuple[int, int], ...]  # first and last number of consecutive missing volumes
+    dropped: dict[str, int]  # output -> records dropped for slow clients
+    measures: dict[str, tuple[float, float, float]]  # name -> minimum, median, maximum
+    motion: dict[str, float]  # mean, max, share, task, see `_motion`; {} if unknown
+    accuracy: dict[str, Accuracy]  # "volume", and "evidence" if there is some; {} without labels
 
 
 def statistics(lines: Iterable[Line], labels: Mapping[int, str] | None = None) -> Statistics:
     """Returns the statistics of a session.
 
     Args:
-      lines: of its journal, in order.
-      labels: volume -> class, see `labels_of`; volumes without one have no accuracy.
+      lines: lines of its journal, in order.
+      labels: volume -> class, see `labels_of`; accuracy covers only these volumes.
     """
     lines = list(lines)
     start, volumes = lines[0], [own for own in lines if own["kind"] == "volume"]
@@ -80,7 +80,7 @@ def statistics(lines: Iterable[Line], labels: Mapping[int, str] | None = None) -
 
 
 def first_sent(lines: Iterable[Line]) -> dict[int, Line]:
-    """Returns seq -> the line that says when its record was sent first."""
+    """Returns seq -> the line that states when its record was first sent."""
     sent: dict[int, Line] = {}
     for own in lines:
         if own["kind"] == "sent":
@@ -97,7 +97,7 @@ def since_start(lines: Sequence[Line]) -> list[Line]:
 
 
 def took_ms(lines: Sequence[Line]) -> dict[int, float]:
-    """Returns seq -> ms from the closed file to the record sent, of files of `since_start`."""
+    """Returns seq -> ms from file closed to record sent, for the volumes of `since_start`."""
     sent, live = first_sent(lines), since_start(lines)
     return {
         own["seq"]: 1000 * (sent[own["seq"]]["time_sent"] - own["time_closed"])
@@ -107,7 +107,7 @@ def took_ms(lines: Sequence[Line]) -> dict[int, float]:
 
 
 def _reasons(volumes: Sequence[Line]) -> dict[str, int]:
-    """Returns kinds of reasons, most frequent first; # stands for the numbers of a volume."""
+    """Returns kinds of reasons, most frequent first, with # in place of numbers."""
     kinds = collections.Counter(
         kind
         for own in volumes
@@ -116,7 +116,9 @@ def _reasons(volumes: Sequence[Line]) -> dict[str, int]:
     return dict(kinds.most_common())
 
 
-def _latency(live: Sequence[Line], sent: Mapping[int, Line], took: Mapping[int, float]):
+def _latency(
+    live: Sequence[Line], sent: Mapping[int, Line], took: Mapping[int, float]
+) -> dict[str, dict[str, float]]:
     """Returns stage -> percentiles in ms."""
     found: dict[str, list[float]] = {SENT: list(took.values())}
     for own in live:
@@ -130,14 +132,14 @@ def _latency(live: Sequence[Line], sent: Mapping[int, Line], took: Mapping[int, 
 
 
 def percentiles(ms: Sequence[float]) -> dict[str, float]:
-    """Returns number, percentiles and maximum of durations."""
+    """Returns the number, percentiles and maximum of durations."""
     at = np.percentile(ms, PERCENTILES).tolist()
     named = {f"p{name}": value for name, value in zip(PERCENTILES, at, strict=True)}
     return {"volumes": len(ms), **named, "max": float(max(ms))}
 
 
 def _gaps(volumes: Sequence[Line]) -> tuple[tuple[int, int], ...]:
-    """Returns first and last number of each group of missing volumes that follow each other."""
+    """Returns the first and last number of each group of consecutive missing volumes."""
     gaps: list[list[int]] = []
     for number in sorted(own["volume"] for own in volumes if own["status"] == record.MISSING):
         if gaps and number == gaps[-1][1] + 1:
@@ -148,7 +150,7 @@ def _gaps(volumes: Sequence[Line]) -> tuple[tuple[int, int], ...]:
 
 
 def _most(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Returns totals of counters that begin anew with a restart."""
+    """Returns totals of counters that are reset by a restart."""
     total, before = collections.Counter(), {}
     for own in counts:
         for name, value in own.items():
@@ -187,7 +189,7 @@ def _motion(volumes: Sequence[Line], labels: Mapping[int, str]) -> dict[str, flo
 def _largest_correlation(
     values: Float[np.ndarray, " n"], names: Shaped[np.ndarray, " n"]
 ) -> float | None:
-    """Returns the largest |r| of values with being of one class; None where nothing varies."""
+    """Returns the largest |r| between values and membership of a class; None if undefined."""
     found = []
     for name in set(names.tolist()):
         x, y = (names == name) - (names == name).mean(), values - values.mean()
@@ -196,7 +198,9 @@ def _largest_correlation(
     return max(found, default=None)
 
 
-def _accuracies(volumes, labels: Mapping[int, str], classes: Sequence[str]) -> dict[str, Accuracy]:
+def _accuracies(
+    volumes: Sequence[Line], labels: Mapping[int, str], classes: Sequence[str]
+) -> dict[str, Accuracy]:
     said = {own["volume"]: own["decision"] for own in volumes if own["p"]}
     out = {"volume": _accuracy(said, labels, classes)} if said else {}
     if any(own["evidence"] for own in volumes):
@@ -208,7 +212,7 @@ def _accuracies(volumes, labels: Mapping[int, str], classes: Sequence[str]) -> d
 def _accuracy(
     said: Mapping[int, str], labels: Mapping[int, str], classes: Sequence[str]
 ) -> Accuracy:
-    """Compares decisions with labels; "" is none."""
+    """Compares decisions with labels; "" is no decision."""
     places = positions(labels)
     known = sorted(number for number in said if number in labels)
     decided = [number for number in known if said[number]]
@@ -229,7 +233,7 @@ def _accuracy(
 
 
 def positions(labels: Mapping[int, str]) -> dict[int, int]:
-    """Returns the place of each volume in its block of one label, from 1."""
+    """Returns the position of each volume in its block of equal labels, from 1."""
     out: dict[int, int] = {}
     for number in sorted(labels):
         goes_on = labels.get(number - 1) == labels[number]
@@ -238,22 +242,22 @@ def positions(labels: Mapping[int, str]) -> dict[int, int]:
 
 
 def first_volume(lines: Iterable[Line]) -> int:
-    """Returns the number of the volume that began with the clock of the events."""
+    """Returns the number of the volume at which the time of the events begins."""
     return next((own["volume"] for own in lines if own["kind"] == "volume"), 1)
 
 
 def labels_of(
     lines: Sequence[Line], path: str | pathlib.Path, label_map: str = ""
 ) -> dict[int, str]:
-    """Returns the class of each volume of a session, from its events, as in training.
+    """Returns the class of each volume of a session from its events, as in training.
 
     Args:
-      lines: of the journal.
-      path: events.tsv.
-      label_map: as in `localizer.read_labels`.
+      lines: lines of the journal.
+      path: path of the events.tsv.
+      label_map: see `localizer.read_labels`.
 
     Raises:
-      InputError: the table cannot be read, or its classes are others than the decoder's.
+      InputError: the table cannot be read, or its classes are not the decoder's.
     """
     start, numbers = lines[0], [own["volume"] for own in lines if own["kind"] == "volume"]
     if not numbers:
@@ -264,7 +268,7 @@ def labels_of(
     first = first_volume(lines)
     count = max(numbers) - first + 1
     last = max((own.onset for own in evidence.read_events(path)), default=0.0)
-    planned = max(count, int((last + (delay or 0)) / start["tr"]) + 2)  # it may have ended early
+    planned = max(count, int((last + (delay or 0)) / start["tr"]) + 2)  # may have ended early
     found: Int[np.ndarray, " t"] = localizer.read_labels(
         pathlib.Path(path), facts, planned, start["tr"], label_map
     )[:count]

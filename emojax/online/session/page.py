@@ -1,10 +1,10 @@
-"""The report of a session: one page of HTML, made from its journal alone."""
+"""The report of a session: one HTML page, made from its journal alone."""
 
 import base64
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emojax.errors import InputError
@@ -12,14 +12,14 @@ from emojax.files import atomic_write
 from emojax.online.session.measures import SENT, Statistics, labels_of, statistics, took_ms
 from emojax.online.watching import journal as journals
 
-FEW = 15  # rows of a table that is open at first
+FEW = 15  # largest number of rows of a table that is initially open
 Line = Mapping[str, Any]
 CAPTIONS = {
-    "latencies": "Records by their time from the closed file to being sent, on a log scale.",
-    "by_position": "Share of right decisions by place in the block: of the single volume, and of "
-    "the evidence so far.",
+    "latencies": "Time from the closed file to the sent record, on a log scale.",
+    "by_position": "Accuracy by position in the block, of single volumes and of the accumulated "
+    "evidence.",
     "courses": "Vertical lines: volumes that were marked (red), missing or unreadable (black). "
-    "Background: class by the events file, where there is one.",
+    "Background: class according to the events file, if there is one.",
 }
 
 
@@ -34,35 +34,36 @@ def report(
     """Writes the report of a session.
 
     Args:
-      journal_path: its journal; where the chain breaks, the report ends, and says so.
+      journal_path: its journal; the report covers it up to a break in the chain, which it states.
       out_html: file to write.
-      events: events.tsv, for accuracy; None is none.
-      label_map: as in `localizer.read_labels`.
+      events: events.tsv, for accuracy; None for none.
+      label_map: see `localizer.read_labels`.
       unblind: whether to show probabilities and accuracy of a session with an allocation file.
 
     Raises:
-      InputError: no journal, one that holds something else, or the events do not fit.
+      InputError: the journal is missing or cannot be read, or the events do not match the decoder.
     """
     path = pathlib.Path(journal_path)
     lines, log, broken = _read(path)
     try:
-        found, content = _render(path, lines, log, broken, events, label_map, unblind)
+        found, content = _render(lines, log, broken, events, label_map, unblind)
     except InputError:
         raise
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        said = f"a line that lacks something ({type(error).__name__}: {error})"
+        said = f"an incomplete line ({type(error).__name__}: {error})"
         raise InputError(path, said, journals.WANTED) from None
     with atomic_write(pathlib.Path(out_html)) as partial:
         partial.write_text(content, encoding="utf-8")
     return found
 
 
-def _read(path: pathlib.Path) -> tuple[list[Line], dict[str, str], str]:
-    """Returns the lines that follow from each other, facts of the file, and where it breaks.
+def _read(path: pathlib.Path) -> tuple[Sequence[Line], dict[str, str], str]:
+    """Returns the lines of an unbroken chain, facts about the file, and the break, if any.
 
-    Each line vouches for the one before: the last one before a break may be the one that changed.
+    Each line proves the one before it, so the last line before a break may be the changed one.
     """
-    found, broken = [], ""
+    found: list[tuple[dict[str, Any], str, int]] = []
+    broken = ""
     try:
         for entry in journals.read(path):
             found.append(entry)
@@ -75,15 +76,22 @@ def _read(path: pathlib.Path) -> tuple[list[Line], dict[str, str], str]:
     lines, (_, last, end) = [line for line, *_ in found], found[-1]
     if broken:
         return lines, {"file": str(path), "chain": f"breaks: {broken}"}, broken
-    log = {"file": str(path), "chain": f"whole: {len(lines)} lines follow from each other"}
+    log = {"file": str(path), "chain": f"unbroken: {len(lines)} lines follow from each other"}
     log["sha256 of the last line"] = last
     if left := path.stat().st_size - end:
         log["end"] = f"{left} bytes of an unfinished line, which the next session removes"
     return lines, log, broken
 
 
-def _render(path, lines, log, broken, events, label_map, unblind) -> tuple[Statistics, str]:
-    import matplotlib  # slow, as is all of the report: a session without one needs neither
+def _render(
+    lines: Sequence[Line],
+    log: Mapping[str, str],
+    broken: str,
+    events: str | os.PathLike | None,
+    label_map: str,
+    unblind: bool,
+) -> tuple[Statistics, str]:
+    import matplotlib  # slow to import, like all of the report
 
     from emojax.online.session import checklist, template, texts
     from emojax.report import page as pages
@@ -93,11 +101,12 @@ def _render(path, lines, log, broken, events, label_map, unblind) -> tuple[Stati
     start, volumes = lines[0], [own for own in lines if own["kind"] == "volume"]
     subject = texts.subject_of(start)
     hidden = bool((start.get("meaning") or {}).get("allocation")) and not unblind
-    labels = labels_of(lines, events, label_map) if events and not hidden else {}
+    labels = labels_of(lines, os.fspath(events), label_map) if events and not hidden else {}
     found, tr = statistics(lines, labels), start["tr"]
-    with matplotlib.rc_context(LITERAL):  # names are no formulas
+    with matplotlib.rc_context(LITERAL):  # names are not formulas
         images = _images(lines, volumes, labels, found, hidden)
-    warnings = [f"The journal is not whole. {broken} What follows is up to there."] * bool(broken)
+    warnings = [f"The journal is broken. {broken} This report covers the part before."]
+    warnings *= bool(broken)
     warnings += [texts.HIDDEN] * hidden
     page = pages.ENVIRONMENT.from_string(TABLE + HEAD + template.BODY).render(
         title=f"Session of subject {subject}" if subject else "Session",
@@ -124,8 +133,14 @@ def _render(path, lines, log, broken, events, label_map, unblind) -> tuple[Stati
     return found, page
 
 
-def _images(lines, volumes, labels, found: Statistics, hidden: bool) -> dict[str, str]:
-    """Returns the figures that there is something for, as base64."""
+def _images(
+    lines: Sequence[Line],
+    volumes: Sequence[Line],
+    labels: Mapping[int, str],
+    found: Statistics,
+    hidden: bool,
+) -> dict[str, str]:
+    """Returns the figures that have data, as base64."""
     from emojax.online.session import figures
     from emojax.report.page import png
 

@@ -1,4 +1,4 @@
-"""The page of a session's report as a jinja2 template; every text in it is escaped."""
+"""The jinja2 template of a session's report; every text in it is escaped."""
 
 STYLE = """
 .warn { border-left: .3rem solid #D55E00; padding: .4rem .8rem; background: #fdf1ea }
@@ -32,7 +32,7 @@ BODY = """\
 <h2 id="courses">Volume by volume</h2>
 {{ figure("courses") }}
 <h2 id="quality">Quality</h2>
-<div class="wide"><table class="items"><caption>What a study is asked to report</caption>
+<div class="wide"><table class="items"><caption>Items that studies are asked to report</caption>
 <thead><tr><th scope="col" class="text">item</th><th scope="col" class="text">status</th>
 <th scope="col" class="text">this session</th></tr></thead><tbody>
 {%- for item in items %}
@@ -47,8 +47,8 @@ item.status else "not") }}">{{ item.status }}</td>
 {% if reasons.rows %}{{ table(reasons) }}{% else %}<p>No volume was marked or lost.</p>{% endif %}
 {% if marks.rows %}<details{% if marks.rows | length <= few %} open{% endif %}>
 <summary>volume by volume</summary>{{ table(marks) }}</details>{% endif %}
-<h2 id="notes">What else happened</h2>
-{% if notes.rows %}{{ table(notes) }}{% else %}<p>Nothing.</p>{% endif %}
+<h2 id="notes">Other incidents</h2>
+{% if notes.rows %}{{ table(notes) }}{% else %}<p>None.</p>{% endif %}
 <h2 id="seen">Who saw what</h2>
 {% for text in about %}<p>{{ text }}</p>{% endfor %}
 {% for t in seen if t.rows %}{{ table(t) }}{% endfor %}

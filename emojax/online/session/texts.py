@@ -5,23 +5,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emojax.online.session.measures import SENT, Statistics, first_volume
-from emojax.report.tables import Table
+from emojax.report.cells import Table
 
 Line = Mapping[str, Any]
-SHOWN = 200  # rows of a table; the journal has the others
-LONGEST = 300  # letters of a text that came from a file or the network
+SHOWN = 200  # largest number of rows of a table; the journal has the others
+LONGEST = 300  # characters of a text from a file or the network
 SOURCE = (
     "The first ten items are the real-time steps that Heunis et al. code in 128 studies (Human "
-    "Brain Mapping 41, 2020, doi:10.1002/hbm.25010; checklist: osf.io/kjwhf), in words of our own. "
-    "“Not known here” is for you to report."
+    "Brain Mapping 41, 2020, doi:10.1002/hbm.25010; checklist: osf.io/kjwhf), in our own words. "
+    "Items “not known here” are for you to report."
 )
 STAGES = (
-    "Wait: until the file was found whole. Order: until the volumes before it were done. Journal: "
-    "until its line was on the disk. Files that were there before the session do not count."
+    "Wait: until the file was complete. Order: until the volumes before it were decoded. Journal: "
+    "until its line was on disk. Files that existed before the session do not count."
 )
 HIDDEN = (
     "Feedback was allocated by a sealed file. Probabilities, evidence and accuracy are left out of "
-    "this page, as they would show who got real feedback; --unblind adds them."
+    "this page, as they would reveal who got real feedback; --unblind adds them."
 )
 
 
@@ -42,12 +42,12 @@ def headline(found: Statistics, tr: float) -> str:
 
 
 def subject_of(start: Line) -> str:
-    """Returns whose decoder it was; "" where the journal does not say."""
+    """Returns the subject of the decoder; "" if the journal does not name one."""
     return (start.get("facts") or {}).get("subject") or ""
 
 
 def head(start: Line, lines: Sequence[Line]) -> dict[str, str]:
-    """Returns what the session was."""
+    """Returns the facts at the top of the report."""
     facts, meaning = start.get("facts") or {}, start.get("meaning") or {}
     end = next((own for own in lines[::-1] if own["kind"] == "end"), None)
     times = [own["time_decoded"] for own in lines if own["kind"] == "volume"]
@@ -60,7 +60,7 @@ def head(start: Line, lines: Sequence[Line]) -> dict[str, str]:
         "classes": ", ".join(start["classes"]),
         "TR": f"{start['tr']:g} s",
         "begin": date(start["time"]),
-        "end": f"{date(last)} ({end['text'] if end else 'the journal has no last line'})",
+        "end": f"{date(last)} ({end['text'] if end else 'the journal has no end'})",
         "folder": start.get("folder", ""),
         "evidence": meaning.get("evidence", ""),
         "feedback": meaning.get("target", ""),
@@ -71,12 +71,12 @@ def head(start: Line, lines: Sequence[Line]) -> dict[str, str]:
 
 
 def date(seconds: float) -> str:
-    """Returns a time with its zone."""
+    """Returns a time with its time zone."""
     return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(seconds))
 
 
 def short(text: object) -> str:
-    """Returns a text, cut where it is very long."""
+    """Returns a text, shortened if it is very long."""
     said = str(text)
     return said if len(said) <= LONGEST else f"{said[:LONGEST]}…"
 
@@ -89,10 +89,8 @@ def latency(found: Statistics) -> Table:
         for stage, own in found.latency_ms.items()
     ]
     note = [STAGES]
-    note += [f"{found.earlier} volumes were there before the session."] * bool(found.earlier)
-    note += [f"The journal does not say of {found.unsent} that they were sent."] * bool(
-        found.unsent
-    )
+    note += [f"{found.earlier} volumes existed before the session."] * bool(found.earlier)
+    note += [f"{found.unsent} records are not listed as sent."] * bool(found.unsent)
     note += [f"Dropped for slow clients: {name} {n}." for name, n in found.dropped.items() if n]
     return Table("From a closed file to its record", header, rows, " ".join(note))
 
@@ -106,8 +104,8 @@ def accuracy(found: Statistics) -> Table:
         rows.append([name, *cells, balanced, str(own.abstained)])
     classes = list(next(iter(found.accuracy.values())).by_class) if found.accuracy else []
     note = (
-        "Decisions that were those of the events, as far behind these as in training. "
-        "“Evidence” takes all volumes of a window so far."
+        "Decisions that agree with the events, delayed as in training. “Evidence” uses all volumes "
+        "of a window so far."
     )
     return Table("Right decisions", ["decision", *classes, "balanced", "abstained"], rows, note)
 
@@ -136,7 +134,7 @@ def marks(volumes: Sequence[Line], tr: float) -> Table:
 
 
 def notes(lines: Sequence[Line], found: Statistics) -> Table:
-    """Returns what was noted beside volumes: how often, and the first of each."""
+    """Returns the count of each kind of note, with the first of them."""
     first: dict[str, str] = {}
     for own in lines:
         if own["kind"] == "note":
@@ -149,7 +147,7 @@ def notes(lines: Sequence[Line], found: Statistics) -> Table:
 
 
 def about(start: Line) -> list[str]:
-    """Returns where the decoder comes from."""
+    """Returns sentences about the origin of the decoder."""
     facts = start.get("facts")
     if not facts:
         return ["The journal does not hold the facts of the decoder."]
@@ -166,7 +164,7 @@ def about(start: Line) -> list[str]:
 
 
 def seen(start: Line) -> list[Table]:
-    """Returns what each step of training and calibration has seen."""
+    """Returns tables of the volumes and labels seen by training and calibration."""
     facts = start.get("facts") or {}
     steps = [[str(step), *map(str, counts)] for step, *counts in facts.get("provenance") or ()]
     fit = [[str(name), f"{value:.4g}"] for name, value in facts.get("fit") or ()]
@@ -176,18 +174,21 @@ def seen(start: Line) -> list[Table]:
         Table("Volumes and labels that were seen", ["step", "volumes", "labels"], steps),
         Table("Fit of the calibration", ["measure", "value"], fit),
         Table("Scores of the training run's report", ["score", "value"], scores),
-        Table("Files that the calibration has read", ["file", "sha256"], inputs),
+        Table("Files that the calibration read", ["file", "sha256"], inputs),
     ]
 
 
 LIMITS = (
-    "When the person saw the feedback: the time is that at which emojax handed a record over.",
-    "How long the scanner took before it closed a file, and the delay of BOLD behind the brain.",
-    "That the clocks of scanner, share and this machine agree: a file is closed by the clock of "
-    "the disk it lies on.",
-    "That the journal is the only one: the chain shows that no line was changed or removed, but "
-    "whoever can write the file can write a whole new one. Keep the sha256 of the last line "
-    "elsewhere.",
-    "That a person learned anything. Accuracy compares decisions with events of the task.",
-    "Signal of physiology or of other origin: a decoder reads whatever goes along with its labels.",
+    "It does not show when the person saw the feedback, only when emojax handed a record over.",
+    "It does not include the time until the scanner closed a file, or the delay of the BOLD "
+    "response.",
+    "It does not check that the clocks of scanner, share and this machine agree: the time at which "
+    "a file was closed is that of the disk it lies on.",
+    "It does not prove that the journal is the only one: the chain shows that no line was changed "
+    "or removed, but anybody who can write the file can write a whole new one. Keep the sha256 of "
+    "the last line elsewhere.",
+    "It does not show that a person learned anything: accuracy compares decisions with events of "
+    "the task.",
+    "It does not separate neural from physiological or other signals: a decoder uses anything that "
+    "varies with its labels.",
 )

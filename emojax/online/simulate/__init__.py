@@ -1,8 +1,8 @@
-"""A scanner that writes files: a run, volume by volume, in time, with the faults that occur.
+"""A simulated scanner, which writes the files of a run in real time, with realistic faults.
 
     simulate("RUN.nii.gz", "incoming", tr=2.0, speed=50, form="mosaic", faults=("lost@7", "half"))
 
-The times are those of `faults.plan`, by a clock without drift. Files are made ahead of time, so
+The times are those of `faults.plan`, by a clock without drift. Files are prepared ahead of time, so
 that little is left to do between two volumes.
 """
 
@@ -27,10 +27,10 @@ from emojax.online.simulate.disk import Disk, line
 from emojax.online.simulate.faults import Action
 
 __all__ = ["Summary", "simulate"]
-AHEAD = 256_000_000  # bytes of files that are made ahead of time
-JOB = 4096  # bytes that each of them takes besides
-LEAST = 16  # volumes that are made ahead, however large
-LARGEST = 999_999  # number of a volume
+AHEAD = 256_000_000  # bytes of files that are prepared ahead of time
+JOB = 4096  # bytes of overhead of each of them
+LEAST = 16  # least number of volumes that are prepared ahead, however large
+LARGEST = 999_999  # largest number of a volume
 EXAMPLE = "as vol_{n:05}.nii, and for slices {k:03}, too"
 
 
@@ -39,7 +39,7 @@ class Summary(NamedTuple):
 
     volumes: int
     seconds: float  # from the start to the last file
-    late_ms: tuple[float, float]  # after the schedule: median, and 99 of 100
+    late_ms: tuple[float, float]  # delay after the schedule: median and 99th percentile
 
 
 def simulate(
@@ -64,23 +64,24 @@ def simulate(
 
     Args:
       run: a 4-D NIfTI image.
-      folder: where the files go; it is made where its parent exists.
-      tr: s between volumes; None is that of the run.
-      speed: how many times faster than the scanner.
-      form: one of `writers.NAMES`.
+      folder: destination of the files; it is created if its parent exists.
+      tr: TR, s; None for that of the run.
+      speed: factor by which to run faster than the scanner.
+      form: file format, one of `writers.NAMES`.
       faults: see `faults.parse`.
-      seed: of the faults.
+      seed: seed of the faults.
       first: number of the first volume.
-      keep: number of volumes whose files stay; older ones are removed.
-      log: file of JSON lines: which volume was closed when.
-      name: pattern of the names, with {n} for the volume and {k} for the slice.
-      atomic: write under a temporary name, and rename.
-      clean: remove all that was written at the end.
-      repeat: how often the run is written; numbers go on.
-      ready: called before the first volume, with their number and the s between them.
+      keep: number of volumes whose files are kept; older ones are removed. None keeps all.
+      log: file for JSON lines with the time at which each volume was closed.
+      name: pattern of the file names, with {n} for the volume and {k} for the slice.
+      atomic: whether to write under a temporary name and rename.
+      clean: whether to remove all written files at the end.
+      repeat: number of times that the run is written, with continued numbers.
+      ready: function called before the first volume, with the number of volumes and the s between
+        them.
 
     Raises:
-      InputError: a setting that cannot be used, before anything is written.
+      InputError: a setting cannot be used; nothing has been written then.
     """
     source = writers.read(run)
     _check(form, first, repeat=repeat, keep=keep, volumes=source.values.shape[3] * max(repeat, 1))
@@ -152,23 +153,25 @@ def _check_names(named: Callable[[Action], list[str]], form: str) -> None:
 
 
 def _open(folder: pathlib.Path, names: Iterable[str]) -> pathlib.Path:
-    """Returns a folder into which names can be written; it is made where need be."""
+    """Returns a folder that the names can be written to, creating it if necessary."""
     try:
         folder.mkdir(exist_ok=True)
         there = set(os.listdir(folder))
     except OSError as error:
         raise InputError(folder, error.strerror, "a folder, or a name for one") from None
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(folder, "no right to write", "a folder for the files of the scanner")
+        raise InputError(folder, "no permission to write", "a folder for the files of the scanner")
     if taken := there and there.intersection(names):
         found = f"{len(taken)} files that would be written again, such as {min(taken)}"
         raise InputError(folder, found, "an empty folder, or another --first")
     return folder
 
 
-def _encoder(source: writers.Run, write: writers.Writer, form: str, seed: int, depth: int):
-    """Returns the function that gives the files of an action; it remembers the last ones."""
-    has_numbers = not form.startswith("nifti")  # so that no two volumes have the same files
+def _encoder(
+    source: writers.Run, write: writers.Writer, form: str, seed: int, depth: int
+) -> Callable[[Action], writers.Files]:
+    """Returns a function from an action to its files, with a cache."""
+    has_numbers = not form.startswith("nifti")  # files contain their numbers, and so all differ
 
     @functools.lru_cache(LEAST if has_numbers else depth)
     def content(action: Action) -> writers.Files:
@@ -186,13 +189,15 @@ def _encoder(source: writers.Run, write: writers.Writer, form: str, seed: int, d
 
 
 @contextlib.contextmanager
-def _ahead(actions: Sequence[Action], encode, depth: int) -> Iterator[Iterator[writers.Files]]:
+def _ahead(
+    actions: Sequence[Action], encode: Callable[[Action], writers.Files], depth: int
+) -> Iterator[Iterator[writers.Files]]:
     """Makes the files of actions in another thread, the first ones before the block begins."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         jobs = (pool.submit(encode, action) for action in actions)
         waiting = collections.deque(itertools.islice(jobs, depth))
 
-        def results():
+        def results() -> Iterator[writers.Files]:
             while waiting:
                 yield waiting.popleft().result()
                 waiting.extend(itertools.islice(jobs, 1))

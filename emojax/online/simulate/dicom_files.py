@@ -1,25 +1,32 @@
-"""DICOM files as scanners write them, from a volume as dcm2niix stores it: y runs up the image.
+"""DICOM files as scanners write them, made from a volume as dcm2niix stores it (y upwards).
 
-A mosaic, a multi-frame file, or slices one by one; all of Siemens but for what `About` says.
+A volume becomes a mosaic, a multi-frame file, or single slices, as of Siemens unless `About` names
+another vendor.
 """
 
 import datetime
 import io
 import math
+import os
 import struct
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import IO, NamedTuple
 
 import numpy as np
+from jaxtyping import Float, Shaped
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 MR, ENHANCED = UID("1.2.840.10008.5.1.4.1.1.4"), UID("1.2.840.10008.5.1.4.1.1.4.1")
-SPLIT = 1000  # series numbers of the volumes of one series
+SPLIT = 1000  # series numbers reserved for the volumes of one series
 ROOT = "1.2.826.0.1.3680043.8.498."
 START = datetime.datetime(2026, 3, 1, 9, 30)
-MARK = 1234567  # number of the volume in `heads`
+MARK = 1234567  # volume number in `heads`, which `stamped` replaces
+
+
+Volume = Shaped[np.ndarray, "X Y Z"]
+Affine = Float[np.ndarray, "4 4"]
 
 
 class About(NamedTuple):
@@ -36,15 +43,32 @@ class About(NamedTuple):
 
     @property
     def uid(self) -> str:
-        """Returns the UID of the series."""
+        """The UID of the series."""
         return f"{ROOT}3.{self.number}"
 
 
 PLAIN = About()
 
 
-def mosaic(volume, affine, number=1, about=PLAIN, *, csa=True, count=True) -> Dataset:
-    """Returns a mosaic; without `csa` its private header is gone, without `count` that number."""
+def mosaic(
+    volume: Volume,
+    affine: Affine,
+    number: int = 1,
+    about: About = PLAIN,
+    *,
+    csa: bool = True,
+    count: bool = True,
+) -> Dataset:
+    """Returns a mosaic.
+
+    Args:
+      volume: [X, Y, Z] int16 or uint16.
+      affine: voxel -> mm.
+      number: number of the volume, from 1.
+      about: the series of the file.
+      csa: whether it has a CSA header.
+      count: whether the CSA header states the number of slices.
+    """
     x, y, z = volume.shape
     image = tiles(volume)
     side = len(image) // y
@@ -66,7 +90,7 @@ def mosaic(volume, affine, number=1, about=PLAIN, *, csa=True, count=True) -> Da
 
 
 def csa_header(values: dict[str, list[str]]) -> bytes:
-    """Returns a CSA header of the second type, with more tags than asked for."""
+    """Returns a CSA header of the second type, with some additional tags."""
     tags = {"EchoLinePosition": ["32"], **values, "MosaicRefAcqTimes": ["0.0", "1000.0"]}
     out = b"SV10\4\3\2\1" + struct.pack("<II", len(tags), 77)
     for name, items in tags.items():
@@ -79,14 +103,21 @@ def csa_header(values: dict[str, list[str]]) -> bytes:
     return out
 
 
-def slices(volume, affine, number=1, about=PLAIN) -> list[Dataset]:
-    """Returns one file for each slice, as XA writes a series that it has split."""
+def slices(volume: Volume, affine: Affine, number: int = 1, about: About = PLAIN) -> list[Dataset]:
+    """Returns one file for each slice, as Siemens XA writes a split series.
+
+    Args:
+      volume: [X, Y, Z] int16 or uint16.
+      affine: voxel -> mm.
+      number: number of the volume, from 1.
+      about: the series of the files.
+    """
     made, z = plain_slices(volume, affine, number, about), volume.shape[2]
     for k, data in enumerate(made, 1):
         data.ImageType = [*about.image_type, "MFSPLIT"]
         data.SoftwareVersions, data.InstanceNumber = "syngo MR XA30", k
         data.AcquisitionNumber = number
-        data.SeriesNumber = SPLIT * about.number + number  # every volume has a series of its own
+        data.SeriesNumber = SPLIT * about.number + number  # each volume has its own series
         data.SeriesInstanceUID = f"{about.uid}.{number}"
         data.SOPInstanceUID = UID(f"{data.SeriesInstanceUID}.{k}")
         data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
@@ -96,8 +127,10 @@ def slices(volume, affine, number=1, about=PLAIN) -> list[Dataset]:
     return made
 
 
-def plain_slices(volume, affine, number=1, about=PLAIN) -> list[Dataset]:
-    """Returns one file for each slice, without what makers add."""
+def plain_slices(
+    volume: Volume, affine: Affine, number: int = 1, about: About = PLAIN
+) -> list[Dataset]:
+    """Returns one file for each slice, without private elements; arguments as of `slices`."""
     z, images = volume.shape[2], rows(volume)
     along, down, positions = _geometry(volume.shape, affine)
     steps = np.linalg.norm(affine[:3, :3], axis=0)
@@ -111,15 +144,27 @@ def plain_slices(volume, affine, number=1, about=PLAIN) -> list[Dataset]:
 
 
 def enhanced(
-    values, affine, number=1, about=PLAIN, *, slopes=None, order=None, kinds=None, echoes=None
+    values: Shaped[np.ndarray, "t X Y Z"],
+    affine: Affine,
+    number: int = 1,
+    about: About = PLAIN,
+    *,
+    slopes: Sequence[float] | Float[np.ndarray, " f"] | None = None,
+    order: Iterable[int] | None = None,
+    kinds: Sequence[str] | None = None,
+    echoes: Sequence[float] | None = None,
 ) -> Dataset:
-    """Returns one multi-frame file of [t, X, Y, Z].
+    """Returns a multi-frame file.
 
     Args:
-      slopes: [t * Z] RescaleSlope of each frame.
+      values: [t, X, Y, Z] int16 or uint16, the volumes.
+      affine: voxel -> mm.
+      number: number of the first volume, from 1.
+      about: the series of the file.
+      slopes: [t * Z] RescaleSlope of each frame; None for 1.
       order: [t * Z] order of the frames in the file.
-      kinds, echoes: [t] ComplexImageComponent and echo time of each volume; volumes of different
-        ones are at the same time.
+      kinds: [t] ComplexImageComponent of each volume; all volumes then have the same time.
+      echoes: [t] echo time of each volume, ms; all volumes then have the same time.
     """
     t, z = len(values), values.shape[3]
     along, down, positions = _geometry(values.shape[1:], affine)
@@ -166,21 +211,31 @@ def enhanced(
     return _with_pixels(data, np.stack(images))
 
 
-def save(data: Dataset, path, syntax=ExplicitVRLittleEndian) -> None:
-    """Writes a file as scanners do, with a preamble; of any syntax without compression."""
+def save(
+    data: Dataset,
+    path: str | os.PathLike | IO[bytes],
+    syntax: UID = ExplicitVRLittleEndian,
+) -> None:
+    """Writes a file as scanners do, with a preamble.
+
+    Args:
+      data: the elements of the file, which get the syntax.
+      path: path or open file to write to.
+      syntax: a transfer syntax without compression.
+    """
     if syntax == ExplicitVRBigEndian != data.file_meta.TransferSyntaxUID:
         data.PixelData = np.frombuffer(data.PixelData, "<u2").astype(">u2").tobytes()
     data.file_meta.TransferSyntaxUID = syntax
     data.save_as(path, enforce_file_format=True)
 
 
-def rows(volume) -> np.ndarray:
-    """Returns the slices of a volume as images [Z, rows, columns]: the first row is the last y."""
+def rows(volume: Volume) -> np.ndarray:
+    """Returns the slices of a volume as images [Z, rows, columns]; the first row is the last y."""
     return volume.transpose(2, 1, 0)[:, ::-1]
 
 
-def tiles(volume) -> np.ndarray:
-    """Returns the image of a mosaic, in which the slices lie side by side."""
+def tiles(volume: Volume) -> np.ndarray:
+    """Returns the image of a mosaic, with the slices of a volume side by side."""
     x, y, z = volume.shape
     side = math.ceil(math.sqrt(z))
     image = np.zeros((side, side, y, x), volume.dtype)
@@ -188,22 +243,24 @@ def tiles(volume) -> np.ndarray:
     return image.swapaxes(1, 2).reshape(side * y, side * x)
 
 
-def images(form: str, volume) -> list[np.ndarray]:
-    """Returns the pixels of each file of a volume: one mosaic, one stack, or the slices."""
+def images(form: str, volume: Volume) -> list[np.ndarray]:
+    """Returns the pixels of each file of a volume: one mosaic, one stack, or single slices."""
     if form == "slices":
         return list(rows(volume))
     return [tiles(volume) if form == "mosaic" else rows(volume)]
 
 
-def heads(form: str, empty, affine, about: About, slope: float = 1.0) -> list[bytes]:
+def heads(
+    form: str, empty: Volume, affine: Affine, about: About, slope: float = 1.0
+) -> list[bytes]:
     """Returns the files of a volume up to their pixels, for `stamped`.
 
     Args:
       form: "mosaic", "enhanced" or "slices".
-      empty: [X, Y, Z] zeros of the type of the pixels.
+      empty: [X, Y, Z] zeros of the dtype of the pixels.
       affine: voxel -> mm.
-      about: series of the files.
-      slope: units of a stored 1.
+      about: the series of the files.
+      slope: RescaleSlope, the value of a stored 1.
     """
     if form == "enhanced":
         slopes = np.full(empty.shape[2], slope)
@@ -223,16 +280,16 @@ def heads(form: str, empty, affine, about: About, slope: float = 1.0) -> list[by
 
 
 def stamped(head: bytes, number: int, about: About) -> bytes:
-    """Returns the head of another volume, with its number and time; of the same length."""
+    """Returns the head of another volume, with its number and time and of the same length."""
     for old, new in zip(_stamps(MARK, about), _stamps(number, about), strict=True):
         head = head.replace(old, new)
     return head
 
 
 def _stamps(number: int, about: About) -> list[bytes]:
-    """Returns the texts that differ from volume to volume, the longer before their parts."""
+    """Returns the texts that differ from volume to volume, longer ones before parts of them."""
     moment = _moment(number, about)
-    uid = f".{number if number == MARK else 10**6 + number}"  # whose parts begin with no zero
+    uid = f".{number if number == MARK else 10**6 + number}"  # parts of a UID have no leading zero
     series = f"{SPLIT * about.number + number:07}"
     texts = moment.strftime("%H%M%S.%f"), moment.strftime("%Y%m%d"), uid, series, f"{number:07}"
     return [text.encode() for text in texts]
@@ -242,8 +299,8 @@ def _moment(number: int, about: About) -> datetime.datetime:
     return START + datetime.timedelta(seconds=about.tr * (number - 1))
 
 
-def _geometry(shape: Sequence[int], affine):
-    """Returns the directions along rows and columns and the slices' positions, in LPS mm."""
+def _geometry(shape: Sequence[int], affine: Affine) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the directions along rows and columns and the positions of slices, LPS mm."""
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     unit = lps[:3, :3] / np.linalg.norm(lps[:3, :3], axis=0)
     corners = np.array([[0, shape[1] - 1, k, 1] for k in range(shape[2])])
@@ -273,18 +330,20 @@ def _base(about: About, number: int, instance: int | None = None) -> Dataset:
     return data
 
 
-def _place(data: Dataset, along, down, position, steps) -> None:
+def _place(
+    data: Dataset, along: np.ndarray, down: np.ndarray, position: np.ndarray, steps: np.ndarray
+) -> None:
     data.ImagePositionPatient = _texts(position)
     data.ImageOrientationPatient = _texts([*along, *down])
     data.PixelSpacing = _texts([steps[1], steps[0]])
     data.SliceThickness = data.SpacingBetweenSlices = _texts([steps[2]])[0]
 
 
-def _texts(numbers) -> list[str]:
+def _texts(numbers: Iterable[float]) -> list[str]:
     return [f"{float(n):.10g}"[:16] for n in numbers]
 
 
-def _with_pixels(data: Dataset, image) -> Dataset:
+def _with_pixels(data: Dataset, image: np.ndarray) -> Dataset:
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
     data.Rows, data.Columns = image.shape[-2:]
     data.BitsAllocated = data.BitsStored = 16

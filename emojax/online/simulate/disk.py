@@ -1,4 +1,4 @@
-"""The files of a simulated scanner on the disk: written in parts or at once, logged, removed."""
+"""Files of a simulated scanner on disk: written in parts or at once, logged, removed."""
 
 import contextlib
 import json
@@ -10,11 +10,11 @@ from typing import BinaryIO
 
 from emojax.online.simulate.faults import Action
 
-PART = ".part"  # how the name of a file ends until it is whole, where files appear at once
+PART = ".part"  # suffix of a file that is renamed when it is complete
 
 
 class Disk:
-    """A folder into which actions are written; as a context, it leaves no half of a file."""
+    """A folder that actions are written to; leaving the context removes unfinished files."""
 
     def __init__(
         self,
@@ -24,20 +24,25 @@ class Disk:
         keep: int | None = None,
         clean: bool = False,
     ):
-        """Args: the folder; whether files get their names when they are whole; how many volumes
-        stay (None is all); whether all files go at the end.
+        """Prepares to write.
+
+        Args:
+          folder: the folder.
+          atomic: whether files get their names only when they are complete.
+          keep: number of volumes whose files are kept; None keeps all.
+          clean: whether all files are removed at the end.
         """
         self.folder, self._atomic, self._keep, self._clean = folder, atomic, keep, clean
-        self._open: dict[pathlib.Path, BinaryIO] = {}  # of files that grow
+        self._open: dict[pathlib.Path, BinaryIO] = {}  # files that are still growing
         self._begun: set[pathlib.Path] = set()
         self._written: dict[int, dict[pathlib.Path, None]] = {}  # paths of each volume
 
-    def __enter__(self):
+    def __enter__(self) -> "Disk":
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         for file in self._open.values():
-            with contextlib.suppress(OSError):  # of a full disk
+            with contextlib.suppress(OSError):  # the disk may be full
                 file.close()
         for path in self._begun:
             path.unlink(missing_ok=True)
@@ -45,12 +50,12 @@ class Disk:
             self._remove(number)
 
     def do(self, action: Action, names: Sequence[str], contents: Sequence[bytes]) -> None:
-        """Writes the part of a volume that an action says.
+        """Writes an action's part of a volume.
 
         Args:
           action: see `faults.plan`.
-          names: of the files of the volume.
-          contents: of each of them, whole.
+          names: names of the volume's files.
+          contents: complete content of each file.
         """
         paths = [self.folder / name for name in names]
         if action.part is None:
@@ -87,7 +92,7 @@ class Disk:
             self._begun.discard(target)
 
     def _forget(self, newest: int) -> None:
-        """Removes volumes that are older than those that stay."""
+        """Removes volumes that are no longer kept."""
         if self._keep is not None:
             for number in [n for n in self._written if n <= newest - self._keep]:
                 self._remove(number)
@@ -98,12 +103,12 @@ class Disk:
 
 
 def line(action: Action, name: str, due: float) -> str:
-    """Returns the line of the log for the end of a volume, just after its last file was closed.
+    """Returns the log line of a volume, just after its last file was closed.
 
     Args:
-      action: the last of the volume; a lost one is there, too, without a file.
-      name: of its last file.
-      due: s since 1970, when it should have been.
+      action: last action of the volume; a lost volume is logged without a file.
+      name: name of its last file.
+      due: scheduled time, s since 1970.
     """
     lost = action.fault == "lost"
     said = {"volume": action.volume, "file": None if lost else name}

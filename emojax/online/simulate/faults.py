@@ -1,4 +1,4 @@
-"""The plan of a simulated scanner: what it writes when, and the faults in it, drawn by a seed."""
+"""The plan of a simulated scanner: its writes over time, with faults drawn from a seed."""
 
 import math
 import re
@@ -11,7 +11,7 @@ import numpy as np
 from emojax.errors import InputError
 
 DRIFT = "drift"
-FAULTS = {  # name -> share of the volumes, as a default; and its meaning
+FAULTS = {  # name -> (default share of the volumes, description)
     "late": (0.02, "written after several later ones"),
     "shuffled": (0.05, "written shortly after the next one"),
     "lost": (0.01, "never written"),
@@ -22,49 +22,49 @@ FAULTS = {  # name -> share of the volumes, as a default; and its meaning
     "slow": (0.05, "written in eight parts, and closed after the last"),
     "prealloc": (0.05, "first zeros of its whole size, then filled"),
     "truncated": (0.01, "cut, and never completed"),
-    "frozen": (0.01, "the image before once more, under its own number"),
+    "frozen": (0.01, "repeats the image before, under its own number"),
     "zeros": (0.01, "the last third of its slices is zero"),
     "motion": (0.02, "shifted by half a voxel in an oblique direction"),
-    DRIFT: (0.03, "intensity that grows over the run by this share"),
+    DRIFT: (0.03, "intensity grows over the run by this share"),
 }
 WHOLE = 0.0, 1.0
-ROOM = None  # zeros for all bytes of the files
-PARTS = {  # of a volume's bytes: when each is written (in TRs before the end), and which
+ROOM = None  # zeros in place of all bytes of the files
+PARTS = {  # fault -> parts of a volume's bytes: (time in TRs before the end, share of the bytes)
     "half": ((0.6, (0.0, 0.5)), (0.0, (0.5, 1.0))),
     "slow": tuple((0.1 * (7 - k), (k / 8, (k + 1) / 8)) for k in range(8)),
     "prealloc": ((0.6, ROOM), (0.3, (0.0, 0.5)), (0.0, (0.5, 1.0))),
     "truncated": ((0.0, (0.0, 0.6)),),
 }
-AGAIN = ("duplicate", "conflict", "series")  # files that follow a sound one
-COPY, PHASE = "copy_", "phase_"  # how their names begin
+AGAIN = ("duplicate", "conflict", "series")  # faults that add files after a good one
+COPY, PHASE = "copy_", "phase_"  # prefixes of the names of these files
 
 
 class Action(NamedTuple):
-    """One step of a scanner: some bytes of one volume."""
+    """One write of a scanner: some bytes of one volume."""
 
     at: float  # TRs after the start
-    volume: int  # its number, as the scanner counts
-    source: int  # volume of the run whose image it holds, from 0
+    volume: int  # number of the volume, as counted by the scanner
+    source: int  # index of the run's volume whose image it holds, from 0
     fault: str = ""
     gain: float = 1.0
-    prefix: str = ""  # of the names of its files
+    prefix: str = ""  # prefix of the file names
     part: tuple[float, float] | None = WHOLE  # share of its bytes, from and to; or `ROOM`
-    is_last: bool = True  # the files stay as they are then
+    is_last: bool = True  # whether the files are complete afterwards
 
 
 class Fault(NamedTuple):
-    """One fault as asked for."""
+    """One requested fault."""
 
     name: str
     rate: float
-    volumes: frozenset[int] = frozenset()  # where it occurs; none: drawn by its rate
+    volumes: frozenset[int] = frozenset()  # volumes with the fault; none to draw them by the rate
 
 
 def parse(text: str) -> Fault:
-    """Reads one fault: "lost", "lost:0.05" (a share), "lost@7+9" or "motion@100-200" (volumes).
+    """Parses one fault: "lost", "lost:0.05" (a share), "lost@7+9" or "motion@100-200" (volumes).
 
     Raises:
-      InputError: it is none.
+      InputError: the text does not describe a fault.
     """
     name, mark, value, *_ = *re.split("([:@])", text, maxsplit=1), "", ""
     if name not in FAULTS:
@@ -90,19 +90,19 @@ def _numbers(text: str, spans: str) -> frozenset[int]:
 
 
 def plan(count: int, faults: Sequence[str] = (), seed: int = 0, first: int = 1) -> list[Action]:
-    """Returns all steps of a run in order of time; the same for the same arguments.
+    """Returns all actions of a run in order of time; equal arguments give equal plans.
 
-    A volume has one fault at most, the first of those drawn for it; drift comes on top. Volumes
-    given by number go before drawn ones, and the first volume of a run has none that is drawn.
+    A volume has at most one fault, the first of those drawn for it; drift is added to it. Volumes
+    given by number take precedence, and no fault is drawn for the first volume of a run.
 
     Args:
-      count: number of volumes; volume i is whole i + 1 TRs after the start, from i = 0.
+      count: number of volumes; volume i, from 0, is complete i + 1 TRs after the start.
       faults: see `parse`.
-      seed: of the draws; each fault has its own, whatever the others are.
+      seed: seed of the draws, which are independent of the other faults.
       first: number of the first volume.
 
     Raises:
-      InputError: an unknown fault, or a volume that is none of the run or is named twice.
+      InputError: a fault is unknown, or a volume is not part of the run or is named twice.
     """
     asked = [parse(text) for text in faults]
     chosen = _choose(count, [f for f in asked if f.name != DRIFT], seed, first)
@@ -143,6 +143,6 @@ def _choose(count: int, faults: Sequence[Fault], seed: int, first: int) -> list[
 
 
 def _again(sound: Action, how: float) -> Action:
-    """Returns the file that follows a sound one, up to two TRs later."""
+    """Returns the action that follows a good file, up to two TRs later."""
     prefix = PHASE if sound.fault == "series" else COPY if how < 0.5 else ""
     return sound._replace(at=sound.at + 0.4 + 4 * (how % 0.5), prefix=prefix)

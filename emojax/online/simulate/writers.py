@@ -1,7 +1,8 @@
-"""The content of the files of a simulated scanner, in each form that scanners write."""
+"""Content of the files of a simulated scanner, in each of their formats."""
 
 import gzip
 import math
+import os
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from emojax.data import nifti
 from emojax.errors import InputError
 from emojax.online.simulate.faults import Action
 
-NAMES = {  # form -> names of its files, by default
+NAMES = {  # file format -> default names
     "nifti": "vol_{n:05}.nii",
     "nifti.gz": "vol_{n:05}.nii.gz",
     "mosaic": "vol_{n:05}.dcm",
@@ -21,28 +22,28 @@ NAMES = {  # form -> names of its files, by default
     "slices": "vol_{n:05}_{k:03}.dcm",
 }
 EXPECTED = "one run, a 4-D NIfTI image"
-CHANGES = "motion", "zeros", "conflict", "series"  # faults of the image itself
-MOVE = 0.5  # voxels by which the motion fault shifts
-SQUARE = 1e-3  # cosine between axes that counts as a right angle
-PEAK = 32767  # of int16
+CHANGES = "motion", "zeros", "conflict", "series"  # faults that change the image itself
+MOVE = 0.5  # voxels, shift by the motion fault
+SQUARE = 1e-3  # largest cosine between axes at right angles
+PEAK = 32767  # largest int16
 
-Files = list[bytes]  # of one volume, each whole
-Writer = Callable[[Shaped[np.ndarray, "X Y Z"], int, bool], Files]  # image, number, is it a phase
+Files = list[bytes]  # complete files of one volume
+Writer = Callable[[Shaped[np.ndarray, "X Y Z"], int, bool], Files]  # image, number, whether phase
 
 
 class Run(NamedTuple):
-    """The run that is written, as a scanner holds it."""
+    """The run that is written."""
 
-    values: Shaped[np.ndarray, "X Y Z t"]  # int16 or uint16; float32 if they are not whole
+    values: Shaped[np.ndarray, "X Y Z t"]  # int16 or uint16; float32 if not whole numbers
     affine: Float[np.ndarray, "4 4"]  # voxel -> mm
     tr: float | None  # s
 
 
-def read(path) -> Run:
+def read(path: str | os.PathLike) -> Run:
     """Reads a run.
 
     Raises:
-      InputError: it is no whole 4-D image.
+      InputError: the file is not a complete 4-D image.
     """
 
     def check(shape: tuple[int, ...]) -> None:
@@ -59,7 +60,7 @@ def read(path) -> Run:
 
 
 def image(run: Run, action: Action, seed: int) -> Shaped[np.ndarray, "X Y Z"]:
-    """Returns what an action writes: a volume of the run, with the fault if it is one of images."""
+    """Returns the volume that an action writes, with its fault if that changes the image."""
     stored = run.values[..., action.source % run.values.shape[3]]
     if action.gain == 1 and action.fault not in CHANGES:
         return stored
@@ -79,7 +80,7 @@ def image(run: Run, action: Action, seed: int) -> Shaped[np.ndarray, "X Y Z"]:
 
 
 def shift(seed: int) -> Float[np.ndarray, " 3"]:
-    """Returns the voxels by which volumes with the motion fault are shifted, oblique."""
+    """Returns the oblique shift of volumes with the motion fault, in voxels."""
     direction = np.random.default_rng(seed).uniform(0.3, 1, 3) * (1, -1, 1)
     return MOVE * direction / np.linalg.norm(direction)
 
@@ -88,19 +89,19 @@ def writer(form: str, run: Run, tr: float, where: object) -> Writer:
     """Returns the function that makes the files of one volume.
 
     Args:
-      form: one of `NAMES`.
-      run: all that is written.
-      tr: s, for the headers.
+      form: file format, one of `NAMES`.
+      run: the run.
+      tr: TR for the headers, s.
       where: name of the run, for messages.
 
     Raises:
-      InputError: the form cannot hold the affine, or a package is missing.
+      InputError: the format cannot hold the affine, or a package is missing.
     """
     if not form.startswith("nifti"):
         return _dicom(form, run, tr, where)
     head = _nifti_head(run, tr)
 
-    def write(volume, number, phase):
+    def write(volume: Shaped[np.ndarray, "X Y Z"], number: int, phase: bool) -> Files:
         data = head + volume.astype(volume.dtype.newbyteorder("<"), copy=False).tobytes("F")
         return [gzip.compress(data, 1, mtime=0) if form == "nifti.gz" else data]
 
@@ -116,9 +117,9 @@ def _nifti_head(run: Run, tr: float) -> bytes:
 
 
 def _dicom(form: str, run: Run, tr: float, where: object) -> Writer:
-    """Returns the writer of a form of DICOM.
+    """Returns the writer of a DICOM format.
 
-    Headers are made once for each series, and renumbered: pydicom takes 40 ms for 44 frames.
+    Headers are made once for each series and then renumbered, as pydicom takes 40 ms for 44 frames.
     """
     try:
         from emojax.online.simulate import dicom_files
@@ -140,7 +141,7 @@ def _dicom(form: str, run: Run, tr: float, where: object) -> Writer:
         for about in (magnitude, of_phase)
     }
 
-    def write(volume, number, phase):
+    def write(volume: Shaped[np.ndarray, "X Y Z"], number: int, phase: bool) -> Files:
         if volume.dtype != kind:
             volume = np.rint(np.nan_to_num(volume / slope)).clip(-PEAK, PEAK).astype(kind)
         about = of_phase if phase else magnitude

@@ -1,6 +1,6 @@
-"""Watching a scanner's folder: each volume is decoded as soon as its file is whole.
+"""Watching of a scanner's folder: each volume is decoded as soon as its file is complete.
 
-What is in the folder (`folder`), what a file holds (`scans`, `intake`), which volume is next
-(`order`), and what becomes of it (`session`: decoded, written to the `journal`, sent) are five
-pieces that do not know each other; `loop` makes one of them.
+The parts do not depend on each other: `folder` lists files, `scans` and `intake` read them, `order`
+sorts volumes, and `session` decodes them, writes the `journal` and sends records. `loop` connects
+them.
 """

@@ -1,4 +1,4 @@
-"""Volumes of DICOM files, with the files that each is made of."""
+"""Assembly of volumes from DICOM files, with the names of these files."""
 
 import time
 
@@ -12,21 +12,21 @@ from emojax.online.watching.scans import Scan
 
 
 class Assembly:
-    """Parts of volumes, until these are whole."""
+    """Parts of volumes that are not complete yet."""
 
     def __init__(self, notes: Notes):
-        """Args: notes, that are added to."""
+        """Args: notes to add to."""
         self._state = slices.init()
         self._files: dict[tuple[slices.Series, int], list[tuple[str, float]]] = {}
         self._notes = notes
 
     def add(self, part: Part, name: str, closed: float) -> list[Scan]:
-        """Adds a part; returns the volumes that are whole now.
+        """Adds a part; returns the volumes that are now complete.
 
         Args:
           part: the slices of one volume in a file.
-          name: of the file.
-          closed: when it was changed last, s since 1970.
+          name: name of the file.
+          closed: last modification of the file, s since 1970.
         """
         number = part.number or None
         try:
@@ -38,7 +38,7 @@ class Assembly:
         if status != "new":
             what = "duplicate" if status == "repeated" else status
             key = f"{what} {part.series} {part.number or name}"
-            self._notes.once(what, key, f"{name} and maybe others: {what} slices", number)
+            self._notes.once(what, key, f"{name} and perhaps others: {what} slices", number)
         waiting = self._state.open
         own = next((key for key, parts in waiting.items() if parts[-1] is part), None)
         if own is not None:
@@ -53,7 +53,7 @@ class Assembly:
         return out
 
     def give_up(self, number: int) -> str:
-        """Forgets the slices of a volume; returns how many there are, "" if none."""
+        """Drops the slices of a volume; returns a text with their number, "" without any."""
         for own in slices.waiting(self._state):
             if own.number == number:
                 self._state = slices.drop(self._state, own.series, number)

@@ -1,4 +1,4 @@
-"""The choice of one series among all whose files lie in a folder."""
+"""Choice of one series among all the series in a folder."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ COMPONENTS = ("phase", "real", "imaginary")  # never decoded
 class Series(NamedTuple):
     """The series of images that a file belongs to."""
 
-    number: int | None  # None: NIfTI, whose series are told apart by the names of the files
+    number: int | None  # None for NIfTI, whose series are identified by file names
     name: str
     kind: str  # see `dicom.KINDS`
     echo: float  # ms
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.number is None:
             return self.name
         echo = f", echo {self.echo:g} ms" if self.echo else ""
@@ -26,10 +26,10 @@ class Series(NamedTuple):
 
 
 class Choice:
-    """The series that is wanted. The others are noted, once each.
+    """The choice of a series. Each other series is noted once.
 
     Attributes:
-      chosen: the series, as soon as it is known.
+      chosen: the chosen series, once it is known.
     """
 
     def __init__(self, asked: str, pattern: str, notes: Notes):
@@ -37,11 +37,11 @@ class Choice:
 
         Args:
           asked: number or name of the series; "" is the first of magnitude images.
-          pattern: of the names of NIfTI files, see `scans.check_pattern`; DICOM is ignored then.
-          notes: that are added to.
+          pattern: pattern of NIfTI file names, see `scans.check_pattern`; DICOM is ignored then.
+          notes: notes to add to.
 
         Raises:
-          InputError: a pattern without {n}.
+          InputError: the pattern is without {n}.
         """
         self._asked, self._pattern = asked, scans.check_pattern(pattern)
         self._notes = notes
@@ -49,16 +49,16 @@ class Choice:
 
     @property
     def is_by_name(self) -> bool:
-        """Whether names alone tell which NIfTI files are wanted."""
+        """Whether names alone determine which NIfTI files are wanted."""
         return bool(self._asked or self._pattern or self.chosen)
 
     def identify(self, name: str) -> tuple[Series, int] | None:
-        """Returns series and number of a NIfTI file; None if its name has no number."""
+        """Returns the series and number of a NIfTI file; None if its name has no number."""
         found = scans.identify(name, self._pattern)
         return found and (Series(None, found[0], MAGNITUDE, 0.0), found[1])
 
     def wants(self, series: Series) -> bool:
-        """Returns whether a series is the chosen one; the first that can be chosen is."""
+        """Returns whether a series is the chosen one; the first eligible series becomes it."""
         if self.chosen is None and self._is_eligible(series):
             self.chosen = series
             self._notes.add("series", f"{series}: taken")
@@ -76,6 +76,6 @@ class Choice:
 
 
 def series_of(part: dicom.Part) -> Series:
-    """Returns the series of a part; where its frame of reference changes, it is the same."""
+    """Returns the series of a part, ignoring its frame of reference."""
     own = part.series
     return Series(own.number, own.name, own.kind, own.echo)

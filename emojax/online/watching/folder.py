@@ -1,13 +1,13 @@
-"""The names in a folder, as soon as their files can be read.
+"""A watched folder, which lists files as soon as they can be read.
 
 with Folder(path) as folder:
     for path in folder.get(timeout_s=0.1):
         ...
 
-On local file systems of Linux, the kernel says when a file is closed after writing, or moved here.
-It says nothing of what other computers write to a share, and its queue may overflow. So the folder
-is looked at, too: every 250 ms besides events, every 20 ms without them. A file that is found so
-can be read once its size and time of change are those of the look before.
+On local file systems of Linux, the kernel reports when a file is closed after writing, or moved
+here. It does not report what other computers write to a share, and its queue may overflow. The
+folder is therefore polled too: every 250 ms in addition to events, every 20 ms without them. A file
+found by polling can be read once its size and modification time are unchanged.
 """
 
 import contextlib
@@ -23,25 +23,27 @@ from emojax.files import cause
 from emojax.online.watching import events
 from emojax.online.watching.notes import Note, Notes
 
-POLL_MS = 20.0  # between two looks without events
-SWEEP_S = 0.25  # between two looks besides events
-SOON_S = 0.1  # between these, while a file has not been quiet yet
-QUIET_S = 0.015  # that a file must stay unchanged between two looks
-LISTING = 0.05  # of the time may go into listing the folder
-PAUSE = 2  # times that the last listing took, before the next where the folder has changed
-FRESH_S = 0.05  # in which the time of a folder may hide a second change
-RECENT = 32  # files that have been given out and are still looked at: one may be replaced
-MOST = 65536  # events that wait; what is lost is found by the next look
+POLL_MS = 20.0  # between two polls without events
+SWEEP_S = 0.25  # between two polls with events
+SOON_S = 0.1  # between two polls with events, while a file is changing
+QUIET_S = 0.015  # for which a file must stay unchanged between two polls
+LISTING = 0.05  # largest share of time spent on listing the folder
+PAUSE = 2  # durations of the last listing before the next one, if the folder has changed
+FRESH_S = 0.05  # during which the modification time of a folder may hide a second change
+RECENT = 32  # returned files that are still polled, as they may be replaced
+MOST = 65536  # events that wait; lost ones are made up for by the next poll
 EVENTS, POLLING = "events", "polling"
 TEMPORARY = (".tmp", ".temp", ".partial", ".part", ".filepart", ".crdownload", "~")
 
+Stamp = tuple[int, ...]
+
 
 class _Look(NamedTuple):
-    """A file as it was seen last."""
+    """The state of a file at the last poll."""
 
-    stamp: tuple[int, ...]
-    since: float  # s, when it was first seen like this
-    is_given: bool
+    stamp: Stamp
+    since: float  # time at which it was first seen with this stamp, s
+    is_given: bool  # whether it has been returned
 
 
 class Folder:
@@ -52,10 +54,14 @@ class Folder:
     """
 
     def __init__(self, path: str | os.PathLike, *, poll_ms: float | None = None):
-        """Args: the folder; how often to look into it, None: by events where there are some.
+        """Prepares to watch a folder.
+
+        Args:
+          path: the folder.
+          poll_ms: time between two polls; None to use events if available.
 
         Raises:
-          InputError: there is no such folder.
+          InputError: the folder does not exist.
         """
         self._path = pathlib.Path(path)
         try:
@@ -67,7 +73,7 @@ class Folder:
         self.kind = EVENTS if poll_ms is None and events.has_events(self._path) else POLLING
         self._poll_s = (poll_ms or POLL_MS) / 1000
         self._queue: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._observer: Any = None  # of the events
+        self._observer: Any = None  # watchdog's
         self._known: set[str] = set()
         self._looks: dict[str, _Look] = {}
         self._notes = Notes()
@@ -75,24 +81,24 @@ class Folder:
         self._start = self._next_look = self._listed = self._changed = self._cost = 0.0
 
     def __enter__(self) -> "Folder":
-        """Begins to listen, and looks at what is there."""
+        """Starts listening, and lists the files that exist."""
         self._listen()
         self._look()
         self._start = time.monotonic() + QUIET_S
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stops listening."""
         self._hush()
 
     def get(self, timeout_s: float) -> list[pathlib.Path]:
-        """Returns the files that have come, or have been written anew, since the last call.
+        """Returns the files that are new or have been rewritten since the last call.
 
         Args:
-          timeout_s: how long to wait for the first; an empty list is returned then.
+          timeout_s: maximum time to wait for a file; the list is empty then.
         """
         end, ready = time.monotonic() + timeout_s, []
-        if self._start:  # what was there before comes first
+        if self._start:  # files that existed before come first
             time.sleep(max(self._start - time.monotonic(), 0))
             ready, self._start = self._look(), 0.0
         while not ready:
@@ -106,11 +112,11 @@ class Folder:
         return [self._path / name for name in dict.fromkeys(ready)]
 
     def notes(self) -> list[Note]:
-        """Returns what has happened to the folder since the last call."""
+        """Returns the notes about the folder since the last call."""
         return self._notes.take()
 
     def _closed(self, timeout_s: float) -> list[str]:
-        """Returns the names that events have told of."""
+        """Returns the names reported by events."""
         names: list[str] = []
         with contextlib.suppress(queue.Empty):
             names.append(self._queue.get(timeout_s > 0, max(timeout_s, 0)))
@@ -124,7 +130,7 @@ class Folder:
         return names
 
     def _look(self) -> list[str]:
-        """Looks at the folder; returns the names of files that can be read now."""
+        """Polls the folder; returns the names of files that can be read now."""
         now = time.monotonic()
         self._next_look = now + (SWEEP_S if self.kind == EVENTS else self._poll_s)
         try:
@@ -142,10 +148,10 @@ class Folder:
         return self._settled(now)
 
     def _new_names(self, now: float) -> list[str]:
-        """Returns the names that were not there before, in natural order.
+        """Returns the names that are new, in natural order.
 
-        Without events, the time of the folder says whether there are some; some shares do not keep
-        it, and it may stay as it was when files come in quick succession.
+        Without events, the modification time of the folder indicates new names. Some shares do not
+        update it, and it may not change when files appear in quick succession.
 
         Raises:
           OSError: the folder is gone.
@@ -167,7 +173,7 @@ class Folder:
         return sorted(new, key=natural)
 
     def _list(self) -> tuple[list[str], int]:
-        """Returns the names that are not known, and how many of those that are known are there."""
+        """Returns the unknown names, and the number of known ones that are still there."""
         new, kept = [], 0
         with os.scandir(self._path) as entries:
             for entry in entries:
@@ -178,7 +184,7 @@ class Folder:
         return new, kept
 
     def _settled(self, now: float) -> list[str]:
-        """Returns the files that are as they were at the look before, each once."""
+        """Returns the files that are unchanged since the last poll, each once."""
         ready = []
         for name, look in list(self._looks.items()):
             stamp = _stamp(self._path / name)
@@ -198,13 +204,13 @@ class Folder:
         return ready
 
     def _listen(self) -> None:
-        """Begins to listen to events of the folder as it is now."""
+        """Starts listening to events of the folder, which may have been replaced."""
         if self.kind == POLLING:
             return
         self._hush()
         try:
             self._observer = events.listen(self._path, self._hear)
-        except (ImportError, OSError) as error:  # the limit of watches, as a rule
+        except (ImportError, OSError) as error:  # usually the system's limit of watches
             self.kind = POLLING
             self._notes.add("folder", f"{self._path}: {cause(error)}; polling")
 
@@ -220,14 +226,14 @@ class Folder:
         return self._observer is None or all(e.is_alive() for e in self._observer.emitters)
 
     def _hear(self, path: str) -> None:
-        """Takes the path of an event, in another thread."""
+        """Queues the path of an event; called in another thread."""
         name = os.path.basename(path)
         if name and not is_temporary(name) and self._queue.qsize() < MOST:
             self._queue.put(name)
 
 
 def is_temporary(name: str) -> bool:
-    """Returns whether a name is one that writers give to files until they are whole."""
+    """Returns whether a name is typical of files that are still being written."""
     return name.startswith(".") or name.lower().endswith(TEMPORARY)
 
 
@@ -238,15 +244,24 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 
 def _identity(path: pathlib.Path) -> tuple[int, ...]:
-    """Returns what tells a folder from another of its name, and the time of its last change."""
+    """Returns the device and inode of a folder, and its modification time."""
     found = os.stat(path)
     return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
-def _stamp(path: pathlib.Path) -> tuple[int, ...] | None:
-    """Returns what changes with the content of a file; None if there is none."""
+def stamp_of(path: pathlib.Path, *, follow_links: bool) -> Stamp | None:
+    """Returns modification time, size and inode of a file; None if it does not exist.
+
+    Args:
+      path: the file.
+      follow_links: whether a link stands for its target or for itself.
+    """
     try:
-        found = os.lstat(path)
+        found = os.stat(path, follow_symlinks=follow_links)
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _stamp(path: pathlib.Path) -> Stamp | None:
+    return stamp_of(path, follow_links=False)

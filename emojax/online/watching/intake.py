@@ -1,12 +1,12 @@
-"""From files to volumes: which files are whole, and what is in them.
+"""Intake: turns files into volumes as soon as they are complete.
 
 intake = Intake()
 for path in folder.get(timeout_s=0.05):
     scans = intake.offer(path, now)
-scans = intake.retry(now)  # files that were not whole
+scans = intake.retry(now)  # files that were incomplete before
 
-Nothing that lies in the folder ends a run: what cannot be used becomes a note, or a `Scan` with a
-reason instead of values.
+No file in the folder can end a run: an unusable one becomes a note, or a `Scan` with a reason
+instead of values.
 """
 
 import pathlib
@@ -22,33 +22,31 @@ from emojax.online.dicom import NotWhole
 from emojax.online.watching import scans
 from emojax.online.watching.assembly import Assembly
 from emojax.online.watching.choice import Choice, Series, series_of
-from emojax.online.watching.folder import QUIET_S
+from emojax.online.watching.folder import QUIET_S, Stamp, stamp_of
 from emojax.online.watching.notes import Note, Notes, keep
 from emojax.online.watching.scans import Image, Scan
 
-SETTLE_S = 0.25  # that a doubtful file must stay unchanged
+SETTLE_S = 0.25  # for which a doubtful file must stay unchanged
 MOST = 256  # files that wait, and files that are known to be done
 DICOM = (".dcm", ".ima", ".dicom")
-START = 132  # bytes, the last four of which are DICM
+START = 132  # bytes, of which the last four are DICM
 IMAGE = "a .nii, .nii.gz or DICOM file"
-
-Stamp = tuple[int, ...]
 
 
 class _Waiting(NamedTuple):
     """A file that could not be used yet."""
 
     path: pathlib.Path
-    is_short: bool  # only more bytes will do; otherwise time will, too
+    is_short: bool  # whether only more bytes help; otherwise it is accepted after some time
     text: str
-    number: int | None  # of the volume, as the name says; of half a DICOM file, nothing else does
-    read: Stamp | None  # its stamp when it was read
-    seen: Stamp | None  # at the last look
-    since: float  # when it was first seen like this
+    number: int | None  # number of the volume by its name, the only clue in half a DICOM file
+    read: Stamp | None  # stamp when it was read
+    seen: Stamp | None  # stamp at the last look
+    since: float  # time at which it was first seen with this stamp
 
 
 class Intake:
-    """Volumes of one series, out of whatever appears in a folder."""
+    """The intake of one series' volumes from any files that appear in a folder."""
 
     def __init__(
         self,
@@ -61,39 +59,39 @@ class Intake:
         """Prepares for the first file.
 
         Args:
-          series: number or name of the one that is wanted; "" is the first of magnitude images.
-          pattern: of the names of NIfTI files, see `scans.check_pattern`.
-          settle_s: how long a file must be unchanged before its zeros at the end, or its damage,
-            are believed; less than the order waits for a volume.
-          done: names of files that are not read again, as after a restart.
+          series: number or name of the wanted series; "" is the first of magnitude images.
+          pattern: pattern of NIfTI file names, see `scans.check_pattern`.
+          settle_s: time for which a file must stay unchanged before zeros at its end, or damage,
+            are accepted as final; shorter than the time for which `Order` waits for a volume.
+          done: names of files that are not read again, after a restart.
 
         Raises:
-          InputError: a pattern without {n}.
+          InputError: the pattern is without {n}.
         """
         self._notes = Notes()
         self._choice = Choice(series, pattern, self._notes)
         self._pattern, self._settle_s = pattern, settle_s
         self._assembly = Assembly(self._notes)
-        self._tail: bool | None = None  # whether all volumes so far have ended in zeros
+        self._tail: bool | None = None  # whether all volumes so far ended in zeros
         self._waiting: dict[str, _Waiting] = {}
         self._left = set(done)
         self._done: dict[str, Stamp | None] = {}
-        self._early: list[tuple[Series, Scan]] = []  # damaged ones, before a series is chosen
+        self._early: list[tuple[Series, Scan]] = []  # damaged scans before a series is chosen
 
     @property
     def series(self) -> str:
-        """The chosen series, as the argument takes it; "" if there is none yet."""
+        """The chosen series in the form of the argument; "" if there is none yet."""
         own = self._choice.chosen
         if own is None:
             return ""
         return own.name if own.number is None else str(own.number)
 
     def offer(self, path: pathlib.Path, now: float) -> list[Scan]:
-        """Takes a file; returns the volumes that it makes whole.
+        """Takes a file; returns the volumes that it completes.
 
         Args:
-          path: a file that has come, or has been written anew.
-          now: s, by the clock that `retry` is called with.
+          path: a new file, or one that has been rewritten.
+          now: time, s, by the same clock as in `retry`.
         """
         if path.name in self._left:
             self._left.discard(path.name)
@@ -101,7 +99,7 @@ class Intake:
         return self._take(path, now, is_settled=False)
 
     def retry(self, now: float) -> list[Scan]:
-        """Returns the volumes of files that were not whole, and are now. It is cheap."""
+        """Returns the volumes of files that have become complete; a cheap call."""
         found: list[Scan] = []
         for name, own in list(self._waiting.items()):
             stamp, since = _stamp(own.path), min(own.since, now)  # the clock may be set back
@@ -115,11 +113,11 @@ class Intake:
         return found
 
     def notes(self) -> list[Note]:
-        """Returns what there is to say about files since the last call."""
+        """Returns the notes about files since the last call."""
         return self._notes.take()
 
     def incomplete(self, number: int) -> str:
-        """Gives a volume up; returns what there is of it, "" if nothing."""
+        """Gives a volume up; returns a description of its files, "" without any."""
         if text := self._assembly.give_up(number):
             return text
         for name, own in list(self._waiting.items()):
@@ -129,12 +127,12 @@ class Intake:
         return ""
 
     def _take(self, path: pathlib.Path, now: float, is_settled: bool) -> list[Scan]:
-        """Reads a file. If it cannot be used it waits, or is given up once it has settled."""
+        """Reads a file. An unusable file waits, or is given up once it has settled."""
         self._waiting.pop(path.name, None)
         own = self._choice.identify(path.name) if scans.is_nifti(path.name) else None
         number, stamp = own and own[1], _stamp(path)
         if stamp is None:
-            if own or path.name.lower().endswith(DICOM):  # others are names until a file is whole
+            if own or path.name.lower().endswith(DICOM):  # others may be temporary names
                 self._notes.add("ignored", f"{path.name}: gone before it was read", number)
             return []
         if self._done.get(path.name) == stamp:
@@ -146,7 +144,7 @@ class Intake:
             if not (self._tail or is_settled) and any(p.ends_in_zeros for p in wanted):
                 raise InputError(path.name, "zeros at the end", "values; it may be half written")
         except (InputError, OSError) as error:
-            text, is_short = _say(path, error), isinstance(error, NotWhole)
+            text, is_short = _describe(path, error), isinstance(error, NotWhole)
             if is_short or not is_settled:
                 named = number if own else scans.last_number(path.stem)
                 file = _Waiting(path, is_short, text, named, stamp, stamp, now)
@@ -159,10 +157,10 @@ class Intake:
         return [scan for piece in wanted for scan in self._deliver(piece, path.name, stamp)]
 
     def _read(self, path: pathlib.Path) -> list[tuple[Series, Image | dicom.Part]]:
-        """Reads what there is in a file, with the series that each piece belongs to.
+        """Reads the pieces of volumes in a file, with their series.
 
         Raises:
-          NotWhole, InputError, OSError: it cannot be used.
+          NotWhole, InputError, OSError: the file cannot be used.
         """
         if refusal := _refusal(path):
             self._notes.once("ignored", str(path), f"{path.name}: ignored: {refusal}")
@@ -183,7 +181,7 @@ class Intake:
         return [(own[0], scans.read_nifti(path, self._pattern))]
 
     def _deliver(self, piece: Image | dicom.Part, name: str, stamp: Stamp) -> list[Scan]:
-        """Returns the volumes that a piece of the chosen series makes whole."""
+        """Returns the volumes that a piece of the chosen series completes."""
         self._tail = piece.ends_in_zeros and self._tail is not False
         out = [scan for series, scan in self._early if series == self._choice.chosen]
         self._early.clear()
@@ -194,7 +192,7 @@ class Intake:
         return [*out, Scan(*own, *times, (name,), scans.digest(piece.values))]
 
     def _give_up(self, path: pathlib.Path, text: str, stamp: Stamp) -> list[Scan]:
-        """Returns the volume without values that a damaged file stands for."""
+        """Returns a scan without values for a damaged file."""
         own = self._choice.identify(path.name) if scans.is_nifti(path.name) else None
         if own is None:
             self._notes.add("unreadable", text)
@@ -209,33 +207,28 @@ class Intake:
 
 
 def _stamp(path: pathlib.Path) -> Stamp | None:
-    """Returns what changes with the content of a file; None if there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return stamp_of(path, follow_links=True)
 
 
 def _refusal(path: pathlib.Path) -> str:
-    """Returns why something cannot be a file of the scanner, "" if it can.
+    """Returns the reason why a path cannot be a file of the scanner, "" if it can.
 
-    Links within the folder are followed. Those to other places are not: whoever may write to the
-    folder would choose which files of this computer are read.
+    Links within the folder are followed, but not those to other places. Otherwise anybody who can
+    write to the folder could choose which files of this computer are read.
     """
     if path.is_symlink() and path.resolve().parent != path.parent.resolve():
         return "a link out of the folder"
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         return "a folder"
-    return "" if stat.S_ISREG(mode) else "no regular file"
+    return "" if stat.S_ISREG(mode) else "not a regular file"
 
 
 def _looks_like_dicom(path: pathlib.Path) -> bool:
     """Returns whether a file is DICOM by its content.
 
     Raises:
-      InputError: that cannot be told yet.
+      InputError: the file is still too short to tell.
     """
     start = scans.read_bytes(path, START)
     if len(start) < START or not any(start):
@@ -243,7 +236,7 @@ def _looks_like_dicom(path: pathlib.Path) -> bool:
     return start.endswith(b"DICM")
 
 
-def _say(path: pathlib.Path, error: Exception) -> str:
-    """Returns an error without the folder's name."""
+def _describe(path: pathlib.Path, error: Exception) -> str:
+    """Returns the text of an error without the name of the folder."""
     text = str(error) if isinstance(error, InputError) else f"{path.name}: {cause(error)}"
     return one_line(text.replace(str(path), path.name))

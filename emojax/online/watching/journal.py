@@ -1,8 +1,8 @@
 """The journal of a session: JSON lines, each with the sha256 of the line before.
 
-A line is on the disk before its record is sent, and no line is ever changed: whoever keeps the hash
-of the last one can tell whether the journal is still what the session wrote (`verify`). The first
-line says what was decoded with which decoder; see docs/realtime.md for the others.
+A line is on disk before its record is sent, and no line is ever changed: the hash of the last one
+shows whether the journal is still as the session wrote it (`verify`). The first line states the
+decoder and the settings; docs/realtime.md describes the others.
 """
 
 import errno
@@ -18,28 +18,28 @@ from emojax.errors import InputError
 
 NAME = "journal.jsonl"
 FORMAT = 1
-OWN = ("kind", "format", "before")  # of the first line, besides what the session says
+OWN = ("kind", "format", "before")  # keys of the first line that the journal adds
 WANTED = "a journal of emojax watch"
 
 
 class Verified(NamedTuple):
-    """A journal whose lines follow from each other."""
+    """A journal whose chain of lines has been verified."""
 
     lines: tuple[dict[str, Any], ...]
     last: str  # sha256 of the last line
-    size: int  # bytes of whole lines; what follows is an unfinished one
+    size: int  # bytes of complete lines; an unfinished one may follow
 
     def hash_of(self, line: Mapping[str, Any]) -> str:
-        """Returns the sha256 of one of the lines, which the line behind it holds."""
+        """Returns the sha256 of one of the lines, which the line after it holds."""
         place = next(i for i, own in enumerate(self.lines) if own is line) + 1
         return self.lines[place]["before"] if place < len(self.lines) else self.last
 
 
 class Journal:
-    """A journal that lines are added to; one process at a time. The first line makes the file."""
+    """A journal that one process at a time adds lines to. The first line creates the file."""
 
     def __init__(self, path: pathlib.Path, earlier: Verified | None = None):
-        """Args: the file, and what is in it; an unfinished line behind that is cut off."""
+        """Args: the file, and its verified content; an unfinished line after that is cut off."""
         self.path, self.last = path, earlier.last if earlier else ""
         self._file, self._size = None, earlier.size if earlier else 0
 
@@ -47,11 +47,11 @@ class Journal:
         """Adds a line.
 
         Args:
-          entry: what it says.
-          wait: whether to return only when it is on the disk.
+          entry: content of the line.
+          wait: whether to wait until the line is on disk.
 
         Returns:
-          Its sha256.
+          The sha256 of the line.
 
         Raises:
           OSError: the disk is full or gone; the file is as before.
@@ -70,7 +70,7 @@ class Journal:
         return self.last
 
     def close(self) -> None:
-        """Waits until everything is on the disk, and closes the file."""
+        """Waits until everything is on disk, and closes the file."""
         if self._file is not None:
             _to_disk(self._file)
             os.close(self._file)
@@ -79,7 +79,7 @@ class Journal:
         if self._file is None:
             self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.ftruncate(self._file, self._size)
-            files.sync(self.path.parent)  # its name, too
+            files.sync(self.path.parent)  # so that the file's name is on disk
         return self._file
 
 
@@ -93,13 +93,13 @@ def encode(entry: Mapping[str, Any], before: str) -> bytes:
 
 
 def plain(entry: Mapping[str, Any]) -> bytes:
-    """Returns data as one line of JSON; NaN and infinities are null."""
+    """Returns data as one line of JSON, with null for NaN and infinities."""
     text = json.dumps(_plain(entry), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8", "backslashreplace")
 
 
 def as_read(value: Any) -> Any:
-    """Returns data as they come back from a line: tuples as lists, and so on."""
+    """Returns data as they are read back from a line, for example with lists for tuples."""
     return json.loads(plain({"": value}))[""]
 
 
@@ -114,10 +114,11 @@ def _plain(value: Any) -> Any:
 
 
 def read(path: str | os.PathLike) -> Iterator[tuple[dict[str, Any], str, int]]:
-    """Reads a journal line by line, and checks each against the one before.
+    """Reads a journal line by line, checking each against the one before.
 
     Yields:
-      The line, its sha256, and the bytes up to its end. An unfinished last line is left out.
+      The line, its sha256, and the number of bytes up to its end. An unfinished last line is left
+      out.
 
     Raises:
       InputError: the file cannot be read, or a line does not follow from the one before.
@@ -154,7 +155,7 @@ def verify(path: str | os.PathLike) -> Verified:
     """Reads a whole journal and checks that its lines follow from each other.
 
     Raises:
-      InputError: as `read`, or there is no whole line.
+      InputError: as `read`, or there is no complete line.
     """
     found = list(read(path))
     if not found:
@@ -163,11 +164,11 @@ def verify(path: str | os.PathLike) -> Verified:
 
 
 def records(path: str | os.PathLike, first: int = 0) -> Iterator[dict[str, Any]]:
-    """Returns what was sent: the records of a journal from number `first` on, as on the wire.
+    """Yields the records of a journal as they were sent.
 
     Args:
-      path: of the journal; it may still be written to.
-      first: the least `seq`.
+      path: path of the journal, which may still be written to.
+      first: smallest `seq`.
 
     Raises:
       InputError: as `read`.
@@ -186,6 +187,6 @@ def records(path: str | os.PathLike, first: int = 0) -> Iterator[dict[str, Any]]
 
 
 def wire(entry: Mapping[str, Any], line: str, time_sent: float | None = None) -> dict[str, Any]:
-    """Returns a record as it is sent: without the chain, with the hash of its line."""
+    """Returns a record as it is sent: with the hash of its line instead of the one before."""
     own = {name: value for name, value in entry.items() if name != "before"}
     return own | {"time_sent": time_sent, "line": line}

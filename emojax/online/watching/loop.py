@@ -1,4 +1,4 @@
-"""The loop of a session: from what is in the folder to records, in order."""
+"""The loop of a session, from files in the folder to records in order."""
 
 import contextlib
 import gc
@@ -26,50 +26,50 @@ from emojax.online.watching.order import Order
 from emojax.online.watching.scans import Scan
 from emojax.online.watching.session import Session
 
-SWITCH = 5e-4  # s after which Python lets another thread go on; its 5 ms would be late volumes
+SWITCH = 5e-4  # s between switches of threads; Python's default of 5 ms would delay volumes
 LONGEST = 1 << 20  # bytes of a first line
-PATIENCE = 30  # TRs without a volume, after which a run whose length is known ends
-OUTSIDE = ("volumes", "idle_s", "poll_ms")  # settings that change no record
-NEAR = 1e-3  # of the TR, by which two may differ
+PATIENCE = 30  # TRs without a volume, after which a run of known length ends
+OUTSIDE = ("volumes", "idle_s", "poll_ms")  # settings that do not change records
+NEAR = 1e-3  # largest relative difference of equal TRs
 
 
 class Settings(NamedTuple):
-    """Choices of a session that change its records; the journal's first line has them."""
+    """Settings of a session, stored in the first line of its journal."""
 
     correct: str = online.AUTO  # see `online.steps_of`
     series: str = ""  # number or name of the DICOM series; "" is the first of magnitude images
-    pattern: str = ""  # of file names, such as "vol_{n}.nii"; "" finds the number by itself
-    tr: float = 0.0  # s; 0: as the decoder says
-    first: int | None = None  # number of the first volume; None: 1, or 0 where there is one
-    volumes: int = 0  # of the run, which ends behind them; 0: it ends by Ctrl-C
-    reorder_ms: float = 0.0  # that a volume is waited for while later ones are there; 0: half a TR
-    idle_s: float = 0.0  # without a volume, after which the run ends; 0: never
-    poll_ms: float = 0.0  # between two looks into the folder; 0: events, where there are some
+    pattern: str = ""  # pattern of file names, such as "vol_{n}.nii"; "" takes the last number
+    tr: float = 0.0  # s; 0 for that of the decoder
+    first: int | None = None  # number of the first volume; None for 1, or 0 if a volume 0 exists
+    volumes: int = 0  # number of volumes, after which the run ends; 0 to end it by Ctrl-C
+    reorder_ms: float = 0.0  # time to wait for a volume after a later one; 0 for half a TR
+    idle_s: float = 0.0  # time without a volume, after which the run ends; 0 for never
+    poll_ms: float = 0.0  # time between two polls of the folder; 0 to use events if available
 
 
 class Run(NamedTuple):
-    """One session as `watch` has opened it."""
+    """The inputs of `watch`."""
 
     decoder: Decoder
-    folder: pathlib.Path  # that is watched
-    out: pathlib.Path
+    folder: pathlib.Path  # folder to watch
+    out: pathlib.Path  # folder of the session
     settings: Settings
-    open: Callable[[journals.Journal, online.State, float], Session]  # TR in s
-    about: Mapping[str, Any]  # more for the first line of the journal
-    told: Callable[[Mapping[str, Any]], None]  # each record, for the terminal
-    events: Callable[[], Iterator[Mapping[str, Any]]] = lambda: iter(())  # that have come
+    open: Callable[[journals.Journal, online.State, float], Session]  # float: TR, s
+    about: Mapping[str, Any]  # additional keys of the journal's first line
+    told: Callable[[Mapping[str, Any]], None]  # called with each record, for the terminal
+    events: Callable[[], Iterator[Mapping[str, Any]]] = lambda: iter(())  # yields new events
 
 
 def watch(run: Run) -> str:
     """Decodes the volumes of a folder until the run ends.
 
     Returns:
-      Why it ended.
+      The reason why it ended.
 
     Raises:
-      InputError: before the first volume: the folder is absent, the output folder belongs to
-        another session, or the first volume does not fit the decoder.
-      Stopped: a signal ended the run; the journal is whole.
+      InputError: the folder is missing, the output folder belongs to another session, or the first
+        volume does not match the decoder.
+      Stopped: a signal ended the run; the journal is complete.
     """
     tr, state = _tr(run.decoder, run.settings.tr), online.init(run.decoder, run.settings.correct)
     run.out.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def watch(run: Run) -> str:
         poll = run.settings.poll_ms or None
         with Folder(run.folder, poll_ms=poll) as folder:
             if earlier is None and (count := len(os.listdir(run.folder))):
-                say(f"{run.folder}: {count} files were there before; they are taken for the run's")
+                say(f"{run.folder}: {count} files exist already; they count as part of the run")
             warm.up(state)
             own = run.decoder.id[:12] or "without an id"
             say(f"ready: {run.folder} ({folder.kind}), decoder {own}")
@@ -98,7 +98,15 @@ def watch(run: Run) -> str:
 class _Loop:
     """The loop of one session. The journal begins with the first volume that fits."""
 
-    def __init__(self, run: Run, tr: float, state: online.State, folder: Folder, path, earlier):
+    def __init__(
+        self,
+        run: Run,
+        tr: float,
+        state: online.State,
+        folder: Folder,
+        path: pathlib.Path,
+        earlier: journals.Verified | None,
+    ):
         own, self._run, self._folder, self._tr = run.settings, run, folder, tr
         window = own.reorder_ms / 1000 or tr / 2
         self._patience = own.idle_s or (PATIENCE * tr if own.volumes else math.inf)
@@ -116,7 +124,7 @@ class _Loop:
         self._order = Order(first, window_s=window)
 
     def run(self) -> str:
-        """Decodes volumes as they come; returns why the run ended."""
+        """Decodes volumes as they arrive; returns the reason why the run ended."""
         count = self._run.settings.volumes
         while True:
             stops.check()
@@ -124,7 +132,7 @@ class _Loop:
                 stops.check()
                 self._take(self._intake.offer(path, time.monotonic()))
             self._take(self._intake.retry(time.monotonic()))
-            self._tell()
+            self._report_incidents()
             if self._is_done:
                 return f"{count} volumes"
             if time.monotonic() - self._heard <= self._patience:
@@ -136,14 +144,14 @@ class _Loop:
                 return f"no volume for {self._patience:g} s"
 
     def end(self, why: str) -> None:
-        """Closes the journal, and says what its last line is known by."""
+        """Closes the journal, and prints the sha256 of its last line."""
         self._session.end(why)
         if self._session.is_started:
             own = self._session.journal
             say(f"journal: {own.path}, whose last line has sha256 {own.last}")
 
     def _take(self, scans: list[Scan]) -> None:
-        """Puts volumes in order, and decodes what is next."""
+        """Puts volumes in order, and decodes the next ones."""
         now = time.monotonic()
         for scan in scans:
             self._heard = now
@@ -173,8 +181,8 @@ class _Loop:
             why = "" if scan else self._intake.incomplete(number)
             self._run.told(self._session.emit(number, scan, why))
 
-    def _tell(self) -> None:
-        """Notes what there is to say, and prints it: why nothing happens, for one."""
+    def _report_incidents(self) -> None:
+        """Writes notes and events to the journal, and prints the notes."""
         for note in self._intake.notes() + self._folder.notes():
             say(note.text)
             self._session.note(note.what, note.text, note.volume)
@@ -182,10 +190,10 @@ class _Loop:
             self._session.event(event)
 
     def _begin(self, scan: Scan) -> None:
-        """Begins the journal at the first volume.
+        """Starts the journal at the first volume.
 
         Raises:
-          InputError: the volume does not fit the decoder.
+          InputError: the volume does not match the decoder.
         """
         decoder, where = self._run.decoder, " ".join(scan.files)
         if scan.values is not None:
@@ -198,7 +206,7 @@ class _Loop:
 
 
 def _has_a_line(path: pathlib.Path) -> bool:
-    """Returns whether a journal has more than the part of a first line that a power cut left."""
+    """Returns whether a journal has a complete first line, which a power cut may prevent."""
     if not path.is_file():
         return False
     with open(path, "rb") as file:
@@ -206,22 +214,23 @@ def _has_a_line(path: pathlib.Path) -> bool:
 
 
 def _tr(decoder: Decoder, asked: float) -> float:
-    """Returns the s between volumes.
+    """Returns the TR, s.
 
     Raises:
-      InputError: neither decoder nor flag say, or they say different things.
+      InputError: neither decoder nor flag state it, or they differ.
     """
-    trained = decoder.facts.tr
-    if not (asked or trained):
-        raise InputError("--tr", "none", "the s between volumes, which this decoder does not say")
-    if asked and trained and abs(asked - trained) > NEAR * trained:
+    found = asked or decoder.facts.tr
+    if not found:
+        raise InputError("--tr", "none", "the TR in s, which this decoder does not state")
+    trained = decoder.facts.tr or found
+    if abs(found - trained) > NEAR * trained:
         raise InputError("--tr", f"{asked:g} s", f"{trained:g} s, as the decoder's training runs")
-    return asked or trained
+    return found
 
 
 @contextlib.contextmanager
 def _quick() -> Iterator[None]:
-    """Lets threads take turns quickly; undoes what `warm.up` did to the collection of garbage."""
+    """Switches threads quickly in the context; unfreezes the garbage collector afterwards."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(SWITCH)
     try:
@@ -232,7 +241,7 @@ def _quick() -> Iterator[None]:
 
 
 def _about(run: Run, tr: float) -> dict[str, Any]:
-    """Returns what the first line of a journal says."""
+    """Returns the content of a journal's first line."""
     decoder = run.decoder
     return {
         "decoder": decoder.id,
@@ -251,7 +260,7 @@ def _about(run: Run, tr: float) -> dict[str, Any]:
 
 
 def _check_same(run: Run, path: pathlib.Path, start: dict[str, Any]) -> None:
-    """Refuses to go on with the journal of another session.
+    """Refuses to continue the journal of another session.
 
     Raises:
       InputError: decoder, folder or settings differ.

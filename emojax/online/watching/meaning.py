@@ -1,7 +1,7 @@
-"""What records mean: the evidence of several volumes, and the value that is shown to the person.
+"""Evidence and feedback of a session.
 
-Both are made of the lines of the journal alone, in order, so that a restart and a replay come to
-the same by reading it.
+Both depend only on the lines of the journal, in order, so that a restart and a replay reproduce
+them by reading it.
 """
 
 import math
@@ -18,34 +18,34 @@ DEFAULT = evidence.BLOCK
 
 
 class Choices(NamedTuple):
-    """Choices of what records mean; plain data, in the first line of the journal."""
+    """Settings of evidence and feedback; plain data, in the first line of the journal."""
 
     evidence: str = DEFAULT
-    delay_s: float = 5.0  # that BOLD lies behind events
+    delay_s: float = 5.0  # from events to BOLD
     events: tuple[tuple[float, float | None], ...] = ()  # onset, duration in s; never a label
-    target: str = ""  # see `feedback.init`; "" gives none
-    allocation: str = ""  # sha256 of the sealed file that says who gets which feedback
+    target: str = ""  # see `feedback.init`; "" for no feedback
+    allocation: str = ""  # sha256 of the sealed allocation file
 
 
 def choose(
     facts: Facts, text: str = "", events: str = "", target: str = "", allocation: str = ""
 ) -> Choices:
-    """Returns choices.
+    """Returns checked choices.
 
     Args:
-      facts: of the decoder.
-      text: see `evidence_settings.parse`; "" is the default.
-      events: path of an events.tsv; "" is none.
-      target: see `feedback.init`.
-      allocation: sha256 of a sealed file.
+      facts: facts of the decoder.
+      text: settings of the evidence, see `evidence_settings.parse`; "" for the default.
+      events: path of an events.tsv; "" for none.
+      target: settings of the feedback, see `feedback.init`; "" for none.
+      allocation: sha256 of a sealed allocation file; "" for none.
 
     Raises:
-      InputError: a table or text that cannot be read.
+      InputError: the table or a text cannot be read.
     """
     found = evidence.read_events(pathlib.Path(events)) if events else ()
     known = tuple((own.onset, _finite(own.duration)) for own in found)
     chosen = Choices(text or DEFAULT, localizer.hrf_delay_s(facts), known, target, allocation)
-    Reader(facts.classes, 1.0, chosen)  # refuses what is wrong before anything begins
+    Reader(facts.classes, 1.0, chosen)  # refuses invalid settings early
     return chosen
 
 
@@ -54,7 +54,7 @@ def _finite(value: float) -> float | None:
 
 
 class Reader:
-    """Reads the lines of a journal in order; called with one, it returns evidence and feedback."""
+    """A function from the next line of a journal to its evidence and feedback."""
 
     def __init__(
         self,
@@ -63,22 +63,23 @@ class Reader:
         choices: Choices,
         allocation: feedback.Allocation | None = None,
     ):
-        """Begins before the first line.
+        """Prepares for the first line.
 
         Args:
-          classes: of the decoder.
-          tr: s.
-          choices: what to make of the lines.
-          allocation: which feedback the person gets; None: the real one.
+          classes: classes of the decoder.
+          tr: TR, s.
+          choices: settings of evidence and feedback.
+          allocation: allocation of the feedback; None for real feedback.
 
         Raises:
-          InputError: a text that cannot be read.
+          InputError: a text cannot be read.
         """
         events = [
             evidence.Event(onset, math.inf if duration is None else duration)
             for onset, duration in choices.events
         ]
-        self._tr, self._first = tr, None
+        self._tr = tr
+        self._first: int | None = None
         self._evidence = evidence.init(
             classes, choices.evidence, tr=tr, delay_s=choices.delay_s, events=events
         )
@@ -86,8 +87,8 @@ class Reader:
         if choices.target:
             self._feedback = feedback.init(choices.target, classes, allocation)
 
-    def __call__(self, line: Mapping[str, Any]) -> tuple[dict | None, float | None]:
-        """Takes the next line; what is no volume has neither evidence nor feedback."""
+    def __call__(self, line: Mapping[str, Any]) -> tuple[dict[str, Any] | None, float | None]:
+        """Returns evidence and feedback of the next line; None if it is not a volume's."""
         if line["kind"] == "volume" and self._first is None:
             self._first = line["volume"]
         first = 1 if self._first is None else self._first

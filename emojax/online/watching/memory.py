@@ -1,7 +1,7 @@
-"""What a causal correction remembers, kept on the disk for a restart.
+"""The memory of a causal correction, kept on disk for a restart.
 
-Two files take turns, each with the number of its record: a process may be killed between one of
-them and the line of the journal, and the other still fits the last line then.
+Two files alternate, each with the seq of its record. If a process is killed between writing one of
+them and the line of the journal, the other one still belongs to the last line.
 """
 
 import os
@@ -28,11 +28,11 @@ def keep(folder: pathlib.Path, seq: int, memory: correction.State) -> None:
 
 
 def restore(folder: pathlib.Path, seq: int, like: correction.State) -> correction.State | None:
-    """Returns the memory after the record `seq`, or None where it was not kept.
+    """Returns the memory after the record `seq`, or None if it was not kept.
 
     Args:
-      folder: of the session.
-      seq: of the last record.
+      folder: folder of the session.
+      seq: seq of the last record.
       like: a memory of the same correction.
     """
     try:

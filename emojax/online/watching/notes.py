@@ -1,11 +1,14 @@
-"""Notes of incidents for the log, and memory that stays small however long a run is."""
+"""Notes about incidents for the log, in bounded memory."""
 
 from collections import deque
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 from emojax.errors import one_line
 
-MOST = 4096  # notes that wait to be read, and things that are noted once only
+MOST = 4096  # notes that wait to be read, and incidents that are noted only once
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 
 class Note(NamedTuple):
@@ -19,13 +22,13 @@ class Note(NamedTuple):
 class Notes:
     """The notes since they were last taken."""
 
-    def __init__(self):
-        """Begins without any."""
+    def __init__(self) -> None:
+        """Starts without any."""
         self._notes: deque[Note] = deque(maxlen=MOST)
         self._noted: dict[str, None] = {}
 
     def add(self, what: str, text: str, volume: int | None = None) -> None:
-        """Adds a note; what names of files hold is spelled out."""
+        """Adds a note, with control characters (as in file names) spelled out."""
         self._notes.append(Note(what, one_line(text), volume))
 
     def once(self, what: str, key: str, text: str, volume: int | None = None) -> None:
@@ -35,14 +38,14 @@ class Notes:
             self.add(what, text, volume)
 
     def take(self) -> list[Note]:
-        """Returns the notes, and forgets them."""
+        """Returns and removes all notes."""
         notes = list(self._notes)
         self._notes.clear()
         return notes
 
 
-def keep(into: dict, key: Any, value: Any, most: int) -> Any:
-    """Puts a value last; if there are more than `most` then, removes the first and returns it."""
+def keep(into: dict[Key, Value], key: Key, value: Value, most: int) -> Value | None:
+    """Puts a value last; if there are now more than `most`, removes and returns the first."""
     into.pop(key, None)
     into[key] = value
     return into.pop(next(iter(into))) if len(into) > most else None

@@ -1,4 +1,4 @@
-"""From the words of the command to a session: decoder, outputs, evidence; and its report."""
+"""The command `watch`: opens decoder, outputs and session from its flags, and writes the report."""
 
 import contextlib
 import pathlib
@@ -17,8 +17,8 @@ from emojax.online.watching import loop, meaning
 from emojax.online.watching.session import Session
 
 REPORT = "session.html"
-EVENTS, AT_ONCE = 256, 16  # that wait to be written, and that are written between two volumes
-LARGEST = 20_000_000  # bytes of a journal whose report is written at once; 10,000 volumes
+EVENTS, AT_ONCE = 256, 16  # events that wait, and events that are written between two volumes
+LARGEST = 20_000_000  # bytes of a journal whose report is written at once (10,000 volumes)
 
 
 def session(
@@ -32,12 +32,12 @@ def session(
     """Returns a session.
 
     Args:
-      journal: that it writes.
+      journal: journal that the session writes.
       state: see `online.init`.
-      tr: s.
-      choices: what records mean.
-      allocation: which feedback the person gets; None: the real one.
-      listeners: who gets the records; None: nobody.
+      tr: TR, s.
+      choices: settings of evidence and feedback.
+      allocation: allocation of the feedback; None for real feedback.
+      listeners: outputs of the records; None for none.
     """
     classes, sealed = state.decoder.facts.classes, bool(choices.allocation)
     made = Session(state, journal, meaning.Reader(classes, tr, choices, allocation))
@@ -55,13 +55,13 @@ def watch(
     """Runs the command `watch`.
 
     Args:
-      text: its flags.
+      text: flags of the command.
       out: folder of the session.
-      settings: those of its flags that change records.
-      quiet: whether no line is printed for each volume.
+      settings: settings from the flags that change records.
+      quiet: whether to print no line for each volume.
 
     Raises:
-      InputError: before the first volume, whatever cannot be used.
+      InputError: an input cannot be used; raised before the first volume.
     """
     folder = pathlib.Path(text["input"])
     if not folder.is_dir():
@@ -73,7 +73,7 @@ def watch(
     allocation = None
     if text["feedback"]:
         if not text["target"]:
-            raise InputError("flags", "--feedback alone", "--target=CLASS, which it is made of")
+            raise InputError("flags", "--feedback alone", "--target=CLASS, which it needs")
         subject, run = text["subject"] or decoder.facts.subject, "/".join(out.resolve().parts[-2:])
         allocation = feedback.open_sealed(text["feedback"], subject, run)
     sealed = allocation.sha256 if allocation else ""
@@ -106,13 +106,15 @@ def watch(
 
 
 def choices_of(start: Mapping[str, Any]) -> meaning.Choices:
-    """Returns the choices that the first line of a journal holds."""
+    """Returns the choices in the first line of a journal."""
     own = start["meaning"]
     return meaning.Choices(**own | {"events": tuple(map(tuple, own["events"]))})
 
 
-def _check_labels(text: Mapping[str, str], facts: Facts, tr: float | None, choices) -> None:
-    """Says before the run if its report will have no accuracy; the evidence needs onsets only."""
+def _check_labels(
+    text: Mapping[str, str], facts: Facts, tr: float | None, choices: meaning.Choices
+) -> None:
+    """Warns before the run if its report will lack accuracy, as evidence needs only onsets."""
     last = max((onset for onset, _ in choices.events), default=0.0) + choices.delay_s
     try:
         count = int(last / (tr or 1)) + 2
@@ -122,10 +124,10 @@ def _check_labels(text: Mapping[str, str], facts: Facts, tr: float | None, choic
 
 
 def _listen(text: Mapping[str, str], path: pathlib.Path) -> outputs.Outputs:
-    """Opens the outputs that the flags name. What may be seen is what the journal says.
+    """Opens the outputs that the flags name; the journal decides what they may show.
 
     Raises:
-      InputError: a port that is no number, or see `outputs.open_outputs`.
+      InputError: a port is not a number, or see `outputs.open_outputs`.
     """
 
     def history(first: int) -> Iterator[bytes]:
@@ -156,10 +158,10 @@ def _port(name: str, text: str) -> int | None:
 
 
 def _hear(heard: queue.Queue, event: Mapping[str, Any]) -> None:
-    """Takes an event of a client, in its thread.
+    """Queues an event of a client; called in the thread of the outputs.
 
     Raises:
-      InputError: more have come than the session could write.
+      InputError: more events have arrived than the session could write.
     """
     try:
         heard.put_nowait(event)
@@ -168,7 +170,7 @@ def _hear(heard: queue.Queue, event: Mapping[str, Any]) -> None:
 
 
 def _some_of(heard: queue.Queue) -> Iterator[dict[str, Any]]:
-    """Returns what has been heard, but no more than delays a volume by a moment."""
+    """Yields queued events, but not so many that a volume would be delayed noticeably."""
     for _ in range(min(heard.qsize(), AT_ONCE)):
         yield heard.get_nowait()
 
@@ -177,16 +179,16 @@ def _print(own: Mapping[str, Any]) -> None:
     """Prints a record as a line of the terminal."""
     p = f"{own['p'][own['decision']]:.2f}" if own["p"] and own["decision"] else ""
     late = own["time_closed"] and f"{1000 * (own['time_sent'] - own['time_closed']):.0f} ms"
-    parts = (f"{own['volume']:5d}", own["decision"] or "-", p, late, *_told(own))
+    parts = (f"{own['volume']:5d}", own["decision"] or "-", p, late, *_marks(own))
     print("  ".join(filter(None, parts)), flush=True)
 
 
-def _told(own: Mapping[str, Any]) -> tuple[str, ...]:
+def _marks(own: Mapping[str, Any]) -> tuple[str, ...]:
     return () if own["status"] == "ok" else (own["status"], "; ".join(own["reasons"]))
 
 
 def _report(path: pathlib.Path, text: Mapping[str, str]) -> None:
-    """Writes the report of a session that has ended; what is wrong with it, it says."""
+    """Writes the report of a session that has ended, and prints what went wrong."""
     from emojax.online import session as sessions
 
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The order of volumes: by their numbers, not by their arrival; what never comes is declared.
+"""Ordering of volumes by number instead of arrival; volumes that never arrive are declared missing.
 
 order = Order(window_s=1.0)
 status = order.add(number, item, digest, now)
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from emojax.online.watching.notes import keep
 
 AHEAD = 1000  # a number that is farther ahead is a jump
-MOST = 128  # volumes that wait; with more, a gap is declared before its time
-IDLE_S = 0.05  # between two calls of `pop`, where nothing else asks for one
-REMEMBERED = 1024  # digests of the last volumes, by which copies are told
+MOST = 128  # volumes that wait; with more, a gap is declared early
+IDLE_S = 0.05  # longest time between two calls of `pop`
+REMEMBERED = 1024  # digests of the last volumes, which identify copies
 
 
 class _Waiting(NamedTuple):
@@ -23,40 +23,40 @@ class _Waiting(NamedTuple):
 
 
 class Order:
-    """Gives items out in order of their numbers, each once.
+    """A queue that returns items in order of their numbers, each once.
 
-    A number that has not come is declared missing `window_s` after a later one was ready. The
-    first number is 1; it is 0 if a 0 comes before anything has been given out. All times are the
-    caller's; a clock that steps back does not stall anything.
+    A number is declared missing `window_s` after a later one was ready. The first number is 1, or 0
+    if a 0 arrives before anything has been returned. All times are the caller's; a clock that steps
+    back does not stall the queue.
     """
 
     def __init__(self, first: int | None = None, window_s: float = 1.0):
-        """Args: the first number, None for 1 or 0; and how long a gap is waited for, s."""
+        """Args: the first number, None for 1 or 0; and the time to wait for a gap, s."""
         self._next, self._may_be_0 = (1, True) if first is None else (first, False)
         self._window_s = window_s
         self._waiting: dict[int, _Waiting] = {}
-        self._aside: dict[int, _Waiting] = {}  # the last jump, or none
+        self._aside: dict[int, _Waiting] = {}  # the last jump, if any
         self._given: dict[int, str] = {}
 
     @property
     def next(self) -> int:
-        """The number that is given out next."""
+        """The number that is returned next."""
         return self._next
 
     def add(self, number: int, item: Any, digest: str, now: float) -> str:
         """Takes an item.
 
         Args:
-          number: of the volume.
-          item: anything but None.
-          digest: of the content; "" for what cannot be read, which gives way to a good copy.
-          now: s.
+          number: number of the volume.
+          item: any object except None.
+          digest: hash of the content; "" for unreadable content, which a good copy replaces.
+          now: time, s.
 
         Returns:
-          "new"; or, of an item that is not given out: "duplicate", a copy; "conflict", other
-          content for the same number; "late", declared missing or unreadable already; "jump", more
-          than `AHEAD` ahead. A jump is given out after all as soon as another number agrees with
-          it: volumes went on after a long pause, or do not count from 1.
+          "new", or the reason why the item is dropped: "duplicate" for a copy, "conflict" for other
+          content of the same number, "late" if it was already declared missing or unreadable,
+          "jump" if it is more than `AHEAD` ahead. A jump is returned later if another number agrees
+          with it, as after a long pause, or if volumes do not count from 1.
         """
         if number == 0 and self._may_be_0:
             self._next = 0
@@ -76,13 +76,13 @@ class Order:
         return "new"
 
     def pop(self, now: float) -> list[tuple[int, Any]]:
-        """Returns what can be given out now, in order; None stands for a missing volume."""
+        """Returns the items that are due now, in order, with None for a missing volume."""
         out: list[tuple[int, Any]] = []
         while self._waiting:
             first = min(self._waiting)
             if first > self._next and not self._is_lost(now):
                 break
-            if first - self._next <= AHEAD:  # behind a jump, numbers were skipped
+            if first - self._next <= AHEAD:  # the numbers skipped by a jump are not missing
                 out += [(number, None) for number in range(self._next, first)]
             own = self._waiting.pop(first)
             out.append((first, own.item))
@@ -92,14 +92,14 @@ class Order:
         return out
 
     def wait(self, now: float) -> float:
-        """Returns after how many seconds `pop` is worth another call, `IDLE_S` at most."""
+        """Returns the number of seconds until the next useful call of `pop`, at most `IDLE_S`."""
         if not self._waiting:
             return IDLE_S
         oldest = min(own.since for own in self._waiting.values())
         return min(max(oldest + self._window_s - now, 0.0), IDLE_S)
 
     def finish(self, last: int | None = None) -> list[tuple[int, Any]]:
-        """Returns all that is left, without waiting; with `last`, the volumes up to that one."""
+        """Returns all remaining items without waiting; with `last`, the volumes up to that one."""
         out = self.pop(math.inf)
         if last is not None:
             out += [(number, None) for number in range(self._next, last + 1)]
@@ -107,7 +107,7 @@ class Order:
         return out
 
     def _is_lost(self, now: float) -> bool:
-        """Returns whether the next number has been waited for long enough."""
+        """Returns whether the wait for the next number is over."""
         for number, own in self._waiting.items():
             if own.since > now:
                 self._waiting[number] = own._replace(since=now)

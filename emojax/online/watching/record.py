@@ -1,4 +1,4 @@
-"""The record of a volume: plain data, the same in the journal, on the wire and on the page."""
+"""The record of a volume: plain data, the same in the journal, in outputs and on the live page."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from emojax.online import rigid
 
 OK, MARKED, MISSING, UNREADABLE = "ok", "marked", "missing", "unreadable"
 STATUSES = (OK, MARKED, MISSING, UNREADABLE)
-LOST = (MISSING, UNREADABLE)  # nothing was decoded
-UNCERTAIN = (  # keys that another run over the same files need not repeat: times and hashes
+LOST = (MISSING, UNREADABLE)  # volumes that were not decoded
+UNCERTAIN = (  # times and hashes, which may differ when the same files are decoded again
     *("time_scan", "time_closed", "time_ready", "time_decoded", "time_sent"),
     *("stages_ms", "before", "line"),
 )
-_EMPTY = {
+_EMPTY: dict[str, Any] = {
     "p": None,
     "decision": "",
     "evidence": None,
@@ -30,7 +30,7 @@ _EMPTY = {
 
 
 def of_volume(found: online.Record, classes: Sequence[str]) -> dict[str, Any]:
-    """Returns what a decoded volume adds to a record, NaN for what is not known."""
+    """Returns the part of a record that comes from decoding, with NaN for unknown numbers."""
     marks, known = found.marks, np.isfinite(found.probabilities).all()
     p = dict(zip(classes, map(float, found.probabilities), strict=True)) if known else None
     moved = list(map(float, found.motion)) if np.isfinite(found.motion).all() else None
@@ -48,9 +48,11 @@ def of_volume(found: online.Record, classes: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def build(seq: int, volume: int, status: str, reasons: Sequence[str], **more: Any) -> dict:
-    """Returns a record with every key, in one order; None for what is not given."""
-    own = {"kind": "volume", "seq": seq, "volume": volume, "status": status}
+def build(
+    seq: int, volume: int, status: str, reasons: Sequence[str], **more: Any
+) -> dict[str, Any]:
+    """Returns a record with every key, in a fixed order, with defaults for values not given."""
+    own: dict[str, Any] = {"kind": "volume", "seq": seq, "volume": volume, "status": status}
     own["reasons"] = list(reasons)
     times = dict.fromkeys(("time_scan", "time_closed", "time_ready", "time_decoded"))
     own |= times | _EMPTY | {"stages_ms": {}, "missed": 0, "decoder": "", "files": []}
@@ -61,7 +63,7 @@ def build(seq: int, volume: int, status: str, reasons: Sequence[str], **more: An
 
 
 def pose_of(entry: Mapping[str, Any]) -> rigid.Pose | None:
-    """Returns the pose that a record keeps for a restart, exactly as it was."""
+    """Returns the exact pose in a record, for a restart."""
     if entry["pose"] is None:
         return None
     found = np.asarray(entry["pose"], np.float32)
@@ -74,6 +76,6 @@ def as_numbers(pose: rigid.Pose) -> list[float]:
 
 
 def same(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Returns the keys in which two records differ, but for times and hashes of lines."""
+    """Returns the keys in which two records differ, except for times and hashes of lines."""
     names = [name for name in {**one, **other} if name not in UNCERTAIN]
     return [name for name in names if one.get(name) != other.get(name)]

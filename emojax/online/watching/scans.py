@@ -1,6 +1,6 @@
-"""Files of single volumes: whole or not, their numbers, and NIfTI as values.
+"""Files of single volumes: their numbers, whether they are complete, and the values of NIfTI files.
 
-Each file is read once: its wholeness, its values and its checksum come from the same bytes.
+Each file is read once: completeness, values and checksum come from the same bytes.
 """
 
 import functools
@@ -21,10 +21,10 @@ from emojax.data.nifti import HEADER, TRAILING, repetition_time
 from emojax.errors import InputError
 from emojax.files import cause
 from emojax.online.dicom import NotWhole
+from emojax.online.dicom.elements import ZEROS
 
 LARGEST = 2**29  # bytes of a file, and of the values of a volume
-TAIL = 8  # the last eighth of the last slice tells whether the values end in zeros
-ZEROS = 64  # bytes at the end, by which a file is told that its writer has only made room for
+TAIL = 8  # values "end in zeros" if the last eighth of the last slice is zero
 WHOLE = "a whole .nii or .nii.gz of one volume"
 NUMBER = re.compile(r"\{n(?::0?\d*d?)?\}")  # in a pattern; its width does not matter
 ENDING = re.compile(r"\.nii(?:\.gz)?$", re.IGNORECASE)
@@ -33,33 +33,33 @@ GZIP = b"\x1f\x8b"
 
 
 class Scan(NamedTuple):
-    """One volume as the scanner gave it, or why it cannot be read."""
+    """One volume as scanned, or the reason why it cannot be read."""
 
     number: int
-    values: Float[np.ndarray, "X Y Z"] | None  # float32; None: see `reason`
+    values: Float[np.ndarray, "X Y Z"] | None  # float32; None if it cannot be read, see `reason`
     affine: Float[np.ndarray, "4 4"] | None  # voxel -> mm
     tr: float | None  # s
     time_scan: float | None  # s since 1970, by the scanner's clock
-    time_closed: float  # s since 1970, when its last file was changed last
-    time_ready: float  # s since 1970, when it was found whole
-    files: tuple[str, ...]  # names
-    sha256: str  # see `digest`; "" where there are no values
+    time_closed: float  # s since 1970, last modification of its last file
+    time_ready: float  # s since 1970, when it was found to be complete
+    files: tuple[str, ...]  # file names
+    sha256: str  # see `digest`; "" without values
     reason: str = ""
 
 
 class Image(NamedTuple):
     """The volume in a NIfTI file."""
 
-    series: str  # name of the file with {n} for the number
+    series: str  # file name with {n} in place of the number
     number: int
     values: Float[np.ndarray, "X Y Z"]  # float32
     affine: Float[np.ndarray, "4 4"]
     tr: float | None
-    ends_in_zeros: bool  # as where a file is still being filled
+    ends_in_zeros: bool  # as in a file that is still being filled
 
 
 class _Layout(NamedTuple):
-    """What a header says."""
+    """The content of a header."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype
@@ -75,7 +75,7 @@ class _Layout(NamedTuple):
 
 
 def is_nifti(name: str) -> bool:
-    """Returns whether a file is NIfTI by its name."""
+    """Returns whether a file name is that of a NIfTI file."""
     return name.lower().endswith((".nii", ".nii.gz"))
 
 
@@ -85,14 +85,14 @@ def digest(values: Float[np.ndarray, "X Y Z"]) -> str:
 
 
 def identify(name: str, pattern: str = "") -> tuple[str, int] | None:
-    """Returns series and number that the name of a NIfTI file stands for.
+    """Returns the series and number in the name of a NIfTI file.
 
     Args:
-      name: of the file.
+      name: name of the file.
       pattern: see `check_pattern`; "" takes the last digits of the name.
 
     Returns:
-      The name with {n} for the number (or the pattern), and the number; None where there is none.
+      The name with {n} in place of the number (or the pattern), and the number; None without one.
     """
     if pattern:
         found = _compiled(pattern).fullmatch(name)
@@ -104,16 +104,16 @@ def identify(name: str, pattern: str = "") -> tuple[str, int] | None:
 
 
 def last_number(stem: str) -> int | None:
-    """Returns the last number in a name without its ending."""
+    """Returns the last number in a file name without its suffix."""
     digits = LAST.search(stem)
     return digits and int(digits[1])
 
 
 def check_pattern(pattern: str) -> str:
-    """Returns a pattern of file names: {n} is the number, * is anything.
+    """Returns a checked pattern of file names, in which {n} is the number and * is anything.
 
     Raises:
-      InputError: it is without {n}, or with several.
+      InputError: the pattern has no {n}, or more than one.
     """
     if pattern and len(NUMBER.findall(pattern)) != 1:
         raise InputError("pattern", repr(pattern), 'one {n} in it, such as "vol_{n}.nii"')
@@ -128,9 +128,9 @@ def read_nifti(path: str | os.PathLike, pattern: str = "") -> Image:
       pattern: see `check_pattern`.
 
     Raises:
-      NotWhole: it has fewer bytes than its header asks for; read it again later.
-      InputError: it is damaged, too large, of several volumes, or its name has no number.
-      OSError: it cannot be read, or is gone.
+      NotWhole: the file has fewer bytes than its header states; read it again later.
+      InputError: the file is damaged, too large, has several volumes, or no number in its name.
+      OSError: the file cannot be read, or is gone.
     """
     where = pathlib.Path(path).name
     own = identify(where, pattern)
@@ -154,29 +154,29 @@ def read_nifti(path: str | os.PathLike, pattern: str = "") -> Image:
 
 
 def read_bytes(path: str | os.PathLike, most: int = -1) -> bytes:
-    """Reads a regular file; of a pipe or a device, nothing is read, and nothing waited for.
+    """Reads a regular file, without waiting for pipes or devices.
 
     Args:
       path: the file.
-      most: bytes that are read; -1 is all.
+      most: maximum number of bytes to read; -1 for all.
 
     Raises:
-      InputError: it is no regular file.
-      OSError: it cannot be read, or is gone.
+      InputError: the path is not a regular file.
+      OSError: the file cannot be read, or is gone.
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with open(os.open(path, flags), "rb", buffering=0) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise InputError(pathlib.Path(path).name, "no regular file", WHOLE)
+            raise InputError(pathlib.Path(path).name, "not a regular file", WHOLE)
         return file.read(most)
 
 
 def check_size(path: str | os.PathLike) -> None:
-    """Checks how large a file is, before it is read.
+    """Checks the size of a file before it is read.
 
     Raises:
-      InputError: it is larger than `LARGEST`.
-      OSError: it is gone.
+      InputError: the file is larger than `LARGEST`.
+      OSError: the file is gone.
     """
     size = os.stat(path).st_size
     if size > LARGEST:
@@ -195,7 +195,7 @@ def _partly(where: str, there: int, wanted: int) -> NotWhole:
 
 
 def _checked(data: bytes, where: str) -> _Layout:
-    """Returns what the header says, once it is there.
+    """Returns the content of the header, if it is complete.
 
     Raises:
       NotWhole, InputError: as `read_nifti`.
@@ -212,12 +212,12 @@ def _checked(data: bytes, where: str) -> _Layout:
         raise InputError(where, f"a damaged header ({cause(error)})", WHOLE) from None
 
 
-@functools.lru_cache(8)  # that of one series is the same in all of its files
+@functools.lru_cache(8)  # all files of a series have the same header
 def _layout(start: bytes) -> _Layout:
-    """Returns what a header says.
+    """Returns the content of a header.
 
     Raises:
-      ValueError: it is not that of one volume of real numbers; nibabel raises other types.
+      ValueError: the header is not that of one volume of real numbers; nibabel raises other types.
     """
     kinds = nib.Nifti1Header, nib.Nifti2Header
     kind = next((kind for kind in kinds if kind.may_contain_header(start)), kinds[0])
@@ -234,7 +234,7 @@ def _layout(start: bytes) -> _Layout:
     affine = np.array(header.get_best_affine(), np.float64)
     if not np.isfinite(affine).all():
         raise ValueError("an affine that is not finite")
-    affine.setflags(write=False)  # it is that of every volume
+    affine.setflags(write=False)  # shared by all volumes
     offset, scale = header.get_data_offset(), (slope or 1.0, intercept or 0.0)
     if not header.sizeof_hdr <= offset <= LARGEST:
         raise ValueError(f"values at byte {offset}, as of a pair of files")
@@ -242,7 +242,7 @@ def _layout(start: bytes) -> _Layout:
 
 
 def _scaled(stored: Shaped[np.ndarray, "X Y Z"], own: _Layout) -> Float[np.ndarray, "X Y Z"]:
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused later
+    with np.errstate(over="ignore", invalid="ignore"):  # values that are not finite: refused later
         values = stored.astype(np.float32)
         if own.slope != 1:
             values *= np.float32(own.slope)
@@ -252,7 +252,7 @@ def _scaled(stored: Shaped[np.ndarray, "X Y Z"], own: _Layout) -> Float[np.ndarr
 
 
 def _inflated(data: bytes, where: str) -> bytes:
-    """Returns the image in a gzip file; all checksums are verified.
+    """Returns the decompressed image of a gzip file after verifying all checksums.
 
     Raises:
       NotWhole, InputError: as `read_nifti`.
@@ -277,7 +277,7 @@ def _inflated(data: bytes, where: str) -> bytes:
 
 
 def _inflate(data: bytes, most: int) -> tuple[bytes, bool]:
-    """Returns up to `most` bytes of all members of a gzip file, and whether it has its end."""
+    """Decompresses up to `most` bytes of all members of a gzip file; returns whether it ended."""
     found = b""
     while len(found) < most:
         stream = zlib.decompressobj(zlib.MAX_WBITS | 16)

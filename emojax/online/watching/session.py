@@ -1,4 +1,4 @@
-"""A session: numbers and volumes in, records out; the journal first, then whoever listens."""
+"""A session: turns volumes into records, which go to the journal first and then to the outputs."""
 
 import dataclasses
 import pathlib
@@ -14,23 +14,23 @@ from emojax.online.watching import journal as journals
 from emojax.online.watching import memory, record
 from emojax.online.watching.scans import Scan
 
-ANEW = "the correction begins anew: what it remembered is lost"
+ANEW = "the correction starts again, as its memory is lost"
 Sender = Callable[[bytes, Mapping[str, Any]], None]
 Reader = Callable[[Mapping[str, Any]], tuple[Any, float | None]]  # record -> evidence, feedback
 
 
 @dataclasses.dataclass
 class Session:
-    """All that goes from one volume to the next, with the journal and the outputs.
+    """The state carried from one volume to the next, with the journal and the outputs.
 
     Attributes:
-      state: of the decoding, see `online.init`.
-      journal: that lines are added to.
-      read: what makes evidence and feedback of a record, in order; it keeps its own state.
-      send: takes a record as JSON and as data, and returns at once.
-      visible: what of a record may be sent; all of it by default.
-      dropped: how many records each output has dropped so far.
-      begun: takes the sha256 of the first line, which names the session.
+      state: state of the decoding, see `online.init`.
+      journal: journal that lines are added to.
+      read: stateful function from each line, in order, to evidence and feedback.
+      send: function that takes a record as JSON and as data, and returns at once.
+      visible: function that returns the part of a record that may be sent; all of it by default.
+      dropped: function that returns the number of records that each output has dropped so far.
+      begun: function that takes the sha256 of the first line, which identifies the session.
     """
 
     state: online.State
@@ -41,14 +41,14 @@ class Session:
     dropped: Callable[[], dict[str, int]] = dict
     begun: Callable[[str], None] = lambda line: None
 
-    def __post_init__(self):
-        self.is_started = False  # without a first line, nothing is written
-        self.seq, self.missed = 0, 0  # of the next record; volumes lost so far
-        self.last: Mapping[str, Any] | None = None  # record
-        self._is_behind = False  # lines wait for room on the disk
-        self._unwritten: deque[tuple[dict, bool]] = deque()
-        self._marks: list[str] = []  # of the next volume
-        self._is_restarted = False  # and the volume before is not known to the state
+    def __post_init__(self) -> None:
+        self.is_started = False  # nothing is written before the first line
+        self.seq, self.missed = 0, 0  # seq of the next record; volumes lost so far
+        self.last: Mapping[str, Any] | None = None  # the last record
+        self._is_behind = False  # whether lines wait for room on the disk
+        self._unwritten: deque[tuple[dict[str, Any], bool]] = deque()
+        self._marks: list[str] = []  # additional marks of the next volume
+        self._is_restarted = False  # whether the state lacks the volume before
 
     @property
     def folder(self) -> pathlib.Path:
@@ -59,21 +59,21 @@ class Session:
         """Writes the first line.
 
         Args:
-          about: what it says; "time" is when the session began.
+          about: its content; "time" is the start of the session.
 
         Raises:
           OSError: the disk is full or gone.
         """
         self.begun(self.journal.add({"kind": "start", "format": journals.FORMAT, **about}))
-        self.is_started = True  # the notes that wait come behind it
+        self.is_started = True  # waiting notes follow
 
     def emit(self, number: int, scan: Scan | None, why: str = "") -> dict[str, Any]:
         """Decodes the next volume in order, writes its record and sends it.
 
         Args:
-          number: of the volume.
-          scan: the volume; None where its gap is declared.
-          why: what is known about the gap.
+          number: number of the volume.
+          scan: the volume; None if it is declared missing.
+          why: reason why it is missing, if known.
 
         Returns:
           The record.
@@ -93,25 +93,25 @@ class Session:
         return self._send(own, line, {"journal": 1000 * (time.perf_counter() - began)})
 
     def note(self, what: str, text: str, volume: int | None = None) -> None:
-        """Writes what happened besides volumes."""
+        """Writes a note about an incident."""
         own = {"kind": "note", "time": time.time(), "what": what, "text": text, "volume": volume}
         self._write(own, wait=False)
 
     def event(self, own: Mapping[str, Any]) -> None:
-        """Writes an event that came over the network; windows of evidence may begin with it."""
+        """Writes an event from the network, which may start a window of evidence."""
         line = {"kind": "event", "time": time.time()} | dict(own)
         self._write(line, wait=False)
         self.read(line)
 
     def end(self, text: str) -> None:
-        """Writes the last line, and closes the journal, if there is one."""
+        """Writes the last line and closes the journal, if it was started."""
         self._write({"kind": "end", "time": time.time(), "text": text})
         if self._unwritten and self.is_started:
             say(f"{self.journal.path}: {len(self._unwritten)} lines could not be written")
         self.journal.close()
 
     def resume(self, found: journals.Verified) -> None:
-        """Goes on behind the last line of a journal; sends its record where that is not certain.
+        """Continues a journal; its last record is sent again unless it is known to have been sent.
 
         Args:
           found: the journal.
@@ -121,7 +121,7 @@ class Session:
         self.is_started = True
         for own in found.lines:
             self.read(own)
-        self.note("restart", f"goes on behind {len(volumes)} volumes")
+        self.note("restart", f"continues after {len(volumes)} volumes")
         if not volumes:
             return
         last = volumes[-1]
@@ -162,7 +162,7 @@ class Session:
         }
         if scan.values is None:
             return self._lost(number, record.UNREADABLE, scan.reason, more)
-        again = self._is_restarted and scan.sha256 == self.last["sha256"]  # as `online` would say
+        again = self._is_restarted and self.last is not None and scan.sha256 == self.last["sha256"]
         try:
             where = " ".join(scan.files) or f"volume {number}"
             self.state, found = online.step(self.state, scan.values, scan.affine, where)
@@ -175,7 +175,7 @@ class Session:
         return record.build(self.seq, number, **own, **more)
 
     def _lost(self, number: int, status: str, why: str, more: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the record of a volume that is not decoded; its time in the run passes."""
+        """Returns the record of a volume that is not decoded but counts in the run."""
         self.state = self.state._replace(count=self.state.count + 1, before=None)
         return record.build(self.seq, number, status, [why] if why else [], **more)
 
@@ -186,7 +186,7 @@ class Session:
             say(f"{self.folder}: {error.strerror}; a restart would lose what the correction knows")
 
     def _write(self, own: Mapping[str, Any], wait: bool = True) -> str | None:
-        """Adds a line behind all that could not be written yet; None if this one cannot either."""
+        """Adds a line after all unwritten ones; returns its sha256, or None if it must wait."""
         self._unwritten.append((dict(own), wait))
         line = None
         while self._unwritten and self.is_started:
@@ -195,7 +195,7 @@ class Session:
                 line = self.journal.add(entry, wait=waits)
             except OSError as error:
                 if not self._is_behind:
-                    say(f"{self.journal.path}: {error.strerror}; the run goes on without it")
+                    say(f"{self.journal.path}: {error.strerror}; the run continues without it")
                 self._is_behind = True
                 return None
             self._unwritten.popleft()
@@ -204,7 +204,9 @@ class Session:
             self.note("disk", "the journal could not be written for a while; it is complete again")
         return line
 
-    def _send(self, own: dict, line: str | None, stages: Mapping[str, float]) -> dict[str, Any]:
+    def _send(
+        self, own: dict[str, Any], line: str | None, stages: Mapping[str, float]
+    ) -> dict[str, Any]:
         sent = journals.wire(own, line or "", time.time())
         if line is None:
             sent["reasons"] = [*sent["reasons"], "not in the journal: it cannot be written"]

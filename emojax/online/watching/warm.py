@@ -1,4 +1,4 @@
-"""Compiling everything before the first volume, so that this one is not late."""
+"""Warm-up: compiles everything before the first volume, so that it is not late."""
 
 import contextlib
 import gc
@@ -12,10 +12,10 @@ TIMES = 3
 
 
 def up(state: online.State) -> None:
-    """Decodes made-up volumes with a state, which stays as it is; then settles the memory.
+    """Decodes made-up volumes to compile all functions, then freezes the garbage collector.
 
     Args:
-      state: as from `online.init`.
+      state: result of `online.init`; it is not modified.
     """
     decoder = state.decoder
     like = decoder.reference
@@ -27,14 +27,14 @@ def up(state: online.State) -> None:
     after = state
     for _ in range(TIMES):
         for volume in (like, _between(like)):
-            # Behind the volumes that a training leaves out. Refused ones compile the checks.
+            # After the volumes that training left out. Refused volumes compile the checks.
             after = after._replace(count=max(after.count, decoder.facts.drop_first))
             with contextlib.suppress(InputError):
                 after, _ = online.step(after, volume, decoder.affine, motion=np.zeros(6))
     gc.collect()
-    gc.freeze()  # what is there now stays; later collections need not look at it
+    gc.freeze()  # later collections skip the objects that exist now
 
 
-def _between(volume):
-    """Returns a volume that lies half a voxel further along the first axis."""
+def _between(volume: np.ndarray) -> np.ndarray:
+    """Returns a volume shifted by half a voxel along the first axis."""
     return (volume + np.roll(volume, 1, axis=0)) / 2
