@@ -1,16 +1,16 @@
-"""The section on ways of aligning subjects: one table, and what it says in sentences."""
+"""The section that compares ways of aligning subjects: one table, and its sentences."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from emojax.report import floors, texts
-from emojax.report.tables import Table
+from emojax.report.cells import Table
 
 SURE = 0.05
 
 
 def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what the page shows: "said" and "table"; None where nothing was compared."""
+    """Returns the "said" and "table" of the section; None if nothing was compared."""
     found = metrics.get("alignments")
     if not found:
         return None
@@ -18,12 +18,12 @@ def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def sentences(metrics: Mapping[str, Any]) -> str:
-    """Returns which way of aligning is better than the first, in sentences; "" without any."""
+    """Returns sentences that compare each way of aligning with the first; "" without any."""
     found = metrics.get("alignments")
     if not found:
         return ""
     first, *others = found["rows"]
-    out = [f"{found['classifier']}, the same folds for all ways of aligning."]
+    out = [f"Classifier: {found['classifier']}; all ways of aligning use the same folds."]
     for name in others:
         gain = found["rows"][name]["minus_first"]
         text = f"{name} minus {first}: {gain['difference']:+.3f}"
@@ -34,7 +34,7 @@ def sentences(metrics: Mapping[str, Any]) -> str:
 
 
 def parcels(metrics: Mapping[str, Any]) -> list[str]:
-    """Returns what was aligned parcel by parcel, in sentences, for arms and compared ways."""
+    """Returns a sentence for each arm and each compared way that was aligned by parcels."""
     named = {
         arm["name"]: [fold["parcels"] for fold in arm["folds"] if "parcels" in fold]
         for arm in metrics["arms"]
@@ -50,9 +50,9 @@ def _counts(folds: Sequence[Mapping[str, int]]) -> str:
         return " to ".join(str(value) for value in sorted({min(values), max(values)}))
 
     return (
-        f"aligned by {said('parcels')} parcels in each fold ({said('parcels of one voxel')} of one "
-        f"voxel); of {said('voxels')} voxels {said('background')} are in none and "
-        f"{said('without signal')} in parcels without signal, and stay as they are"
+        f"aligned in {said('parcels')} parcels per fold ({said('parcels of one voxel')} of one "
+        f"voxel); of {said('voxels')} voxels, {said('background')} belong to no parcel and "
+        f"{said('without signal')} to parcels without signal; these were left unaligned"
     )
 
 
@@ -60,7 +60,7 @@ def _judged(gain: Mapping[str, Any]) -> str:
     p = gain.get("p_holm") if gain.get("p_holm") is not None else gain["p"]
     if p is None:
         return "one fold, no test"
-    said = "a difference" if p <= SURE else "no difference is shown"
+    said = "a difference" if p <= SURE else "no evidence of a difference"
     return f"p {p:.3f} (Holm): {said}"
 
 
@@ -70,10 +70,10 @@ def _table(metrics: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
     header = ["", "protocol", "balanced accuracy", "95 % interval", "noise floor (sd)", "null (sd)"]
     header += ["p", "p (Holm)", f"minus {first}", "95 % interval", "p (Holm)", "ISC before, after"]
     note = (
-        f"{found['classifier']}; intervals: Student's t over folds; chance "
+        f"Classifier: {found['classifier']}. Intervals: Student's t over folds. Chance: "
         f"{metrics['chance']:.3f}. Noise floor: {floors.scheme({'floor': _floors(found)})}. Null: "
-        "labels are exchanged, and everything is fitted again"
-        f"{_least(found)}. ISC: correlation of a voxel's rows "
+        "labels are permuted and everything is fitted again"
+        f"{_least(found)}. ISC: inter-subject correlation, of a voxel's rows "
         "with the mean of the other training subjects."
     )
     if all(row["audited"] for row in found["rows"].values()):
@@ -82,7 +82,7 @@ def _table(metrics: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
 
 
 def _least(found: Mapping[str, Any]) -> str:
-    """Returns which p cannot be undercut, however large the effect."""
+    """Returns the smallest possible p values, in brackets; "" without permutations."""
     draws = [row["null"]["draws"] for row in found["rows"].values() if row["null"]]
     if not draws:
         return ""
@@ -99,8 +99,8 @@ def _line(name: str, row: Mapping[str, Any]) -> list[str]:
     null, gain, floor = row["null"], row["minus_first"], row["floor"]
     cells = [name, row["protocol"], f"{row['mean']:.3f}"]
     cells += [texts.interval(row, " - ") if row["ci95"] else ""]
-    cells += [floors.words(floor).split(" over")[0] + ")" if floor else ""]
-    cells += [f"{null['mean']:.3f} ({null['sd']:.3f})" if null else ""]
+    cells += [_mean_sd(floor)]
+    cells += [_mean_sd(null)]
     cells += [_p(row["p"]), _p(row.get("p_holm"))]
     if gain:
         limits = texts.interval(gain, " - ") if gain["ci95"] else ""
@@ -108,6 +108,10 @@ def _line(name: str, row: Mapping[str, Any]) -> list[str]:
     else:
         cells += [""] * 3
     return [*cells, " ".join(f"{value:.3f}" for value in row["isc"] or ())]
+
+
+def _mean_sd(entry: Mapping[str, Any] | None) -> str:
+    return f"{entry['mean']:.3f} ({entry['sd']:.3f})" if entry else ""
 
 
 def _p(value: float | None) -> str:

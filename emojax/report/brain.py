@@ -1,4 +1,4 @@
-"""Maps over the mean volume: in mm and with left and right where the image says so."""
+"""Maps over the mean volume, in mm and with left and right if the image defines them."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,38 +15,39 @@ from matplotlib.ticker import Locator, MaxNLocator
 from nibabel.affines import apply_affine
 
 COLOURS = "autumn"  # red: one fold, yellow: all
-SIGNED = "RdBu_r"  # of maps with a sign
-ACROSS = 6  # slices in a row
-DECIMALS = 3  # of mm: what storing an affine one way or the other changes is smaller
-HIDDEN = 0.05  # of the brightest; what is darker is outside of the head
+SIGNED = "RdBu_r"  # colour map of maps with a sign
+ACROSS = 6  # slices per row
+DECIMALS = 3  # of mm; differences between two ways of storing an affine are smaller
+HIDDEN = 0.05  # fraction of the brightest value; darker voxels are outside the head
 
 
 def voxels(
     counts: Int[np.ndarray, "X Y Z"],
-    mean: Float[np.ndarray, "X Y Z"],
+    mean: Float[np.ndarray, "X Y Z"] | None,
     num_folds: int,
     affine: Float[np.ndarray, "4 4"] | None,
 ) -> Figure:
-    """Draws the number of folds that chose each voxel, as `overlay` does.
+    """Draws the number of folds that chose each voxel, with `overlay`.
 
     Args:
-      counts: [X, Y, Z] int.
-      mean: [X, Y, Z] mean volume.
-      num_folds: the largest possible count.
+      counts: [X, Y, Z] int, number of folds.
+      mean: [X, Y, Z] background, or None.
+      num_folds: largest possible count.
       affine: [4, 4] voxel -> mm, or None.
     """
     norm, whole = Normalize(1, max(num_folds, 2)), MaxNLocator(integer=True, min_n_ticks=1)
-    label = f"chosen in how many of {num_folds} folds"
+    label = f"number of folds (of {num_folds}) that chose the voxel"
     return overlay(counts, mean, affine, norm, label, ticks=whole)
 
 
 def below(extras: Mapping[str, Any]) -> Float[np.ndarray, "X Y Z"] | None:
-    """Returns what maps are drawn on: the mean volume, or the mask of values that were centred.
+    """Returns the background of maps: the mean volume, or a mask if values were centred.
 
-    The mean of centred values is noise, and no picture.
+    The mean of centred values is noise and shows no anatomy.
 
     Args:
-      extras: "mean" [X, Y, Z], or None; "mask" [X, Y, Z] bool: without one, voxels that are not 0.
+      extras: "mean": [X, Y, Z] or None; "mask": [X, Y, Z] bool, by default the voxels that are
+        not 0.
     """
     mean, mask = extras.get("mean"), extras.get("mask")
     if mean is None:
@@ -54,33 +55,35 @@ def below(extras: Mapping[str, Any]) -> Float[np.ndarray, "X Y Z"] | None:
     low, high = np.nanpercentile(mean, (0.5, 99.5))
     if low >= -HIDDEN * high:
         return mean
-    return np.float32(np.nan_to_num(mean) != 0 if mask is None else mask)
+    used = np.nan_to_num(mean) != 0 if mask is None else np.asarray(mask)
+    return used.astype(np.float32)
 
 
 def overlay(
     values: Num[np.ndarray, "X Y Z"],
-    mean: Float[np.ndarray, "X Y Z"],
+    mean: Float[np.ndarray, "X Y Z"] | None,
     affine: Float[np.ndarray, "4 4"] | None,
     norm: Normalize,
     label: str,
     ticks: Locator | None = None,
 ) -> Figure:
-    """Draws values that are not 0 over a mean volume.
+    """Draws nonzero values over a mean volume.
 
-    With an affine: three planes through a voxel with the largest value, and axial slices, with L
-    and R and coordinates in mm; one image has one picture, whatever the order of its axes. Without:
-    slices along the last axis of the array, from low to high index.
+    With an affine, the figure has three planes through a voxel with the largest value, and axial
+    slices, with L and R and coordinates in mm; the picture does not depend on the order of the
+    image's axes. Without one, it has slices along the last axis of the array, by index.
 
     Args:
-      values: [X, Y, Z], >= 0, with one above 0; 0 is not drawn, nor is what is less than half of
-        the lowest colour.
-      mean: [X, Y, Z] mean volume.
+      values: [X, Y, Z], >= 0, at least one > 0; values below half of the lowest colour are not
+        drawn.
+      mean: [X, Y, Z] background, or None.
       affine: [4, 4] voxel -> mm, or None.
-      norm: lowest (> 0) and highest value of the colours.
-      label: of the scale.
-      ticks: of the scale.
+      norm: lowest (> 0) and highest value of the colour scale.
+      label: label of the colour scale.
+      ticks: ticks of the colour scale.
     """
     figure = Figure(figsize=(9.6, 4.4), dpi=130)
+    mean = np.zeros(values.shape) if mean is None else mean
     if affine is None:
         _in_array(figure, values, mean, norm)
     else:
@@ -92,7 +95,7 @@ def overlay(
 
 
 def _in_mm(figure: Figure, counts, mean, norm, affine) -> None:
-    """Draws three planes and axial slices, after the axes were turned to right, front and up."""
+    """Draws three planes and axial slices, with the axes reordered to right, anterior, superior."""
     from nilearn import plotting  # slow to import
 
     chosen, below = (
@@ -125,16 +128,16 @@ def _in_mm(figure: Figure, counts, mean, norm, affine) -> None:
     else:
         rows = [("z", heights, (0.01, 0.06, 0.88, 0.9))]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "empty mask")  # of a mean volume of zeros
+        warnings.filterwarnings("ignore", "empty mask")  # if the mean volume is all zeros
         for mode, cuts, box in rows:
             shown = plotting.plot_img(below, display_mode=mode, cut_coords=cuts, axes=box, **grey)
             shown.add_overlay(chosen, **colours)
-    said = "L and R: left and right of the person; x, y, z in mm"
+    said = "L and R: left and right of the subject; x, y, z in mm"
     figure.text(0.45, 0.02, said, fontsize=9, ha="center")
 
 
 def _in_array(figure: Figure, counts, mean, norm) -> None:
-    """Draws slices by their number; x and y are the array's first and second axis."""
+    """Draws slices by index; x and y are the array's first and second axis."""
     used = _spread(np.flatnonzero(counts.any((0, 1))).tolist(), 2 * ACROSS)
     white = _white(mean)
     mean = np.ma.masked_less(mean, HIDDEN * white)
@@ -147,7 +150,7 @@ def _in_array(figure: Figure, counts, mean, norm) -> None:
         shown = np.ma.masked_equal(counts[:, :, z].T, 0)
         axes.imshow(shown, origin="lower", cmap=COLOURS, norm=norm)
         axes.set_title(f"slice {z}", fontsize=9)
-    said = "array axes, no L/R: the data do not say where their voxels are"
+    said = "array axes: the images do not define left and right"
     figure.text(0.45, 0.02, said, fontsize=9, ha="center")
 
 
@@ -157,13 +160,13 @@ def signed(
     affine: Float[np.ndarray, "4 4"] | None,
     label: str,
 ) -> Figure:
-    """Draws maps with a sign, one below the other in the same colours and slices; 0 is clear.
+    """Draws signed maps one below the other, in the same colours and slices; 0 is transparent.
 
     Args:
-      rows: title -> [X, Y, Z].
-      mean: [X, Y, Z] volume below, or None.
-      affine: voxel -> mm, or None: slices of the array, without left and right.
-      label: of the scale of colours.
+      rows: maps [X, Y, Z], by title.
+      mean: [X, Y, Z] background, or None.
+      affine: voxel -> mm; None: slices of the array, without left and right.
+      label: label of the colour scale.
     """
     first = next(iter(rows.values()))
     mean = np.zeros(first.shape) if mean is None else np.nan_to_num(mean)
@@ -179,15 +182,15 @@ def signed(
     scale = figure.add_axes((0.91, 0.15, 0.015, 0.7))
     colours = ScalarMappable(Normalize(-most, most), matplotlib.colormaps[SIGNED])
     figure.colorbar(colours, cax=scale).set_label(label, fontsize=9)
-    said = "L and R: left and right of the person; z in mm"
+    said = "L and R: left and right of the subject; z in mm"
     if affine is None:
-        said = "array axes, no L/R: the data do not say where their voxels are"
+        said = "array axes: the images do not define left and right"
     figure.text(0.45, 0.01, said, fontsize=9, ha="center")
     return figure
 
 
 def _slices(rows, axis: int = 2) -> Sequence[int]:
-    """Returns indices of slices in which any map has values."""
+    """Returns indices of slices in which any map has nonzero values."""
     others = tuple(i for i in range(3) if i != axis)
     used = np.any([np.abs(values).max(others) > 0 for values in rows.values()], axis=0)
     return _spread(np.flatnonzero(used).tolist() or [0], ACROSS)
@@ -205,7 +208,7 @@ def _signed_in_mm(figure: Figure, rows, boxes, mean, most: float, affine) -> Non
     heights = [float(apply_affine(below.affine, (0, 0, z))[2]) for z in at]
     white = _white(mean)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "empty mask")  # of a mean volume of zeros
+        warnings.filterwarnings("ignore", "empty mask")  # if the mean volume is all zeros
         for image, box in zip(shown.values(), boxes, strict=True):
             grey = plotting.plot_img(
                 below,
@@ -239,11 +242,11 @@ def _signed_in_array(figure: Figure, rows, boxes, mean, most: float, affine) -> 
 
 
 def _spread(values, count: int) -> list:
-    """Returns some of sorted values, the first and the last among them."""
+    """Returns up to `count` of the sorted values, including the first and the last."""
     return [values[i] for i in np.linspace(0, len(values) - 1, min(count, len(values))).astype(int)]
 
 
 def _white(mean: Float[np.ndarray, "X Y Z"]) -> float:
-    """Returns which value is white: one far up, since white swallows yellow."""
+    """Returns the value drawn as white; it is high, since yellow cannot be seen on white."""
     high = float(np.nanpercentile(mean, 99.5))
     return 1.3 * high if high > 0 else 1.0

@@ -1,4 +1,4 @@
-"""The terminal: tables that fit, times, progress, and a line of JSON for every epoch."""
+"""Output to the terminal: tables that fit, times, progress, and one line of JSON per epoch."""
 
 import contextlib
 import csv
@@ -8,7 +8,7 @@ import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import rich.console
@@ -25,28 +25,39 @@ from emojax.report.schema import Result
 
 VERSIONS = ("jax", "flax", "optax", "numpy", "scikit-learn", "xgboost-cpu", "xgboost")
 VERSIONS += ("nibabel", "nilearn", "pandas", "scipy")
-COLUMNS = (  # of the first table
+COLUMNS = (  # of the first table, as the terminal shows it
     *("", "balanced accuracy", "95 % interval", "network minus it", "p"),
     *("adds to its linear path", "protocol"),
     *("epoch kept", "training accuracy", "validation accuracy"),
 )
-MOST_RUNS = 24  # printed; counts.csv has all
-LONGEST = 65536  # bytes; more than any line of metrics.jsonl has
-LITERAL = {"markup": False, "emoji": False, "highlight": False}  # names may look like either
-SECONDS = 30.0  # between log lines where the console is no terminal
+MOST_RUNS = 24  # printed; counts.csv lists all
+LONGEST = 65536  # bytes, more than any line of metrics.jsonl
+SECONDS = 30.0  # between log lines if the output is not a terminal
+
+
+class Literally(TypedDict):
+    """The options of `rich` that decide whether text is printed literally."""
+
+    markup: bool
+    emoji: bool
+    highlight: bool
+
+
+LITERAL: Literally = {"markup": False, "emoji": False, "highlight": False}  # for names of a study
 
 
 def make(quiet: bool = False) -> rich.console.Console:
-    """Returns the console of a run, which prints names as they are: no markup, no emoji codes.
+    """Returns the console of a run, which prints names literally, without markup or emoji codes.
 
-    A quiet one, of processes after the first, prints nothing.
+    Args:
+      quiet: whether to print nothing, for all processes but the first.
     """
     return rich.console.Console(soft_wrap=True, quiet=quiet, **LITERAL)
 
 
 @contextlib.contextmanager
 def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Adds the seconds that the block takes, rounded to ms, under the name of the stage."""
+    """Adds the seconds that the block takes to `seconds[stage]`, rounded to ms."""
     start = time.perf_counter()
     yield
     seconds[stage] = round(seconds.get(stage, 0.0) + time.perf_counter() - start, 3)
@@ -56,7 +67,7 @@ def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
 def bar(
     console: rich.console.Console, title: str, total: int, shown: bool = True
 ) -> Iterator[Callable[[int], None]]:
-    """Draws a progress bar on a terminal, if `shown`; yields tick(number done)."""
+    """Draws a progress bar if `shown` and on a terminal; yields a function tick(number done)."""
     with _bar(console, shown) as drawn:
         task = drawn.add_task(title, total=total, said="")
         yield lambda done: drawn.advance(task, done)
@@ -75,21 +86,21 @@ def _bar(console, shown: bool) -> rich.progress.Progress:
 
 
 def duration(seconds: float) -> str:
-    """Returns a time in the words of a plan: s, min or h."""
+    """Returns a time as text, in s, min or h."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def device() -> str:
-    """Returns kind and number of devices, and the backend."""
+    """Returns the kind and number of devices, and the backend."""
     return (
         f"{jax.devices()[0].device_kind}, {jax.device_count()} device(s), {jax.default_backend()}"
     )
 
 
 def versions() -> dict[str, str]:
-    """Returns the versions of Python and of the numerical packages that are installed."""
+    """Returns the versions of Python, emojax and the numerical packages that are installed."""
     found = {"python": sys.version.split()[0], "emojax": emojax.__version__}
     for name in VERSIONS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -100,7 +111,7 @@ def versions() -> dict[str, str]:
 def print_rows(
     console: rich.console.Console, header: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> None:
-    """Prints a table whose cells are never cut off."""
+    """Prints a table; no cell is ever cut off."""
     head, body = layout.lay_out(header, rows, console.width)
     for lines, style in ((head, "bold"), (body, None)):
         for line in lines:
@@ -108,7 +119,7 @@ def print_rows(
 
 
 def print_table(result: Result, console: rich.console.Console) -> None:
-    """Prints the main columns of the first table, the headline, and what to know about them."""
+    """Prints the main columns of the first table, the headline, and remarks on both."""
     metrics = result.metrics
     table = tables.make(metrics)[0]
     keep = [i for i, name in enumerate(table.header) if name in COLUMNS]
@@ -126,7 +137,7 @@ def print_table(result: Result, console: rich.console.Console) -> None:
 
 
 def show_counts(console: rich.console.Console, cohort: Cohort) -> None:
-    """Prints the volumes of each class in each run, the totals, and what became of the events."""
+    """Prints the volumes of each class in each run, the totals, and the events that were lost."""
     rows = cohort.counts()
     shown = rows if len(rows) <= MOST_RUNS else rows[: MOST_RUNS - 1]
     cells = [[str(value) for value in row.values()] for row in shown]
@@ -143,7 +154,7 @@ def show_counts(console: rich.console.Console, cohort: Cohort) -> None:
         about.append(f"TR {cohort.tr:g} s")
     for prior in cohort.prior:
         saw = "all volumes and their labels" if prior.labels else "all volumes"
-        about.append(f"before: {prior.step}, on {saw}")
+        about.append(f"applied before: {prior.step} (saw {saw})")
     console.print(layout.clean(", ".join(about)), **LITERAL)
     if cohort.lost:
         print_rows(console, *losses.table(cohort.lost, cohort.classes))
@@ -152,7 +163,7 @@ def show_counts(console: rich.console.Console, cohort: Cohort) -> None:
 
 
 def write_counts(folder: pathlib.Path, cohort: Cohort) -> None:
-    """Writes counts.csv, one row per run, and events.csv, what became of the events of each run."""
+    """Writes counts.csv, one row per run, and events.csv, the events that were used and lost."""
     _write_rows(folder / "counts.csv", cohort.counts())
     if cohort.lost:
         _write_rows(folder / "events.csv", [loss._asdict() for loss in cohort.lost])
@@ -173,14 +184,14 @@ def _count(number: int, noun: str) -> str:
 
 
 class TrainingLog:
-    """The epochs of a run as they end: lines of metrics.jsonl, and a bar or log lines.
+    """A log of finished epochs: lines of metrics.jsonl, and a progress bar or log lines.
 
         with TrainingLog(folder / "metrics.jsonl", console, "training", total_epochs) as log:
             log.advance(epochs_done_before)
             log.epoch("nested", "01", 1, {"loss": 1.1, "accuracy": 0.4})
 
-    The file is appended to: epochs that a resumed run trains again stand there twice, and the last
-    line of an epoch holds.
+    The file is appended to. Epochs that a resumed run trains again appear twice; the last line of
+    an epoch counts.
     """
 
     def __init__(
@@ -192,15 +203,15 @@ class TrainingLog:
         progress: bool = True,
         quiet: bool = False,
     ):
-        """Starts nothing yet.
+        """Stores the settings; entering the context opens the file and starts the bar.
 
         Args:
-          path: the file that gets one line of JSON per epoch.
-          console: where the bar or the log lines appear.
-          title: name of the bar.
+          path: file that gets one line of JSON per epoch.
+          console: console that shows the bar or the log lines.
+          title: title of the bar.
           total_epochs: number of epochs of all trainings together.
-          progress: False shows neither bar nor log lines.
-          quiet: True writes nothing at all, for processes after the first.
+          progress: whether to show the bar or log lines.
+          quiet: whether to write nothing at all, for all processes but the first.
         """
         self._path, self._console, self._title = path, console, title
         self._total, self._quiet = total_epochs, quiet
@@ -229,12 +240,12 @@ class TrainingLog:
             self._file.close()
 
     def epoch(self, training: str, fold: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Takes one finished epoch of one fold.
+        """Records one finished epoch of one fold.
 
         Args:
           training: name of the arm.
           fold: name of the fold.
-          epoch: number of the epoch, from 1.
+          epoch: number of the epoch, counted from 1.
           metrics: any of "train_loss", "train_accuracy", "loss", "accuracy", "rate".
         """
         values = {name: plain(metrics.get(name)) for name in CURVES}
@@ -250,13 +261,13 @@ class TrainingLog:
             self._log((training, fold), int(epoch), said, values)
 
     def advance(self, epochs: int) -> None:
-        """Counts epochs that were done before, or that early stopping leaves out."""
+        """Counts epochs that were finished before, or that early stopping skips."""
         self._done += epochs
         self._bar.advance(self._task, epochs)
 
     def _log(self, key: tuple[str, str], epoch: int, said: str, values) -> None:
-        """Prints an epoch if it is time; the last one of a training always."""
-        if key not in self._waiting:  # a training begins; those further on have ended
+        """Prints an epoch if it is time to; the last epoch of a training is always printed."""
+        if key not in self._waiting:  # a training begins, so those at later epochs have ended
             for other in [k for k, (last, _) in self._waiting.items() if last > epoch]:
                 self._print(self._waiting.pop(other)[1])
         text = f"{key[0]}, fold {key[1]}, epoch {epoch}: {said}"
@@ -276,7 +287,7 @@ class TrainingLog:
 
 
 def _drop_partial_line(path: pathlib.Path) -> None:
-    """Cuts off what a kill has left of the last line."""
+    """Removes an incomplete last line, left by a run that was killed."""
     if not path.exists():
         return
     with open(path, "r+b") as file:

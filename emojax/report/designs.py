@@ -1,24 +1,24 @@
-"""The section on the design: what it gives away, new levels, and the test subject's own runs."""
+"""The section on the design: labels known from it, new levels, and the test subject's own runs."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from emojax.report import texts
-from emojax.report.tables import Table
+from emojax.report.cells import Table
 
-SURE = 0.05  # p at most so large is outside of the null
-LEAST_DRAWS = 19  # with fewer p cannot be as small
-NAMES = ("lookup", "nuisance", "subject_and_run_out")  # of `design`, beside its columns
+SURE = 0.05  # largest p that counts as outside the null
+LEAST_DRAWS = 19  # with fewer permutations p cannot be that small
+NAMES = ("lookup", "nuisance", "subject_and_run_out")  # keys of "design" that are not columns
 
 
 def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what the page shows: "said", sentences, and "tables"; None for nothing."""
+    """Returns the "said" and "tables" of the section; None if both are empty."""
     found = {"said": sentences(metrics), "tables": tables(metrics)}
     return found if any(found.values()) else None
 
 
 def sentences(metrics: Mapping[str, Any]) -> list[str]:
-    """Returns what a reader must know of the design, in sentences."""
+    """Returns sentences on the design, on new levels, and on the test subject's own runs."""
     return [*_design(metrics), *_crossed(metrics), *_within(metrics)]
 
 
@@ -32,24 +32,24 @@ def _design(metrics: Mapping[str, Any]) -> list[str]:
     found, out = metrics.get("design") or {}, []
     if lookup := found.get("lookup"):
         text = (
-            "Label looked up among the other subjects by run and place in the run: accuracy "
-            f"{lookup['accuracy']:.3f} (commonest label {lookup['chance']:.3f}; "
-            f"{lookup['matched']:.0%} of the volumes have such others)."
+            "Predicting the label that other subjects have at the same position of the same run: "
+            f"accuracy {lookup['accuracy']:.3f} (commonest label {lookup['chance']:.3f}; "
+            f"possible for {lookup['matched']:.0%} of the volumes)."
         )
         if lookup["accuracy"] > 0.99:
-            text += " The order of events is the same for all: position in the run tells the label."
+            text += " All subjects saw one order of events: position in the run tells the label."
         out.append(text)
     if nuisance := found.get("nuisance"):
         parts = [f"{name} {_score(entry)}" for name, entry in nuisance.items() if name != "columns"]
         columns = ", ".join(nuisance["columns"])
         out.append(
-            f"Without any image, from {columns} alone, new subjects: {'; '.join(parts)}; chance "
-            f"{metrics['chance']:.3f}."
+            f"From nuisance columns alone ({columns}; no image), on new subjects: "
+            f"{'; '.join(parts)}; chance {metrics['chance']:.3f}."
         )
     if both := found.get("subject_and_run_out"):
         gain = both["minus_subject_out"]
         out.append(
-            f"New subject and new run (logistic): {_score(both)}; new subject alone "
+            f"New subject and new run (logistic): {_score(both)}; new subject, known run: "
             f"{_score(both['subject_out'])}; difference {gain['difference']:+.3f}"
             f"{_between(gain)}. Voxels and alignment are those of the fold, which saw other "
             "subjects' volumes of the run."
@@ -69,13 +69,13 @@ def _crossed(metrics: Mapping[str, Any]) -> list[str]:
             text += f", {known:.3f} on new subjects and known levels"
             null, p = entry["null"], entry.get("p_holm") or entry["p"]
             if null is None:
-                out.append(f"{text}; there is no null (permutations=0) to compare it with.")
+                out.append(f"{text}; without permutations (permutations=0) it has no null.")
                 continue
             text += f"; null {null['mean']:.3f} (sd {null['sd']:.3f}), p {p:.3f} (Holm)"
             if null["draws"] < LEAST_DRAWS:
-                out.append(f"{text}: {null['draws']} arrangements are too few to tell.")
+                out.append(f"{text}: {null['draws']} permutations are too few for a conclusion.")
             elif p > SURE:
-                out.append(f"{text}: a carry-over to new levels of {factor} is not shown.")
+                out.append(f"{text}: transfer to new levels of {factor} is not shown.")
             else:
                 out.append(f"{text}: it generalises to new levels of {factor}.")
     return out
@@ -102,10 +102,11 @@ def _columns_table(metrics: Mapping[str, Any]) -> Table:
             score = {"mean": entry[key], "ci95": entry[f"{key}_ci95"]}
             cells += ["", ""] if score["mean"] is None else _cells(score)
         lines.append([*cells, f"{entry['chance']:.3f}"])
-    header = ["column", "levels", "decodes the label", "95 % interval", "decoded by the data"]
+    header = ["column", "levels", "label from column", "95 % interval", "column from data"]
     note = (
-        "Balanced accuracy over new subjects. Decodes the label: the best guess from the column "
-        f"alone, chance {metrics['chance']:.3f}. Decoded by the data: linear SVM, C = 1."
+        "Balanced accuracy on new subjects. Label from column: the best guess from the column "
+        f"alone (chance {metrics['chance']:.3f}). Column from data: the level of the column, "
+        "decoded by a linear SVM (C = 1); its chance is in the last column."
     )
     return Table("Columns of the design", [*header, "95 % interval", "chance"], lines, note)
 
@@ -128,8 +129,9 @@ def _crossed_table(metrics: Mapping[str, Any]) -> Table:
         if isinstance(entry, dict) and entry.get("permuted")
     )
     note = (
-        "Training rows share neither the subject nor the level with the test rows. Intervals: "
-        f"Student's t over subjects. Null, labels are exchanged: {'; '.join(exchanged)}."
+        "Training rows share neither subject nor level with the test rows. Intervals: Student's t "
+        f"over subjects. Null: labels are permuted ({'; '.join(exchanged)}). Known levels: "
+        "leaving subjects out only."
     )
     return Table("New subjects and new levels", header, lines, note)
 
@@ -145,9 +147,12 @@ def _rivals_table(metrics: Mapping[str, Any]) -> Table:
         else:
             cells += [""] * 4
         lines.append(cells)
-    header = ["trained on own other runs", "balanced accuracy", "95 % interval"]
-    header += ["minus cross-subject logistic", "95 % interval", "p", "p (Holm)"]
-    note = "Run by run left out, with the voxels and the map that the headline gives the subject."
+    header = ["classifier", "balanced accuracy", "95 % interval"]
+    header += ["minus logistic of other subjects", "95 % interval", "p", "p (Holm)"]
+    note = (
+        "Trained on the test subject's other runs, leaving one run out, with the voxels and the "
+        "alignment that the headline has for this subject."
+    )
     return Table("The test subject's own runs", header, lines, note)
 
 

@@ -1,4 +1,4 @@
-"""Figures of the report: which ones there are, and what they show."""
+"""The figures of the report, with their captions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -29,8 +29,8 @@ def draw(
       metrics: content of metrics.json.
       cohort: the labelled volumes that rows refer to.
       results: the arms; the first is the headline.
-      extras: "mean" and "mask" [X, Y, Z] under the map of chosen voxels, where there is one, see
-        `brain.below`; "affine": its voxel -> mm [4, 4], or None.
+      extras: "mean" and "mask" [X, Y, Z]: background of the map of chosen voxels, if there is one,
+        see `brain.below`; "affine": voxel -> mm [4, 4], or None.
     """
     if metrics["chosen_arm"]:
         return {"sweep": _sweep(metrics)}
@@ -49,14 +49,19 @@ def draw(
     if pairs and np.isfinite(pairs).all():
         out["correlation"] = (
             plots.correlation(*zip(*pairs, strict=True)),
-            "Correlation of each voxel's time course (after alignment: of each common dimension's) "
-            "between training subjects; one line per fold.",
+            "Mean correlation between training subjects of each voxel's time course (after "
+            "alignment: of each dimension of the common space). Thin lines: folds; thick: mean.",
         )
     return out
 
 
 def chosen_voxels(head: ArmResult, extras: Mapping[str, Any]) -> np.ndarray | None:
-    """Returns the number of folds that chose each voxel, [X, Y, Z]; None without a grid."""
+    """Returns the number of folds that chose each voxel, [X, Y, Z]; None without a voxel grid.
+
+    Args:
+      head: the headline.
+      extras: the same as in `draw`.
+    """
     chosen = [fold.notes.get("voxels") for fold in head.folds]
     if extras.get("mean") is None or not chosen or any(voxels is None for voxels in chosen):
         return None
@@ -67,7 +72,12 @@ def chosen_voxels(head: ArmResult, extras: Mapping[str, Any]) -> np.ndarray | No
 
 
 def maps(head: ArmResult, extras: Mapping[str, Any]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns images to be written as NIfTI: name -> values, affine."""
+    """Returns the values and affine of each image to be written as NIfTI, by name.
+
+    Args:
+      head: the headline.
+      extras: as in `draw`, and "volumes": maps [X, Y, Z] of analyses, by file name.
+    """
     found = dict(extras.get("volumes") or {})
     if (counts := chosen_voxels(head, extras)) is not None:
         found = {"chosen_voxels": counts.astype(np.int16)} | found
@@ -77,17 +87,17 @@ def maps(head: ArmResult, extras: Mapping[str, Any]) -> dict[str, tuple[np.ndarr
 
 def _voxels(counts, extras, num_folds: int) -> tuple[Figure, str]:
     affine = extras.get("affine")
-    caption = "Number of folds that chose each voxel, on the mean volume. "
+    caption = "Number of folds that chose each voxel, over the mean volume. "
     caption += (
-        "Array axes: the data do not say which side is left."
+        "Array axes: the images do not define left and right."
         if affine is None
-        else "Above, the planes through a voxel that most folds chose. Coordinates in mm."
+        else "Above: planes through a voxel that most folds chose. Coordinates in mm."
     )
     return brain.voxels(counts, brain.below(extras), num_folds, affine), caption
 
 
 def _accuracies(metrics) -> tuple[Figure, str]:
-    """Draws a line per arm and classifier; the inner steps of the ladder have their own figure."""
+    """Draws a line per arm and classifier; inner steps of the ladder have their own figure."""
     inner = {arm["name"] for arm, _ in texts.ladder(metrics)[1:-1]}
     noise = texts.floor(metrics, metrics["arms"][0])
     shown = [r for r in tables.rows(metrics) if r.arm is not noise and r.arm["name"] not in inner]
@@ -102,14 +112,14 @@ def _accuracies(metrics) -> tuple[Figure, str]:
         leaky={row.name for row in shown if not row.arm["strict"]},
     )
     caption = (
-        "Balanced accuracy of each fold: the network (blue) in each arm, and classical classifiers "
-        "(orange) on the features of theirs. Red: leaky by name."
+        "Balanced accuracy in each fold (dots), its mean and 95 % interval. Blue: networks; "
+        "orange: classical classifiers; red: leaky, for comparison only."
     )
     return figure, caption
 
 
 def _by_split(metrics) -> tuple[Figure, str]:
-    """Draws a panel per arm with a split, and in it a line per classifier."""
+    """Draws one panel per arm with a split, and in it one line per classifier."""
     panels: dict[str, dict[str, tuple]] = {}
     arms = [arm for arm in texts.real(metrics) if arm["split"]]
     for arm in arms:
@@ -129,9 +139,9 @@ def _by_split(metrics) -> tuple[Figure, str]:
         leaky={arm["name"] for arm in arms if not arm["strict"]},
     )
     caption = (
-        "Balanced accuracy by what is new in the test volumes. Diamonds: the same on data with "
-        "random phases; a diamond right of the chance line is memorisation, not decoding. "
-        "Red: leaky by name."
+        "Balanced accuracy by what is new about the test volumes, with 95 % interval. Diamonds: "
+        "noise floor, the same procedure on data with random phases; a diamond to the right of the "
+        "chance line is memorisation, not decoding. Red: leaky, for comparison only."
     )
     return figure, caption
 
@@ -142,14 +152,15 @@ def _ladder(rows, chance: float) -> tuple[Figure, str]:
         score = arm["summary"]["network"]["balanced_accuracy"]
         steps.append((f"{arm['name']}\n({text})", score["mean"], score["ci95"]))
     caption = (
-        "From the published procedure to the headline, one leak closed per bar. Where epoch and "
-        "rate come from a held-back subject, one subject fewer trains."
+        "From the published procedure (top) to the network without leaks (bottom): each bar closes "
+        "one leak, named in brackets. With a held-back subject for epoch and learning rate, one "
+        "subject fewer is in the training set."
     )
     return plots.ladder(steps, chance), caption
 
 
 def _classification(metrics, cohort, head: ArmResult) -> Drawn:
-    """Draws confusion and ROC curves of the headline, all folds and instances pooled."""
+    """Draws confusion matrix and ROC curves of the headline, pooled over folds and instances."""
     classifier, summary = texts.first(metrics["arms"][0])
     row = tables.Row("", metrics["arms"][0], classifier, summary)
     name = tables.row_name(metrics, row.arm, classifier)
@@ -164,15 +175,16 @@ def _classification(metrics, cohort, head: ArmResult) -> Drawn:
         if is_it.any() and not is_it.all():
             x, y, _ = sklearn.metrics.roc_curve(is_it, score)
             lines[label] = x, y, sklearn.metrics.auc(x, y)
-    over = "all folds and instances pooled" if head.arm.instances > 1 else "all folds pooled"
+    over = "pooled over folds and instances" if head.arm.instances > 1 else "pooled over folds"
+    caption = f"Confusion matrix of {name}, {over}: share and number of volumes."
     return {
-        "confusion": (plots.confusion(confusion, cohort.classes), f"Confusion of {name}, {over}."),
+        "confusion": (plots.confusion(confusion, cohort.classes), caption),
         "roc": (plots.roc(lines), f"One-vs-rest ROC curves of {name}, {over}."),
     }
 
 
 def _curves(cohort, networks: Sequence[ArmResult]) -> tuple[Figure, str]:
-    """Draws learning curves of every split, or of the first arm and of the first leaky one."""
+    """Draws the learning curves of all splits, or of the first arm and the first leaky one."""
     head = networks[0]
     shown = [r for r in networks if not r.arm.on_noise or head.arm.on_noise]
     shown = [r for r in shown if bool(r.arm.split) == bool(head.arm.split)]
@@ -181,7 +193,7 @@ def _curves(cohort, networks: Sequence[ArmResult]) -> tuple[Figure, str]:
     names = [f.fold.name for f in head.folds for _ in f.outcomes]
     found = {r.arm.name: outcomes.curves(r) for r in shown}
     few = len(names) <= plots.MANY_FOLDS or head.arm.split
-    if few:  # a column per arm, with as many lines as can be told apart
+    if few:  # one column per arm, with no more lines than can be told apart
         found = {
             name: {key: lines[: plots.MANY_FOLDS] for key, lines in curves.items()}
             for name, curves in found.items()
@@ -193,15 +205,15 @@ def _curves(cohort, networks: Sequence[ArmResult]) -> tuple[Figure, str]:
         leaky={r.arm.name for r in shown if r.protocol == "leaky"},
     )
     caption = (
-        f"Learning curves; thin lines are folds and instances, at most {plots.MANY_FOLDS}."
+        f"Learning curves. Thin lines: folds and instances (at most {plots.MANY_FOLDS})."
         if few
-        else "Learning curves of each fold, by what is tested; thin: training batches, thick: what "
-        "is monitored."
+        else "Learning curves of each fold, titled by the subject or run that is tested. Thin: "
+        "training batches; thick: monitored volumes."
     )
-    return figure, caption + " Losses contain the penalty."
+    return figure, caption + " Losses include the penalty."
 
 
 def _sweep(metrics) -> tuple[Figure, str]:
     rows = [arm["folds"][0]["monitored"] for arm in metrics["arms"]]
     factors = [arm["factor"] for arm in metrics["arms"]]
-    return plots.sweep(factors, rows), "Loss and accuracy by L2 factor, at the epoch kept."
+    return plots.sweep(factors, rows), "Loss and accuracy at the kept epoch, by L2 factor."

@@ -1,15 +1,23 @@
-"""The noise floor of classical classifiers: what they reach where nothing belongs to an event."""
+"""The noise floor of classical classifiers: their score on data that hold no response to events."""
 
 from collections.abc import Mapping
 from typing import Any
 
-NOISE = "the same data with random phases"  # or, without time, in another order: `scheme`
+from emojax.report.cells import Table
+
+NOISE = "the same data with random phases"  # rows without time are shuffled instead: `scheme`
 
 
 def of(
     metrics: Mapping[str, Any], arm: Mapping[str, Any], classifier: str
 ) -> dict[str, Any] | None:
-    """Returns the floor of a classifier of an arm on measured values; None where it has none."""
+    """Returns the noise floor of a classifier, or None.
+
+    Args:
+      metrics: content of metrics.json.
+      arm: an entry of its "arms"; arms on noise have no floor.
+      classifier: name of the classifier.
+    """
     if arm.get("on_noise"):
         return None
     found = metrics.get("floor") or {}
@@ -17,41 +25,43 @@ def of(
 
 
 def words(entry: Mapping[str, Any]) -> str:
-    """Returns a floor as "0.331 (0.012 over 10 draws)": mean and sd."""
+    """Returns a floor as text: "0.331 (sd 0.012 over 10 draws)"."""
     count = len(entry["draws"])
-    return f"{entry['mean']:.3f} " + (
-        f"({entry['sd']:.3f} over {count} draws)" if count > 1 else "(one draw)"
-    )
+    spread = f"sd {entry['sd']:.3f} over {count} draws" if count > 1 else "one draw"
+    return f"{entry['mean']:.3f} ({spread})"
 
 
 def scheme(metrics: Mapping[str, Any]) -> str:
-    """Returns what noise is in this study, in words."""
+    """Returns the kind of noise of this study, in words."""
     entries = [e for each in (metrics.get("floor") or {}).values() for e in each.values()]
     return next((e["scheme"] for e in entries if "scheme" in e), NOISE)
 
 
 def line(metrics: Mapping[str, Any]) -> str:
-    """Returns all floors in a sentence, and those that are not at chance in another; or ""."""
+    """Returns a sentence on all floors, and one on those above chance; "" without floors."""
     named = _named(metrics)
     if not named:
         return ""
     parts = [f"{name} {words(entry)}" for name, entry in named.items()]
-    text = f"On noise ({scheme(metrics)}): {', '.join(parts)}; chance {metrics['chance']:.3f}."
+    text = f"Noise floor ({scheme(metrics)}): {', '.join(parts)}; chance {metrics['chance']:.3f}."
     above = [name for name, entry in named.items() if is_above(metrics, entry)]
     if above:
-        text += f" Above chance without any event: {', '.join(above)}; compare with that."
+        text += f" Above chance on noise: {', '.join(above)}; compare scores with the noise floor."
     return text
 
 
 def is_above(metrics: Mapping[str, Any], entry: Mapping[str, Any]) -> bool:
-    """Returns whether the 95 % interval of the mean over draws lies above chance."""
+    """Returns whether the 95 % interval of a floor's mean over draws lies above chance.
+
+    Args:
+      metrics: content of metrics.json.
+      entry: a floor, as from `of`.
+    """
     return bool(entry["ci95"]) and entry["ci95"][0] > metrics["chance"]
 
 
 def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what the page shows: "said" and "table"; None without a floor."""
-    from emojax.report.tables import Table  # which is made of sentences on floors, too
-
+    """Returns the "said" and "table" of the section; None without a floor."""
     named = _named(metrics)
     if not named:
         return None
@@ -65,13 +75,13 @@ def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
     audited = [name for name, entry in named.items() if entry["audited"]]
     note = "Mean (sd) over draws; 95 % interval of the mean: Student's t over draws."
     if len(audited) == len(named):
-        note += " The first draw was audited as the arms are."
-    header = ["", "balanced accuracy", "95 % interval", "least - largest"]
-    return {"said": line(metrics), "table": Table("Noise floor", header, rows, note)}
+        note += " The first draw was audited, as the arms are."
+    header = ["", "balanced accuracy", "95 % interval", "smallest - largest"]
+    return {"said": line(metrics), "table": Table("Noise floor over draws", header, rows, note)}
 
 
 def _named(metrics: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Returns every floor under the name of its row."""
+    """Returns every floor by the name of its row in the main table."""
     found = metrics.get("floor") or {}
     decoders = {arm["name"]: arm.get("decoder") for arm in metrics["arms"]}
     out = {}

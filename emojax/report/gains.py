@@ -1,16 +1,16 @@
-"""Sentences on what a network adds to the linear path that it was built on."""
+"""Sentences on what a network adds to the linear path on which it was built."""
 
 from collections.abc import Mapping
 from typing import Any
 
 
 def cell(gain: Mapping[str, Any] | None) -> str:
-    """Returns the gain with its interval as a cell of a table, or "" where there is none."""
+    """Returns a gain with its interval as a table cell; "" without a gain."""
     return "" if gain is None else _difference(gain)
 
 
 def sentence(metrics: Mapping[str, Any]) -> str:
-    """Returns what the network of each arm adds to its linear path, or ""."""
+    """Returns sentences on what the network of each arm adds to its linear path, or ""."""
     found = [(arm, arm["gain"]) for arm in metrics["arms"] if arm.get("gain")]
     return " ".join(_said(arm["name"], len(arm["folds"]), gain) for arm, gain in found)
 
@@ -20,17 +20,17 @@ def _said(name: str, folds: int, gain: Mapping[str, Any]) -> str:
     text = (
         f"{name}: the network adds {_difference(gain)} to the balanced accuracy of its linear path "
         f"(paired over {folds} folds, 95 % interval by Student's t{p}) and "
-        f"{_difference(gain['nll'])} to its NLL; both name the same class in "
+        f"{_difference(gain['nll'])} to its NLL; the two predict the same class in "
         f"{gain['agreement']:.1%} of the rows."
     )
     return f"{text} {_judged(gain)}"
 
 
 def _judged(gain: Mapping[str, Any]) -> str:
-    """Returns what follows from a gain."""
+    """Returns the conclusion that a gain allows."""
     low, high = gain["ci95"] or (-1.0, 1.0)
     if not gain["counts"]:
-        return "That is no gain: a network that agrees with its linear path is its linear path."
+        return "This is no gain: the network decides almost as its linear path does."
     if low > 0:
         return "So it adds to this linear path."
     if high < 0:

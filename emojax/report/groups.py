@@ -1,4 +1,4 @@
-"""Scores by group of people, such as patients and controls."""
+"""Scores by group of subjects, such as patients and controls."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -16,10 +16,10 @@ Part = tuple[Int[np.ndarray, " t"], Int[np.ndarray, " t"]]  # scored rows, predi
 
 
 def summarise(cohort: Cohort, result: ArmResult) -> dict[str, Any]:
-    """Scores an arm's classifiers in each group of people.
+    """Scores an arm's classifiers in each group of subjects.
 
-    Groups share the training volumes and differ in which subjects are scored. Intervals: Student's
-    t over the group's folds where a fold leaves one unit out, else the jackknife over the group's
+    All groups share the training volumes; only the scored subjects differ. Intervals are Student's
+    t over the group's folds if a fold leaves one unit out, else the jackknife over the group's
     subjects, runs or blocks.
 
     Args:
@@ -27,7 +27,7 @@ def summarise(cohort: Cohort, result: ArmResult) -> dict[str, Any]:
       result: the arm.
 
     Returns:
-      group -> {"subjects", "tested": numbers of people; "network": {"balanced_accuracy",
+      group -> {"subjects", "tested": numbers of subjects; "network": {"balanced_accuracy",
       "accuracy": {"mean", "ci95"}} or None; "baselines": name -> the same}. {} without groups.
     """
     out: dict[str, Any] = {}
@@ -48,7 +48,7 @@ def summarise(cohort: Cohort, result: ArmResult) -> dict[str, Any]:
 
 
 def _classifiers(result: ArmResult) -> Iterator[tuple[str, list[list[Part]]]]:
-    """Yields every classifier, and for each of its instances the folds."""
+    """Yields the name of each classifier, and the folds of each of its instances."""
     networks = [outcomes.predictions(result.arm, fold) for fold in result.folds]
     if networks[0].networks:
         many = range(len(networks[0].networks))
@@ -58,7 +58,7 @@ def _classifiers(result: ArmResult) -> Iterator[tuple[str, list[list[Part]]]]:
 
 
 def _scores(cohort, result: ArmResult, instances, here: Bool[np.ndarray, " n"]):
-    """Returns both accuracies of a classifier on the rows of a group; None without any."""
+    """Returns both accuracies of a classifier on the rows of a group; None without such rows."""
     parts = [
         [(rows[here[rows]], predicted[here[rows]]) for rows, predicted in folds if here[rows].any()]
         for folds in instances
@@ -98,6 +98,7 @@ def _over_groups(cohort, result: ArmResult, parts) -> dict[str, Any]:
 
 
 def _both(cohort, rows, predicted) -> tuple[float, float]:
+    """Returns balanced accuracy and accuracy."""
     labels, predicted = cohort.labels[rows], predicted.astype(np.int32)
     balanced = metrics.balanced_accuracy(labels, predicted, len(cohort.classes))
     return float(balanced), float(metrics.accuracy(labels, predicted))

@@ -1,33 +1,33 @@
-"""Tables as lines of text that are never wider than the terminal."""
+"""Tables as lines of text no wider than the terminal."""
 
 from collections.abc import Sequence
 
 from rich.cells import cell_len, chop_cells
 
-from emojax.report.tables import number_like
+from emojax.report.cells import number_like
 
-GAP = 1  # blanks between columns; one more behind the first
-NARROWEST = 16  # a first column that would be narrower turns rows into paragraphs
-INDENT = 2  # of a paragraph, behind its first line
+GAP = 1  # blanks between columns; one more after the first column
+NARROWEST = 16  # if the first column would be narrower, rows become paragraphs
+INDENT = 2  # blanks before the lines of a paragraph, apart from its first
 
 
 def lay_out(
     header: Sequence[str], rows: Sequence[Sequence[str]], width: int
 ) -> tuple[list[str], list[str]]:
-    """Returns the lines of the header and of the rows, with every cell whole.
+    """Returns the lines of the header and of the rows; no cell is cut off.
 
-    Names in the first column are wrapped where the table is too wide. Where not even that is
-    enough, each row becomes a paragraph: its name, then "column value" one after the other.
+    Names in the first column are wrapped if the table is too wide. If that is not enough, each row
+    becomes a paragraph: its name, followed by "column value" for each cell.
 
     Args:
       header: name of each column.
       rows: cells of each row.
-      width: largest number of characters in a line.
+      width: maximum number of characters in a line.
     """
     header = [clean(name) for name in header]
     rows = [[clean(cell) for cell in row] for row in rows]
     columns = [[row[i] for row in rows] for i in range(len(header))]
-    for lines in (1, 2, len(" ".join(header))):  # of the header: as few as the width allows
+    for lines in (1, 2, len(" ".join(header))):  # of the header; as few as the width allows
         widths = [
             max(map(cell_len, (*wrap_to(name, lines), *cells)), default=0)
             for name, cells in zip(header, columns, strict=True)
@@ -44,7 +44,7 @@ def lay_out(
 
 
 def wrap_to(text: str, lines: int) -> list[str]:
-    """Returns a text in at most `lines` lines, as narrow as its words allow."""
+    """Wraps a text into at most `lines` lines, as narrow as its words allow."""
     narrowest = max(map(cell_len, text.split()), default=1)
     width = next(w for w in range(narrowest, cell_len(text) + 2) if len(wrap(text, w)) <= lines)
     return wrap(text, width)
@@ -67,7 +67,7 @@ def _line(cells: Sequence[str], widths, right, bottom: bool = False) -> list[str
 
 
 def _paragraph(header: Sequence[str], cells: Sequence[str], width: int) -> list[str]:
-    """Returns a row as a name and a list of what its other cells say."""
+    """Returns the lines of a row as its name, followed by its other cells."""
     said = [
         f"{name} {cell}".strip() for name, cell in zip(header[1:], cells[1:], strict=True) if cell
     ]
@@ -76,7 +76,12 @@ def _paragraph(header: Sequence[str], cells: Sequence[str], width: int) -> list[
 
 
 def wrap_items(items: Sequence[str], width: int) -> list[str]:
-    """Returns texts one after the other, each whole on a line where a line is wide enough."""
+    """Joins texts into lines; a text is only broken if it is longer than a line.
+
+    Args:
+      items: texts in order.
+      width: maximum number of characters in a line.
+    """
     lines: list[str] = []
     for item in items:
         joined = f"{lines[-1]} {item}" if lines else item
@@ -88,7 +93,7 @@ def wrap_items(items: Sequence[str], width: int) -> list[str]:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Returns a text in lines of at most `width` cells, broken at blanks where that is possible."""
+    """Wraps a text into lines of at most `width` characters, at blanks if possible."""
     lines = [""]
     for word in text.split():
         for part in chop_cells(word, max(width, 2)):
@@ -101,5 +106,5 @@ def wrap(text: str, width: int) -> list[str]:
 
 
 def clean(text: object) -> str:
-    """Returns a text without characters that could move the cursor or colour the terminal."""
+    """Removes characters that could move the cursor or colour the terminal."""
     return "".join(c if c.isprintable() else " " if c.isspace() else "?" for c in str(text))

@@ -1,4 +1,4 @@
-"""The keys of schema 1 in metrics.json, which stay for one release."""
+"""The schema 1 keys of metrics.json, kept for one more release."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,13 @@ from emojax.report import outcomes, texts
 def keys(
     metrics: Mapping[str, Any], cohort: Cohort, results: Sequence[ArmResult]
 ) -> dict[str, Any]:
-    """Returns what version 0.3.0 wrote, from the arms of schema 2; {} without a network."""
+    """Returns the keys that version 0.3.0 wrote, from the arms of schema 2; {} without a network.
+
+    Args:
+      metrics: content of metrics.json so far.
+      cohort: the labelled volumes that rows refer to.
+      results: the arms, in the order of `metrics`.
+    """
     arms = metrics["arms"]
     if not results or not any(fold.outcomes for r in results for fold in r.folds):
         return {}
@@ -60,7 +66,7 @@ def _protocols(metrics) -> dict[str, Any]:
 
 
 def _leaks(metrics) -> list[dict[str, Any]]:
-    """Returns the gap between the published procedure and the headline, a row per closed leak."""
+    """Returns the gap between the published procedure and the headline, one row per closed leak."""
     rows: list[dict[str, Any]] = []
     for arm, text in texts.ladder(metrics):
         score = arm["summary"]["network"]["balanced_accuracy"]
@@ -85,6 +91,7 @@ def _splits(metrics, cohort, results: Sequence[ArmResult]) -> dict[str, Any]:
 
 
 def _split(cohort, arm: Mapping[str, Any], result: ArmResult) -> dict[str, Any]:
+    """Returns the folds and the summary of one arm with a split."""
     groups = outcomes.groups(cohort, result.arm)
     folds = []
     for scored, fold in zip(arm["folds"], result.folds, strict=True):
@@ -125,7 +132,7 @@ def _baseline(arm: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 
 def _sweep(metrics) -> dict[str, Any]:
-    """Returns the keys of a sweep of the penalty's factor."""
+    """Returns the keys of a sweep over penalty factors."""
     rows = []
     for arm in metrics["arms"]:
         fold = arm["folds"][0]

@@ -1,4 +1,4 @@
-"""Rows, probabilities and curves of an arm, as tables, figures and files need them."""
+"""Rows, probabilities and curves of an arm, in the form that tables, figures and files need."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,20 +13,20 @@ from emojax.records import Arm, ArmResult, FoldResult
 from emojax.scoring import gains, scores
 
 CURVES = ("train_loss", "train_accuracy", "loss", "accuracy", "rate")
-SAME = 1e-6  # probabilities that differ by less than this are equal
-NETWORK = "network"  # the classifier of a row that is no classical one
+SAME = 1e-6  # probabilities that differ by less than this count as equal
+NETWORK = "network"  # name of the classifier in rows of networks
 
 
 class Predictions(NamedTuple):
-    """The scored rows of a fold, and the probabilities that its networks give them."""
+    """The scored rows of a fold, and the probabilities that its networks assign to them."""
 
-    rows: Int[np.ndarray, " t"]  # of the cohort; a row may occur several times
+    rows: Int[np.ndarray, " t"]  # rows of the cohort; a row may occur several times
     networks: Sequence[Float[np.ndarray, "t classes"]]  # probabilities of each instance
-    uncalibrated: Sequence[Float[np.ndarray, "t classes"] | None]  # where a temperature was applied
+    uncalibrated: Sequence[Float[np.ndarray, "t classes"] | None]  # before a temperature
 
 
 def predictions(arm: Arm, fold: FoldResult) -> Predictions:
-    """Returns the scored rows of a fold, and what each of its networks says of them.
+    """Returns the scored rows of a fold, and each network's probabilities for them.
 
     Raises:
       InputError: a network has diverged.
@@ -37,7 +37,7 @@ def predictions(arm: Arm, fold: FoldResult) -> Predictions:
     networks = [np.asarray(outcome[arm.pick])[pick] for outcome in fold.outcomes]
     if not all(np.isfinite(values).all() for values in networks):
         place = f"{arm.name}, fold {fold.fold.name}"
-        expected = "finite ones: a lower train.lr, or another penalty, in a new workdir"
+        expected = "finite ones: try a lower train.lr or another penalty, in a new workdir"
         raise InputError(place, "a network that diverged to probabilities of NaN", expected)
     before = [outcome.get(f"uncalibrated_{arm.pick}") for outcome in fold.outcomes]
     before = [None if values is None else np.asarray(values)[pick] for values in before]
@@ -45,9 +45,9 @@ def predictions(arm: Arm, fold: FoldResult) -> Predictions:
 
 
 def first_predictions(arm: Arm, fold: FoldResult) -> Predictions:
-    """Returns the predictions of the networks, or without any those of the arm's classifier.
+    """Returns the predictions of the networks, or of the arm's classifier if it has no network.
 
-    That is the one that the arm is about, or else its first.
+    The classifier is the arm's decoder, or else the first classical one.
     """
     found = predictions(arm, fold)
     if found.networks:
@@ -57,9 +57,9 @@ def first_predictions(arm: Arm, fold: FoldResult) -> Predictions:
 
 
 def pooled(result: ArmResult) -> tuple[Int[np.ndarray, " t"], Float[np.ndarray, "t classes"]]:
-    """Returns rows and probabilities of all folds and instances of an arm's network.
+    """Returns the rows and probabilities of all folds and instances of an arm.
 
-    Without a network they are those of its classifier, see `first_predictions`.
+    They are those of its network, or of the classifier that `first_predictions` takes.
     """
     found = [first_predictions(result.arm, fold) for fold in result.folds]
     rows = [f.rows for f in found for _ in f.networks]
@@ -77,9 +77,14 @@ def temperatures(cohort: Cohort, result: ArmResult) -> list[list[float | None]]:
 def temperature(cohort: Cohort, arm: Arm, outcome: Mapping[str, Any]) -> float | None:
     """Fits the temperature of a network to its monitored volumes, each of which counts once.
 
+    Args:
+      cohort: the labelled volumes that rows refer to.
+      arm: arm of the network.
+      outcome: result of its training.
+
     Returns:
-      The temperature; None for an arm that is leaky by name, whose monitored volumes may be those
-      that are scored, and for a network without finite predictions of them.
+      The temperature. None for an arm that is declared leaky, whose monitored volumes may be the
+      scored ones, and for a network without finite predictions of the monitored volumes.
     """
     found = outcome.get(f"monitored_{arm.pick}")
     if arm.leaks or found is None or not len(found) or not np.isfinite(found).all():
@@ -89,15 +94,15 @@ def temperature(cohort: Cohort, arm: Arm, outcome: Mapping[str, Any]) -> float |
 
 
 def calibrated(result: ArmResult, fitted: Sequence[Sequence[float | None]]) -> ArmResult:
-    """Returns an arm whose networks say probabilities with a temperature.
+    """Returns an arm with temperatures applied to its networks' probabilities.
 
-    Their own stay in each outcome as "uncalibrated_best" (or "_last"), beside "temperatures".
-    Outcomes that have these stay as they are.
+    The uncalibrated probabilities are kept in each outcome as "uncalibrated_best" (or "_last"),
+    beside "temperatures". Outcomes that have these already are not changed.
 
     Args:
       result: the arm.
-      fitted: a temperature for each network, by fold; None leaves its probabilities, and [] those
-        of a whole fold.
+      fitted: temperature of each network, by fold. None leaves a network as it is, [] a whole
+        fold.
     """
     pick, folds = result.arm.pick, []
     for fold, values in zip(result.folds, fitted, strict=True):
@@ -117,7 +122,10 @@ def _with(outcome: Mapping[str, Any], pick: str, value: float) -> dict[str, Any]
 
 
 def gain(cohort: Cohort, result: ArmResult) -> dict[str, Any] | None:
-    """Returns what an arm's networks add to the linear path that they were built on, if any."""
+    """Returns the gain of an arm's networks over the linear path on which they were built, if any.
+
+    Arms of decoders, leaky arms and arms on noise have none.
+    """
     folds = [fold for fold in result.folds if fold.outcomes and "linear" in fold.notes]
     arm = result.arm
     if not folds or arm.decoder or arm.leaks or arm.on_noise:
@@ -137,13 +145,13 @@ def base_rates(cohort: Cohort, fold: FoldResult) -> Float[np.ndarray, " classes"
 
 
 def blocks(cohort: Cohort) -> Int[np.ndarray, " n"]:
-    """Returns the block of each row, see `splits.blocks`; -1 where volumes have no time."""
+    """Returns the block of each row, see `splits.blocks`; -1 for volumes without a time."""
     timed = np.array([run.tr is not None or run.starts is not None for run in cohort.runs])
     return np.where(timed[cohort.run_index], splits.blocks(cohort), -1)
 
 
 def learned_nothing(cohort: Cohort, result: ArmResult) -> str | None:
-    """Returns in what way an arm's networks are constant, in every fold; None if they are not."""
+    """Returns how the output of an arm's networks is constant in every fold; None if it varies."""
     scored = [fold for fold in result.folds if fold.outcomes]
     labels = [cohort.labels[fold.fold.test] for fold in scored]
     if not scored or len(np.unique(np.concatenate(labels))) < 2:
@@ -162,12 +170,12 @@ def learned_nothing(cohort: Cohort, result: ArmResult) -> str | None:
 
 
 def groups(cohort: Cohort, arm: Arm) -> Shaped[np.ndarray, " n"]:
-    """Returns the group of each row that the arm's split keeps whole."""
+    """Returns the group of each row; the arm's split keeps groups whole."""
     return np.asarray(splits.SPLITS[arm.split].groups(cohort))
 
 
 def curves(result: ArmResult) -> dict[str, Float[np.ndarray, "lines epochs"]]:
-    """Returns each curve of an arm, a line per fold and instance; {} without a network."""
+    """Returns each curve of an arm, one line per fold and instance; {} without a network."""
     outcomes = [outcome for fold in result.folds for outcome in fold.outcomes]
     if not outcomes:
         return {}
@@ -175,12 +183,12 @@ def curves(result: ArmResult) -> dict[str, Float[np.ndarray, "lines epochs"]]:
 
 
 def trained(results: Sequence[ArmResult]) -> list[ArmResult]:
-    """Returns the arms that have a training of their own."""
+    """Returns the arms that have networks trained for them alone."""
     return [r for r in results if not r.arm.shares and r.folds and r.folds[0].outcomes]
 
 
 def monitored(cohort: Cohort, fold: splits.Fold) -> str:
-    """Returns whom the monitored rows belong to, for the titles of curves."""
+    """Returns which volumes are monitored, for the titles of curves."""
     if np.isin(fold.monitor, fold.test).any():
         return "monitored: the scored volumes"
     for units, text in ((cohort.subject, "other subjects"), (cohort.run_index, "other runs")):
@@ -192,9 +200,9 @@ def monitored(cohort: Cohort, fold: splits.Fold) -> str:
 def seen(cohort: Cohort, result: ArmResult) -> list[dict[str, Any]]:
     """Returns what each step of the first fold has seen, one row per step.
 
-    Beside the columns of `provenance.table` a row has the numbers of volumes whose values and
-    labels were seen of the scored volumes, of the rest of their runs, and of other runs of their
-    subjects.
+    In addition to the columns of `provenance.table`, a row counts the volumes whose values and
+    labels were seen among the scored volumes ("of_scored"), the rest of their runs
+    ("of_scored_runs") and the other runs of their subjects ("of_other_runs").
     """
     if not result.folds or not result.folds[0].seen:
         return []

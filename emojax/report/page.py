@@ -31,17 +31,17 @@ from emojax.report import (
     texts,
 )
 from emojax.report import probabilities as sections
+from emojax.report.cells import Table, number_like
 from emojax.report.paper import checks, limits, methods, reruns, tuned
 from emojax.report.plain import plain
-from emojax.report.tables import Table
 
 REFERENCES = "references.bib"
 BEFORE = ("counts.csv", "events.csv", "metrics.jsonl", "config.json", "run.json")
-SEEN = ("Who saw what", "Audit")  # tables that stand beside what was tuned
-MANY = 24  # rows; a longer table is folded
+SEEN = ("Who saw what", "Audit")  # tables in the section on what was tuned
+MANY = 24  # rows; longer tables are folded
 ENVIRONMENT = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
 ENVIRONMENT.tests["leak"] = lambda cell: str(cell).startswith("LEAK")
-ENVIRONMENT.tests["number_like"] = tables.number_like
+ENVIRONMENT.tests["number_like"] = number_like
 
 
 def write(
@@ -54,16 +54,16 @@ def write(
     curves: Mapping[str, Mapping[str, Float[np.ndarray, "lines epochs"]]],
     maps: Mapping[str, tuple[Num[np.ndarray, "X Y Z"], Float[np.ndarray, "4 4"]]],
 ) -> None:
-    """Writes every file of a report; metrics.json last, so that it stands for a whole report.
+    """Writes every file of a report; metrics.json comes last, so it marks a complete report.
 
     Args:
-      folder: the workdir; it is made where it is missing.
+      folder: the workdir, created if it is missing.
       metrics: content of metrics.json.
-      predictions: column of predictions.csv -> its values.
-      figures: file name -> figure.
-      captions: the same names -> text below the figure.
-      curves: arm -> curve -> a line per fold and instance.
-      maps: file name -> values and affine, for NIfTI files.
+      predictions: columns of predictions.csv, by name.
+      figures: figures, by file name.
+      captions: text below each figure, by the same name.
+      curves: arm -> curve -> one line per fold and instance.
+      maps: values and affine of each NIfTI file, by file name.
     """
     (folder / "figures").mkdir(parents=True, exist_ok=True)
     images = {name: png(figure) for name, figure in figures.items()}
@@ -73,7 +73,7 @@ def write(
     for name, (values, affine) in maps.items():
         image = nib.Nifti1Image(values, affine)
         image.header.set_xyzt_units("mm")
-        packed = gzip.compress(image.to_bytes(), mtime=0)  # equal maps are equal files
+        packed = gzip.compress(image.to_bytes(), mtime=0)  # equal maps give identical files
         with atomic_write(folder / f"{name}.nii.gz") as partial:
             partial.write_bytes(packed)
     files.write_csv(folder / "predictions.csv", predictions)
@@ -94,10 +94,10 @@ def write(
 
 
 def png(figure: Figure) -> bytes:
-    """Returns a figure as the content of a .png file."""
+    """Returns a figure as PNG bytes."""
     buffer = io.BytesIO()
     with matplotlib.rc_context(plots.LITERAL), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script without a font
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # no font for the script of a name
         figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
@@ -108,13 +108,13 @@ def render(
     captions: Mapping[str, str],
     links: Sequence[str] = (),
 ) -> str:
-    """Returns the report as one self-contained page.
+    """Returns the report as one self-contained HTML page.
 
     Args:
       metrics: content of metrics.json.
-      images: name -> PNG file.
-      captions: the same names -> text below the figure.
-      links: files beside the page.
+      images: PNG bytes of each figure, by name.
+      captions: text below each figure, by the same name.
+      links: names of the files beside the page to link to.
     """
     spent = [f"{stage} {seconds:.1f} s" for stage, seconds in metrics["seconds"].items()]
     versions = [f"{name} {version}" for name, version in metrics["versions"].items()]
@@ -158,4 +158,5 @@ def render(
 
 def render_table(table: Table) -> str:
     """Returns a table as HTML, for notebooks."""
-    return str(ENVIRONMENT.from_string(template.TABLE).module.table(table))
+    macros = ENVIRONMENT.from_string(template.TABLE).module
+    return str(macros.table(table))  # pyright: ignore[reportAttributeAccessIssue]  # a macro

@@ -1,4 +1,4 @@
-"""The headline against chance: its p value in words, the null histogram, and Holm's correction."""
+"""The section on the permutation test: its sentences, the null histogram, and Holm's correction."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,15 +14,15 @@ from emojax.report.outcomes import NETWORK
 from emojax.report.plain import plain
 
 FIGURE = "permutation"
-ENOUGH = 39  # permutations whose outer 2.5 % can be told
-LEFT_OUT = "left out"  # in place of a test, see `experiments.permutation`
+ENOUGH = 39  # permutations from which the outer 2.5 % can be estimated
+LEFT_OUT = "left out"  # key of the reason if there is no test, see `experiments.permutation`
 
 
 def correct(tests: Sequence[dict[str, Any] | None]) -> None:
-    """Writes "p_holm" beside the "p" of each test of one family; None where a test has no p.
+    """Adds "p_holm" to each test of one family; it is None if a test has no "p".
 
     Args:
-      tests: entries of metrics.json; None stands for no test.
+      tests: entries of metrics.json; None for no test.
     """
     family = [test for test in tests if test is not None]
     there = [test for test in family if test.get("p") is not None]
@@ -33,17 +33,24 @@ def correct(tests: Sequence[dict[str, Any] | None]) -> None:
 
 
 def correct_arms(arms: Sequence[Mapping[str, Any]]) -> None:
-    """Corrects the differences between network and classical classifiers, over all arms."""
+    """Corrects the p values of the differences between network and classical classifiers.
+
+    Args:
+      arms: entries of metrics.json; the tests of all arms are one family.
+    """
     entries = [entry for arm in arms for entry in arm["summary"]["baselines"].values()]
     correct([entry["network_minus_it"] for entry in entries])
 
 
 def complete(metrics: dict[str, Any]) -> None:
-    """Writes what follows from the analyses: "p_chance" of the tested arm, and corrected p values.
+    """Adds "p_chance" of the tested arm, and the corrected p values of the analyses.
 
-    The crossed scores are one family, the gains of decoders of the test subject another, and so are
-    ways of aligning, against chance and against the first. A headline that could not be tested has
-    a note that says why.
+    Families of tests: the crossed scores; the gains of decoders of the test subject's own runs;
+    ways of aligning against chance; ways of aligning against the first. If the headline could not
+    be tested, a note gives the reason.
+
+    Args:
+      metrics: content of metrics.json, changed in place.
     """
     found = metrics.get("permutation")
     if found and LEFT_OUT in found:
@@ -63,9 +70,9 @@ def complete(metrics: dict[str, Any]) -> None:
 
 
 def _tested(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the arm whose row is the permuted classifier; the permuted arm where there is none.
+    """Returns the arm whose row is the permuted classifier, or else the permuted arm.
 
-    Classifiers of one arm may have rows of their own, which share its fits.
+    A classifier of an arm may have an arm of its own, which shares its fits.
     """
     found, arms = metrics["permutation"], metrics["arms"]
     name = found.get("arm", arms[0]["name"])
@@ -79,7 +86,13 @@ def _has(arm: Mapping[str, Any], classifier: str) -> bool:
 
 
 def p_chance(metrics: Mapping[str, Any], arm: Mapping[str, Any], classifier: str) -> float | None:
-    """Returns the p against chance of a row of the main table; None where it was not tested."""
+    """Returns the permutation p of a row of the main table; None if the row was not tested.
+
+    Args:
+      metrics: content of metrics.json.
+      arm: entry of "arms".
+      classifier: name of the row's classifier.
+    """
     found = metrics.get("permutation")
     if not found or classifier != found["classifier"] or arm is not _tested(metrics):
         return None
@@ -87,10 +100,10 @@ def p_chance(metrics: Mapping[str, Any], arm: Mapping[str, Any], classifier: str
 
 
 def name_of(metrics: Mapping[str, Any]) -> str:
-    """Returns the name of the tested row; "headline: classifier" where the table has no such row.
+    """Returns the name of the tested row, or "arm: classifier" if the table has no such row.
 
     Args:
-      metrics: content of metrics.json, with a test.
+      metrics: content of metrics.json with a permutation test.
     """
     found, arm = metrics["permutation"], _tested(metrics)
     if found["classifier"] in (arm.get("decoder") or NETWORK,):
@@ -99,62 +112,68 @@ def name_of(metrics: Mapping[str, Any]) -> str:
 
 
 def line(metrics: Mapping[str, Any]) -> str:
-    """Returns the test of the headline against chance in a sentence or two, or ""."""
+    """Returns sentences on the permutation test of the headline, or ""."""
     found = metrics.get("permutation")
     if not found:
         return ""
     null = np.array(found["null"])
     low, high = np.quantile(null, (0.025, 0.975))
+    unit = found["scheme"].split()[0]  # "blocks" or "rows"
     text = (
-        f"Against chance, {name_of(metrics)}: p = {number(found['p'])}, balanced accuracy "
-        f"{found['observed']:.3f} against a mean of {null.mean():.3f} (95 % from {low:.3f} to "
-        f"{high:.3f}) over {len(null)} permutations of the labels ({found['scheme']}: "
-        f"{found['blocks']} in all) through the whole pipeline."
+        f"Permutation test of {name_of(metrics)}: p = {number(found['p'])}; balanced accuracy "
+        f"{found['observed']:.3f}, mean of the null {null.mean():.3f} (95 % of it from {low:.3f} "
+        f"to {high:.3f}). For each of {len(null)} permutations of the labels ({found['scheme']}, "
+        f"{found['blocks']} {unit}), the whole pipeline was fitted again."
     )
     if _tested(metrics)["shares"]:
-        text += (
-            f" It has the features of {metrics['arms'][0]['name']}, whose own p was not asked for."
-        )
+        head = metrics["arms"][0]["name"]
+        text += f" {name_of(metrics)} uses the features of {head}, which was not permuted itself."
     if found.get("all"):
-        text += f" There are no more, so that no p below {number(found['least_p'])} is possible."
+        text += f" These are all permutations, so p cannot be below {number(found['least_p'])}."
     elif found["p"] <= found["least_p"] * (1 + 1e-9):
         text += f" No smaller p is possible with {len(null)} permutations."
     if low > metrics["chance"] and len(null) >= ENOUGH and found["scheme"].startswith("blocks"):
         text += (
-            f" Most permutations lie above chance ({metrics['chance']:.3f}): the order of events "
-            "itself can be decoded, and p, not chance, says what is left."
+            f" Most permutations score above chance ({metrics['chance']:.3f}): the order of events "
+            "itself can be decoded, so compare the score with the null, not with chance."
         )
     return text
 
 
 def section(metrics: Mapping[str, Any]) -> dict[str, str] | None:
-    """Returns the section's sentence and the name of its figure; None without a test."""
+    """Returns the "said" and "figure" of the section; None without a test."""
     said = line(metrics)
     return {"said": said, "figure": FIGURE} if said else None
 
 
 def number(p: float) -> str:
-    """Returns a p value with three digits, or fewer zeros where it is smaller."""
+    """Formats a p value with three decimals, or with one significant digit below .001."""
     return f"{p:.3f}" if p >= 0.001 else f"{p:.1g}"
 
 
 @matplotlib.rc_context(plots.LITERAL)
 def draw(metrics: Mapping[str, Any]) -> dict[str, tuple[Figure, str]]:
-    """Draws the null distribution: file name -> figure and caption; {} without a test."""
+    """Draws the null distribution; returns figure and caption by file name, {} without a test."""
     found = metrics.get("permutation")
     if not found:
         return {}
     figure = histogram(np.array(found["null"]), found["observed"], metrics["chance"])
     caption = (
-        f"Balanced accuracy of {name_of(metrics)} on permuted labels ({found['scheme']}), "
-        f"fitted and scored {len(found['null'])} times; with the true labels it reaches "
-        f"{found['observed']:.3f} (red line): p = {number(found['p'])}."
+        f"Balanced accuracy of {name_of(metrics)} over {len(found['null'])} permutations of the "
+        f"labels ({found['scheme']}). Red line: with the true labels, {found['observed']:.3f} "
+        f"(p = {number(found['p'])})."
     )
     return {FIGURE: (figure, caption)}
 
 
 def histogram(null: Float[np.ndarray, " n"], observed: float, chance: float) -> Figure:
-    """Draws the statistic of permuted labels, and that of the true ones as a line."""
+    """Draws the scores of permuted labels, and that of the true labels as a line.
+
+    Args:
+      null: balanced accuracy of each permutation.
+      observed: balanced accuracy with the true labels.
+      chance: chance level.
+    """
     figure = Figure(figsize=(6, 3), dpi=130, layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -167,7 +186,7 @@ def histogram(null: Float[np.ndarray, " n"], observed: float, chance: float) -> 
 
 
 def corrected(metrics: Mapping[str, Any]) -> str:
-    """Returns the corrected p values of the main table in words, for a narrow terminal; or ""."""
+    """Returns the corrected p values of the main table as a sentence, for the terminal; or ""."""
     many = len(texts.with_classical(metrics)) > 1
     values = []
     for arm, name, test in _tests(metrics):
@@ -178,7 +197,7 @@ def corrected(metrics: Mapping[str, Any]) -> str:
 
 
 def _tests(metrics) -> list[tuple[Mapping[str, Any], str, Mapping[str, Any]]]:
-    """Returns arm, classifier and entry of each difference that has a corrected p."""
+    """Returns the arm, classifier and test of each difference that has a corrected p."""
     return [
         (arm, name, entry["network_minus_it"])
         for arm in metrics["arms"]
@@ -188,9 +207,9 @@ def _tests(metrics) -> list[tuple[Mapping[str, Any], str, Mapping[str, Any]]]:
 
 
 def limits(metrics: Mapping[str, Any]) -> str:
-    """Returns what the corrected p values of the main table are, or "" where there are none."""
+    """Returns a note on the corrected and permutation p values of the main table, or ""."""
     count = len(_tests(metrics))
     text = f"p (Holm): corrected for the {count} tests of this table." if count else ""
     if metrics.get("permutation"):
-        text += " p (chance): permuted labels through the whole pipeline."
+        text += " p (chance): permutation test, with everything fitted again for permuted labels."
     return text.strip()

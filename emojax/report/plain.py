@@ -1,4 +1,4 @@
-"""Plain data for JSON, which knows neither arrays nor NaN."""
+"""Plain data for JSON, which has neither arrays nor NaN."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def plain(value: Any) -> Any:
-    """Returns dicts, lists, strings, numbers and None; None stands for what is not finite."""
+    """Converts a value to dicts, lists, strings, numbers and None; None replaces NaN and inf."""
     if isinstance(value, Mapping):
         return {str(name): plain(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):

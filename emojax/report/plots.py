@@ -1,17 +1,18 @@
 """Figures of the report: plain arrays in, a matplotlib Figure out."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Okabe and Ito's colours, distinct to colour-blind eyes, without the yellow: too pale for lines.
+# Okabe and Ito's colour-blind-safe palette, without the yellow, which is too pale for lines.
 BLUE, ORANGE, GREEN, RED, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#777777"
 COLOURS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#000000")
-MANY_FOLDS = 6  # with more, lines of all folds in one panel cannot be told apart
+MANY_FOLDS = 6  # above this, the lines of all folds cannot be told apart in one panel
 Interval = Sequence[float] | None  # low, high
-LITERAL = {"text.parse_math": False}  # a dollar in a name is a dollar
+LITERAL: dict[Any, Any] = {"text.parse_math": False}  # draws a dollar sign in a name as such
 UNITS = {"loss": "loss (nats, with penalty)", "accuracy": "accuracy"}
 
 
@@ -31,14 +32,14 @@ def accuracies(
     ours: Collection[str] = (),
     leaky: Collection[str] = (),
 ) -> Figure:
-    """Draws one line per row: a dot per fold, mean and interval.
+    """Draws one line per row: a dot per fold, the mean and its interval.
 
     Args:
-      rows: name, accuracy of each fold, interval.
-      chance: accuracy that is drawn as a line.
+      rows: name, accuracy of each fold, and interval.
+      chance: chance level, drawn as a vertical line.
       floor: interval of the noise floor, or None.
-      ours: names of the networks' rows, which are drawn in another colour.
-      leaky: names of rows that are marked as leaky, in colour and in words.
+      ours: names of the networks' rows, drawn in another colour.
+      leaky: names of leaky rows, marked by colour and in words.
     """
     figure = _figure(7.5, 0.9 + 0.34 * len(rows))
     axes = _bare(figure.subplots())
@@ -59,7 +60,7 @@ def accuracies(
     names = [f"{name} (leaky)" if name in leaky else name for name, *_ in rows]
     axes.set_yticks(range(len(rows)), names)
     axes.invert_yaxis()
-    axes.set_xlabel("balanced accuracy on what is left out (dots: folds; bar: 95 % interval)")
+    axes.set_xlabel("balanced accuracy of the scored volumes (dots: folds; bar: 95 % interval)")
     figure.legend(loc="outside upper left", fontsize=8, frameon=False, ncols=2)
     return figure
 
@@ -70,13 +71,13 @@ def by_split(
     ours: str = "",
     leaky: Collection[str] = (),
 ) -> Figure:
-    """Draws a panel per split, a line per classifier, and how far it is from the same on noise.
+    """Draws one panel per split, with a line per classifier and its noise floor.
 
     Args:
-      panels: split -> classifier -> mean, interval, mean on noise or None.
-      chance: accuracy that is drawn as a line.
-      ours: the classifier that is drawn in another colour.
-      leaky: splits that are marked as leaky, in colour and in words.
+      panels: split -> classifier -> mean, interval, and noise floor or None.
+      chance: chance level, drawn as a vertical line.
+      ours: name of the classifier drawn in another colour.
+      leaky: names of leaky splits, marked by colour and in words.
     """
     names = list(dict.fromkeys(name for rows in panels.values() for name in rows))
     figure = _figure(2.2 + 2.5 * len(panels), 1.3 + 0.36 * len(names))
@@ -99,17 +100,22 @@ def by_split(
                 f"{mean:.2f}", (1, i), xycoords=("axes fraction", "data"), va="center", fontsize=8
             )
         axes.plot([], [], "o", color="black", ms=7, label="measured, with 95 % interval")
-        axes.plot([], [], "D", color="white", mec="black", ms=6, label="the same on noise")
+        axes.plot([], [], "D", color="white", mec="black", ms=6, label="noise floor")
     grid[0].set_yticks(range(len(names)), names)
     grid[0].set_ylim(len(names) - 0.5, -0.5)
-    figure.supxlabel("balanced accuracy on volumes that are new in this way", fontsize=10)
+    figure.supxlabel("balanced accuracy of volumes that are new in this respect", fontsize=10)
     handles, labels = grid[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=9, frameon=False)
     return figure
 
 
 def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
-    """Draws the share of each true class (row) that was called each class; rows sum to 1."""
+    """Draws the share of each true class (row) that was predicted as each class; rows sum to 1.
+
+    Args:
+      matrix: [classes, classes] numbers of volumes, by true and predicted class.
+      classes: names of the classes.
+    """
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     size = 2.2 + 0.62 * len(classes)
     figure = _figure(size + 0.6, size)
@@ -135,14 +141,14 @@ def curves(
 ) -> Figure:
     """Draws loss and accuracy by epoch: a column per training, or a panel per fold if many.
 
-    In a column thin lines are folds, thick ones their mean. In a panel of one fold each training
-    has a colour, thick where it was monitored and thin on its training batches.
+    In a column, thin lines are folds and thick lines their mean. In the panel of a fold, each
+    training has a colour: thick for the monitored volumes, thin for its training batches.
 
     Args:
       found: name -> {"train_loss", "loss", "train_accuracy", "accuracy"} [folds, epochs].
-      titles: name -> text on who was monitored.
-      names: names of the folds, for their panels; None numbers them from 1.
-      leaky: trainings that are drawn in red.
+      titles: name -> which volumes were monitored, in words.
+      names: names of the folds, for their panels; by default their numbers, from 1.
+      leaky: names of trainings drawn in red.
     """
     count = len(next(iter(found.values()))["loss"])
     if count > MANY_FOLDS:
@@ -171,7 +177,7 @@ def curves(
 
 
 def _scale(axes, kind, lines):
-    """A log axis for losses over more than a decade or so; accuracies run up to 1."""
+    """Uses a log axis for losses that span more than a factor of 20; accuracies end at 1."""
     lines = np.concatenate([np.ravel(line) for line in lines])
     lines = lines[np.isfinite(lines)]
     if kind == "accuracy":
@@ -184,7 +190,8 @@ def _curves_by_fold(found, titles, names, leaky) -> Figure:
     columns = min(4, len(names))
     rows = -(-len(names) // columns)
     figure = _figure(10, 3.4 * rows + 1)
-    parts = figure.subfigures(2, 1)
+    parts = figure.subfigures(2, 1, squeeze=False)[:, 0]
+    handles, labels = [], []
     for part, kind in zip(parts, UNITS, strict=True):
         grid = part.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
         for i, axes in enumerate(grid.flat):
@@ -207,13 +214,18 @@ def _curves_by_fold(found, titles, names, leaky) -> Figure:
         _scale(grid[0, 0], kind, [values[key] for values in found.values() for key in both])
         part.supylabel(UNITS[kind], fontsize=11)
         part.supxlabel("epoch", fontsize=11)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
+        handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=2, fontsize=9, frameon=False)
     return figure
 
 
 def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], title: str = "") -> Figure:
-    """Draws ROC curves: class -> false positive rate, true positive rate, area."""
+    """Draws ROC curves.
+
+    Args:
+      curves: class -> false positive rates, true positive rates, and area under the curve.
+      title: title of the figure.
+    """
     figure = _figure(4.6, 4.4)
     axes = _bare(figure.subplots())
     axes.plot([0, 1], [0, 1], color=GREY, ls="--", lw=1)
@@ -227,10 +239,10 @@ def roc(curves: Mapping[str, tuple[np.ndarray, np.ndarray, float]], title: str =
 
 
 def reliability(curves: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Figure:
-    """Draws accuracy by confidence above, and the number of volumes of each bin below.
+    """Draws accuracy by confidence, and below it the number of volumes in each bin.
 
     Args:
-      curves: name -> "count", "confidence" and "accuracy" of each bin; None in an empty one.
+      curves: name -> "count", "confidence" and "accuracy" of each bin; None in an empty bin.
     """
     figure = _figure(5.2, 5.6)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -250,7 +262,12 @@ def reliability(curves: Mapping[str, Mapping[str, Sequence[float | None]]]) -> F
 
 
 def ladder(rows: Sequence[tuple[str, float, Interval]], chance: float) -> Figure:
-    """Draws accuracy as one leak after the other is closed, from the published procedure down."""
+    """Draws accuracy while leaks are closed one by one, from the published procedure down.
+
+    Args:
+      rows: name, mean, and interval of each step.
+      chance: chance level, drawn as a vertical line.
+    """
     figure = _figure(8.2, 0.9 + 0.5 * len(rows))
     axes = _bare(figure.subplots())
     for i, (_, mean, interval) in enumerate(rows):
@@ -274,7 +291,12 @@ def ladder(rows: Sequence[tuple[str, float, Interval]], chance: float) -> Figure
 
 
 def correlation(before: Sequence[float], after: Sequence[float]) -> Figure:
-    """Draws the correlation between training subjects before and after alignment, by fold."""
+    """Draws the correlation between training subjects before and after alignment.
+
+    Args:
+      before: correlation in each fold before alignment.
+      after: correlation in each fold after alignment.
+    """
     figure = _figure(3.4, 3.6)
     axes = _bare(figure.subplots())
     axes.plot([0, 1], [before, after], color=GREY, lw=0.8, alpha=0.6)
@@ -285,15 +307,16 @@ def correlation(before: Sequence[float], after: Sequence[float]) -> Figure:
 
 
 def sweep(factors: Sequence[float], rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Draws loss and accuracy, training and validation, by factor of the penalty.
+    """Draws training and validation loss and accuracy by penalty factor.
 
     Args:
-      factors: factor of the penalty in each row.
-      rows: "loss", "train_loss", "accuracy" and "train_accuracy"; NaN or None where it diverged.
+      factors: penalty factor of each row.
+      rows: "loss", "train_loss", "accuracy" and "train_accuracy"; NaN or None if diverged.
     """
     figure = _figure(8.4, 3.4)
     order = np.argsort(factors)
-    for axes, kind in zip(figure.subplots(1, 2), UNITS, strict=True):
+    grid = figure.subplots(1, 2)
+    for axes, kind in zip(grid, UNITS, strict=True):
         for key, colour, label in (
             (f"train_{kind}", GREY, "training batches"),
             (kind, BLUE, "validation"),
@@ -301,5 +324,5 @@ def sweep(factors: Sequence[float], rows: Sequence[Mapping[str, float]]) -> Figu
             values = np.array([row[key] for row in rows], float)[order]
             _bare(axes).plot(np.array(factors)[order], values, "o-", color=colour, label=label)
         axes.set(xscale="log", xlabel="L2 factor", ylabel=UNITS[kind])
-    axes.legend(frameon=False, fontsize=9)
+    grid[-1].legend(frameon=False, fontsize=9)
     return figure

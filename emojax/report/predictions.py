@@ -1,7 +1,7 @@
-"""The predictions of a run as a data frame: predictions.csv.
+"""The predictions of a run as a data frame, for predictions.csv.
 
 `predicted` and `p_<class>` are the headline's, as in the predictions of a decoder. Each row of the
-result table has the same columns behind its name. No name has a comma or a colon.
+result table has the same columns, prefixed with its name. No name has a comma or a colon.
 """
 
 import dataclasses
@@ -17,19 +17,19 @@ from emojax.records import Arm, ArmResult
 from emojax.report import outcomes, tables, texts
 from emojax.report.outcomes import NETWORK
 
-NUMBERS = ("frame", "time", "instance")  # all other columns but probabilities are text
+NUMBERS = ("frame", "time", "instance")  # other columns are text, apart from probabilities
 PREDICTED = "predicted"
 
 
 def table(metrics: Mapping[str, Any], cohort: Cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
-    """Returns the predictions: a row per scored volume, or with splits per arm and instance too.
+    """Returns one row per scored volume; with splits, one per volume, arm and instance.
 
-    Probabilities are NaN where a classifier only names a class.
+    Probabilities are NaN if a classifier only predicts a class.
 
     Args:
       metrics: content of metrics.json.
       cohort: the labelled volumes that rows refer to.
-      results: the arms, the headline first, as of `outcomes.calibrated`.
+      results: the arms as returned by `outcomes.calibrated`, the headline first.
     """
     results = [r for r in results if r.folds]
     head = [fold.fold.test for fold in results[0].folds] if results else []
@@ -46,7 +46,12 @@ def table(metrics: Mapping[str, Any], cohort: Cohort, results: Sequence[ArmResul
 
 
 def read(path: Any, classes: Sequence[str]) -> pd.DataFrame:
-    """Reads predictions.csv, where an empty probability is NaN."""
+    """Reads predictions.csv; an empty probability becomes NaN.
+
+    Args:
+      path: path of the file.
+      classes: names of the classes.
+    """
     header = list(pd.read_csv(path, nrows=0))
     ends = tuple(f" {name}" for name in columns(classes))
     given = {name for name in header if f" {name}".endswith(ends)}
@@ -56,7 +61,7 @@ def read(path: Any, classes: Sequence[str]) -> pd.DataFrame:
 
 
 def places(cohort: Cohort, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Returns the columns that say which volumes the rows are, and their labels."""
+    """Returns the columns that identify volumes, and their labels."""
     out = {name: getattr(cohort, name)[rows] for name in ("subject", "run", "frame", "time")}
     return out | {"label": np.array(cohort.classes)[cohort.labels[rows]]}
 
@@ -67,13 +72,13 @@ def columns(classes: Sequence[str]) -> list[str]:
 
 
 def prefix(metrics: Mapping[str, Any], arm: str, classifier: str, by_arm: bool) -> str:
-    """Returns what stands before the names of the columns of a row of the result table.
+    """Returns the prefix of the column names of a row of the result table.
 
     Args:
       metrics: content of metrics.json.
       arm: name of the row's arm.
-      classifier: of the row.
-      by_arm: whether the predictions have a row per arm.
+      classifier: name of the row's classifier.
+      by_arm: whether the predictions have one row per arm.
     """
     if by_arm:
         return "" if classifier == NETWORK else f"{_names([classifier])[classifier]} "
@@ -81,7 +86,7 @@ def prefix(metrics: Mapping[str, Any], arm: str, classifier: str, by_arm: bool) 
 
 
 def _prefixes(metrics: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    """Returns (arm, classifier) -> what stands before its columns, of rows on measured values."""
+    """Returns the prefix of the columns of each (arm, classifier) on measured values."""
     real = [arm["name"] for arm in texts.real(metrics)]
     rows = [row for row in tables.rows(metrics) if row.arm["name"] in real]
     names = _names(row.name for row in rows)
@@ -89,7 +94,7 @@ def _prefixes(metrics: Mapping[str, Any]) -> dict[tuple[str, str], str]:
 
 
 def _names(names: Iterable[str]) -> dict[str, str]:
-    """Returns names without commas and colons, each of them once."""
+    """Returns each name's replacement without commas and colons; replacements are unique."""
     out: dict[str, str] = {}
     for name in dict.fromkeys(names):
         new = re.sub(r"\s*[,:]\s*", "-", name)
@@ -113,7 +118,7 @@ def _wide(metrics, cohort, results: Sequence[ArmResult]) -> pd.DataFrame:
 
 
 def _said(cohort, result: ArmResult, classifier: str, prefix: str) -> dict[str, np.ndarray]:
-    """Returns the columns of one classifier, all folds one after the other."""
+    """Returns the columns of one classifier, with all folds concatenated."""
     if classifier == NETWORK:
         _, given = outcomes.pooled(result._replace(arm=once(result.arm)))
         return _columns(cohort, given.argmax(1), given, prefix)
@@ -123,14 +128,14 @@ def _said(cohort, result: ArmResult, classifier: str, prefix: str) -> dict[str, 
 
 
 def _columns(cohort, predicted, given, prefix: str) -> dict[str, np.ndarray]:
-    if np.isin(given, (0, 1)).all():  # a classifier that only names a class
+    if np.isin(given, (0, 1)).all():  # the classifier only predicts a class
         given = np.full_like(given, np.nan)
     out = {prefix + PREDICTED: np.array(cohort.classes)[predicted]}
     return out | {prefix + name: given[:, k] for k, name in enumerate(columns(cohort.classes))}
 
 
 def once(arm: Arm) -> Arm:
-    """Returns the arm with every test volume scored once."""
+    """Returns the arm without oversampling, so that every scored volume counts once."""
     return dataclasses.replace(arm, oversampled=False)
 
 

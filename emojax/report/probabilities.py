@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted: their scores, and the reliability curve."""
+"""The section on probabilities: their scores, and the reliability curve."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,42 +11,42 @@ from emojax import metrics as measures
 from emojax.data.cohort import Cohort
 from emojax.records import ArmResult
 from emojax.report import outcomes, plots, tables, texts
+from emojax.report.cells import Table
 from emojax.report.outcomes import NETWORK
 from emojax.report.plain import plain
 from emojax.scoring import scores
 from emojax.scoring.baselines import BAG
 
 FIGURE = "reliability"
-WITHOUT = "without temperature"  # what a network says by itself
+WITHOUT = "without temperature"
 NOTE = (
-    "NLL: mean negative log-likelihood in nats; Brier: 0 to 2; ECE: expected calibration error in "
-    "15 equal bins of the highest probability, over all scored volumes: the ECE of a fold's few "
-    "volumes would be too high by chance. Lower is better. The others are means over folds. Class "
-    "base rates: the shares of the classes in the training volumes, quoted for every volume. "
-    "Classifiers without probabilities have the softmax of their decision values. Blocks: "
-    "consecutive volumes of one run and class. Their borders are taken from the labels, which a "
-    "decoder in use does not know; predicted is the class with the largest sum of "
-    "log-probabilities."
+    "Lower is better for NLL (mean negative log-likelihood, in nats), Brier score (0 to 2) and ECE "
+    "(expected calibration error, in 15 equal bins of the highest probability). The ECE is pooled "
+    "over all scored volumes, since that of a single fold is biased upwards; all other scores are "
+    "means over folds. Class base rates: a forecast that gives every volume the class shares of "
+    "the training volumes. Classifiers without probabilities have the softmax of their decision "
+    "values. Blocks: consecutive volumes of one run and class; the predicted class is the one with "
+    "the largest sum of log-probabilities. Block borders are taken from the labels, which a "
+    "decoder in use does not know."
 )
-LEAKY = "leaky by name: its monitored volumes may be those that are scored"
+LEAKY = "declared leaky: its monitored volumes may be the scored ones"
 
 
 def summarise(
     cohort: Cohort, head: ArmResult, arms: Sequence[Mapping[str, Any]], scale: bool
 ) -> dict[str, Any] | None:
-    """Returns the reliability of the headline, and what its temperatures were fitted to.
+    """Returns the reliability of the headline, and the volumes its temperatures were fitted to.
 
     Args:
       cohort: the labelled volumes that rows refer to.
-      head: the headline, as of `outcomes.calibrated`.
+      head: the headline, as returned by `outcomes.calibrated`.
       arms: all arms, as in metrics.json.
-      scale: whether temperatures were asked for.
+      scale: whether temperatures were requested.
 
     Returns:
       "arm", "classifier", "bins"; over all scored volumes "reliability" ("count", "confidence",
       "accuracy" of each bin) and "pooled" ("nll", "brier", "ece"); "uncalibrated": both again
-      without temperatures, None where there is none; "temperature": a sentence. None without a
-      classifier.
+      without temperatures, or None; "temperature": a sentence. None without a classifier.
     """
     arm = next(arm for arm in arms if arm["name"] == head.arm.name)
     classifier, _ = texts.first(arm)
@@ -73,7 +73,7 @@ def _reliability(cohort: Cohort, result: ArmResult) -> dict[str, Any]:
 
 
 def _uncalibrated(result: ArmResult) -> ArmResult | None:
-    """Returns an arm as it was before temperatures, or None if not every network has one."""
+    """Returns an arm before its temperatures were applied; None if any network has none."""
     pick, folds = result.arm.pick, []
     for fold in result.folds:
         before = [outcome.get(f"uncalibrated_{pick}") for outcome in fold.outcomes]
@@ -90,18 +90,18 @@ def pool(
     folds: Sequence[Mapping[str, Any]],
     summary: dict[str, Any],
 ) -> dict[str, Any]:
-    """Returns the summary of an arm with its calibration errors over all scored volumes.
+    """Returns the summary of an arm with its calibration errors pooled over all scored volumes.
 
-    The ECE of few volumes is too high by chance: a bin that holds ten of them is off by .1 on
-    average even where probabilities are right. The mean over folds of `ece` would be mostly this;
-    so "mean" is the ECE of all folds' volumes together, for which there is no interval, and "sd" is
-    that of the folds. A network with temperatures has "uncalibrated": the summary without them.
+    The ECE of few volumes is biased upwards: a bin of ten volumes is off by .1 on average even if
+    probabilities are right. The mean of `ece` over folds would mostly show this bias. Therefore
+    "mean" is the ECE of the volumes of all folds together, which has no interval, and "sd" is that
+    of the folds. A network with temperatures has "uncalibrated": the summary without them.
 
     Args:
       cohort: the labelled volumes that rows refer to.
-      result: the arm, as of `outcomes.calibrated`.
+      result: the arm, as returned by `outcomes.calibrated`.
       folds: scores of each of its folds, as in metrics.json.
-      summary: as of `summary.summarise`.
+      summary: the arm's summary, as returned by `summary.summarise`; it is changed in place.
     """
     network = summary["network"]
     if network:
@@ -119,22 +119,22 @@ def pool(
 
 
 def _pooled(cohort: Cohort, result: ArmResult, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the calibration error over all scored volumes, in place of a mean over folds."""
+    """Returns the "ece" entry with the calibration error pooled over all scored volumes."""
     rows, found = outcomes.pooled(result)
     error = scores.of_probabilities(cohort.labels[rows], found)["ece"]
     return {"ece": summary["ece"] | {"mean": error, "ci95": None}}
 
 
 def _head(metrics: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the headline, or of a sweep the arm that was chosen."""
+    """Returns the headline; in a sweep, this is the chosen arm."""
     chosen = metrics["chosen_arm"]
     return next(arm for arm in metrics["arms"] if not chosen or arm["name"] == chosen)
 
 
 def temperatures(arm: Mapping[str, Any]) -> list[list[float | None]]:
-    """Returns the temperature of every network that is scored, by fold, of an arm of metrics.json.
+    """Returns the temperatures of the scored networks in each fold of an arm of metrics.json.
 
-    [] stands for a fold without a scored network.
+    A fold without a scored network has [].
     """
     single = [[fold["network"]] if fold["network"] else [] for fold in arm["folds"]]
     rows = [fold["instances"] or own for fold, own in zip(arm["folds"], single, strict=True)]
@@ -142,14 +142,16 @@ def temperatures(arm: Mapping[str, Any]) -> list[list[float | None]]:
 
 
 def _said(cohort, head: ArmResult, arms, classifier: str, scale: bool, whole: bool) -> str:
-    """Returns a sentence on what temperatures were fitted to, or why there is none."""
+    """Returns a sentence on the volumes that temperatures were fitted to, or why there are none."""
     if classifier == BAG:
         return (
-            "One temperature for each decoder of the bag, fitted to what it holds back (a subject "
-            "or run) with classes of one weight; the bag's probabilities are means of theirs."
+            "Each decoder of the bag has one temperature, fitted to the subject (or run) that it "
+            "holds back, with equally weighted classes; the bag averages their probabilities."
         )
     if classifier == "auto":
-        return "Those of the decoder that was chosen, bag or network, with its temperature."
+        return (
+            "Probabilities are those of the chosen decoder (bag or network), with its temperature."
+        )
     if classifier != NETWORK:
         return "No temperature is fitted to classical classifiers."
     if not scale:
@@ -160,32 +162,32 @@ def _said(cohort, head: ArmResult, arms, classifier: str, scale: bool, whole: bo
         return "No temperature was fitted: finite predictions of the monitored volumes are missing."
     if head.arm.members:
         return (
-            "One temperature for each member, fitted to the subject that it monitors, who does not "
-            "train it; the probabilities of an arm are means over its members."
+            "Each member has one temperature, fitted to the subject that it monitors, which is not "
+            "in its training set; the probabilities of an arm are means over its members."
         )
     whom = outcomes.monitored(cohort, head.folds[0].fold).removeprefix("monitored: ")
     text = (
-        f"One temperature for each network, fitted to its monitored volumes ({whom}): they chose "
-        "its epoch, so that it may be a little too low, but they neither train the network nor are "
-        "scored. Probabilities are with it, everywhere but in the loss; the predicted classes stay "
-        "the same."
+        f"Each network has one temperature, fitted to its monitored volumes ({whom}). These chose "
+        "the epoch, so the temperature may be slightly too low, but they are neither trained on "
+        "nor scored. All probabilities include the temperature, but not the loss; predicted "
+        "classes do not change."
     )
     leaky = [arm["name"] for arm in arms if not arm["strict"]]
-    return text + (f" None where an arm is {LEAKY} ({'; '.join(leaky)})." if leaky else "")
+    return text + (f" An arm has none if it is {LEAKY} ({'; '.join(leaky)})." if leaky else "")
 
 
 def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns the section's sentence, table and name of its figure; None in an older result."""
+    """Returns the "said", "table" and "figure" of the section; None for an older result."""
     found = metrics.get("probabilities")
     if not found:
         return None
     return {"said": found["temperature"], "table": table(metrics), "figure": FIGURE}
 
 
-def table(metrics: Mapping[str, Any]) -> tables.Table:
-    """Returns the scores of probabilities, and the accuracy over blocks of volumes."""
+def table(metrics: Mapping[str, Any]) -> Table:
+    """Returns the table of probability scores, and of the accuracy over blocks of volumes."""
     header = ["", "NLL", "95 % interval", "Brier", "ECE", "temperature"]
-    header += ["accuracy of volumes", "of blocks", "95 % interval of blocks"]
+    header += ["accuracy of volumes", "accuracy of blocks", "95 % interval of blocks"]
     real, lines, base = texts.real(metrics), [], None
     for row in tables.rows(metrics):
         if row.arm not in real:
@@ -203,7 +205,7 @@ def table(metrics: Mapping[str, Any]) -> tables.Table:
         lines.append(["class base rates", *cells, *[""] * (len(header) - 3)])
     used = [i for i, _ in enumerate(header) if any(line[i] for line in lines)]
     rows = [[line[i] for i in used] for line in lines]
-    return tables.Table("Scores of probabilities", [header[i] for i in used], rows, NOTE)
+    return Table("Scores of probabilities", [header[i] for i in used], rows, NOTE)
 
 
 def _cells(summary) -> list[str]:
@@ -216,7 +218,7 @@ def _mean(summary, name: str) -> str:
 
 
 def line(metrics: Mapping[str, Any]) -> str:
-    """Returns the headline's NLL against quoting the class base rates, in a sentence; or ""."""
+    """Returns a sentence that compares the headline's NLL with class base rates; or ""."""
     found = metrics.get("probabilities")
     if not found:
         return ""
@@ -227,12 +229,12 @@ def line(metrics: Mapping[str, Any]) -> str:
         given, value = (before[name]["mean"] for name in ("nll", "temperature"))
         text += f" with a temperature of {value:.2f} ({given:.3f} without)"
     text += f", ECE {summary['ece']['mean']:.3f}"
-    return f"Probabilities: {text}; quoting the class base rates: NLL {base:.3f}."
+    return f"Probabilities: {text}; class base rates alone: NLL {base:.3f}."
 
 
 @matplotlib.rc_context(plots.LITERAL)
 def draw(metrics: Mapping[str, Any]) -> dict[str, tuple[Figure, str]]:
-    """Draws accuracy by confidence and the volumes of each bin: name -> figure, caption."""
+    """Draws accuracy by confidence, and the volumes of each bin; returns figure and caption."""
     found = metrics.get("probabilities")
     if not found:
         return {}
@@ -243,8 +245,8 @@ def draw(metrics: Mapping[str, Any]) -> dict[str, tuple[Figure, str]]:
         curves[f"{name}, {WITHOUT}"] = before["reliability"]
         errors += f" ({before['pooled']['ece']:.3f} {WITHOUT})"
     caption = (
-        f"Reliability of {name}, all folds pooled: ECE {errors}. Above: accuracy by the highest "
+        f"Reliability of {name}, pooled over folds: ECE {errors}. Top: accuracy by the highest "
         f"probability, in {found['bins']} equal bins; on the dashed diagonal probabilities are "
-        "what they say, under it they are too sure. Below: number of volumes in each bin."
+        "calibrated, below it they are overconfident. Bottom: number of volumes in each bin."
     )
     return {FIGURE: (plots.reliability(curves), caption)}

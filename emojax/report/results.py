@@ -1,4 +1,4 @@
-"""The numbers of an experiment, from its folds: metrics.json, schema 2."""
+"""The numbers of an experiment, computed from its folds: metrics.json, schema 2."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,7 +28,7 @@ from emojax.scoring import scores
 from emojax.scoring.baselines import Fitted
 
 SCHEMA = 2
-AT_EPOCH = outcomes.CURVES[:4]  # of the kept epoch, beside the scores of its test rows
+AT_EPOCH = outcomes.CURVES[:4]  # reported at the kept epoch, beside the scores of the test rows
 
 
 def summarise(
@@ -44,18 +44,18 @@ def summarise(
 ) -> dict[str, Any]:
     """Returns the content of metrics.json.
 
-    Arms with a factor are a sweep: one is chosen by its monitored volumes, and only this one is
-    scored on the test volumes.
+    Arms with a factor form a sweep: the arm with the best monitored volumes is chosen, and only
+    this arm is scored on the test volumes.
 
     Args:
       experiment: name of the experiment.
-      config: plain data, the same as config.json holds.
+      config: the config as plain data, as in config.json.
       cohort: the labelled volumes that rows refer to.
       results: the arms; the first is the headline.
-      audit: report of the audit, or None where there was none.
-      network: name of the network for people, e.g. "ResNet-50".
-      command: the command line that was typed.
-      seconds: seconds of each stage.
+      audit: report of the audit, or None without one.
+      network: display name of the network, such as "ResNet-50".
+      command: the command line of the run.
+      seconds: seconds that each stage took.
     """
     chosen = choose(results)
     scale = bool(config.get("temperature", True))
@@ -94,7 +94,7 @@ def summarise(
         "chosen_arm": chosen or None,
         "probabilities": probabilities.summarise(cohort, head, arms, scale) if head else None,
         "audit": plain(audit or {"measured": False}),
-        # Measured by later steps; null is "not measured".
+        # Filled in by later analyses; null means "not measured".
         "permutation": None,
         "crossed": None,
         "within_subject": None,
@@ -110,7 +110,7 @@ def choose(results: Sequence[ArmResult]) -> str:
     def quality(result):
         rows = [_at_epoch(o, _epoch(result.arm, o)) for f in result.folds for o in f.outcomes]
         found = np.array([[row["accuracy"], row["loss"]] for row in rows], float).mean(0)
-        accuracy, loss = np.nan_to_num(found, nan=-np.inf) * (1, -1)  # what diverged is the worst
+        accuracy, loss = np.nan_to_num(found, nan=-np.inf) * (1, -1)  # diverged arms rank last
         return accuracy, -np.inf if np.isinf(loss) else loss
 
     return max(sweep, key=quality).arm.name if sweep else ""
@@ -123,14 +123,14 @@ def build(
     *,
     extras: Mapping[str, Any] | None = None,
 ) -> Result:
-    """Draws the figures and collects what the files of a report need.
+    """Draws the figures and collects the content of all files of a report.
 
     Args:
-      metrics: content of metrics.json, as of `summarise`.
+      metrics: content of metrics.json as returned by `summarise`; p values are added to it.
       cohort: the labelled volumes that rows refer to.
       results: the arms that were summarised.
-      extras: "mean" and "mask" [X, Y, Z] under maps, see `brain.below`; "affine": [4, 4] or None;
-        "volumes": maps of analyses, file name -> [X, Y, Z].
+      extras: "mean" and "mask" [X, Y, Z]: background of maps, see `brain.below`; "affine": [4, 4]
+        or None; "volumes": maps [X, Y, Z] of analyses, by file name.
     """
     chosen, extras = metrics["chosen_arm"], extras or {}
     pairs = zip(results, metrics["arms"], strict=True)
@@ -151,17 +151,18 @@ def build(
 
 
 def _shape(cohort: Cohort) -> list[int] | None:
-    """Returns the voxels of a volume along each axis; None where subjects differ."""
+    """Returns the number of voxels of a volume along each axis; None if runs differ."""
     shapes = {run.frames.shape[1:] for run in cohort.runs}
     return list(shapes.pop()) if len(shapes) == 1 else None
 
 
 def _calibrated(cohort: Cohort, result: ArmResult, scale: bool) -> ArmResult:
-    """Returns an arm with the temperatures of its networks, if they are asked for."""
+    """Returns an arm with the temperatures of its networks applied, if `scale`."""
     return outcomes.calibrated(result, outcomes.temperatures(cohort, result)) if scale else result
 
 
 def _arm(cohort, result: ArmResult, withheld: bool) -> dict[str, Any]:
+    """Returns an entry of "arms"; its test scores are left out if `withheld`."""
     arm, blocks = result.arm, outcomes.blocks(cohort)
     folds = [_fold(cohort, arm, fold, blocks, withheld) for fold in result.folds]
     found = summary.summarise(cohort, result, folds)
@@ -230,7 +231,7 @@ def _fold(cohort, arm: Arm, fold: FoldResult, blocks, withheld) -> dict[str, Any
 
 
 def _members(fitted: Fitted) -> dict[str, Any]:
-    """Returns the penalty and temperature of each member of a bag; {} of another classifier."""
+    """Returns the penalty and temperature of each member of a bag; {} for other classifiers."""
     weights = fitted.weights or {"C": ()}
     if len(weights["C"]) < 2:
         return {}
@@ -255,7 +256,7 @@ def _instances(cohort, arm: Arm, fold: FoldResult, blocks) -> list[dict[str, Any
 
 
 def _last(cohort, fold: FoldResult, outcome: Mapping[str, Any]) -> float | None:
-    """Returns balanced accuracy at the last epoch, or None if the network has diverged by then."""
+    """Returns the balanced accuracy at the last epoch, or None if the network has diverged."""
     last = np.asarray(outcome["last"])
     if not np.isfinite(last).all():
         return None
@@ -263,12 +264,12 @@ def _last(cohort, fold: FoldResult, outcome: Mapping[str, Any]) -> float | None:
 
 
 def _epoch(arm: Arm, outcome: Mapping[str, Any]) -> int:
-    """Returns the epoch, from 1, of the network that is scored."""
+    """Returns the epoch (counted from 1) of the network that is scored."""
     return int(outcome["done" if arm.pick == "last" else "epoch"])
 
 
 def _at_epoch(outcome: Mapping[str, Any], epoch: int) -> dict[str, Any]:
-    """Returns the monitored scores of an epoch; None before the first."""
+    """Returns the monitored scores of an epoch; None before the first epoch."""
     if not epoch:
         return dict.fromkeys(AT_EPOCH)
     return {name: plain(np.asarray(outcome[name])[epoch - 1]) for name in AT_EPOCH}

@@ -1,4 +1,4 @@
-"""The result of an experiment as notebooks and the command line see it."""
+"""The result of an experiment, as used by notebooks and the command line."""
 
 import dataclasses
 import functools
@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 
 from emojax.errors import InputError
 from emojax.report import page, predictions, tables, texts
+from emojax.report.cells import Table as Table
 from emojax.report.outcomes import NETWORK
-from emojax.report.tables import Table as Table
 
 HIDDEN = ("converged", "peak_bytes", "uncalibrated", "members")
 
@@ -25,7 +25,7 @@ class Result:
     """Scores, predictions and figures of an experiment.
 
     `summary` and `folds` are data frames of balanced accuracy and the other scores, `predictions`
-    one of the scored volumes; `metrics` is the content of metrics.json.
+    is one of the scored volumes, and `metrics` is the content of metrics.json.
     """
 
     metrics: dict[str, Any]
@@ -37,7 +37,10 @@ class Result:
 
     @classmethod
     def load(cls, folder: str | pathlib.Path) -> "Result":
-        """Reads the result of a finished run: numbers and predictions, without its figures.
+        """Reads the numbers and predictions of a finished run, without its figures.
+
+        Args:
+          folder: the run's workdir.
 
         Raises:
           InputError: the folder holds no finished run of this version.
@@ -48,7 +51,7 @@ class Result:
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise InputError(str(path), f"damaged JSON ({error})", "a whole file") from None
+            raise InputError(str(path), f"damaged JSON ({error})", "an intact file") from None
         if not isinstance(metrics, dict) or metrics.get("schema") != 2:
             raise InputError(str(path), "a result of another version", '"schema": 2')
         table = predictions.read(path.with_name("predictions.csv"), metrics["classes"])
@@ -56,12 +59,12 @@ class Result:
 
     @functools.cached_property
     def summary(self) -> pd.DataFrame:
-        """One row per arm and classifier; mean, sd, low and high are of balanced accuracy."""
+        """One row per arm and classifier; mean, sd, low and high refer to balanced accuracy."""
         return pd.DataFrame([_summary_row(row) for row in tables.rows(self.metrics)])
 
     @functools.cached_property
     def folds(self) -> pd.DataFrame:
-        """One row per arm, fold and classifier, with every scalar score."""
+        """One row per arm, fold and classifier, with all scalar scores."""
         found = []
         for arm in self.metrics["arms"]:
             for fold in arm["folds"]:
@@ -78,12 +81,15 @@ class Result:
     def save(self, folder: str | pathlib.Path) -> None:
         """Writes the files of the report: metrics.json, predictions.csv, report.html and others.
 
+        Args:
+          folder: folder for the files, created if it is missing.
+
         Raises:
           InputError: the result was read by `load` and has no figures.
         """
         if not self.figures:
             found = "a result that was read from its files, without figures"
-            raise InputError("Result.save", found, "the result of a run; copy the folder instead")
+            raise InputError("Result.save", found, "the result of a run (or copy its folder)")
         page.write(
             pathlib.Path(folder),
             self.metrics,
@@ -104,13 +110,13 @@ class Result:
 
 
 def _empty(values: np.ndarray) -> np.ndarray:
-    """Returns the values of a column, with "" for NaN."""
+    """Returns the values of a column, with "" in place of NaN."""
     missing = pd.isna(values)
     return np.where(missing, "", values.astype(object)) if missing.any() else values
 
 
 def _numbers(scores: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the scalar scores; those without temperatures as "uncalibrated_nll" and so on."""
+    """Returns the scalar scores; those before a temperature have the prefix "uncalibrated_"."""
     before = scores.get("uncalibrated") or {}
     plain = {k: v for k, v in scores.items() if not isinstance(v, list) and k not in HIDDEN}
     return plain | {f"uncalibrated_{name}": value for name, value in before.items()}

@@ -1,4 +1,4 @@
-"""The section on searchlights: a map, a table of clusters, and what they say in sentences."""
+"""The section on searchlights: a map, a table of clusters, and their sentences."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,18 +8,18 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from emojax.report import brain
-from emojax.report.tables import Table
+from emojax.report.cells import Table
 
 FIGURE = "searchlight"
-ACCURACY, P, T = "searchlight_accuracy", "searchlight_p", "searchlight_t"  # files of maps
-LEFT_OUT = "left out"  # in place of a map: the reason
+ACCURACY, P, T = "searchlight_accuracy", "searchlight_p", "searchlight_t"  # names of map files
+LEFT_OUT = "left out"  # key of the reason if there is no map
 SURE = 0.05
-SHOWN = 0.1  # share of spheres that is drawn where none is significant
+SHOWN = 0.1  # share of spheres drawn if none is significant
 LISTED = 20  # clusters in the table
 
 
 def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Returns what the page shows: "said", "table" and "figure"; None without searchlights."""
+    """Returns the "said", "table" and "figure" of the section; None without searchlights."""
     found = metrics.get("searchlight")
     if not found:
         return None
@@ -27,7 +27,7 @@ def section(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def sentences(metrics: Mapping[str, Any]) -> str:
-    """Returns what was decoded, how, and where it is above chance; "" without searchlights."""
+    """Returns sentences on the spheres, the classifier and the test; "" without searchlights."""
     found = metrics.get("searchlight")
     if not found:
         return ""
@@ -40,18 +40,27 @@ def sentences(metrics: Mapping[str, Any]) -> str:
     ]
     if found["left_out"]:
         out.append(
-            f"{found['left_out']} spheres have fewer than {found['least']} voxels: left out."
+            f"{found['left_out']} spheres with fewer than {found['least']} voxels were left out."
         )
     out.append(
         f"Balanced accuracy: mean over the map {found['mean']:.3f}, largest "
-        f"{found['largest']:.3f}, chance {found['chance']:.3f}. The largest of so many is above "
-        "chance without any effect; p values are corrected for that."
+        f"{found['largest']:.3f}, chance {found['chance']:.3f}. The largest of many accuracies is "
+        "above chance even without any effect; p values are corrected for this."
     )
     return " ".join([*out, _test(found["test"])])
 
 
 def draw(metrics: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tuple[Figure, str]]:
-    """Draws accuracy where it is significant, else where it is highest: name -> figure, caption."""
+    """Draws accuracy where it is significant, or else where it is highest.
+
+    Args:
+      metrics: content of metrics.json.
+      extras: "mean" and "mask": background, see `brain.below`; "affine": [4, 4] or None;
+        "volumes": the maps [X, Y, Z], by file name.
+
+    Returns:
+      Figure and caption, by file name.
+    """
     found, volumes = metrics.get("searchlight"), extras.get("volumes") or {}
     if not found or LEFT_OUT in found or extras.get("mean") is None:
         return {}
@@ -66,9 +75,9 @@ def draw(metrics: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, tup
             f"Balanced accuracy: the highest {SHOWN:.0%} of spheres, none of them significant. "
         )
     caption += (
-        "Array axes: the data do not say which side is left."
+        "Array axes: the images do not define left and right."
         if extras.get("affine") is None
-        else "Above, the planes through the highest. Coordinates in mm."
+        else "Above: planes through the highest accuracy. Coordinates in mm."
     )
     shown = np.where(shown, accuracy, 0)
     norm = Normalize(float(shown[shown > 0].min()), max(float(shown.max()), found["chance"] + 0.05))
@@ -94,7 +103,7 @@ def _folds(found: Mapping[str, Any]) -> str:
 
 def _test(test: Mapping[str, Any] | None) -> str:
     if test is None:
-        return "Without permutations there is no p value."
+        return "No permutations were run, so there are no p values."
     how = {"tfce": "TFCE", "cluster": "cluster size", "max": "the highest value"}
     text = (
         f"Corrected over the map by the largest {how[test['correction']]} of {test['draws']} "
@@ -120,8 +129,11 @@ def _table(found: Mapping[str, Any]) -> Table:
     ]
     unit = "mm" if found.get("unit") == "mm" else "array index"
     header = [f"peak (x y z, {unit})", "side", "voxels", "balanced accuracy", "p (corrected)"]
-    note = f"Voxels that share a face, p <= {SURE:g}. A sphere reaches one radius around its peak."
+    note = (
+        f"Clusters of voxels that share a face, with p <= {SURE:g}. A sphere extends one radius "
+        "around its centre."
+    )
     if len(clusters) > LISTED:
         note += f" The first {LISTED} of {len(clusters)} clusters."
-    note += " What each fold read is on the record; the audit does not fit spheres again."
+    note += " The reads of each fold were recorded; the audit does not fit spheres again."
     return Table("Clusters of the accuracy map", header, lines, note)

@@ -1,49 +1,32 @@
-"""Tables of the report, made from the content of metrics.json."""
+"""The tables of the report, made from the content of metrics.json."""
 
-import dataclasses
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from emojax.data.losses import HEADERS
 from emojax.report import gains, permutations, texts
+from emojax.report.cells import Table
 from emojax.report.outcomes import NETWORK
 
-NUMBER = re.compile(r"([-+]?[\d.]+( \([\d.]+\)| (-|/|of) [\d.]+)*)?")
 CLASS_SCORES = {"precision": "precision", "recall": "recall", "f1": "F1"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Rows of text under a header."""
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    note: str = ""
-
-
-def number_like(cell: str) -> bool:
-    """Returns whether a cell is empty, or numbers such as "0.741 (0.085)" or "3 of 4"."""
-    return NUMBER.fullmatch(cell) is not None
-
-
 class Row(NamedTuple):
-    """A classifier of an arm: one line of the main table."""
+    """A line of the main table: one classifier of one arm."""
 
     name: str  # the same in tables, figures, terminal and docs
-    arm: dict[str, Any]
-    classifier: str  # `NETWORK`, or a classical one
+    arm: dict[str, Any]  # entry of metrics.json
+    classifier: str  # `NETWORK`, or the name of a classical classifier
     summary: dict[str, Any]  # metric -> {"mean", "sd", "ci95"}
 
 
 def rows(metrics: Mapping[str, Any]) -> list[Row]:
     """Returns the lines of the main table.
 
-    Where one arm alone has classical classifiers they follow the networks under their own names,
-    and noise comes last. Else they follow their arm, and an arm on noise follows its original.
+    If only one arm has classical classifiers, they follow the networks under their own names, and
+    noise comes last. Otherwise they follow their arm, and an arm on noise follows its original.
     """
     if len(texts.with_classical(metrics)) > 1:
         return [row for arm in _in_pairs(metrics) for row in _of_arm(arm, f"{arm['name']}: ")]
@@ -65,7 +48,7 @@ def _of_arm(arm: dict[str, Any], prefix: str) -> list[Row]:
 
 
 def _in_pairs(metrics) -> list[dict[str, Any]]:
-    """Returns the arms, each followed by the same on noise."""
+    """Returns the arms, each followed by its counterpart on noise."""
     out: list[dict[str, Any]] = []
     for arm in texts.real(metrics):
         noise = texts.floor(metrics, arm)
@@ -91,7 +74,7 @@ def make(metrics: Mapping[str, Any]) -> list[Table]:
 
 
 def main(metrics: Mapping[str, Any]) -> Table:
-    """Returns the result: a row per arm and classifier."""
+    """Returns the result, with one row per arm and classifier."""
     header = ["", "balanced accuracy", "95 % interval", "p (chance)", "network minus it", "p"]
     header += [
         "p (Holm)",
@@ -116,8 +99,8 @@ def main(metrics: Mapping[str, Any]) -> Table:
     used = [i for i, _ in enumerate(header) if i < 3 or any(line[i] for line in lines)]
     note = " ".join(filter(None, [texts.limits(metrics), permutations.limits(metrics)]))
     if texts.with_classical(metrics):
-        note += " Classical classifiers have the training volumes and features of their arm's"
-        note += " network; a classifier of nuisance has time in run, global signal and motion only."
+        note += " Classical classifiers are trained on the volumes and features of their arm's"
+        note += " network; nuisance classifiers on time in run, global signal and motion only."
     return Table(
         "Balanced accuracy",
         [header[i] for i in used],
@@ -131,7 +114,7 @@ def _p(value: float | None) -> str:
 
 
 def _peak(row: Row) -> str:
-    """Returns the memory of a classifier of whole volumes."""
+    """Returns the peak memory of a classifier of whole volumes, in GB; "" for others."""
     if row.classifier == NETWORK or not row.arm["split"]:
         return ""
     peaks = [fold["baselines"][row.classifier]["peak_bytes"] for fold in row.arm["folds"]]
@@ -139,7 +122,7 @@ def _peak(row: Row) -> str:
 
 
 def groups(metrics: Mapping[str, Any]) -> Table:
-    """Returns the headline's scores in each group of people."""
+    """Returns the headline's scores in each group of subjects."""
     name = metrics["chosen_arm"] or (metrics["arms"] or [{"name": ""}])[0]["name"]
     lines = []
     for group, entry in (metrics.get("groups") or {}).items():
@@ -152,15 +135,15 @@ def groups(metrics: Mapping[str, Any]) -> Table:
             score, accuracy = found["balanced_accuracy"], found["accuracy"]
             cells = [f"{score['mean']:.3f}", texts.interval(score, " - ")]
             lines.append([row, group or "no group", tested, *cells, f"{accuracy['mean']:.3f}"])
-    header = ["", "group", "people tested", "balanced accuracy", "95 % interval", "accuracy"]
-    note = "One network for all groups; intervals over the tested units of each group."
+    header = ["", "group", "subjects tested", "balanced accuracy", "95 % interval", "accuracy"]
+    note = "The decoder is trained on all groups; intervals are over the tested units of a group."
     order = list(dict.fromkeys(line[0] for line in lines))
     lines.sort(key=lambda line: order.index(line[0]))
     return Table(f"By group: {name}", header, lines, note)
 
 
 def folds(metrics: Mapping[str, Any]) -> Table:
-    """Returns the balanced accuracy of each fold of the arms whose folds are the headline's."""
+    """Returns the balanced accuracy in each fold, for arms with the headline's folds."""
     head = metrics["arms"][0]
     tested = [fold["test"] for fold in head["folds"]]
     shown = [
@@ -173,7 +156,7 @@ def folds(metrics: Mapping[str, Any]) -> Table:
     for i, name in enumerate(tested if len(tested) > 1 else []):
         values = [of_folds(row)[i] for row in shown]
         lines.append([name, *(f"{value:.3f}" for value in values)])
-    return Table("Balanced accuracy of each fold", ["tested", *(r.name for r in shown)], lines)
+    return Table("Balanced accuracy in each fold", ["tested", *(r.name for r in shown)], lines)
 
 
 def of_folds(row: Row) -> list[float]:
@@ -189,8 +172,8 @@ def scores_of(row: Row) -> list[dict[str, Any]]:
 
 
 def trainings(metrics: Mapping[str, Any]) -> Table:
-    """Returns sizes, kept epoch and scores of every network that was trained."""
-    header = ["arm", "fold", "instance", "train / monitor / test", "epoch kept"]
+    """Returns the sizes, kept epoch and scores of every trained network."""
+    header = ["arm", "fold", "instance", "volumes: train / monitored / test", "epoch kept"]
     header += ["balanced accuracy", "at the last epoch"]
     lines = []
     for arm in metrics["arms"]:
@@ -202,7 +185,7 @@ def trainings(metrics: Mapping[str, Any]) -> Table:
                 cells = [_number(row[name]) for name in ("balanced_accuracy", "last")]
                 epochs = f"{row['epoch']} of {row['epochs']}"
                 lines.append([arm["name"], fold["test"], str(i + 1), sizes, epochs, *cells])
-    return Table("Trainings", header, lines, "Sizes: number of different volumes.")
+    return Table("Trainings", header, lines, "Volumes that are drawn repeatedly count once.")
 
 
 def _number(value: float | None) -> str:
@@ -210,7 +193,7 @@ def _number(value: float | None) -> str:
 
 
 def classes(metrics: Mapping[str, Any]) -> Table:
-    """Returns precision, recall and F1 of each class: of the headline, or of every split."""
+    """Returns precision, recall and F1 of each class, for the headline or for every split."""
     arms = [arm for arm in texts.real(metrics) if arm["split"]] or metrics["arms"][:1]
     lines = []
     for arm in arms:
@@ -226,11 +209,11 @@ def classes(metrics: Mapping[str, Any]) -> Table:
                 sd = f" ({values.std(ddof=1):.3f})" if len(values) > 1 else ""
                 cells.append(f"{values.mean():.3f}{sd}")
             lines.append([name, label, *cells])
-    return Table("Per class", ["", "class", *CLASS_SCORES.values()], lines)
+    return Table("Scores of each class", ["", "class", *CLASS_SCORES.values()], lines)
 
 
 def seen(metrics: Mapping[str, Any]) -> Table:
-    """Returns what each step of each arm has seen, and of whom."""
+    """Returns the volumes that each step of each arm has seen."""
     lines = []
     for arm in texts.real(metrics):
         if arm["shares"]:
@@ -243,13 +226,18 @@ def seen(metrics: Mapping[str, Any]) -> Table:
         "Who saw what",
         ["arm", "step", "volumes seen", "labels seen", "seen of the test subject"],
         lines,
-        "Written by the reads themselves. Numbers of volumes in the first fold, for its first "
-        "scored volumes. Arms that share a training are shown once.",
+        "Recorded whenever a step reads data. Numbers of volumes in the first fold; the last "
+        "column refers to its first scored volumes. Arms that share a training are shown once.",
     )
 
 
 def kind(arm: Mapping[str, Any], row: Mapping[str, Any]) -> str:
-    """Returns the class of a step, a row of `seen` that saw something of the test subject."""
+    """Returns "LEAK", "transductive" or "calibrated" for a step that saw the test subject.
+
+    Args:
+      arm: entry of metrics.json.
+      row: one of the arm's "seen".
+    """
     labels = row["of_scored"]["labels"] + row["of_scored_runs"]["labels"]
     if not arm["strict"] and (row["step"] in arm["leaks"] or labels):
         return "LEAK"
@@ -257,7 +245,7 @@ def kind(arm: Mapping[str, Any], row: Mapping[str, Any]) -> str:
 
 
 def audit(metrics: Mapping[str, Any]) -> Table:
-    """Returns what was perturbed in each arm, and what moved."""
+    """Returns what was perturbed in each arm, and which steps changed."""
     protocols = {arm["name"]: arm["protocol"] for arm in metrics["arms"]}
     lines = [
         [
@@ -270,8 +258,11 @@ def audit(metrics: Mapping[str, Any]) -> Table:
         ]
         for name, entry in metrics["audit"].get("arms", {}).items()
     ]
-    header = ["arm", "protocol", "folds", "perturbed", "moved", "had to move"]
-    note = "Moved: steps whose fit or rows were no longer the same, as what they read allows."
+    header = ["arm", "protocol", "folds", "perturbed", "changed", "had to change"]
+    note = (
+        "Changed: steps whose fit or rows differed after the perturbation, which their record "
+        "explains (otherwise the run ends). Had to change: the steps that are declared leaky."
+    )
     return Table("Audit", header, lines, note)
 
 
@@ -286,19 +277,21 @@ def counts(metrics: Mapping[str, Any]) -> Table:
 
 
 def events(metrics: Mapping[str, Any]) -> Table:
-    """Returns what became of the events: a row per value of the label column, over all runs."""
+    """Returns the used and lost events of all runs, one row per value of the label column."""
     found: dict[tuple[str, str], np.ndarray] = {}
     for row in metrics.get("events") or []:
         numbers = np.array([row[name] for name in HEADERS])
         key = row["value"], row["name"]
         found[key] = found.get(key, 0) + numbers
     lines = [[*key, *map(str, numbers.tolist())] for key, numbers in found.items()]
-    note = "All runs. Events that label no volume are too short, or in volumes of another class."
+    note = (
+        "All runs. Events that label no volume are too short, or lie in volumes of another class."
+    )
     return Table("Events", ["value", "class", *HEADERS.values()], lines, note)
 
 
 def sweep(metrics: Mapping[str, Any]) -> Table:
-    """Returns the arms of a sweep at their kept epochs."""
+    """Returns the monitored scores of a sweep's arms at their kept epochs."""
     lines = []
     for arm in metrics["arms"]:
         fold = arm["folds"][0]
@@ -309,7 +302,7 @@ def sweep(metrics: Mapping[str, Any]) -> Table:
         lines.append([arm["name"], f"{fold['epoch']} of {fold['epochs']}", *cells, chosen])
     header = ["", "epoch kept", "training accuracy", "validation accuracy"]
     note = (
-        "At the epoch with the best validation accuracy. Losses contain the penalty. Only the "
-        "chosen arm is scored on the test volumes."
+        "Scores at the epoch with the best validation accuracy. Losses include the penalty. Only "
+        "the chosen arm is scored on the test volumes."
     )
     return Table("Sweep", [*header, "training loss", "validation loss", ""], lines, note)

@@ -1,4 +1,4 @@
-"""The page of a report as a jinja2 template; every name in it is escaped."""
+"""The jinja2 template of the report page; every name is escaped."""
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; color: #222;
@@ -85,7 +85,7 @@ PAGE = (
 {% set own = [permutation, probabilities, searchlight] %}
 {% set placed = own | select | map(attribute="figure") | list %}
 {% set placed = placed + (patterns.figures if patterns else []) %}
-{% if permutation %}<h2 id="chance">Against chance</h2>
+{% if permutation %}<h2 id="chance">Permutation test</h2>
 <p>{{ permutation.said }}</p>
 {% if permutation.figure in images %}{{ figure(permutation.figure) }}{% endif %}
 {% endif %}
@@ -135,7 +135,7 @@ PAGE = (
 {{ folded(t) }}
 {% endfor %}
 {% if methods %}<h2 id="methods">Text for the paper</h2>
-<p class="note">Written from metrics.json; numbers in brackets are the references below.</p>
+<p class="note">Generated from metrics.json; numbers in brackets refer to the list below.</p>
 {% for part in methods.paragraphs %}<p><b>{{ part.title }}.</b> {{ part.text }}</p>
 {% endfor %}
 <h3>References</h3>
@@ -145,8 +145,8 @@ PAGE = (
 {% if bibliography %}<p>BibTeX: <a href="{{ bibliography }}">{{ bibliography }}</a></p>{% endif %}
 {% endif %}
 {% if reruns %}<h2 id="reruns">Run it again</h2>
-<p class="note">Each command makes one part of this page again in a folder of its own, and leaves
-the rest out. Seeds are those of the run: on the same machine and versions the numbers are the
+<p class="note">Each command repeats one part of this report in a new folder and leaves out the
+rest. Seeds are those of this run: on the same machine, with the same versions, the numbers are the
 same.</p>
 <dl>
 {%- for rerun in reruns %}<dt>{{ rerun.what }}</dt>

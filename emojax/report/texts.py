@@ -1,4 +1,4 @@
-"""Sentences of the report: the headline, and what arms, protocols and splits mean."""
+"""Sentences of the report: the headline, and the meaning of arms, protocols and splits."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,40 +8,47 @@ from emojax.report import floors, gains
 from emojax.report.outcomes import NETWORK
 
 ARMS = {
-    "bag": "logistic regressions, each of which holds another subject (or run) back to choose its "
-    "penalty and temperature; the mean of their probabilities.",
-    "logistic n-1": "one logistic regression of all subjects (or runs) but the tested one; its "
-    "penalty is fixed.",
-    "auto": "bag or network, whichever is better on inner folds without the tested subject.",
-    "nested": "the epoch is chosen on a training subject (or run) that is held back.",
+    "bag": "logistic regressions, each of which holds back another training subject (or run) to "
+    "choose its penalty and temperature; their probabilities are averaged.",
+    "logistic n-1": "one logistic regression trained on all subjects (or runs) except the test "
+    "subject; its penalty is fixed.",
+    "auto": "the bag or the network, whichever is better on inner folds that exclude the test "
+    "subject.",
+    "nested": "the network; its epoch is chosen on a held-back training subject (or run).",
     "last": "as nested, but the final epoch is kept: nothing is chosen.",
-    "paper": "the published procedure: voxels and alignment are fitted to everybody, epoch and "
-    "rate follow the scores of the test subject itself, and its volumes are oversampled. "
+    "paper": "the published procedure: voxels and alignment are fitted to all subjects, epoch and "
+    "learning rate follow the scores of the test subject itself, and its volumes are oversampled. "
     "Optimistic.",
     "paper, test volumes once": "as paper, but every test volume is scored once.",
-    "leaky voxels and alignment": "voxels and alignment are fitted to everybody; the epoch is "
+    "leaky voxels and alignment": "voxels and alignment are fitted to all subjects; the epoch is "
     "chosen on a held-back training subject.",
-    "leaky voxels": "only the voxels are chosen with the labels of everybody.",
+    "leaky voxels": "only the voxels are chosen with the labels of all subjects.",
 }
 LADDER = (  # one leak closed per row, from the published procedure to the strict network
     ("paper", "the published procedure"),
     ("paper, test volumes once", "test volumes are not oversampled"),
-    ("leaky voxels and alignment", "epoch and rate from a held-back subject"),
+    ("leaky voxels and alignment", "epoch and learning rate from a held-back subject"),
     ("leaky voxels", "alignment without the scored runs"),
     ("nested", "voxels without the test subject"),
 )
+TERMS = {
+    "balanced accuracy": "the share of volumes predicted correctly, averaged over classes.",
+    "chance": "the balanced accuracy of guessing: 1 divided by the number of classes.",
+    "noise floor": "the score of the same procedure on data that hold no response to events; "
+    "compare a result with it as well as with chance.",
+}
 PROTOCOLS = {
-    "strict": "nothing that was fitted has seen anything of the test subject.",
-    "calibrated": "other runs of the test subject were seen: their values, or also their labels; "
-    "never the scored volumes.",
-    "transductive": "values of the scored volumes were seen, without their labels.",
-    "leaky": "labels of the scored volumes, or of their neighbours in time, were seen. This is "
-    "shown for comparison and is never a result.",
+    "strict": "no fitted step has seen anything of the test subject.",
+    "calibrated": "other runs of the test subject were seen (their values, possibly also their "
+    "labels), but never the scored volumes.",
+    "transductive": "values of the scored volumes were seen, but not their labels.",
+    "leaky": "labels of the scored volumes, or of their neighbours in time, were seen. Such a row "
+    "is shown for comparison and is never a result.",
 }
 
 
 def real(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the arms on measured values; all arms where the whole run is on noise."""
+    """Returns the arms on measured values; all arms if the whole run is on noise."""
     return [arm for arm in metrics["arms"] if not arm["on_noise"]] or metrics["arms"]
 
 
@@ -54,16 +61,19 @@ def floor(metrics: Mapping[str, Any], arm: Mapping[str, Any]) -> dict[str, Any] 
 
 
 def ladder(metrics: Mapping[str, Any]) -> list[tuple[dict[str, Any], str]]:
-    """Returns the arms of the ladder and what each closes; [] without the published procedure."""
+    """Returns the arms of the ladder, each with the leak that it closes.
+
+    The list is empty without the published procedure.
+    """
     arms = {arm["name"]: arm for arm in metrics["arms"] if arm["summary"]["network"]}
     if "paper" not in arms or not {"nested", "last"} & arms.keys():
         return []
     rows = []
     for name, text in LADDER:
         if name == "nested" and "leaky voxels and alignment" not in arms:
-            text = "voxels, alignment, epoch and rate without the test subject"
+            text = "voxels, alignment, epoch and learning rate without the test subject"
         elif name == "nested" and "leaky voxels" not in arms:
-            text = LADDER[3][1]  # voxels are each subject's own: only the alignment leaked
+            text = LADDER[3][1]  # each subject has voxels of its own: only the alignment leaked
         if name in arms:
             rows.append((arms[name], text))
     return rows
@@ -73,7 +83,7 @@ def title(metrics: Mapping[str, Any]) -> str:
     """Returns the title of the page."""
     config = metrics["config"]
     source = (config.get("data") or {}).get("source", "")
-    what = "noise" if config.get("null") else f"source {source}" if source else ""
+    what = "noise" if config.get("null") else f"data source {source}" if source else ""
     return f"Experiment {metrics['experiment']}" + (f": {what}" if what else "")
 
 
@@ -84,7 +94,7 @@ def data(metrics: Mapping[str, Any]) -> str:
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """Returns the result in a sentence or two."""
+    """Returns the result in one or two sentences."""
     if not metrics["arms"]:
         return "No arm was run."
     if metrics["chosen_arm"]:
@@ -108,7 +118,8 @@ def learned_nothing(metrics: Mapping[str, Any]) -> str:
     text = f"{head['name']}: the network learned nothing: {head['learned_nothing']}; lower {ways}."
     others = [arm["name"] for arm in real(metrics) if arm.get("learned_nothing")]
     if len(others) > 1:
-        text += f" The same in {_listed([name for name in others if name != head['name']])}."
+        same = _listed([name for name in others if name != head["name"]])
+        text += f" The same holds for {same}."
     return text
 
 
@@ -124,11 +135,17 @@ def _score(arm: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def interval(score: Mapping[str, Any], joint: str = " to ") -> str:
-    """Returns the limits of a 95 % interval, or "" where there is none."""
+    """Returns the limits of a 95 % interval as text, or "" without an interval.
+
+    Args:
+      score: an entry with "ci95": (low, high) or None.
+      joint: text between the limits.
+    """
     return joint.join(f"{limit:.3f}" for limit in score["ci95"] or ())
 
 
-def _left_out(metrics) -> str:
+def _left_out(metrics: Mapping[str, Any]) -> str:
+    """Returns the headline of an experiment that leaves one unit out."""
     head = metrics["arms"][0]
     score, (classifier, _) = _score(head), first(head)
     own = classifier in (NETWORK, head.get("decoder"))
@@ -141,10 +158,10 @@ def _left_out(metrics) -> str:
     text += f", alignment {head['regime']}." if head["regime"] else "."
     if entry := floors.of(metrics, head, classifier):
         scheme = entry.get("scheme", floors.NOISE)
-        text += f" The same on noise ({scheme}): {floors.words(entry)}."
+        text += f" Noise floor ({scheme}): {floors.words(entry)}."
     elif noise := floor(metrics, head):
         inside = f" ({interval(_score(noise))})" if _score(noise)["ci95"] else ""
-        text += f" The same on noise: {_score(noise)['mean']:.3f}{inside}."
+        text += f" Noise floor: {_score(noise)['mean']:.3f}{inside}."
     network = next((a for a in real(metrics) if a["strict"] and a["summary"]["network"]), head)
     if network is not head:
         score = _score(network)
@@ -152,30 +169,32 @@ def _left_out(metrics) -> str:
         text += f" {metrics['network']}, {network['name']}: {score['mean']:.3f}{inside}."
     leaky = next((a for a in real(metrics)[1:] if not a["strict"]), None)
     if leaky is not None:
-        text += f" {leaky['name']}, which leaks, reaches {_score(leaky)['mean']:.3f}."
+        text += f" {leaky['name']} (leaky, for comparison): {_score(leaky)['mean']:.3f}."
     return text
 
 
-def _splits(metrics) -> str:
+def _splits(metrics: Mapping[str, Any]) -> str:
+    """Returns the headline of an experiment with splits."""
     parts, units = [], []
     arms = [arm for arm in real(metrics) if arm["split"]]
     for arm in arms:
         score, noise = _score(arm), floor(metrics, arm)
         inside = [interval(score)] if score["ci95"] else []
-        inside += [f"on noise {_score(noise)['mean']:.3f}"] if noise else []
-        leaky = "" if arm["strict"] else ", which leaks,"
+        inside += [f"noise floor {_score(noise)['mean']:.3f}"] if noise else []
+        leaky = "" if arm["strict"] else " (leaky)"
         parts.append(f"{arm['name']}{leaky} {score['mean']:.3f} ({'; '.join(inside)})")
         units.append(f"{arm['unit']}s")
     classifier, _ = first(arms[0])
     name = metrics["network"] if classifier == NETWORK else classifier
     return (
-        f"Balanced accuracy of {name}, by what is new in the test volumes: {', '.join(parts)}; "
+        f"Balanced accuracy of {name}, by what is new about the test volumes: {', '.join(parts)}; "
         f"chance {metrics['chance']:.3f}. In brackets: 95 % intervals over "
         f"{' or '.join(dict.fromkeys(units))}."
     )
 
 
-def _sweep(metrics) -> str:
+def _sweep(metrics: Mapping[str, Any]) -> str:
+    """Returns the headline of a sweep."""
     arm = next(arm for arm in metrics["arms"] if arm["name"] == metrics["chosen_arm"])
     monitored = arm["folds"][0]["monitored"]
     where = f", split {arm['split']}" if arm["split"] else ""
@@ -187,8 +206,10 @@ def _sweep(metrics) -> str:
 
 
 def terms(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Returns the names that a reader meets and what they mean, in the order of the tables."""
-    out, head = {}, metrics["arms"][0]
+    """Returns the meaning of each arm, split, alignment and protocol, in order of the tables."""
+    out, head = dict(TERMS), metrics["arms"][0]
+    if not (metrics.get("floor") or any(arm["on_noise"] for arm in metrics["arms"])):
+        del out["noise floor"]
     for arm in real(metrics):
         if arm["name"] in ARMS:
             quoted = " This is the number to quote." if arm is head and arm["strict"] else ""
@@ -218,14 +239,14 @@ def unconverged(metrics: Mapping[str, Any]) -> str:
 
 
 def with_classical(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns the arms that have classical classifiers beside what they are about."""
+    """Returns the arms that have classical classifiers beside their own decoder."""
     return [
         arm for arm in metrics["arms"] if set(arm["summary"]["baselines"]) - {arm.get("decoder")}
     ]
 
 
 def whom(row: Mapping[str, Any]) -> str:
-    """Returns what a step, a row of `seen`, saw of the scored volumes and their subjects, or ""."""
+    """Returns what a step (a row of `seen`) saw of the scored volumes and their subjects, or ""."""
     parts = []
     for key, of in (
         ("of_scored", "scored volumes"),
@@ -242,20 +263,19 @@ def whom(row: Mapping[str, Any]) -> str:
 
 
 def audit(metrics: Mapping[str, Any]) -> str:
-    """Returns a sentence or two on what the audit perturbed and what moved."""
+    """Returns one or two sentences on what the audit perturbed and what changed."""
     found = metrics["audit"]
     if not found.get("measured"):
-        return (
-            "Who saw what was recorded by the reads themselves; no audit measured it in this run."
-        )
+        return "Each read of the data was recorded; no audit measured it in this run."
     entries = found["arms"]
     changes = dict.fromkeys(text for entry in entries.values() for text in entry["perturbations"])
     text = (
-        f"Audit of {len(entries)} arms: {_listed(list(changes))}; then everything was fitted again "
-        "and compared bit by bit. Whatever moved is explained by what its arm read."
+        f"Audit of {len(entries)} arm{'' if len(entries) == 1 else 's'}: "
+        f"{_listed(list(changes))}; then everything was fitted again and compared bit by bit. "
+        "Every change is explained by what the arm has read."
     )
     caught = [name for name, entry in entries.items() if entry["expected"]]
-    return text + (f" Leaky by name, and caught: {'; '.join(caught)}." if caught else "")
+    return text + (f" Declared leaky, and caught: {'; '.join(caught)}." if caught else "")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -263,21 +283,21 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def limits(metrics: Mapping[str, Any]) -> str:
-    """Returns what the intervals and p values of the main table mean, and what they leave out."""
+    """Returns sentences on what intervals and p values of the main table mean and leave out."""
     arms = real(metrics)
     folds = max((len(arm["folds"]) for arm in arms), default=0)
     if arms and arms[0]["split"]:
         text = (
-            "Mean (sd over folds and instances). Intervals are for new groups: jackknife over the "
-            "subjects, runs or blocks of the test, Student's t; a single group gives 0 to 1. They "
-            "leave out that another draw of the training volumes gives another network. p: "
-            "sign-flip test of the accuracies in these groups"
+            "Mean (sd over folds and instances). Intervals describe new units: jackknife over the "
+            "subjects, runs or blocks that were tested, with Student's t; a single unit gives 0 to "
+            "1. They do not include the variation from another draw of the training volumes. p: "
+            "sign-flip test of the network minus the row, over these units"
         )
     else:
         text = (
             "Mean (sd over folds). Intervals: Student's t over folds. Folds share training "
-            "volumes, so they are not independent and the intervals are approximate: if "
-            "anything too narrow. p: sign-flip test over folds"
+            "volumes, so they are not independent and the intervals are approximate (if anything, "
+            "too narrow). p: sign-flip test of the network minus the row, over folds"
         )
         if folds > 1:
             text += f", which cannot be below {2.0 ** (1 - folds):.2g} with {folds} folds"

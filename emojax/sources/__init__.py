@@ -1,4 +1,4 @@
-"""Data sources: each reads the config's `data` and returns a `Cohort`."""
+"""Data sources. Each one reads the data that `config.data` describes and returns a `Cohort`."""
 
 from typing import Any
 
@@ -15,9 +15,9 @@ SOURCES = registry.Registry(
         for name in ("bids", "spm", "lab", "arrays", "maps", "synthetic")
     },
 )
-# Keys of `config.data` that change values, or leave volumes out, run by run.
+# Keys of `config.data` that change values or exclude volumes, run by run.
 CLEANING = ("smooth_mm", *Settings._fields)
-READ_BY = {  # keys that some sources do not know
+READ_BY = {  # key -> the sources that read it; keys not listed are read by all
     **dict.fromkeys(("sessions", "task", "space", "entities", "events_root"), ("bids",)),
     "labels": ("spm",),
     "table": ("maps",),
@@ -27,25 +27,32 @@ READ_BY = {  # keys that some sources do not know
     "file_column": ("maps",),
     "subject_column": ("maps",),
 }
-UNSAID = {"images": "ra*", "file_column": "file", "subject_column": "subject"}  # their defaults
+UNSAID = {"images": "ra*", "file_column": "file", "subject_column": "subject"}  # defaults
 
 
-def cleaned_by(data) -> dict[str, Any]:
-    """Returns the cleaning that `config.data` asks for: key -> value."""
+def cleaned_by(data: Any) -> dict[str, Any]:
+    """Returns the cleaning settings of `config.data` that are not off, by key.
+
+    Args:
+      data: the config's `data`.
+    """
     return {key: value for key in CLEANING if (value := getattr(data, key))}
 
 
-def load(config) -> Cohort:
-    """Reads the cohort that `config.data` describes; keys and defaults: `configs/common.py`.
+def load(config: Any) -> Cohort:
+    """Reads the cohort that `config.data` describes; `configs/common.py` has keys and defaults.
 
     Args:
-      config: a ConfigDict, or anything with attributes, that has `data`; or that part alone.
-        `data.source` is a name in `SOURCES`, or "package.module:function" for a function of
-        `config.data` that returns a `Cohort`.
+      config: a config (or any object) with the attribute `data`, or its `data` alone.
+        `data.source` is a name in `SOURCES`, or "package.module:function" for a function that
+        takes `config.data` and returns a `Cohort`.
+
+    Returns:
+      The cohort, cleaned and masked as `config.data` says.
 
     Raises:
-      InputError: the source is unknown or returns no cohort, knows no groups where some are asked
-        for, or what it reads cannot be used.
+      InputError: the source is unknown, returns no cohort, has no groups although `data.group` is
+        set, does not read a key that is set, or finds data that cannot be used.
     """
     data = getattr(config, "data", config)
     source = SOURCES[data.source]
@@ -67,7 +74,7 @@ def load(config) -> Cohort:
 
 
 def _refuse_unread(data) -> None:
-    """Refuses keys that a source of ours would not look at."""
+    """Raises an InputError if a key is set that a built-in source does not read."""
     for key, sources in READ_BY.items():
         value = getattr(data, key)
         if (
@@ -81,7 +88,7 @@ def _refuse_unread(data) -> None:
 
 
 def _prepare(cohort: Cohort, data, asked: dict[str, Any]) -> Cohort:
-    """Smooths, corrects, cleans and masks; what that needs is imported here, some of it large."""
+    """Smooths, corrects, cleans and masks a cohort; large modules are only imported if needed."""
     from emojax.data.store import Store, default
 
     if fwhm := asked.pop("smooth_mm", 0):

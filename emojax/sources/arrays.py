@@ -1,17 +1,18 @@
-"""Features made elsewhere (betas, parcels, surfaces): one .npz per subject.
+"""Features computed elsewhere (betas, parcels, surfaces): one .npz file per subject.
 
     <root>/<subject>.npz
-        x        [rows, voxels] real numbers; subjects may differ in voxels
-        y        [rows] class of each row: int, or str (the classes are then their sorted names)
+        x        [rows, voxels] real numbers; the number of voxels may differ between subjects
+        y        [rows] class of each row: int, or str (the classes are then the sorted names)
         run      [rows] run of each row: int or str
         classes  [classes] str, optional: names of the numbers in y; the same in all files
 
-Rows need not be points in time, so runs have no TR; they keep their order within each run. Names
-are read without blanks around them, and rows whose class is "" or "n/a" are not used.
+Rows need not be points in time, so runs have no TR; rows keep their order within each run. Names
+are stripped of surrounding blanks, and rows whose class is "" or "n/a" are not used.
 """
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ from emojax.data.run import Run
 from emojax.errors import InputError
 from emojax.files import split_list
 
-KINDS = {  # key -> letters of its numpy types, in words
+KINDS = {  # key -> kinds of NumPy dtypes, and their description
     "x": ("iuf", "real numbers"),
     "y": ("iuU", "int or str"),
     "run": ("iuU", "int or str"),
@@ -34,8 +35,8 @@ KINDS = {  # key -> letters of its numpy types, in words
 }
 
 
-def load(data) -> Cohort:
-    """Returns the cohort of `config.data`; see `read` for what it needs and refuses."""
+def load(data: Any) -> Cohort:
+    """Returns the cohort of `config.data`, see `read`."""
     return read(
         data.root,
         subjects=split_list(data.subjects),
@@ -51,18 +52,18 @@ def read(
     runs: Sequence[str] = (),
     label_map: str = EVERY_VALUE,
 ) -> Cohort:
-    """Reads a folder of .npz files, in the form that the module describes.
+    """Reads a folder of .npz files in the format that this module describes.
 
     Args:
-      root: the folder.
-      subjects: only these, by the names of their files; empty for all.
-      runs: only these, as in `run`; empty for all.
-      label_map: "class=name|name;class=name" to choose or join classes; "" takes them as they are.
+      root: path of the folder.
+      subjects: subjects to read, by the names of their files; all if empty.
+      runs: runs to read, as named in `run`; all if empty.
+      label_map: "class=name|name;class=name" to select or merge classes; "" keeps them all.
 
     Raises:
-      InputError: there is no file, one cannot be read or lacks a key, lengths disagree, x has NaN
-        or infinite values, classes differ between files, or y has numbers without a class (without
-        `classes`, those in use over all files must be 0, 1, ... without gaps).
+      InputError: there is no file, a file cannot be read or lacks a key, lengths disagree, x has
+        NaN or infinite values, classes differ between files, or y has numbers without a class
+        (without `classes`, the numbers in all files together must be 0, 1, ... without gaps).
     """
     root = require_folder(root, "a folder of .npz files (data.root)")
     paths = visible(root.glob("*.npz"))
@@ -89,10 +90,10 @@ def read(
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of one file, and checks them by themselves."""
+    """Reads and checks the arrays of one file."""
     content = archives.read(path, KINDS, lambda headers: _check(path, headers))
     if content["x"].dtype.kind == "f":
-        content["x"] = tables.as_float32(path, "x", content["x"])  # what runs are read as
+        content["x"] = tables.as_float32(path, "x", content["x"])  # runs hold float32
     classes = content.get("classes", np.array([])).tolist()
     if len({*classes}) < len(classes):
         raise InputError(path, f"classes {classes}", "names, each once")
@@ -103,7 +104,7 @@ def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _tidy(names: np.ndarray) -> np.ndarray:
-    """Returns names in one spelling, and numbers as they are."""
+    """Returns names in their normalised spelling, and numbers unchanged."""
     if names.dtype.kind != "U":
         return names
     written, index = np.unique(names, return_inverse=True)
@@ -111,7 +112,7 @@ def _tidy(names: np.ndarray) -> np.ndarray:
 
 
 def _check(path: pathlib.Path, headers: Mapping[str, Header]) -> None:
-    """Refuses arrays of other shapes and types, by their headers."""
+    """Raises an InputError if headers show wrong shapes or types, before values are read."""
     for key in ("x", "y", "run"):
         if key not in headers:
             listed = ", ".join(headers) or "none"
@@ -129,7 +130,7 @@ def _check(path: pathlib.Path, headers: Mapping[str, Header]) -> None:
 
 
 def _classes(paths: Sequence[pathlib.Path], contents: Sequence[dict]) -> np.ndarray:
-    """Returns [classes] str, the one list of class names of all files."""
+    """Returns [classes] str, the class names of all files, after checking that they agree."""
     first = contents[0]
     for path, content in zip(paths, contents, strict=True):
         ours, theirs = (c["classes"].tolist() if "classes" in c else None for c in (content, first))

@@ -1,4 +1,4 @@
-"""Files that fMRIPrep wrote beside a run: its confounds, and the mask of its brain."""
+"""Files that fMRIPrep writes beside a run: its confounds and its brain mask."""
 
 import collections
 import pathlib
@@ -16,30 +16,40 @@ Mask = Bool[np.ndarray, "X Y Z"]
 
 
 class Beside:
-    """The derived files of a data set, by the acquisition that they belong to."""
+    """The derived files of a data set, grouped by acquisition."""
 
     def __init__(self, files: Iterable[File]):
-        """Args: all files of the data set."""
+        """Groups files.
+
+        Args:
+          files: all files of the data set.
+        """
         self._of = collections.defaultdict(list)
         for file in files:
             self._of[file.acquisition, file.same.get("desc")].append(file)
 
     def confounds(self, scan: File) -> pathlib.Path | None:
-        """Returns the table of confounds of a run; they are the same in all spaces.
+        """Returns the table of confounds of a run, or None. It is the same in all spaces.
+
+        Args:
+          scan: BOLD image of the run.
 
         Raises:
-          InputError: there are two of one name, such as run-1 and run-01.
+          InputError: two tables have equivalent names, such as run-1 and run-01.
         """
-        suffixes = ("regressors", "timeseries")  # the older name first: the last one counts
+        suffixes = ("regressors", "timeseries")  # the older name first, since the last one counts
         tables = [f for f in self._fitting(scan, "confounds", suffixes) if f.ext == ".tsv"]
         tables.sort(key=lambda file: suffixes.index(file.suffix))
         return _last(tables, "confounds", scan)
 
     def mask(self, scan: File) -> pathlib.Path | None:
-        """Returns the brain mask of a run, in its own space and resolution.
+        """Returns the brain mask of a run in its space and resolution, or None.
+
+        Args:
+          scan: BOLD image of the run.
 
         Raises:
-          InputError: there are two.
+          InputError: two masks have equivalent names.
         """
         masks = [
             file
@@ -50,14 +60,14 @@ class Beside:
         return _last(masks, "a mask", scan)
 
     def _fitting(self, scan: File, desc: str, suffixes: Sequence[str]) -> list[File]:
-        """Returns the files whose entities are all in the scan's name, the best match last."""
+        """Returns the files whose entities all occur in the scan's name, the best match last."""
         found = self._of[scan.acquisition, desc]
         fitting = [f for f in found if f.suffix in suffixes and f.fits(scan, ignored=("desc",))]
         return sorted(fitting, key=lambda file: len(file.same))
 
 
 def _last(files: Sequence[File], noun: str, scan: File) -> pathlib.Path | None:
-    """Returns the last of a scan's files, which fits best; None where there is none."""
+    """Returns the last file, which matches the scan best; None without files."""
     if not files:
         return None
     *others, best = files
@@ -68,17 +78,17 @@ def _last(files: Sequence[File], noun: str, scan: File) -> pathlib.Path | None:
 
 
 def masks(runs: Sequence[Run], paths: Sequence[pathlib.Path | None]) -> dict[str, Mask]:
-    """Returns the voxels that are brain in all runs of a subject that have a mask.
+    """Returns each subject's mask: the voxels inside the masks of all its runs that have one.
 
     Args:
-      runs: of the study.
-      paths: the mask of each run, or None.
+      runs: runs of the study.
+      paths: path of the mask of each run, or None.
 
     Returns:
-      Subject -> its mask, on the grid of its first run.
+      Subject -> mask, on the grid of the subject's first run.
 
     Raises:
-      InputError: a mask cannot be read, or has another grid than its run.
+      InputError: a mask cannot be read, or is on another grid than its run.
     """
     first: dict[str, Run] = {}
     found: dict[str, Mask] = {}
@@ -89,18 +99,18 @@ def masks(runs: Sequence[Run], paths: Sequence[pathlib.Path | None]) -> dict[str
         mask, affine = _read(path)
         _turn_mask(path, mask, affine, run)
         if grid.turn(run.affine, run.frames.shape[1:], own.affine, own.frames.shape[1:]) is None:
-            continue  # such runs cannot be of one subject, which the cohort says
+            continue  # runs on different grids: `cohort.build` refuses them
         found[run.subject] = found.get(run.subject, True) & _turn_mask(path, mask, affine, own)
     return found
 
 
 def _turn_mask(path: pathlib.Path, mask: Mask, affine, run: Run) -> Mask:
-    """Turns a mask onto the grid of a run."""
+    """Reorders the axes of a mask to match the grid of a run."""
     shape = run.frames.shape[1:]
     by = grid.turn(affine, mask.shape, run.affine, shape)
     if by is None:
         off = ""
-        if mask.shape == shape:
+        if mask.shape == shape and run.affine is not None:
             off = f", off by up to {grid.offset(affine, run.affine, shape):.3g} voxels"
         expected = f"the grid of its run, {shape}: {run.place} (or remove the mask)"
         raise InputError(path, f"a mask on another grid, {mask.shape}{off}", expected)

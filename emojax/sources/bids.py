@@ -1,11 +1,11 @@
-"""BIDS data sets, raw or derivatives (fMRIPrep's names)."""
+"""BIDS data sets: raw data, or derivatives named as by fMRIPrep."""
 
 import dataclasses
 import functools
 import pathlib
 import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emojax.data import events, motion
 from emojax.data.cohort import Cohort, build
@@ -29,7 +29,7 @@ NAMED = ("ses", "acq", "dir", "run")  # entities of a run's name
 
 
 class Scans(NamedTuple):
-    """The runs of a study, when their volumes were acquired, and their brain masks."""
+    """The runs of a study, the times of their volumes, and the paths of their brain masks."""
 
     runs: list[Run]
     times: list[Acquired]
@@ -37,8 +37,8 @@ class Scans(NamedTuple):
     notes: list[str]
 
 
-def load(data) -> Cohort:
-    """Returns the cohort of `config.data`; see `read` for what it needs and refuses."""
+def load(data: Any) -> Cohort:
+    """Returns the cohort of `config.data`, see `read`."""
     return read(
         data.root,
         Store(default(data), data.progress),
@@ -78,33 +78,36 @@ def read(
 ) -> Cohort:
     """Reads the BOLD runs of a BIDS data set and labels their volumes from events.tsv.
 
-    A run is an acquisition; one version of it enters (see `versions`). Events and JSON files are
-    inherited as BIDS 1.8 says (the nearest folder wins). A TR in the header that comes without a
-    unit of time does not count.
+    A run is an acquisition, of which one version is used (see `versions`). Events and JSON files
+    are inherited as in BIDS 1.8: the nearest folder wins. A TR in the header counts only if the
+    header has a unit of time.
 
     Args:
-      root: of the data set, raw or derivatives.
-      store: for the decoded scans.
-      subjects, sessions, runs: only these, as in "01"; empty for all.
-      task, space: which one; "" where the data set has only one.
+      root: root of the data set, raw or derivatives.
+      store: store of the decoded scans.
+      subjects: labels of the subjects to read, such as "01"; all if empty.
+      sessions: labels of the sessions to read; all if empty.
+      runs: labels of the runs to read; all if empty.
+      task: label of the task; "" if the data set has only one.
+      space: label of the space; "" if the data set has only one.
       entities: filters by any entity, such as "echo=2,rec=norm|raw,res=none".
-      events_root: BIDS folder that holds the events of a derivatives folder; "" is `root`, or the
-        raw data that it was derived from.
+      events_root: root of the data set that holds the events; "" means `root`, or the raw data
+        from which it was derived.
       label_column: column of events.tsv.
       label_map: "rest=;neutral=value;negative=value|value" (see `data.label_map`); "" makes every
         value a class.
-      timing: lag, overlap, conflicts, dropped volumes.
-      tr: s; overrules header and JSON.
-      motion: whether realignment parameters are needed; if not, those that are whole are taken.
-      group: column of participants.tsv that says the group of each subject; "" for none.
+      timing: lag, overlap, conflicts and dropped volumes.
+      tr: TR in s, which overrules header and JSON.
+      motion: whether realignment parameters are required; if not, complete ones are read.
+      group: column of participants.tsv with the group of each subject; "" for none.
 
     Returns:
-      The cohort; brain masks and motion of fMRIPrep are taken along where they exist.
+      The cohort, with brain masks and realignment parameters of fMRIPrep if they exist.
 
     Raises:
-      InputError: nothing matches, a filter names what does not exist, tasks or versions are
-        ambiguous, a run has no events or no TR, facts of timing disagree, or anything that
-        `Store.images`, `events`, `participants` and `cohort.build` refuse.
+      InputError: nothing matches, a filter names something that does not exist, tasks or versions
+        are ambiguous, a run has no events or no TR, timing facts disagree, or `Store.images`,
+        `events`, `participants` or `cohort.build` refuses the data.
     """
     root = require_folder(root, "the root of a BIDS data set (data.root)")
     there = files(root)
@@ -153,7 +156,7 @@ def _scans(
     tr: float | None,
     needed: bool,
 ) -> Scans:
-    """Reads the runs with what stands beside them; sidecars first, since images take long."""
+    """Reads the runs and the files beside them; sidecars come first, since images take long."""
     beside, hashed, out = Beside(there), functools.cache(sha256), Scans([], [], [], [])
     facts = [_facts(sidecars, scan, tr, out.notes) for scan in chosen]
     out.masks.extend(beside.mask(scan) for scan in chosen)
@@ -187,24 +190,24 @@ def _scans(
     out.notes.extend(motion.notes(moved, [run.motion for run in out.runs]))
     if unused := [times.unused for times in out.times if times.unused]:
         what = f"AcquisitionDuration is that of a whole run in {len(unused)} of {len(chosen)} runs"
-        out.notes.append(f"{what}, and not used (first: {unused[0]})")
+        out.notes.append(f"{what}, so it was not used (first: {unused[0]})")
     return out
 
 
 def _facts(sidecars: Sidecars, scan: File, tr: float | None, notes: list[str]) -> Facts:
-    """Returns what the sidecars of a run say; with a TR of the user's they may be damaged."""
+    """Returns the facts in a run's sidecars; if the user gave the TR, they may be damaged."""
     try:
         return sidecars.of(scan)
     except InputError as error:
         if tr is None:
             raise
-        said = f"data.tr is taken without a sidecar that cannot be read: {error}"
+        said = f"data.tr was used, since a sidecar cannot be read: {error}"
         if said not in notes:
             notes.append(said)
         return Facts({}, {}, [])
 
 
 def _name(scan: File) -> str:
-    """Returns session, acquisition, direction and run as in the name of the file."""
+    """Returns the name of a run: session, acquisition, direction and run, as in the file's name."""
     kept = [f"{entity}-{scan.written[entity]}" for entity in NAMED if entity in scan.written]
     return unicodedata.normalize("NFC", "_".join(kept)) or "run-1"

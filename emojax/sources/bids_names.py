@@ -1,4 +1,4 @@
-"""Names of BIDS files: their entities, and when two values of an entity are the same."""
+"""Names of BIDS files: their entities, and the comparison of entity values."""
 
 import functools
 import glob
@@ -12,24 +12,24 @@ import bids2table
 
 from emojax.data.acquisitions import number
 
-ACQUISITION = ("sub", "ses", "task", "acq", "dir", "run")  # one stay in the scanner, one sequence
-NUMBERS = ("run", "echo", "flip", "inv", "split", "chunk", "res")  # run-1 is run-01
+ACQUISITION = ("sub", "ses", "task", "acq", "dir", "run")  # entities that identify an acquisition
+NUMBERS = ("run", "echo", "flip", "inv", "split", "chunk", "res")  # numeric: run-1 equals run-01
 NO_ENTITIES = ("datatype", "suffix", "ext")
 IMAGES = (".nii", ".nii.gz")
 
 
 class File(NamedTuple):
-    """A file of a data set, by its name."""
+    """A file of a data set, described by its name."""
 
     path: pathlib.Path
-    written: Mapping[str, str]  # entity -> value, as in the name
-    same: Mapping[str, str]  # entity -> value that is equal for equal values
-    suffix: str  # "bold" or "events"
-    ext: str  # ".nii.gz"
+    written: Mapping[str, str]  # entity -> value as written in the name
+    same: Mapping[str, str]  # entity -> value in the form that is compared
+    suffix: str  # such as "bold" or "events"
+    ext: str  # such as ".nii.gz"
 
     @property
     def acquisition(self) -> tuple[str | None, ...]:
-        """Identity of what the scanner took: every version of it has the same."""
+        """Identity of the acquisition, shared by all versions of it."""
         return tuple(self.same.get(entity) for entity in ACQUISITION)
 
     @property
@@ -38,12 +38,17 @@ class File(NamedTuple):
         return " ".join(f"{e}-{self.written[e]}" for e in ACQUISITION if e in self.written)
 
     def fits(self, other: "File", ignored: tuple[str, ...] = ()) -> bool:
-        """Returns whether another file has all entities of this one, apart from some."""
+        """Returns whether another file has all entities of this one.
+
+        Args:
+          other: the other file.
+          ignored: entities that need not match.
+        """
         return all(other.same.get(e) == v for e, v in self.same.items() if e not in ignored)
 
 
 def parse(path: pathlib.Path) -> File:
-    """Returns the entities in a file's name."""
+    """Parses the name of a file into its entities."""
     found = bids2table.parse_bids_entities(path.name)
     written = {entity: value for entity, value in found.items() if entity not in NO_ENTITIES}
     same = {entity: comparable(entity, value) for entity, value in written.items()}
@@ -51,15 +56,15 @@ def parse(path: pathlib.Path) -> File:
 
 
 def comparable(entity: str, value: str) -> str:
-    """Returns the form in which two values of an entity are compared: numbers without zeros."""
+    """Returns an entity's value in the form that is compared: numbers without leading zeros."""
     text = unicodedata.normalize("NFC", value)
     return number(text) if entity in NUMBERS else text
 
 
 def files(root: pathlib.Path) -> list[File]:
-    """Returns the files below the subjects of a data set, sorted by path.
+    """Returns the files in the subject folders of a data set, sorted by path.
 
-    Hidden ones and derivatives inside a raw data set are not among them.
+    Hidden files, and derivatives inside a raw data set, are not included.
     """
     found = glob.glob(os.path.join("sub-*", "**", "sub-*.*"), root_dir=root, recursive=True)
     return [parse(root / path) for path in sorted(set(found))]
@@ -67,6 +72,6 @@ def files(root: pathlib.Path) -> list[File]:
 
 @functools.cache
 def known() -> frozenset[str]:
-    """Returns the entities that BIDS has."""
+    """Returns the entities that BIDS defines."""
     schema = bids2table.get_arrow_schema()
     return frozenset(f.name for f in schema if b"entity" in f.metadata) - {*NO_ENTITIES}

@@ -1,4 +1,4 @@
-"""Files that the runs of a BIDS data set inherit: tables of events, and sidecars in JSON."""
+"""Files that the runs of a BIDS data set inherit: events tables and JSON sidecars."""
 
 import json
 import pathlib
@@ -12,39 +12,39 @@ from emojax.errors import InputError
 from emojax.files import cause
 from emojax.sources.bids_names import ACQUISITION, File, parse
 
-PAUSES = ("VolumeTiming", "DelayTime", "AcquisitionDuration")  # none: volumes fill their TR
-ROUNDING = 1e-3  # s, to which two facts must agree
-Shared = Set[tuple[str, str]]  # entities that a file has in common with a run
-Levels = list[
-    list[pathlib.Path]
-]  # from the root to the nearest folder; in each the best match last
+PAUSES = ("VolumeTiming", "DelayTime", "AcquisitionDuration")  # without them, no pauses
+ROUNDING = 1e-3  # s, tolerance between two statements of one time
+Shared = Set[tuple[str, str]]  # entities that a file shares with a run
+# The files of each folder from the root to the nearest, with the best match last in each.
+Levels = list[list[pathlib.Path]]
 
 
 class Inherited:
-    """Files of one kind below a folder, by what their names share with a run."""
+    """Files of one kind in a data set, matched to runs by the entities in their names."""
 
     def __init__(self, root: pathlib.Path, suffix: str, ext: str, of_acquisition: bool = False):
-        """Makes a reader of one kind of file.
+        """Prepares to match one kind of file.
 
         Args:
-          root: where inheritance ends.
-          suffix, ext: of the files, such as "events" and ".tsv".
-          of_acquisition: whether they belong to every version of an acquisition: an echo or a
-            space in either name does not count then.
+          root: folder at which inheritance ends.
+          suffix: suffix of the files, such as "events".
+          ext: extension of the files, such as ".tsv".
+          of_acquisition: whether the files apply to all versions of an acquisition, so that
+            entities such as echo or space are ignored.
         """
         self.root, self._suffix, self._ext = root, suffix, ext
         self._only = ACQUISITION if of_acquisition else None
         self._listed: dict[pathlib.Path, list[File]] = {}
 
     def of(self, run: File, folder: pathlib.Path) -> Levels:
-        """Returns the files of a run.
+        """Returns the files that a run inherits.
 
         Args:
-          run: its scan.
-          folder: where inheritance begins, relative to the root.
+          run: BOLD image of the run.
+          folder: folder at which inheritance begins, relative to the root.
 
         Raises:
-          InputError: two files of one folder fit as well, and differ.
+          InputError: two files of one folder match equally well but differ.
         """
         levels = self.matches(run, folder)
         for level in levels:
@@ -52,7 +52,14 @@ class Inherited:
         return [list(level) for level in levels]
 
     def matches(self, run: File, folder: pathlib.Path) -> list[dict[pathlib.Path, Shared]]:
-        """Returns the files of a run as `of`, however many fit as well, and what they share."""
+        """Returns the files that a run inherits, with the entities they share with it.
+
+        Several files of one folder may match equally well.
+
+        Args:
+          run: BOLD image of the run.
+          folder: folder at which inheritance begins, relative to the root.
+        """
         levels = []
         for parent in reversed((folder, *folder.parents)):
             if fitting := [f for f in self._list(self.root / parent) if self._fits(f, run)]:
@@ -69,7 +76,7 @@ class Inherited:
         )
 
     def _list(self, folder: pathlib.Path) -> list[File]:
-        """Returns the files of one folder, by name."""
+        """Returns the files in a folder, sorted by name."""
         if folder not in self._listed:
             found = map(parse, visible(folder.glob(f"*{self._suffix}{self._ext}")))
             self._listed[folder] = [file for file in found if file.suffix == self._suffix]
@@ -77,22 +84,33 @@ class Inherited:
 
 
 class Facts(NamedTuple):
-    """The statements of a run's sidecars, and the sidecar that each is from."""
+    """The values in a run's sidecars, and the sidecar that each comes from."""
 
     values: dict[str, Any]
     origin: dict[str, pathlib.Path]
-    files: list[pathlib.Path]  # from the root to the nearest
+    files: list[pathlib.Path]  # from the root to the nearest folder
 
     def refuse(self, key: str, found: str, expected: str) -> InputError:
-        """Returns the error of a fact that cannot be used; it names the sidecar."""
+        """Returns the error for a value that cannot be used; it names the sidecar.
+
+        Args:
+          key: key of the value.
+          found: the value, in words.
+          expected: a usable value, in words.
+        """
         return InputError(self.origin[key], found, expected)
 
 
 class Sidecars:
-    """The JSON files of a data set, each read once."""
+    """The JSON sidecars of a data set, each read once."""
 
     def __init__(self, root: pathlib.Path, raw: pathlib.Path | None = None):
-        """Args: root of the data set, and of the raw data that it was derived from."""
+        """Prepares to read sidecars.
+
+        Args:
+          root: root of the data set.
+          raw: root of the raw data from which it was derived.
+        """
         self._own = Inherited(root, "bold", ".json")
         self._raw = None
         if raw is not None and raw != root:
@@ -100,12 +118,15 @@ class Sidecars:
         self._read: dict[pathlib.Path, dict[str, Any]] = {}
 
     def of(self, run: File) -> Facts:
-        """Returns what the sidecars of a run say; the nearest wins, and null says nothing.
+        """Returns the facts in a run's sidecars; the nearest wins, and null values are ignored.
 
-        A derivative that leaves out the pauses between volumes has those of its raw data.
+        If a derivative does not state the pauses between volumes, those of its raw data are used.
+
+        Args:
+          run: BOLD image of the run.
 
         Raises:
-          InputError: one is no JSON, or raw sidecars disagree on a pause.
+          InputError: a sidecar is not JSON, or raw sidecars disagree on a pause.
         """
         folder = run.path.parent.relative_to(self._own.root)
         files = [path for level in self._own.of(run, folder) for path in level]
@@ -121,7 +142,7 @@ class Sidecars:
         return found
 
     def _add_pauses(self, found: Facts, level: Mapping[pathlib.Path, Shared], run: File) -> None:
-        """Adds the pauses in the sidecars of one folder, of whatever echo or part they are."""
+        """Adds the pauses in the sidecars of one folder, for any echo or part."""
         shared_of: dict[str, Shared] = {}
         for path, shared in level.items():
             said = self._said(path)
@@ -134,18 +155,21 @@ class Sidecars:
                 found.values[key], found.origin[key] = said[key], path
 
     def _said(self, path: pathlib.Path) -> dict[str, Any]:
-        """Returns what one sidecar says."""
+        """Returns the values in one sidecar, without nulls."""
         if path not in self._read:
             self._read[path] = read_json(path)
         return {key: value for key, value in self._read[path].items() if value is not None}
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """Reads a sidecar.
+    """Reads a JSON sidecar.
+
+    Args:
+      path: path of the sidecar.
 
     Raises:
-      InputError: it is no JSON object in UTF-8, gives two values of one key, or holds NaN, which
-        JSON does not know.
+      InputError: it is not a JSON object in UTF-8, has two values for one key, or holds NaN, which
+        JSON does not allow.
     """
     expected = "a sidecar: one JSON object, in UTF-8"
     require_file(path, expected)
@@ -177,11 +201,11 @@ def _differ(one: Any, other: Any) -> bool:
 
 
 def _refuse(constant: str):
-    raise ValueError(f"{constant}, which JSON does not know")
+    raise ValueError(f"{constant}, which JSON does not allow")
 
 
 def _refuse_twins(shared: Mapping[pathlib.Path, Shared]) -> None:
-    """Refuses files of one folder whose names say the same of a run, such as run-1 and run-01."""
+    """Raises an InputError if two differing files match a run equally, as run-1 and run-01 do."""
     first_of: dict[frozenset, pathlib.Path] = {}
     for path, entities in shared.items():
         first = first_of.setdefault(frozenset(entities), path)

@@ -5,16 +5,16 @@ Volumes. <root>/<subject>_run<number>_*.mat, such as E13502_run7_3D_wholeBrain_a
     I, I_test            cell arrays of [X, Y, Z] volumes (the paper: 64 x 64 x 44)
     labels, labels_test  the class of each: 0 rest, 1 neutral, 2 negative
 
-I and I_test are the authors' own training and test part of one run. Both are read, I first. The
-files do not say at what time a volume was taken, so runs have no TR, and that neighbouring rows
-are neighbours in time must not be relied on.
+I and I_test are the authors' training and test parts of one run. Both are read, I first. The files
+do not contain the times of volumes, so runs have no TR, and neighbouring rows may not be neighbours
+in time.
 
-Vectors. <root>/X_hyp_v2.csv, one row of voxels per volume, and <root>/Y_hyp_v2.csv, its class; the
-same number of rows (400) for each subject, one subject after the other. A first line with names is
-skipped. **These vectors are leaky**: before they were written, subjects were aligned with the
-values of all volumes, and voxels were chosen with the labels of all volumes, the test subject's
-included. White noise that went through the same steps is decoded at 0.75 (chance 0.33). The cohort
-declares this as a prior with labels, so that only a protocol that is leaky by name accepts it.
+Vectors. <root>/X_hyp_v2.csv has one row of voxels per volume, and <root>/Y_hyp_v2.csv its class.
+Each subject has the same number of rows (400), one subject after the other. A first line with names
+is skipped. **These vectors are leaky**: before they were written, subjects were aligned with the
+values of all volumes, and voxels were chosen with the labels of all volumes, including those of the
+test subject. White noise that goes through the same steps is decoded at 0.75 (chance 0.33). The
+cohort declares this as a prior with labels, which only a protocol that is declared leaky accepts.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ import functools
 import pathlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import rich.progress
@@ -40,12 +41,12 @@ from emojax.files import split_list
 
 CLASSES = ("rest", "neutral", "negative")
 NAME = re.compile(r"(?P<subject>.+?)_run-?(?P<run>\d+)(_.*)?\.mat")
-ALIGNED = Prior("alignment of the files", labels=True)  # and the choice of their voxels
+ALIGNED = Prior("alignment of the files", labels=True)  # includes the choice of voxels
 VECTORS, CLASS_NUMBERS = "X_hyp_v2.csv", "Y_hyp_v2.csv"
 
 
-def load(data) -> Cohort:
-    """Returns the cohort of `config.data`: vectors where the folder has them, else volumes."""
+def load(data: Any) -> Cohort:
+    """Returns the cohort of `config.data`: vectors if the folder has them, otherwise volumes."""
     root = require_folder(data.root, "a folder of the paper's files (data.root)")
     subjects, runs = split_list(data.subjects), split_list(data.runs)
     if (root / VECTORS).exists() or (root / CLASS_NUMBERS).exists():
@@ -62,30 +63,33 @@ def read(
     runs: Sequence[str] = (),
     label_map: str = EVERY_VALUE,
 ) -> Cohort:
-    """Reads the .mat files of a folder; the first time, their volumes are copied into the store.
+    """Reads the .mat files of a folder; the first time, their volumes are copied to the store.
 
     Args:
-      root: the folder.
-      store: for the volumes, as float32, or in the files' own type if that is of integers.
-      subjects, runs: only these, as in the names ("E13502", "7"); empty for all.
-      label_map: "class=name|name;class=name" over rest, neutral, negative, to choose or join
-        classes; "" takes the three.
+      root: path of the folder.
+      store: store of the volumes, as float32 or in the files' own integer type.
+      subjects: subjects to read, as in file names ("E13502"); all if empty.
+      runs: numbers of the runs to read, as in file names ("7"); all if empty.
+      label_map: "class=name|name;class=name" over rest, neutral and negative, to select or merge
+        classes; "" keeps the three.
 
     Raises:
-      InputError: there is no file, a name does not give subject and run, a variable is missing or
-        of another kind, volumes and labels do not fit each other, or a volume has NaN.
+      InputError: there is no file, a file's name lacks subject or run, a variable is missing or of
+        another kind, volumes and labels do not match, or a volume has NaN.
     """
     root = pathlib.Path(root)
     matches = {path: NAME.fullmatch(path.name) for path in visible(root.glob("*.mat"))}
     if not matches:
         raise InputError(root, f"no .mat file and no {VECTORS}", "the paper's files (data.root)")
+    paths = list(matches)
+    have: list[tuple[str, str]] = []
     for path, match in matches.items():
         if match is None:
             raise InputError(path, f"the name {path.name}", "<subject>_run<number>_*.mat")
         require_file(path, "a .mat file")
-    paths, have = list(matches), [(tidy(m["subject"]), m["run"]) for m in matches.values()]
+        have.append((tidy(match["subject"]), match["run"]))
     kept = tables.choose(root, have, subjects, runs)
-    labels = {i: _labels(paths[i]) for i in kept}  # cheap, so that faults show before the copying
+    labels = {i: _labels(paths[i]) for i in kept}  # cheap, so faults show before volumes are copied
     named = [_names(np.concatenate(labels[i])) for i in kept]
     classes, numbers = tables.classify(
         root, named, label_map, column="labels and labels_test", classes=CLASSES
@@ -93,7 +97,8 @@ def read(
     shown = rich.progress.track(
         kept, "reading .mat files", transient=True, disable=not store.progress
     )
-    found = [_run(paths[i], *have[i], tuple(len(p) for p in labels[i]), store) for i in shown]
+    counts = {i: (len(own), len(test)) for i, (own, test) in labels.items()}
+    found = [_run(paths[i], *have[i], counts[i], store) for i in shown]
     return build(found, classes, numbers, notes=losses.of_rows(named, numbers, classes))
 
 
@@ -105,18 +110,19 @@ def read_vectors(
     runs: Sequence[str] = (),
     label_map: str = EVERY_VALUE,
 ) -> Cohort:
-    """Reads the pair of aligned vectors and classes. They are leaky, see the module.
+    """Reads the two files of aligned vectors and classes, which are leaky (see the module).
 
     Args:
-      root: the folder that holds both files.
-      rows_per_subject: rows of one subject; they become its one run, "1".
-      subjects: only these: "01" is the first in the file; empty for all.
-      runs: only these; empty for all.
+      root: path of the folder that holds both files.
+      rows_per_subject: number of rows per subject; they form its only run, "1".
+      subjects: subjects to read, numbered "01", "02", ... in the order of the file; all if empty.
+      runs: runs to read; all if empty.
       label_map: the same as in `read`.
 
     Raises:
-      InputError: a file is missing or has a cell that is no finite number, the two differ in rows,
-        the rows are not whole subjects, or a class is not 0, 1 or 2.
+      InputError: a file is missing or has a cell that is not a finite number, the files differ in
+        the number of rows, this is not a multiple of `rows_per_subject`, or a class is not 0, 1
+        or 2.
     """
     root = pathlib.Path(root)
     x_path, y_path = root / VECTORS, root / CLASS_NUMBERS
@@ -124,7 +130,7 @@ def read_vectors(
     x = tables.as_float32(x_path, "the table", x)
     y = tables.numbers(y_path, delimiter=",", skip=_header(y_path))
     if len(y) == len(x) + 1 and y[0] == 0:
-        y = y[1:]  # a column without a name is called 0 in some tables
+        y = y[1:]  # the header of a column without a name is 0 in some tables
     if y.shape != (len(x), 1):
         expected = f"{len(x)} rows of one class as {x_path}"
         raise InputError(y_path, f"{y.shape[0]} rows of {y.shape[1]}", expected)
@@ -152,7 +158,7 @@ def _labels(path: pathlib.Path) -> list[Int[np.ndarray, " n"]]:
 
 
 def _class_numbers(path: pathlib.Path, name: str, value: np.ndarray) -> Int[np.ndarray, " n"]:
-    """Returns a row or column of class numbers as int."""
+    """Returns a row or column of class numbers as a vector of ints."""
     numeric = value.dtype.kind in "iufb"
     if not numeric or value.size != max(value.shape, default=0):
         found = f"{name} of type {value.dtype}, shape {value.shape}"
@@ -169,10 +175,14 @@ def _names(numbers: Int[np.ndarray, " n"]) -> list[str]:
 
 
 def _run(path: pathlib.Path, subject: str, name: str, counts: tuple[int, int], store: Store) -> Run:
-    """Returns a run mapped from the store; the .mat file is read if its volumes are not there.
+    """Returns a run mapped from the store; its .mat file is only read if it is not stored yet.
 
     Args:
+      path: path of the .mat file.
+      subject: label of the subject.
+      name: name of the run.
       counts: numbers of labels and of labels_test.
+      store: store of the volumes.
     """
     digest = store.hash(path)
 
@@ -197,13 +207,13 @@ def _run(path: pathlib.Path, subject: str, name: str, counts: tuple[int, int], s
 
 
 def _volumes(path: pathlib.Path, counts: tuple[int, int]) -> list[np.ndarray]:
-    """Returns the volumes of I and of I_test, checked."""
+    """Reads and checks the volumes of I and of I_test."""
     volumes = []
     variables = matlab.read(path, ("I", "I_test"))
     for (name, value), count in zip(variables.items(), counts, strict=True):
         own = matlab.cells(path, name, value)
         if len(own) != count:
-            raise InputError(path, f"{len(own)} volumes in {name}", f"{count} as it has labels")
+            raise InputError(path, f"{len(own)} volumes in {name}", f"{count}, one for each label")
         volumes += own
         for i, volume in enumerate(own):
             shape = volumes[0].shape
@@ -216,7 +226,7 @@ def _volumes(path: pathlib.Path, counts: tuple[int, int]) -> list[np.ndarray]:
 
 
 def _header(path: pathlib.Path) -> int:
-    """Returns 1 if the first line of a table holds names: no numbers, or 0, 1, 2, ...; else 0."""
+    """Returns 1 if the first line of a table is a header (no numbers, or 0, 1, 2, ...), else 0."""
     require_file(path, "a table of numbers")
     try:
         with open(path, encoding="utf-8-sig") as file:

@@ -1,4 +1,4 @@
-"""The table of a study of maps: one row for each image, with its person, label and design."""
+"""The table of a study of maps: one row per image, with its subject, label and design."""
 
 import os
 import pathlib
@@ -10,7 +10,7 @@ from emojax.data.acquisitions import number
 from emojax.data.names import tidy
 from emojax.errors import InputError
 
-ONLY_RUN = "maps"  # where the table has no column of runs
+ONLY_RUN = "maps"  # name of the run if the table has no column of runs
 
 
 class Map(NamedTuple):
@@ -20,14 +20,18 @@ class Map(NamedTuple):
     file: pathlib.Path
     subject: str
     run: str
-    cells: Mapping[str, str]  # of the other columns, by name
+    cells: Mapping[str, str]  # label and other columns, by name
 
 
 def find(root: pathlib.Path, table: str) -> pathlib.Path:
     """Returns the path of a table.
 
+    Args:
+      root: folder of the study.
+      table: path of the table, relative to root.
+
     Raises:
-      InputError: there is none; another one is named.
+      InputError: there is no such table; the message names one that is there.
     """
     path = root / table
     if not table or not os.path.lexists(path):
@@ -41,15 +45,15 @@ def find(root: pathlib.Path, table: str) -> pathlib.Path:
 
 
 def read(path: pathlib.Path, columns: Mapping[str, str], label_column: str) -> list[Map]:
-    """Returns the rows of a table, every image once.
+    """Reads the rows of a table; every image may occur once.
 
     Args:
-      path: .csv with commas, or tabs.
-      columns: "file", "subject", "run" -> column; of run "" for none.
-      label_column: what the maps show; it stays among the cells.
+      path: path of the table: .csv with commas, or another extension with tabs.
+      columns: names of the columns "file", "subject" and "run"; "" if there is no run column.
+      label_column: name of the column with labels, which is kept among the cells.
 
     Raises:
-      InputError: there is no row, a column or cell of these is missing, or a file is listed twice.
+      InputError: the table has no rows, lacks one of these columns or cells, or lists a file twice.
     """
     wanted = [name for name in (*columns.values(), label_column) if name]
     out: list[Map] = []
@@ -77,7 +81,7 @@ def read(path: pathlib.Path, columns: Mapping[str, str], label_column: str) -> l
 
 
 def _refuse_spellings(path: pathlib.Path, rows: Sequence[Map]) -> None:
-    """Refuses a person who is written in two ways, as where a spreadsheet drops zeros."""
+    """Raises an InputError if a subject is written in two ways, such as 1 and 01."""
     first: dict[str, Map] = {}
     for row in rows:
         other = first.setdefault(number(row.subject), row)
@@ -88,7 +92,7 @@ def _refuse_spellings(path: pathlib.Path, rows: Sequence[Map]) -> None:
 
 
 def _cells(path: pathlib.Path, delimiter: str, columns, label_column: str) -> list[dict[str, str]]:
-    """Returns the cells; a column that is missing is answered with its key."""
+    """Returns the cells of all rows; if a column is missing, the InputError names its key."""
     keys = {f"data.{key}_column": name for key, name in columns.items() if name}
     keys["data.label_column"] = label_column
     rows = events.read_table(path, delimiter, ())

@@ -1,11 +1,11 @@
-"""Images with one label each (betas, contrasts, t maps), and the table that lists them.
+"""Maps with one label each (betas, contrasts, t maps), listed in a table.
 
     file                 subject  emotion  priming
     sub-01/anger.nii.gz  01       anger    congruent
 
-The columns of file, subject, label and run have keys; the label and all others are factors of the
-design, which the cohort keeps. Maps are not points in time: runs have no TR, and rows keep the
-table's order.
+Config keys name the columns of file, subject, label and run. The label and all other columns are
+kept as factors of the design. Maps are not points in time: runs have no TR, and rows keep the
+order of the table.
 """
 
 import pathlib
@@ -29,15 +29,15 @@ from emojax.sources.map_table import Map
 
 
 class Scan(NamedTuple):
-    """Header of a map's image, and hashes of its files."""
+    """The header of a map's image, and the hashes of its files."""
 
-    image: Any  # of nibabel
-    turn: grid.Turn  # onto the grid of the first map
+    image: Any  # a nibabel image
+    turn: grid.Turn  # reordering of axes to match the grid of the first map
     hashes: dict[str, str]
 
 
-def load(data) -> Cohort:
-    """Returns the cohort of `config.data`; see `read` for what it needs and refuses."""
+def load(data: Any) -> Cohort:
+    """Returns the cohort of `config.data`, see `read`."""
     return read(
         data.root,
         Store(default(data)),
@@ -69,29 +69,30 @@ def read(
     group: str = "",
     own_grids: bool = False,
 ) -> Cohort:
-    """Reads maps as the module describes them.
+    """Reads maps as this module describes them.
 
     Args:
       root: folder of the study.
-      store: for the decoded maps.
-      table: the .tsv or .csv, relative to root.
-      file_column: of the table: the image, relative to the table.
-      subject_column: the person, with or without sub-.
-      label_column: what the map shows.
-      run_column: groups the maps of a person, e.g. by session; "" is one group.
-      label_map: "class=value|value;class=value" to choose or join classes; "" takes every value.
-      subjects, runs: only these; empty for all.
-      group: a column of the table or of participants.tsv that is constant within each person.
-      own_grids: whether maps of different people may have different grids.
+      store: store of the decoded maps.
+      table: path of the .tsv or .csv table, relative to root.
+      file_column: column with the path of the image, relative to the table.
+      subject_column: column with the subject, with or without "sub-".
+      label_column: column with the label of the map.
+      run_column: column that groups a subject's maps into runs, such as sessions; "" for one run.
+      label_map: "class=value|value;class=value" to select or merge classes; "" keeps every value.
+      subjects: subjects to read; all if empty.
+      runs: runs to read; all if empty.
+      group: column of the table or of participants.tsv that is constant within each subject.
+      own_grids: whether maps of different subjects may have different grids.
 
     Returns:
-      The cohort. The brain mask of a person holds the voxels that are finite in all of its maps,
-      and not 0 in all of them.
+      The cohort. A subject's brain mask contains the voxels that are finite in all of its maps and
+      nonzero in at least one.
 
     Raises:
-      InputError: a table or an image cannot be read; a file is listed or stored twice; images are
-        not on one grid; a person has no voxel; or anything that `tables.classify` and
-        `cohort.build` refuse.
+      InputError: a table or an image cannot be read, a file is listed or stored twice, images are
+        not on one grid, a subject has no voxels, or `tables.classify` or `cohort.build` refuses
+        the data.
     """
     root = require_folder(root, "a folder of maps (data.root)")
     columns = {"file": file_column, "subject": subject_column, "run": run_column}
@@ -126,7 +127,7 @@ def read(
 
 
 def _scans(path: pathlib.Path, rows: Sequence[Map], store: Store, own_grids: bool) -> list[Scan]:
-    """Returns the header of every map; no value is read."""
+    """Returns the header of every map, without reading values."""
     out: list[Scan] = []
     first: dict[str, Any] = {}
     lines: dict[str, int] = {}
@@ -164,7 +165,7 @@ def _run(
     store: Store,
     listed: Mapping[str, str],
 ) -> Run:
-    """Joins the maps of a run, turned, float32; `listed` are hashes of the tables."""
+    """Joins the maps of a run as float32 on one grid; `listed` are the hashes of the tables."""
     files = {file: digest for scan in scans for file, digest in scan.hashes.items()}
     turns = [(scan.turn.axes, scan.turn.flipped) for scan in scans]
     shape = scans[0].turn.apply(np.empty(scans[0].image.shape[:3], bool)).shape
@@ -181,12 +182,13 @@ def _run(
 
 
 def _refuse_copies(path: pathlib.Path, runs, rows: Sequence[Map], scans: Sequence[Scan]) -> None:
-    """Refuses a map that a person has twice, whatever type, scale or compression its files have.
+    """Raises an InputError if a subject has a map twice, in files of any type or compression.
 
     Args:
-      path: of the table.
-      runs: each with the indices of its rows.
-      rows, scans: of all maps.
+      path: path of the table.
+      runs: each run with the indices of its rows.
+      rows: rows of all maps.
+      scans: headers of all maps.
     """
     alone: dict[str, list[Run]] = {}
     for run, own in runs:
@@ -203,7 +205,7 @@ def _refuse_copies(path: pathlib.Path, runs, rows: Sequence[Map], scans: Sequenc
 
 
 def _stored(values: Float[np.ndarray, "X Y Z"], proxy: Any) -> dict[str, Any]:
-    """Returns one map as its file stores it: whole numbers and their scale, or as it is."""
+    """Returns one map as its file stores it: integers with their scale, or floating point."""
     if type(proxy) is not ArrayProxy or proxy.dtype.kind == "f":
         return {"frames": values[None]}
     scale = {"slope": float(proxy.slope), "intercept": float(proxy.inter)}
@@ -213,7 +215,7 @@ def _stored(values: Float[np.ndarray, "X Y Z"], proxy: Any) -> dict[str, Any]:
 
 def _values(file: pathlib.Path) -> Float[np.ndarray, "X Y Z"]:
     """Returns the values of a map."""
-    expected = "a map of real numbers, NaN outside of the brain at most"
+    expected = "a map of real numbers, with NaN at most outside the brain"
     values, _ = nifti.read_volume(file, expected)
     if np.isinf(values).any():
         found = f"{int(np.isinf(values).sum())} values that are infinite or too large for float32"
@@ -222,7 +224,7 @@ def _values(file: pathlib.Path) -> Float[np.ndarray, "X Y Z"]:
 
 
 def _masks(runs: Sequence[Run], store: Store) -> dict[str, Bool[np.ndarray, "X Y Z"]]:
-    """Returns subject -> voxels that are finite in all of its maps, and not 0 in all of them."""
+    """Returns each subject's mask: voxels finite in all of its maps and nonzero in at least one."""
     masks = {}
     for subject in dict.fromkeys(run.subject for run in runs):
         own = [run for run in runs if run.subject == subject]
@@ -237,7 +239,7 @@ def _masks(runs: Sequence[Run], store: Store) -> dict[str, Bool[np.ndarray, "X Y
         key = "brain of maps 1 " + " ".join(run.content for run in own)
         masks[subject] = np.array(store.derived(key, own[0].frames.shape[1:], bool, fill))
         if not masks[subject].any():
-            found = f"no voxel that is finite in all maps of subject {subject}, and not 0"
+            found = f"no voxel that is finite in all maps of subject {subject} and not always 0"
             raise InputError(own[0].place, found, "maps of one brain")
     return masks
 

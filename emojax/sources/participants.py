@@ -1,4 +1,4 @@
-"""Groups of subjects, from the participants.tsv of a data set."""
+"""Groups of subjects, read from the participants.tsv of a data set."""
 
 import os
 import pathlib
@@ -17,23 +17,22 @@ COLUMN = "participant_id"
 
 
 class Groups(NamedTuple):
-    """The group of each subject, and the table that says so."""
+    """The group of each subject, and the hash of the table."""
 
-    of: Mapping[str, str]
-    hashes: Mapping[str, str]  # of the table: path -> sha256
+    of: Mapping[str, str]  # subject -> group
+    hashes: Mapping[str, str]  # path of the table -> sha256
 
 
 def read(roots: Sequence[pathlib.Path], column: str, subjects: Sequence[str]) -> Groups:
     """Reads the group of each subject.
 
     Args:
-      roots: data sets that may hold participants.tsv; the first one that has the column counts.
-      column: of the table, such as "diagnosis".
-      subjects: labels, with or without "sub-".
+      roots: data sets that may hold participants.tsv; the first table with the column is used.
+      column: name of the column, such as "diagnosis".
+      subjects: subject labels, with or without "sub-".
 
     Raises:
-      InputError: there is no such table or column, or a subject is not in it, has no value there,
-        or two.
+      InputError: no table has the column, or a subject is missing, has no value or has two.
     """
     paths = [root / NAME for root in dict.fromkeys(roots) if os.path.lexists(root / NAME)]
     if not paths:
@@ -62,7 +61,7 @@ def read(roots: Sequence[pathlib.Path], column: str, subjects: Sequence[str]) ->
 
 
 def _group(path, column: str, subject: str, groups: dict[str, set[str]]) -> str:
-    """Returns the value of one subject; "" where there is none."""
+    """Returns the value of one subject, or "" without one."""
     own = _label(subject)
     alike = [label for label in groups if number(label) == number(own)]
     if own not in groups and len(alike) != 1:
@@ -70,7 +69,7 @@ def _group(path, column: str, subject: str, groups: dict[str, set[str]]) -> str:
     values = groups[own if own in groups else alike[0]]
     if len(values) > 1:
         found = f"{column} {', '.join(sorted(values))} of subject {subject}"
-        raise InputError(path, found, "one value of each subject")
+        raise InputError(path, found, "one value for each subject")
     return next(iter(values))
 
 

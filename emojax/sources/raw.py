@@ -1,4 +1,4 @@
-"""Tables of events: of a data set itself, or of the raw data that it was derived from."""
+"""The events tables of a BIDS data set, found in it or in the raw data it was derived from."""
 
 import os
 import pathlib
@@ -12,17 +12,17 @@ from emojax.sources.bids_names import File
 from emojax.sources.inheritance import Inherited, read_json
 
 DESCRIPTION = "dataset_description.json"
-LEVELS = 4  # folders above a derivative in which its raw data are looked for
-NAMES = ("", "raw", "rawdata", "sourcedata", "sourcedata/raw", "bids")  # of raw data, in these
+LEVELS = 4  # number of parent folders of a derivative that are searched for its raw data
+NAMES = ("", "raw", "rawdata", "sourcedata", "sourcedata/raw", "bids")  # subfolders searched
 TYPE = "--config.data.events_root=/path/to/raw"
 
 
 class EventTables(NamedTuple):
-    """The events.tsv of each run, where they are, and a sentence if that was found out."""
+    """The events.tsv of each run, and the data set that holds them."""
 
-    paths: list[pathlib.Path]
-    root: pathlib.Path
-    notes: list[str]
+    paths: list[pathlib.Path]  # one per run
+    root: pathlib.Path  # of the data set
+    notes: list[str]  # a sentence, if this data set was found by searching
 
 
 def event_tables(
@@ -30,13 +30,13 @@ def event_tables(
 ) -> EventTables:
     """Returns the events.tsv of each scan.
 
-    A table is of the nearest folder upwards, and shares most entities with its scan.
+    It is in the nearest folder upwards that has one, and shares the most entities with the scan.
 
     Args:
-      scans: of the runs.
-      root: of their data set.
-      events_root: of the data set that holds their events; "" is `root`, and where a scan has none
-        there, the raw data that it was derived from: as dataset_description.json says, or a folder
+      scans: BOLD images of the runs.
+      root: root of their data set.
+      events_root: root of the data set that holds the events. "" means `root`; for scans without
+        events there, also the raw data named in dataset_description.json or found in a folder
         above.
 
     Raises:
@@ -51,14 +51,14 @@ def event_tables(
     for candidate in candidates(root) if missing and not events_root else ():
         tried.append(candidate)
         there = _tables(missing, root, candidate)
-        if len(there) > len(more):  # the folder that has most
+        if len(there) > len(more):  # keep the folder with the most tables
             best, more = candidate, there
         if len(more) == len(missing):
             break
     found |= more
     if lost := [scan for scan in scans if scan.path not in found]:
         raise _no_events(lost, scans, root, best, tried)
-    said = f"events are those of the raw data in {best} (runs: {len(missing)})"
+    said = f"events were read from the raw data in {best} (runs: {len(missing)})"
     return EventTables([found[scan.path] for scan in scans], best, [said] if missing else [])
 
 
@@ -69,7 +69,7 @@ def _no_events(
     best: pathlib.Path,
     tried: Sequence[pathlib.Path],
 ) -> InputError:
-    """Returns the line about scans without events; `best` is the folder that has most tables."""
+    """Returns the error for scans without events; `best` is the folder with the most tables."""
     first, found, others = lost[0], "no events", [str(path) for path in tried if path != best]
     ways = [f"*_events.tsv in {best / first.path.parent.relative_to(root)} or above"]
     if len(lost) < len(scans):
@@ -80,12 +80,16 @@ def _no_events(
         ways.append(f"runs that have some: --config.{key}")
     elif others:
         ways[0] += f" (nor in {', '.join(others)})"
-    ways.append(f"or where they are: {TYPE}")
+    ways.append(f"or their folder: {TYPE}")
     return InputError(first.path, found, ", ".join(ways))
 
 
 def candidates(root: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields folders that may hold the raw data of a derivative, the likeliest first."""
+    """Yields folders that may hold the raw data of a derivative, the likeliest first.
+
+    Args:
+      root: root of the derivative.
+    """
     seen = {os.path.realpath(root)}
     above = list(root.absolute().parents[:LEVELS])
     for path in (*_linked(root), *(parent / name for parent in above for name in NAMES)):
@@ -120,7 +124,7 @@ def _linked(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _tables(scans: Sequence[File], root: pathlib.Path, events_root: pathlib.Path):
-    """Returns scan -> its table, for those that have one."""
+    """Returns the table of each scan that has one, by the path of the scan."""
     inherited, found = Inherited(events_root, "events", ".tsv", of_acquisition=True), {}
     for scan in scans:
         if levels := inherited.of(scan, scan.path.parent.relative_to(root)):

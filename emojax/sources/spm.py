@@ -1,14 +1,14 @@
-"""SPM12 folders: realigned images of each subject, labelled by a table or SPM's condition files.
+"""SPM12 folders: images of each subject, labelled by a table or SPM's condition files.
 
-    <root>/<subject>/<run>/ra*.nii    one 4-D file, or one 3-D file per volume, in order of the
+    <root>/<subject>/<run>/ra*.nii    one 4-D file, or one 3-D file per volume, in the order of the
                                       numbers in their names; .nii, .nii.gz or .img with .hdr
-    <root>/<subject>/ra*.nii          the same without folders of runs: each 4-D file is a run, with
-                                      its name; 3-D files are one run, "run-1"
+    <root>/<subject>/ra*.nii          the same without run folders: each 4-D file is a run with
+                                      its name; 3-D files form one run, "run-1"
     .../rp_*.txt                      realignment parameters beside the images, optional
 
 `ra*` are realigned images; `data.images` names others, such as `swra*`.
 
-Labels come from one of (see `spm_labels`)
+Labels come from one of these (see `spm_labels`):
 
     a table of volumes    .csv or .tsv: subject, run, volume (from 0), label
     a table of onsets     .csv or .tsv: subject, run, name, onset, duration
@@ -19,7 +19,7 @@ import pathlib
 import re
 import string
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from emojax.data import events, nifti, tables
 from emojax.data import motion as parameters
@@ -43,16 +43,16 @@ ONLY_RUN = "run-1"
 
 
 class Found(NamedTuple):
-    """One run on disk."""
+    """The files of one run."""
 
     subject: str
     name: str
     files: list[pathlib.Path]  # one 4-D file, or 3-D files in order
-    motion: pathlib.Path | None
+    motion: pathlib.Path | None  # realignment parameters
 
 
-def load(data) -> Cohort:
-    """Returns the cohort of `config.data`; see `read` for what it needs and refuses."""
+def load(data: Any) -> Cohort:
+    """Returns the cohort of `config.data`, see `read`."""
     return read(
         data.root,
         Store(default(data), data.progress),
@@ -84,21 +84,22 @@ def read(
     tr: float | None = None,
     motion: bool = False,
 ) -> Cohort:
-    """Reads folders of images as the module describes, and labels their volumes.
+    """Reads folders of images as this module describes, and labels their volumes.
 
     Args:
-      root: holds one folder per subject.
-      store: for decoded scans, and for runs joined from 3-D files.
+      root: folder with one folder per subject.
+      store: store of decoded scans, and of runs joined from 3-D files.
       labels: the table, relative to root; or the name of the .mat file in the folder of each run,
-        where {run} stands for the run's name.
-      subjects, runs: only these, by the names of folders (or files); empty for all.
-      pattern: names of the images, without their endings.
-      label_column: column of a table that labels come from, if it has one of that name.
+        in which {run} stands for the run's name.
+      subjects: names of the subject folders to read; all if empty.
+      runs: names of the run folders (or files) to read; all if empty.
+      pattern: pattern of the images' names, without extensions.
+      label_column: column of a table that holds labels, if the table has it.
       label_map: "rest=;neutral=value;negative=value|value" (see `data.label_map`); "" makes every
         value a class.
-      timing: lag, overlap, conflicts, dropped volumes; of it a table of volumes heeds the last.
-      onset_unit: of onsets and durations, "s" or "scans".
-      tr: s; overrules the headers. 3-D files and Analyze headers have none.
+      timing: lag, overlap, conflicts and dropped volumes; a table of volumes only uses the last.
+      onset_unit: unit of onsets and durations, "s" or "scans".
+      tr: TR in s, which overrules the headers. 3-D files and Analyze headers have none.
       motion: whether realignment parameters are needed; if not, those that are whole are taken.
 
     Raises:
@@ -156,7 +157,7 @@ def _find(root: pathlib.Path, pattern: str) -> list[Found]:
         nested = {folder: _runs(folder, pattern) for folder in _folders(subject)}
         nested = {folder: runs for folder, runs in nested.items() if runs}
         if direct and nested:
-            expected = f"images in {next(iter(nested))} and its like only"
+            expected = f"images in run folders such as {next(iter(nested))} only"
             raise InputError(subject, f"{pattern} images beside folders of runs", expected)
         for files in direct:
             name = _stem(files[0]) if _is_4d(files[0]) else ONLY_RUN
@@ -174,13 +175,13 @@ def _find(root: pathlib.Path, pattern: str) -> list[Found]:
         if (first := seen.setdefault((run.subject, run.name), run)) is not run:
             where = f"subject {run.subject!r} run {run.name!r} a second time ({first.files[0]})"
             raise InputError(
-                run.files[0], where, "each run once (names that look the same are the same)"
+                run.files[0], where, "each run once (names that look alike count as equal)"
             )
     return found
 
 
 def _no_images(root: pathlib.Path, pattern: str) -> InputError:
-    """Returns the line about a folder without images of these names; it names one of another."""
+    """Returns the error for a folder without matching images; it names one that is there."""
     deep = [path for glob in ("*/*", "*/*/*") for path in root.glob(glob)]
     other = min((path.name for path in deep if path.name.endswith(IMAGES)), default="")
     found = f"no images {pattern}" + f", but {other}" * bool(other)
@@ -202,7 +203,7 @@ def _stem(path: pathlib.Path) -> str:
 
 
 def _runs(folder: pathlib.Path, pattern: str) -> list[list[pathlib.Path]]:
-    """Returns the images of a folder by run: each 4-D file, or all 3-D files together."""
+    """Returns the images of each run in a folder: each 4-D file, or all 3-D files together."""
     files: dict[str, pathlib.Path] = {}
     for path in sorted(folder.glob(pattern), key=_order):
         if not path.name.endswith(IMAGES):
@@ -210,7 +211,7 @@ def _runs(folder: pathlib.Path, pattern: str) -> list[list[pathlib.Path]]:
         other = files.get(_stem(path))
         if other and (other.suffix, path.suffix) != (".hdr", ".img"):
             raise InputError(folder, f"both {other.name} and {path.name}", "one of them")
-        files[_stem(path)] = path  # of a pair the .img, which comes second
+        files[_stem(path)] = path  # for a pair, the .img, which is sorted second
     images = list(files.values())
     whole = [path for path in images if _is_4d(path)]
     if whole and len(whole) < len(images):
@@ -221,7 +222,7 @@ def _runs(folder: pathlib.Path, pattern: str) -> list[list[pathlib.Path]]:
 
 
 def _is_4d(path: pathlib.Path) -> bool:
-    """Tells from the header whether an image has more than one volume."""
+    """Returns whether an image has more than one volume, according to its header."""
     shape = nifti.load(path).shape
     return len(shape) > 3 and shape[3] > 1
 
@@ -229,7 +230,7 @@ def _is_4d(path: pathlib.Path) -> bool:
 def _motion(files: Sequence[pathlib.Path], alone: bool) -> pathlib.Path | None:
     """Returns the rp_*.txt of a run: the only one beside its images, or the one with their name.
 
-    SPM names it after the image before it was realigned: rp_aX.txt belongs to raX and swraX.
+    SPM names the file after the image before realignment: rp_aX.txt belongs to raX and swraX.
     """
     folder, stem = files[0].parent, _stem(files[0])
     beside = sorted(folder.glob("rp_*.txt"))

@@ -1,18 +1,18 @@
-"""Labels of SPM folders, in three forms; each file names runs as `spm` does.
+"""Labels of SPM folders, in one of three forms; runs have the names that `spm` gives them.
 
 A table of volumes, .csv (commas) or .tsv (tabs), with a header and one row per labelled volume:
 
-    subject,run,volume,label     volume counts from 0; a label that is empty or n/a is none
-    S01,run1,0,rest              volumes that have no row are not used
+    subject,run,volume,label     volumes are counted from 0; an empty label or n/a means none
+    S01,run1,0,rest              volumes without a row are not used
 
-A table of onsets, in the same way; the conditions of all runs:
+A table of onsets, in the same format, with the conditions of all runs:
 
     subject,run,name,onset,duration
     S01,run1,negative,20,20
 
-In both, the column `data.label_column` is taken for label or name, if there is one of that name.
+In both, the column `data.label_column` replaces label or name, if the table has it.
 
-Condition files, one .mat per run, as SPM takes them for "multiple conditions": the cell arrays
+Condition files, one .mat file per run, in SPM's format for "multiple conditions": the cell arrays
 `names`, `onsets` (one vector per name) and `durations` (the same, or one number for all onsets).
 """
 
@@ -37,19 +37,19 @@ Rows = list[tuple[int, dict[str, str]]]  # line, cells
 
 
 class Volumes(NamedTuple):
-    """The labels of some volumes of one run."""
+    """The labelled volumes of one run, from a table of volumes."""
 
     path: pathlib.Path  # the table
-    volume: Int[np.ndarray, " k"]  # from 0, each once
-    value: tuple[str, ...]
+    volume: Int[np.ndarray, " k"]  # indices from 0, each once
+    value: tuple[str, ...]  # label of each volume
 
 
 class Labeller(NamedTuple):
-    """The classes of a study, and the function that numbers the volumes of its runs."""
+    """The classes of a study, and the function that labels the volumes of its runs."""
 
     classes: tuple[str, ...]
     assign: Callable[..., Assigned]  # (index of the run, t, TR, subject=, run=)
-    notes: Sequence[str] = ()  # about volumes that no class is named for
+    notes: Sequence[str] = ()  # on volumes that belong to no class
 
 
 def read(
@@ -62,19 +62,23 @@ def read(
     subjects: Sequence[str] = (),
     runs: Sequence[str] = (),
 ) -> list[events.Events] | list[Volumes]:
-    """Reads the labels of each run, in the order of `folders`: all of one form.
+    """Reads the labels of each run.
 
     Args:
-      root: that a table is relative to.
-      labels: the table; or a name that ends in .mat, with {run} for the run's name.
-      folders: of the images of the runs, for .mat files.
-      column: of the table that labels come from, if it is there.
-      unit: of onsets, checked here and applied by `labeller`.
-      subjects, runs: only these rows of a table count; empty for all.
+      root: folder that the path of a table is relative to.
+      labels: path of the table; or a name ending in .mat, in which {run} stands for the run's name.
+      folders: (subject, run) -> folder of the run's images.
+      column: column of a table that holds labels, if the table has it.
+      unit: unit of onsets; it is checked here and applied by `labeller`.
+      subjects: subjects whose rows of a table are used; all if empty.
+      runs: runs whose rows of a table are used; all if empty.
+
+    Returns:
+      The labels of each run in the order of `folders`, all in one form.
 
     Raises:
-      InputError: a file or column is missing, a run has no row, a row no run, a cell is no number,
-        a volume is labelled twice, or the cell arrays of a .mat file do not fit each other.
+      InputError: a file or column is missing, a run has no rows, rows belong to no run, a cell is
+        not a number, a volume is labelled twice, or the arrays of a .mat file do not match.
     """
     if unit not in UNITS:
         raise InputError("data.onset_unit", repr(unit), f"one of {', '.join(UNITS)}")
@@ -90,12 +94,14 @@ def read(
     spell = tabular.comparer(list(folders), list(by_run))
     rows = {spell(key): rows for key, rows in by_run.items()}
     _check_runs(path, list(by_run), list(folders), spell, subjects, runs)
-    parse = _onsets if "onset" in next(iter(rows.values()))[0][1] else _volumes
-    return [parse(path, rows[spell(key)], value) for key in folders]
+    own = [rows[spell(key)] for key in folders]
+    if "onset" in own[0][0][1]:
+        return [_onsets(path, each, value) for each in own]
+    return [_volumes(path, each, value) for each in own]
 
 
 def _table(path: pathlib.Path, column: str) -> tuple[dict[Key, Rows], str]:
-    """Reads the rows of each run in a table, and the name of the column of their labels."""
+    """Returns the rows of each run in a table, and the name of the column with labels."""
     delimiter = "," if path.suffix == ".csv" else "\t"
     rows = events.read_table(path, delimiter, ("subject", "run"))
     if not rows:
@@ -116,7 +122,7 @@ def _table(path: pathlib.Path, column: str) -> tuple[dict[Key, Rows], str]:
 def _check_runs(
     path: pathlib.Path, labelled: Sequence[Key], scanned: Sequence[Key], spell, subjects, runs
 ) -> None:
-    """Refuses a scanned run without rows, and rows of a run without images."""
+    """Raises an InputError if a run has images but no rows, or rows but no images."""
     listed = ", ".join(f"{s} {r}" for s, r in sorted(labelled))
     rows, images = ({spell(key) for key in keys} for keys in (labelled, scanned))
     for subject, run in scanned:
@@ -137,15 +143,21 @@ def labeller(
 ) -> Labeller:
     """Returns the classes of a study, and the function that labels one run.
 
+    Args:
+      tables: the labels of all runs, as returned by `read`.
+      label_map: mapping of values to classes, see `data.label_map`.
+      timing: lag, overlap, conflicts and dropped volumes.
+      unit: unit of onsets and durations, "s" or "scans".
+
     Raises:
-      InputError: as `label_map.labelling` and `tabular.classify`.
+      InputError: `label_map.labelling` or `tabular.classify` refuses the labels.
     """
-    if isinstance(tables[0], Volumes):
-        named = [table.value for table in tables]
-        classes, numbers = tabular.classify(tables[0].path, named, label_map)
+    if rows := [table for table in tables if isinstance(table, Volumes)]:
+        named = [table.value for table in rows]
+        classes, numbers = tabular.classify(rows[0].path, named, label_map)
 
         def assign_rows(index, num_volumes, tr, **run):
-            table, out = tables[index], np.full(num_volumes, -1, np.int32)
+            table, out = rows[index], np.full(num_volumes, -1, np.int32)
             if (last := table.volume.max()) >= num_volumes:
                 expected = f"volumes of a run of {num_volumes}, from 0"
                 raise InputError(table.path, f"volume {last}", expected)
@@ -154,10 +166,11 @@ def labeller(
             return Assigned(out, ())
 
         return Labeller(classes, assign_rows, losses.of_rows(named, numbers, classes))
-    found = labelling(tables, label_map, "data.labels")
+    onsets = [table for table in tables if isinstance(table, events.Events)]
+    found = labelling(onsets, label_map, "data.labels")
 
     def assign_events(index, num_volumes, tr, **run):
-        table, scale = tables[index], tr if unit == "scans" else 1.0
+        table, scale = onsets[index], tr if unit == "scans" else 1.0
         scaled = table._replace(onset=table.onset * scale, duration=table.duration * scale)
         return assign(scaled, found, timing, windows.regular(num_volumes, tr), **run)
 
@@ -165,25 +178,28 @@ def labeller(
 
 
 def _volumes(path: pathlib.Path, rows: Sequence[tuple[int, dict]], value: str) -> Volumes:
+    """Returns the labelled volumes in the rows of one run."""
     seen: dict[int, int] = {}
     for line, row in rows:
         number = events.number(path, line, "volume", row["volume"])
         if number < 0 or number != int(number):
             raise InputError(path, f"volume {row['volume']} in line {line}", "0, 1, 2, ...")
-        if number in seen:
-            found = f"volume {number:g} in line {line} as in line {seen[number]}"
+        first = seen.setdefault(int(number), line)
+        if first != line:
+            found = f"volume {number:g} in line {line} as in line {first}"
             raise InputError(path, found, "each volume of a run once")
-        seen[int(number)] = line
     return Volumes(path, np.array(list(seen)), tuple(row[value] for _, row in rows))
 
 
 def _onsets(path: pathlib.Path, rows: Sequence[tuple[int, dict]], value: str) -> events.Events:
+    """Returns the events in the rows of one run."""
     onset = [events.number(path, line, "onset", row["onset"]) for line, row in rows]
     duration = [events.duration(path, line, row["duration"]) for line, row in rows]
     return events.from_columns(path, onset, duration, [row[value] for _, row in rows])
 
 
 def _conditions(path: pathlib.Path) -> events.Events:
+    """Reads the events of a condition file."""
     require_file(path, "names, onsets and durations of its run")
     variables = matlab.read(path, ("names", "onsets", "durations"))
     names, onsets, durations = (matlab.cells(path, *item) for item in variables.items())

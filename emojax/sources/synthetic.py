@@ -1,44 +1,44 @@
-"""The paper's cohort, simulated: the same design and size, made of a key instead of people.
+"""A simulation of the paper's cohort, with the same design and size, generated from a random key.
 
-What is realistic, with the figures that set it:
+Realistic parts, and the figures that set them:
 
 * Design: 20 s blocks at TR 2 s, pictures alternating with rest. A: 11 subjects, 2 runs of 200
   volumes, 50 % rest, 25 % neutral, 25 % negative. B: 22 subjects, 39 runs, 1524 neutral and 1524
-  negative volumes. How long the runs of the other 11 subjects were is not published: here 80 to 134
-  volumes, which give that sum. Events start at 15 s, so that with a lag of 5 s blocks fall on
+  negative volumes. The run lengths of the other 11 subjects are not published; here they are 80 to
+  134 volumes, which give that sum. Events start at 15 s, so that with a lag of 5 s blocks fall on
   whole volumes.
-* Responses: 35 dimensions that all subjects share (Haxby et al., Neuron 72, 2011), each subject
-  mixing them by an orthogonal matrix of its own; changes of 1 to 3 % of the mean in the most active
-  voxels. A block and every picture have responses of their own, and subjects fluctuate by
-  themselves in the same dimensions.
-* What people have in the same places (`shared`): a smooth map of negative minus neutral, rms 0.27 %
-  of the mean, over the whole brain. With it, contrast maps of two subjects have a mean cosine of
-  .18 where the image is bright (6 subjects, 6 seeds: .14 to .25; without it -.01 to .03). That
-  is the figure of contrast maps of 100 people, faces minus shapes, voxel by voxel. Its shape is a
-  choice: a random field that is correlated over 12 mm.
+* Responses: 35 dimensions shared by all subjects (Haxby et al., Neuron 72, 2011), which each
+  subject mixes by its own orthogonal matrix; changes of 1 to 3 % of the mean in the most active
+  voxels. Each block and each picture adds its own response, and each subject has spontaneous
+  fluctuations in the same dimensions.
+* Spatially shared response (`shared`): a smooth map of negative minus neutral, rms 0.27 % of the
+  mean, over the whole brain. With it, contrast maps of two subjects have a mean cosine of .18 where
+  the image is bright (6 subjects, 6 seeds: .14 to .25; without it -.01 to .03). This value is that
+  of contrast maps of 100 people, faces minus shapes, voxel by voxel. The map's shape is a choice: a
+  random field that is correlated over 12 mm.
 * Haemodynamics: the canonical response of SPM (Friston et al., NeuroImage 7, 1998).
 * Noise: median temporal SNR of about 50 in the brain, drift included (50 at 3 T: Murphy et al.,
   NeuroImage 34, 2007; noise at 3 T and 3 mm is largely physiological and so goes with the signal:
   Triantafyllou et al., NeuroImage 26, 2005). AR(1) with coefficients of 0.35 +- 0.08 that vary
-  smoothly in space (that they vary with tissue: Woolrich et al., NeuroImage 14, 2001; the figure is
-  a choice). Slow drift, networks, a global pulse. What realignment leaves of movement shows at
-  edges; in 1 % of volumes a jerk darkens the volume (Power et al., NeuroImage 59, 2012). Magnitudes
-  are Rician, air is dark.
+  smoothly in space (Woolrich et al., NeuroImage 14, 2001, show that they vary with tissue; the
+  value is a choice). Slow drift, networks, a global pulse. Residual motion after realignment shows
+  at edges; in 1 % of volumes a jerk darkens the volume (Power et al., NeuroImage 59, 2012).
+  Magnitudes are Rician, air is dark.
 
-What is not: brains are ellipsoids without folds, so that noise and topography do not follow a
+Unrealistic parts: brains are ellipsoids without folds, so noise and topography do not follow a
 cortex; haemodynamics are linear and the same in all places, subjects and sessions, without
-habituation; regions and their strengths are round guesses; no respiration or heartbeat of its own
-frequency, no slice timing, no distortion; patients and controls do not differ.
+habituation; regions and their strengths are round guesses; there is no respiration or heartbeat
+with its own frequency, no slice timing and no distortion; patients and controls do not differ.
 
-Classes differ by their means alone, as far as is known of people: no data set that was tried has
-anything for a non-linear decoder. `nonlinear` tests that a pipeline would see it. At 1, blocks of a
-class evoke one of two opposed patterns in turn, so that the means of classes are equal; rest stays
-apart. It is 0 wherever accuracies are quoted.
+Classes differ only by their means: in no real data set that was tried did a non-linear decoder find
+anything more. `nonlinear` tests whether a pipeline would detect it. At 1, blocks of a class evoke
+one of two opposed patterns in turn, so that the class means are equal; rest stays apart. It is 0
+wherever accuracies are reported.
 
 The strength of signal 1 was set, not measured on people: leaving one subject out of A, a logistic
-regression on 300 voxels has a balanced accuracy of 0.48 on voxels as they are and 0.78 after
+regression on 300 voxels has a balanced accuracy of 0.48 on unaligned voxels and 0.78 after
 hyperalignment by the other run, and of 0.37 and 0.34 without a response (chance 0.33; seed 0, full
-size, shared 0). A figure from this cohort says that a pipeline works, never how well emotions are
+size, shared 0). A score on this cohort shows that a pipeline works, never how well emotions are
 decoded.
 """
 
@@ -46,6 +46,7 @@ import functools
 import hashlib
 import json
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -66,17 +67,17 @@ from emojax.sources import synthetic_signals as simulation
 from emojax.sources.synthetic_design import Event, Scan, Settings
 
 PAPER = tables.Timing()
-VERSION = 1  # of the values: a change of the simulation counts it up
+VERSION = 1  # of the simulated values; incremented whenever they change
 
 
-def load(data) -> Cohort:
+def load(data: Any) -> Cohort:
     """Returns the cohort of `config.data.synthetic`, in the store of `config.data`.
 
     Args:
       data: the config's `data`.
 
     Raises:
-      InputError: a setting is out of range, or names subjects or runs that there are not.
+      InputError: a setting is out of range, or names subjects or runs that do not exist.
     """
     return simulate(
         settings(data),
@@ -88,8 +89,15 @@ def load(data) -> Cohort:
     )
 
 
-def settings(data) -> Settings:
-    """Returns the checked settings of `config.data.synthetic`."""
+def settings(data: Any) -> Settings:
+    """Returns the checked settings of `config.data.synthetic`.
+
+    Args:
+      data: the config's `data`.
+
+    Raises:
+      InputError: a setting is out of range.
+    """
     values = data.synthetic
     return design.check(Settings(**{name: values[name] for name in Settings._fields}))
 
@@ -103,17 +111,18 @@ def simulate(
     runs: tuple[str, ...] = (),
     progress: bool = False,
 ) -> Cohort:
-    """Simulates a cohort into a store, or opens what is there; memory holds one run at a time.
+    """Simulates a cohort into a store, or opens runs stored before; one run is in memory at a time.
 
     Args:
-      settings: what is simulated, e.g. Settings(subjects=6, grid=(32, 32, 22)).
-      store: where the volumes go, int16.
-      timing: how blocks become labels.
-      subjects, runs: names of those to simulate, e.g. ("01", "02"); () is all.
-      progress: draw a bar.
+      settings: settings of the simulation, such as Settings(subjects=6, grid=(32, 32, 22)).
+      store: store of the volumes, as int16.
+      timing: rules by which blocks become labels.
+      subjects: names of the subjects to simulate, such as ("01", "02"); all if empty.
+      runs: names of the runs to simulate; all if empty.
+      progress: whether to draw a progress bar.
 
     Raises:
-      InputError: a setting is out of range, or names subjects or runs that there are not.
+      InputError: a setting is out of range, or names subjects or runs that do not exist.
     """
     settings = design.check(settings)
     wanted = design.chosen(design.scans(settings), subjects, runs)
@@ -124,7 +133,13 @@ def simulate(
 
 
 def labels(settings: Settings, scan: Scan, timing: tables.Timing = PAPER) -> Int[np.ndarray, " t"]:
-    """Returns the class of each volume of a run, -1 where it has none."""
+    """Returns the class of each volume of a run; -1 for no class.
+
+    Args:
+      settings: settings of the simulation.
+      scan: the run.
+      timing: rules by which blocks become labels.
+    """
     classes = design.CLASSES[settings.design]
     labelling = Labelling(
         classes,
@@ -136,12 +151,13 @@ def labels(settings: Settings, scan: Scan, timing: tables.Timing = PAPER) -> Int
     return assign(events, labelling, timing, windows.regular(scan.volumes, pictures.TR)).labels
 
 
-def events(data, subject: str, run: str) -> list[Event]:
-    """Returns the true blocks of a run of the cohort of `load`, in order; rest has no event.
+def events(data: Any, subject: str, run: str) -> list[Event]:
+    """Returns the true blocks of a run in the cohort of `load`, in order; rest has no events.
 
     Args:
       data: the config's `data`, as for `load`.
-      subject, run: names as in the cohort.
+      subject: name of the subject, as in the cohort.
+      run: name of the run, as in the cohort.
 
     Raises:
       InputError: there is no such run.
@@ -151,15 +167,15 @@ def events(data, subject: str, run: str) -> list[Event]:
     return design.blocks(checked, scan)
 
 
-def planted(data, subject: str) -> Float[np.ndarray, "X Y Z classes"]:
-    """Returns where a subject's classes differ: the response that each evokes on average.
+def planted(data: Any, subject: str) -> Float[np.ndarray, "X Y Z classes"]:
+    """Returns the true class maps of a subject: the mean response of each class.
 
-    It is what a block would reach if it lasted, less the mean over classes; scanner units, 0
-    outside of the brain and where nothing is planted.
+    The response is that of an infinitely long block minus the mean over classes, in scanner units;
+    it is 0 outside the brain and where nothing is planted.
 
     Args:
       data: the config's `data`, as for `load`.
-      subject: name as in the cohort.
+      subject: name of the subject, as in the cohort.
 
     Raises:
       InputError: there is no such subject.
@@ -183,14 +199,14 @@ def planted(data, subject: str) -> Float[np.ndarray, "X Y Z classes"]:
 
 
 def _place(scan: Scan) -> str:
-    """Returns the name that a run has in messages and hashes, in place of a file's."""
+    """Returns the name of a run in messages and hashes, where other sources name a file."""
     subject, run = scan.names
     return f"synthetic sub-{subject} {run}"
 
 
 @functools.lru_cache(maxsize=1)  # the runs of a subject follow each other
 def _subject(seed: int, grid: tuple[int, int, int], number: int):
-    """Returns the voxels near the brain [v], and a subject's constants and `alike` map there."""
+    """Returns the voxels near the brain [v], and a subject's constants and shared map there."""
     where, keys = simulation.near_brain(grid), design.keys(seed)
     key, size = jax.random.fold_in(keys["subjects"], number), np.divide(simulation.FIELD, grid)
     places = simulation.places(grid)[where]
@@ -199,13 +215,16 @@ def _subject(seed: int, grid: tuple[int, int, int], number: int):
 
 
 def _values(settings: Settings) -> list:
-    """Returns the settings that a run's values depend on; those at 0 that came later are absent."""
+    """Returns the settings that a run's values depend on.
+
+    Settings added in later versions are omitted at 0, so that runs stored earlier stay valid.
+    """
     *first, nonlinear, shared = settings._replace(subjects=0, volumes=0)
     return [*first, nonlinear, shared] if nonlinear or shared else first
 
 
 def _run(settings: Settings, scan: Scan, store: Store) -> Run:
-    """Returns one run, computed into the store unless it is there."""
+    """Returns one run, which is computed into the store unless it is there already."""
     keys, grid = design.keys(settings.seed), settings.grid
     names = ("motion", "courses", "noise", "air")
     key_runs = jax.random.fold_in(keys["runs"], scan.subject)

@@ -1,5 +1,6 @@
-"""The design of the simulated cohort: subjects, lengths of runs, and the blocks of pictures."""
+"""The design of the simulated cohort: subjects, run lengths, and blocks of pictures."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,10 +16,10 @@ from emojax.sources import synthetic_responses as responses
 ORDERS = ("shared", "independent")
 KINDS = ("neutral", "negative")
 CLASSES = {"A": ("rest", *KINDS), "B": KINDS}
-START, CYCLE = 15.0, 40.0  # s: first picture block, and from one to the next
-SMALLEST = (16, 16, 12)  # voxels; smaller brains have no inside
+START, CYCLE = 15.0, 40.0  # s: onset of the first block, and time from one block to the next
+SMALLEST = (16, 16, 12)  # voxels; smaller brains have no interior
 
-# Volumes of each run of each subject; of A the subjects with two runs.
+# Number of volumes of each run of each subject; design A has the subjects with two runs.
 RUNS = (
     *((200, 200), (134,), (200, 200), (80,), (200, 200), (120, 80, 120), (200, 200), (120,)),
     *((200, 200), (80,), (200, 200), (80, 134, 80), (200, 200), (120,), (200, 200), (80,)),
@@ -31,14 +32,14 @@ class Settings(NamedTuple):
 
     seed: int = 0
     design: str = "A"  # or "B"
-    subjects: int = 0  # 0 is the paper's number
-    volumes: int = 0  # no run is longer; 0 is the paper's lengths
+    subjects: int = 0  # number of subjects; 0: as in the paper
+    volumes: int = 0  # maximum number of volumes per run; 0: as in the paper
     grid: tuple[int, int, int] = (64, 64, 44)  # voxels of the box of 192 x 192 x 132 mm
     signal: float = 1.0  # strength of the response
     order: str = "shared"  # of blocks: "shared" by all subjects, or "independent"
-    null: bool = False  # no response, everything else the same
-    nonlinear: float = 0.0  # part of the classes' difference that a linear decoder cannot read
-    shared: float = 1.0  # map of that difference that all subjects have; 1: as alike as people
+    null: bool = False  # whether to omit the response and keep everything else
+    nonlinear: float = 0.0  # fraction of the class difference that a linear decoder cannot read
+    shared: float = 1.0  # strength of the class difference that subjects share; 1: as in people
 
 
 class Event(NamedTuple):
@@ -50,11 +51,11 @@ class Event(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """A run: its subject and number, counted from 0, and its length."""
+    """A run of the design."""
 
-    subject: int
-    run: int
-    volumes: int
+    subject: int  # index from 0
+    run: int  # index from 0, within the subject
+    volumes: int  # number of volumes
 
     @property
     def names(self) -> tuple[str, str]:
@@ -63,10 +64,13 @@ class Scan(NamedTuple):
 
 
 def check(settings: Settings) -> Settings:
-    """Returns the settings with a grid of ints.
+    """Checks the settings, and returns them with a grid of ints.
+
+    Args:
+      settings: settings of the simulation.
 
     Raises:
-      InputError: one is out of range.
+      InputError: a setting is out of range.
     """
     grid = tuple(settings.grid)
     most = sum(settings.design == "B" or len(runs) == 2 for runs in RUNS)
@@ -106,8 +110,17 @@ def scans(settings: Settings) -> list[Scan]:
     ]
 
 
-def chosen(scans: list[Scan], subjects, runs) -> list[Scan]:
-    """Returns those that the filters name; "1", "01" and "run-01" are the same run."""
+def chosen(scans: list[Scan], subjects: Sequence[str], runs: Sequence[str]) -> list[Scan]:
+    """Selects runs by subject and run; "1", "01" and "run-01" name the same run.
+
+    Args:
+      scans: runs of the design.
+      subjects: names of subjects; all if empty.
+      runs: names of runs; all if empty.
+
+    Raises:
+      InputError: a name does not exist, or no run is left.
+    """
     for place, wanted in (("subjects", subjects), ("runs", runs)):
         have = {_plain(scan.names[place == "runs"]): scan.names[place == "runs"] for scan in scans}
         for value in wanted:
@@ -127,14 +140,19 @@ def _plain(name: str) -> str:
 
 
 def keys(seed: int) -> dict[str, Key[Array, ""]]:
-    """Returns one independent key for each part of the cohort."""
+    """Returns an independent random key for each part of the cohort."""
     parts = ("order", "subjects", "runs", "maps", "classes", "pictures")
     keys = jax.random.split(jax.random.key(seed), len(parts))
     return dict(zip(parts, keys, strict=True))
 
 
 def blocks(settings: Settings, scan: Scan) -> list[Event]:
-    """Returns pairs of a neutral and a negative block in random order, as many as fit the run."""
+    """Returns the blocks of a run: pairs of neutral and negative in random order, until its end.
+
+    Args:
+      settings: settings of the simulation.
+      scan: the run.
+    """
     onsets = np.arange(START, scan.volumes * responses.TR, CYCLE)
     key = jax.random.fold_in(keys(settings.seed)["order"], scan.run)
     if settings.order == "independent":
@@ -142,7 +160,7 @@ def blocks(settings: Settings, scan: Scan) -> list[Event]:
     first = _coins(key, -(-len(onsets) // 2)).tolist()
     kinds = [kind for f in first for kind in (f, 1 - f)][: len(onsets)]
     if settings.design == "B" and len(kinds) % 2:
-        kinds[-1] = (scan.subject + scan.run) % 2  # the two runs that stop early: one of each
+        kinds[-1] = (scan.subject + scan.run) % 2  # balances the two runs with an odd block
     return [
         Event(float(onset), responses.BLOCK, KINDS[kind])
         for onset, kind in zip(onsets, kinds, strict=True)
@@ -151,16 +169,21 @@ def blocks(settings: Settings, scan: Scan) -> list[Event]:
 
 @partial(jax.jit, static_argnames="count")
 def _coins(key: Key[Array, ""], count: int) -> Int[Array, " count"]:
-    """Draws zeros and ones; a longer row starts as a shorter one does."""
+    """Draws zeros and ones; a longer vector starts with the same values as a shorter one."""
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(count))
     return jax.vmap(jax.random.bernoulli)(keys).astype(int)
 
 
 def stimuli(blocks: list[Event], num_volumes: int) -> responses.Stimuli:
-    """Returns the blocks step by step."""
+    """Returns the stimuli in each step of FINE s.
+
+    Args:
+      blocks: blocks of the run.
+      num_volumes: number of volumes of the run.
+    """
     time = np.arange(int(num_volumes * responses.TR / responses.FINE)) * responses.FINE
     out = responses.Stimuli(*(np.full(len(time), -1, np.int32) for _ in range(3)))
-    seen = dict.fromkeys(KINDS, 0)
+    seen: dict[str, int] = dict.fromkeys(KINDS, 0)
     for block in blocks:
         here = (time >= block.onset) & (time < block.onset + block.duration)
         out.kind[here] = KINDS.index(block.trial_type)

@@ -1,6 +1,6 @@
-"""The pure functions behind the responses of `synthetic`: from pictures to time courses.
+"""Pure functions for the responses of `synthetic`, from pictures to time courses.
 
-Pictures evoke vectors of a latent space, which subjects then mix and show in their own places.
+Pictures evoke vectors in a latent space, which each subject mixes and maps to its own voxels.
 """
 
 from functools import partial
@@ -17,22 +17,27 @@ FINE = 0.5  # s, resolution of stimuli
 BLOCK, PICTURE = 20.0, 4.0  # s
 DIMENSIONS = 35  # of the shared response space (Haxby et al. 2011)
 
-# Lengths of latent vectors; 1 is a change of `synthetic_signals.CHANGE` in the most active regions.
+# Lengths of latent vectors; length 1 is a signal change of `synthetic_signals.CHANGE` in the most
+# active regions.
 COMMON, CLASS, BLOCKS, PICTURES, OPPOSED = 1.1, 0.85, 0.5, 0.9, 2.0
 
 
 class Stimuli(NamedTuple):
-    """The pictures on the screen in each step of FINE s: -1 is the cross-hair."""
+    """The picture on the screen in each step of FINE s; -1 for the fixation cross."""
 
     kind: Int[np.ndarray, " m"]  # 0 neutral, 1 negative
-    block: Int[np.ndarray, " m"]  # number of the block among those of its kind
-    picture: Int[np.ndarray, " m"]  # number of the picture in its block
+    block: Int[np.ndarray, " m"]  # index of the block among those of its kind
+    picture: Int[np.ndarray, " m"]  # index of the picture in its block
 
 
 def hrf(t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Returns the canonical response to an impulse at 0 s, of area 1: peak less undershoot.
+    """Returns the canonical haemodynamic response to an impulse at 0 s, with area 1.
 
-    Gamma densities of shapes 6 and 16, ratio 6: the defaults of SPM (Friston et al. 1998).
+    It is the difference of gamma densities with shapes 6 and 16 and ratio 6, the defaults of SPM
+    (Friston et al. 1998).
+
+    Args:
+      t: time in s.
     """
     return (stats.gamma.pdf(t, 6.0) - stats.gamma.pdf(t, 16.0) / 6) / (1 - 1 / 6)
 
@@ -44,10 +49,10 @@ def _draw(key: Key[Array, ""], length: float, *numbers) -> Float[Array, " k"]:
 
 
 def directions(key: Key[Array, ""]) -> tuple[Float[Array, " k"], Float[Array, " k"]]:
-    """Returns the mean response to pictures, and half of what negative evoke more than neutral.
+    """Returns the mean response to pictures, and half the difference negative minus neutral.
 
     Args:
-      key: of the response space.
+      key: random key of the response space.
     """
     key_common, key_class = jax.random.split(key)
     return _draw(key_common, COMMON), _draw(key_class, CLASS)
@@ -57,20 +62,19 @@ def directions(key: Key[Array, ""]) -> tuple[Float[Array, " k"], Float[Array, " 
 def responses(
     key: Key[Array, ""], key_run: Key[Array, ""], stimuli: Stimuli, nonlinear: float = 0.0
 ) -> Float[Array, "m k"]:
-    """Returns the latent activity of every step of FINE s, 0 at rest, before the haemodynamics.
+    """Returns the latent activity in each step of FINE s, before the haemodynamics; 0 at rest.
 
-    A class has a mean response; a block and each of its pictures add their own. They belong to the
-    pictures: in another order of blocks they move with them.
+    A class has a mean response, to which each block and each picture add their own. These belong to
+    the pictures, so they move with them if the order of blocks changes.
 
     Args:
-      key: of the response space, the same for all runs and subjects.
-      key_run: of the pictures of a run.
-      stimuli: what is shown.
-      nonlinear: part of the mean response that is of two opposed kinds, as fear and disgust would
-        be, in turn over the blocks of a class. Their mean is that of the other class, so that no
-        linear decoder can tell the classes from it. From 0 to 1.
+      key: random key of the response space, the same for all runs and subjects.
+      key_run: random key of the pictures of a run.
+      stimuli: stimuli of the run.
+      nonlinear: fraction of the mean response, from 0 to 1, that alternates between two opposed
+        patterns over the blocks of a class, as fear and disgust might. Their mean is the same for
+        both classes, so no linear decoder can use it.
     """
-
     key_class = jax.random.split(key)[1]
     key_block, key_picture = jax.random.split(key_run)
     common, apart = directions(key)
@@ -89,13 +93,18 @@ def responses(
 
 
 def contrast(stimuli: Stimuli) -> Float[np.ndarray, "m 1"]:
-    """Returns 1/2 where pictures are negative, -1/2 where they are neutral, and 0 at rest."""
+    """Returns 1/2 for negative pictures, -1/2 for neutral ones, and 0 at rest."""
     return np.where(stimuli.kind < 0, 0.0, stimuli.kind - 0.5)[:, None].astype(np.float32)
 
 
 @partial(jax.jit, static_argnames="num_volumes")
 def haemodynamic(activity: Float[Array, "m k"], num_volumes: int) -> Float[Array, "t k"]:
-    """Returns activity in steps of FINE s, convolved with `hrf`, at the middle of each volume."""
+    """Convolves activity with `hrf`, and samples it at the middle of each volume.
+
+    Args:
+      activity: activity in steps of FINE s.
+      num_volumes: number of volumes.
+    """
     volume = (jnp.arange(num_volumes) + 0.5) * TR
     step = (jnp.arange(len(activity)) + 0.5) * FINE
     return (hrf(volume[:, None] - step) * FINE) @ activity

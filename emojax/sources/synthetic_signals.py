@@ -1,13 +1,14 @@
-"""The pure functions behind `synthetic`: anatomy, topography, responses, noise, one run of EPI.
+"""Pure functions for the images of `synthetic`: anatomy, topography, noise, and one run of EPI.
 
-Places are in mm of a template head; every subject's voxels are carried there by its own affine map,
-so that one set of smooth fields serves all subjects and grids. A run is
+Positions are in mm of a template head, to which each subject's voxels are mapped by its own affine
+transform, so that one set of smooth fields serves all subjects and grids. A run is
 
     value = mean * (1 + sum_r course_r(t) map_r(x) + noise(t, x))
 
-with the courses and maps of task, networks, drift, motion and pulse side by side in one product.
+with the courses and maps of task, networks, drift, motion and pulse concatenated in one product.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -23,14 +24,14 @@ HEAD = (66.0, 82.0, 54.0)  # mm, half axes of the template brain
 NETWORKS, DRIFTS = 10, 4  # numbers of maps
 TISSUE, AIR = 800.0, 8.0  # scanner units: mean of the brain, scale of the noise outside
 
-CHANGE = 0.010  # part of the mean, in the most active regions, of a latent response of length 1
-OWN = 0.75  # length of the latent vectors in which a subject fluctuates by itself
-AGREEMENT = 0.32  # how far subjects' topographies of these agree: 0 not at all, 1 fully
-ALIKE, ALIKE_WIDTH = 0.0027, 12.0  # part of the mean, rms, and mm: see `alike`
-NOISE, NETWORK, DRIFT, PULSE = 0.012, 0.004, 0.006, 0.004  # parts of the mean, sd
-RESIDUAL = 0.1  # part of the head's movement that realignment leaves in the images
+CHANGE = 0.010  # signal change, as fraction of the mean, of a latent response of length 1
+OWN = 0.75  # length of the latent vectors of a subject's spontaneous fluctuations
+AGREEMENT = 0.32  # agreement of subjects' topographies of these, from 0 (none) to 1
+ALIKE, ALIKE_WIDTH = 0.0027, 12.0  # rms as fraction of the mean, and width in mm: see `alike`
+NOISE, NETWORK, DRIFT, PULSE = 0.012, 0.004, 0.006, 0.004  # sd as fractions of the mean
+RESIDUAL = 0.1  # fraction of head motion that realignment leaves in the images
 
-# Where pictures evoke responses: x (both sides), y, z, radius in mm of the template, strength.
+# Regions that respond to pictures: x (both sides), y, z, radius in mm of the template, strength.
 REGIONS = (
     (22.0, -60.0, 0.0, 18.0, 1.0),  # occipital
     (34.0, -45.0, -20.0, 12.0, 0.9),  # ventral temporal
@@ -46,13 +47,17 @@ class Subject(NamedTuple):
     """The constants of a subject's runs, for the v voxels in and around the brain."""
 
     mean: Float[Array, " v"]  # scanner units
-    maps: Float[Array, "r v"]  # of the courses, see `courses`
-    noise: Float[Array, " v"]  # sd, part of the mean
+    maps: Float[Array, "r v"]  # map of each course, see `courses`
+    noise: Float[Array, " v"]  # sd as fraction of the mean
     memory: Float[Array, " v"]  # AR(1) coefficient
 
 
 def affine(grid: tuple[int, int, int]) -> Float[np.ndarray, "4 4"]:
-    """Returns voxel -> mm; the middle of the box is the origin."""
+    """Returns the affine voxel -> mm; the origin is the centre of the box.
+
+    Args:
+      grid: number of voxels along each axis.
+    """
     size = np.divide(FIELD, grid)
     out = np.diag([*size, 1.0])
     out[:3, 3] = -size * (np.subtract(grid, 1)) / 2
@@ -60,14 +65,22 @@ def affine(grid: tuple[int, int, int]) -> Float[np.ndarray, "4 4"]:
 
 
 def places(grid: tuple[int, int, int]) -> Float[np.ndarray, "n 3"]:
-    """Returns the centres of all voxels in mm, C order."""
+    """Returns the centres of all voxels in mm, in C order.
+
+    Args:
+      grid: number of voxels along each axis.
+    """
     index = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), -1).reshape(-1, 3)
     to_mm = affine(grid)
     return (index @ to_mm[:3, :3] + to_mm[:3, 3]).astype(np.float32)
 
 
 def near_brain(grid: tuple[int, int, int]) -> Int[np.ndarray, " v"]:
-    """Returns flat indices of voxels that can be brain: the same ones for all subjects."""
+    """Returns the flat indices of voxels that can belong to the brain of any subject.
+
+    Args:
+      grid: number of voxels along each axis.
+    """
     size = np.divide(FIELD, grid)
     reach = np.add(HEAD, 0.12 * np.array(HEAD) + size)
     return np.flatnonzero(((places(grid) / reach) ** 2).sum(1) <= 1)
@@ -76,10 +89,15 @@ def near_brain(grid: tuple[int, int, int]) -> Int[np.ndarray, " v"]:
 def fields(
     key: Key[Array, ""], places: Float[Array, "v 3"], widths: Float[Array, " count"]
 ) -> Float[Array, "count v"]:
-    """Draws random fields, mean 0 and sd 1, with correlation exp(-d^2 / (2 width^2)) at d mm.
+    """Draws random fields with mean 0, sd 1 and correlation exp(-d^2 / (2 width^2)) at d mm.
 
-    Sums of cosines with random waves (Rahimi and Recht, NeurIPS 2007), so a field has a value at
-    any place and does not depend on the grid.
+    Fields are sums of cosines with random waves (Rahimi and Recht, NeurIPS 2007). They have a value
+    at any position and do not depend on the grid.
+
+    Args:
+      key: random key.
+      places: positions in mm.
+      widths: width of each field in mm.
     """
     waves, (key_wave, key_phase) = 32, jax.random.split(key)
     wave = jax.random.normal(key_wave, (len(widths), waves, 3)) / widths[:, None, None]
@@ -92,22 +110,33 @@ def fields(
     return jax.lax.map(field, (wave, phase))
 
 
-def bumps(places: Float[Array, "v 3"], spots) -> Float[Array, " v"]:
-    """Returns the highest of Gaussian spots (x, y, z, radius, height) and their mirror images."""
+def bumps(places: Float[Array, "v 3"], spots: Sequence[tuple[float, ...]]) -> Float[Array, " v"]:
+    """Returns the maximum over Gaussian spots and their mirror images.
+
+    Args:
+      places: positions in mm.
+      spots: x, y, z, radius (mm) and height of each spot.
+    """
     x, y, z, radius, height = jnp.array(spots).T[..., None]
     distance = (jnp.abs(places[:, 0]) - x) ** 2 + (places[:, 1] - y) ** 2 + (places[:, 2] - z) ** 2
     return (height * jnp.exp(-distance / (2 * radius**2))).max(0)
 
 
 def mixing(key: Key[Array, ""], count: int, shared: float) -> Float[Array, "count count"]:
-    """Draws a random orthogonal matrix: the nearest one to sqrt(shared) I + sqrt(1 - shared) Q."""
+    """Draws a random orthogonal matrix, the nearest to sqrt(shared) I + sqrt(1 - shared) Q.
+
+    Args:
+      key: random key.
+      count: size of the matrix.
+      shared: weight of the identity, from 0 to 1; Q is a random orthogonal matrix.
+    """
     random = jax.random.orthogonal(key, count)
     u, _, vt = jnp.linalg.svd(jnp.sqrt(shared) * jnp.eye(count) + jnp.sqrt(1 - shared) * random)
     return u @ vt
 
 
 def _head(key):
-    """Draws half axes and middle of a subject's head, mm; returns them after the subject's keys."""
+    """Returns a subject's keys, and the half axes and centre of its head in mm."""
     names = ("size", "shift", "tissue", "mixing", "fields")
     keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
     half = jnp.array(HEAD) * (1 + 0.03 * jax.random.normal(keys["size"], (3,)).clip(-2, 2))
@@ -119,15 +148,15 @@ def _head(key):
 def alike(
     key: Key[Array, ""], key_maps: Key[Array, ""], places: Float[Array, "v 3"]
 ) -> Float[Array, " v"]:
-    """Returns a subject's map of what all subjects have in the same places of the template.
+    """Returns a subject's map of the response that all subjects share in template space.
 
     Args:
-      key: of the subject.
-      key_maps: of the maps that all subjects have.
-      places: [v, 3] mm, of the voxels near the brain.
+      key: random key of the subject.
+      key_maps: random key of the maps that all subjects share.
+      places: positions in mm of the voxels near the brain.
 
     Returns:
-      Difference between negative and neutral pictures, as part of the mean.
+      Difference between negative and neutral pictures, as fraction of the mean.
     """
     _, half, shift = _head(key)
     template = (places - shift) / half * jnp.array(HEAD)
@@ -144,24 +173,24 @@ def subject(
     """Draws one subject's anatomy and functional topography.
 
     Args:
-      key: of the subject.
-      key_maps: of the response maps that all subjects mix.
-      places: [v, 3] mm, of the voxels near the brain.
-      size: [3] mm, of a voxel.
+      key: random key of the subject.
+      key_maps: random key of the response maps that all subjects mix.
+      places: positions in mm of the voxels near the brain.
+      size: size of a voxel in mm.
     """
     keys, half, shift = _head(key)
     template = (places - shift) / half * jnp.array(HEAD)
 
-    def image(places):  # mean EPI at any place, for its slope as well
+    def image(places):  # mean EPI at one position; its gradient is used as well
         inside = (places - shift) / half
         at = inside * jnp.array(HEAD)
-        depth = (1 - jnp.sqrt((inside**2).sum() + 1e-6)) * half.mean()  # mm; has a slope at 0 too
+        depth = (1 - jnp.sqrt((inside**2).sum() + 1e-6)) * half.mean()  # mm; differentiable at 0
         ventricle = ((at - jnp.array([0.0, -5.0, 8.0])) / jnp.array([9.0, 22.0, 9.0])) ** 2
         bright = 1 + 0.4 * jax.nn.sigmoid(6 * (1 - ventricle.sum()))
-        coil = 1.1 - 0.003 * depth  # surface coils see the rim better
+        coil = 1.1 - 0.003 * depth  # surface coils are more sensitive at the rim
         lost = 1 - bumps(at[None], DROPOUT)[0]
         tissue = 1 + 0.08 * fields(keys["tissue"], at[None], jnp.array([9.0]))[0, 0]
-        filled = jnp.clip(depth / size.mean() + 0.5, 0, 1)  # part of the voxel that is brain
+        filled = jnp.clip(depth / size.mean() + 0.5, 0, 1)  # fraction of the voxel that is brain
         return TISSUE * filled * bright * coil * lost * tissue
 
     mean, slope = jax.vmap(jax.value_and_grad(image))(places)
@@ -186,7 +215,12 @@ def subject(
 
 @partial(jax.jit, static_argnames="num_volumes")
 def motion(key: Key[Array, ""], num_volumes: int) -> Float[Array, "t 6"]:
-    """Draws realignment parameters, mm then rad: a slow walk, and in 1 % of volumes a jerk."""
+    """Draws realignment parameters (mm, then rad): a slow walk with a jerk in 1 % of volumes.
+
+    Args:
+      key: random key.
+      num_volumes: number of volumes.
+    """
     key_walk, key_when, key_jerk = jax.random.split(key, 3)
     unit = jnp.array([1, 1, 1, 0.02, 0.02, 0.02])
     walk = jnp.cumsum(0.015 * jax.random.normal(key_walk, (num_volumes, 6)), 0)
@@ -198,7 +232,13 @@ def motion(key: Key[Array, ""], num_volumes: int) -> Float[Array, "t 6"]:
 def autoregressive(
     key: Key[Array, ""], memory: Float[Array, " v"], num_volumes: int
 ) -> Float[Array, "t v"]:
-    """Draws stationary AR(1) noise of sd 1, one coefficient a voxel."""
+    """Draws stationary AR(1) noise of sd 1.
+
+    Args:
+      key: random key.
+      memory: AR(1) coefficient of each voxel.
+      num_volumes: number of volumes.
+    """
     draws = jax.random.normal(key, (num_volumes, *memory.shape))
 
     def step(last, draw):
@@ -213,13 +253,19 @@ def autoregressive(
 def courses(
     key: Key[Array, ""], task: Float[Array, "t k"], moves: Float[Array, "t 6"]
 ) -> Float[Array, "t r"]:
-    """Returns the time courses of a run, in the order of `Subject.maps`."""
+    """Returns the time courses of a run, in the order of `Subject.maps`.
+
+    Args:
+      key: random key.
+      task: response to the stimuli.
+      moves: realignment parameters.
+    """
     key_noise, key_drift = jax.random.split(key)
     memory = jnp.array(DIMENSIONS * [0.5] + NETWORKS * [0.7] + [0.5])
     noise = autoregressive(key_noise, memory, len(task))
     own, networks, pulse = jnp.split(noise, [DIMENSIONS, DIMENSIONS + NETWORKS], 1)
     time = jnp.linspace(-1, 1, len(task))
-    legendre = jnp.stack([jnp.ones_like(time), time, 1.5 * time**2 - 0.5], 1)  # mean of the run too
+    legendre = jnp.stack([jnp.ones_like(time), time, 1.5 * time**2 - 0.5], 1)  # with an offset
     drift = legendre @ jax.random.normal(key_drift, (3, DRIFTS))
     jerks = jnp.abs(jnp.diff(moves[:, :3], axis=0, prepend=moves[:1, :3])).sum(1, keepdims=True)
     pulse -= jnp.where(jerks > 0.3, 4 * jerks, 0)  # a jerk darkens the whole volume
@@ -235,7 +281,14 @@ def series(
     courses: Float[Array, "t r"],
     alike: Float[Array, "t v"] | None = None,
 ) -> Float[Array, "t v"]:
-    """Returns one run of the voxels near the brain, in scanner units; `alike` comes on top."""
+    """Returns one run of the voxels near the brain, in scanner units.
+
+    Args:
+      key: random key.
+      subject: constants of the subject.
+      courses: time courses of the run.
+      alike: additional signal, as fraction of the mean.
+    """
     noise = subject.noise * autoregressive(key, subject.memory, len(courses))
     change = courses @ subject.maps if alike is None else courses @ subject.maps + alike
     return subject.mean * (1 + change + noise)
@@ -245,9 +298,16 @@ def series(
 def volume(
     key: Key[Array, ""], t: int, inside: Float[Array, " v"], where: Int[Array, " v"], n: int
 ) -> Int[Array, " n"]:
-    """Returns volume t, of n voxels, with the air around the brain, as of a scanner, int16.
+    """Returns volume t with air around the brain, as int16.
 
     Air is Rayleigh noise in 256 steps, so that one random word serves four voxels.
+
+    Args:
+      key: random key.
+      t: index of the volume.
+      inside: values of the voxels near the brain.
+      where: flat indices of these voxels.
+      n: number of voxels in the volume.
     """
     bits = jax.lax.bitcast_convert_type(
         jax.random.bits(jax.random.fold_in(key, t), (-(-n // 4),)), jnp.uint8

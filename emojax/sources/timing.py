@@ -1,13 +1,13 @@
-"""Facts of timing in headers and sidecars: when each volume of a run was acquired.
+"""Timing of volumes, from headers and sidecars: when each volume of a run was acquired.
 
-    RepetitionTime         volumes follow each other every TR
-    VolumeTiming           when each volume began, where they do not
-    DelayTime              the pause behind each volume, as in sparse sequences
-    AcquisitionDuration    the length of each volume, which says the same from the other side
-    StartTime              after slice timing: the moment within the TR that all slices show
+    RepetitionTime         time from one volume to the next (TR)
+    VolumeTiming           start of each volume, if they are not a TR apart
+    DelayTime              pause after each volume, as in sparse sequences
+    AcquisitionDuration    duration of each volume: the TR without the pause
+    StartTime              with slice timing correction: the time within the TR that slices refer to
 
-Each of them is used, or refused with the file that holds it. An AcquisitionDuration that is that of
-the whole run, as some converters write it, says nothing and is left out, which is noted.
+Each value is used, or refused with the name of its file. Some converters write the duration of the
+whole run as AcquisitionDuration; such a value is ignored, with a note.
 """
 
 import math
@@ -21,9 +21,9 @@ from emojax.data.windows import Windows, regular
 from emojax.errors import InputError
 from emojax.sources.inheritance import ROUNDING, Facts
 
-MIDDLE = 0.05  # of the TR; a reference so near the middle of a volume is its middle
-LEAST, MOST = 0.1, 30.0  # s, of a TR that anybody measures with
-WHOLE = 0.1  # of the length of the run; a duration so near to it is that of the run
+MIDDLE = 0.05  # of the TR; tolerance for a reference time at the middle of a volume
+LEAST, MOST = 0.1, 30.0  # s, range of plausible TRs
+WHOLE = 0.1  # of the run's duration; tolerance for an AcquisitionDuration of the whole run
 DURATION = "AcquisitionDuration"
 TYPE = "--config.data.tr=2.0"
 
@@ -31,9 +31,9 @@ TYPE = "--config.data.tr=2.0"
 class Acquired(NamedTuple):
     """The times of the volumes of a run."""
 
-    tr: float | None  # s; None where volumes are not a TR apart
+    tr: float | None  # s; None if volumes are not a TR apart
     windows: Windows
-    starts: Float[np.ndarray, " t"] | None  # s, where there is no TR
+    starts: Float[np.ndarray, " t"] | None  # s; only without a TR
     unused: pathlib.Path | None = None  # file whose AcquisitionDuration is that of the whole run
 
 
@@ -44,17 +44,17 @@ def read(
     num_volumes: int,
     tr: float | None = None,
 ) -> Acquired:
-    """Returns when the volumes of a run were acquired.
+    """Returns the times at which the volumes of a run were acquired.
 
     Args:
-      image: the scan, for messages.
-      header: TR of its header, s; None where it has none.
-      facts: what its sidecars say.
-      num_volumes: t.
-      tr: s, overrules RepetitionTime, VolumeTiming and header.
+      image: path of the scan, for messages.
+      header: TR in the scan's header in s, or None.
+      facts: values in the scan's sidecars.
+      num_volumes: number of volumes.
+      tr: TR in s, which overrules RepetitionTime, VolumeTiming and header.
 
     Raises:
-      InputError: there is no TR, it is not in 0.1 to 30 s, or a fact of timing is of the wrong kind
+      InputError: there is no TR, it is outside 0.1 to 30 s, or a timing value is of the wrong kind
         or contradicts another.
     """
     starts = None
@@ -90,7 +90,10 @@ def _agreed(image: pathlib.Path, header: float | None, facts: Facts, steps: floa
     """Returns the TR on which RepetitionTime, VolumeTiming and header agree.
 
     Args:
-      steps: of VolumeTiming, s, where it is regular.
+      image: path of the scan, for messages.
+      header: TR in the header in s, or None.
+      facts: values in the sidecars.
+      steps: step of VolumeTiming in s if it is regular, or None.
     """
     written = _number(facts, "RepetitionTime", f"seconds > 0 (or {TYPE})")
     if written == 0:
@@ -112,18 +115,18 @@ def _agreed(image: pathlib.Path, header: float | None, facts: Facts, steps: floa
 
 
 def check_range(where: pathlib.Path, what: str, seconds: float) -> None:
-    """Refuses a time from one volume to the next that nobody measures with.
+    """Checks that a time from one volume to the next is plausible.
 
     Args:
-      where: the file that says so.
-      what: the fact, in words.
-      seconds: its value.
+      where: path of the file that holds the value, for the message.
+      what: name of the value, for the message.
+      seconds: the value in s.
 
     Raises:
-      InputError: it is not in 0.1 to 30 s.
+      InputError: the value is outside 0.1 to 30 s.
     """
     if not LEAST <= seconds <= MOST:
-        expected = f"{LEAST:g} to {MOST:g} s; if it is right or you know a better one, {TYPE}"
+        expected = f"{LEAST:g} to {MOST:g} s; if it is right, or you know the right one, {TYPE}"
         raise InputError(where, f"{what} of {seconds:g} s", expected)
 
 
@@ -142,7 +145,7 @@ def _volume_timing(facts: Facts, num_volumes: int) -> Float[np.ndarray, " t"]:
 
 
 def _is_regular(starts: Float[np.ndarray, " t"]) -> bool:
-    """Returns whether no volume is off the grid of the mean step."""
+    """Returns whether all volumes start at multiples of the mean step."""
     steady = np.linspace(starts[0], starts[-1], len(starts))
     return bool(np.abs(starts - steady).max() <= ROUNDING)
 
@@ -150,7 +153,7 @@ def _is_regular(starts: Float[np.ndarray, " t"]) -> bool:
 def _is_of_run(
     facts: Facts, step: float, num_volumes: int, starts: Float[np.ndarray, " t"] | None
 ) -> bool:
-    """Returns whether the duration that is given is that of the whole run, not of a volume."""
+    """Returns whether AcquisitionDuration is that of the whole run, not of a volume."""
     length = _number(facts, DURATION, "seconds > 0")
     if length is None or length <= step + ROUNDING:
         return False
@@ -159,11 +162,12 @@ def _is_of_run(
 
 
 def _duration(facts: Facts, step: float, starts: Float[np.ndarray, " t"] | None) -> float | None:
-    """Returns how long each volume takes, s; None where it takes the whole TR.
+    """Returns the duration of each volume in s; None if it is the whole TR.
 
     Args:
-      step: the least time from one volume to the next.
-      starts: of VolumeTiming, where that is used.
+      facts: values in the sidecars.
+      step: shortest time from one volume to the next, in s.
+      starts: VolumeTiming if it is used, or None.
     """
     length = _number(facts, DURATION, "seconds > 0")
     pause = _number(facts, "DelayTime", "seconds >= 0")
@@ -171,7 +175,7 @@ def _duration(facts: Facts, step: float, starts: Float[np.ndarray, " t"] | None)
     if length is not None and not 0 < length <= step + ROUNDING:
         found = f"AcquisitionDuration {length:g}, and a volume every {step:g} s"
         expected = (
-            f'seconds of one volume: type "AcquisitionDuration": {step:g} there, or take it out '
+            f'seconds of one volume: write "AcquisitionDuration": {step:g} there, or remove it '
             "(data.tr overrules only RepetitionTime, VolumeTiming and header)"
         )
         raise facts.refuse(DURATION, found, expected)
@@ -180,13 +184,15 @@ def _duration(facts: Facts, step: float, starts: Float[np.ndarray, " t"] | None)
         raise facts.refuse("DelayTime", found, "AcquisitionDuration in its place")
     if pause is not None and pause >= step:
         found = f"DelayTime {pause:g}, and a volume every {step:g} s"
-        expected = 'seconds of the pause within a TR (none: type "DelayTime": 0 there)'
+        expected = 'seconds of the pause within a TR (without a pause: write "DelayTime": 0 there)'
         raise facts.refuse("DelayTime", found, expected)
     if pause is not None:
         rest = step - pause
         if length is not None and abs(rest - length) > ROUNDING:
             found = f"DelayTime {pause:g} and AcquisitionDuration {length:g} of a TR of {step:g} s"
-            raise facts.refuse("DelayTime", found, "two that make the TR together, or one of them")
+            raise facts.refuse(
+                "DelayTime", found, "two values that add up to the TR, or one of them"
+            )
         return rest if pause else None
     if length is not None:
         return min(length, step)
@@ -201,7 +207,7 @@ def _duration(facts: Facts, step: float, starts: Float[np.ndarray, " t"] | None)
 
 
 def _of_slices(facts: Facts, step: float) -> float | None:
-    """Returns the duration of a volume from the times of its slices; None where none says it."""
+    """Returns the duration of a volume in s from its SliceTiming, or None."""
     if "SliceTiming" not in facts.values:
         return None
     times = np.unique(_numbers(facts, "SliceTiming").round(4))
@@ -215,11 +221,12 @@ def _of_slices(facts: Facts, step: float) -> float | None:
 
 
 def _shift(facts: Facts, step: float, length: float) -> float:
-    """Returns how far slice timing moved the volumes from when they were acquired, s.
+    """Returns the shift in s that slice timing correction added to the times of volumes.
 
     Args:
-      step: the least time from one volume to the next.
-      length: of a volume, s.
+      facts: values in the sidecars.
+      step: shortest time from one volume to the next, in s.
+      length: duration of a volume in s.
     """
     reference = _number(facts, "StartTime", "seconds >= 0")
     moved = facts.values.get("SliceTimingCorrected", bool(reference))
@@ -240,7 +247,7 @@ def _shift(facts: Facts, step: float, length: float) -> float:
 
 
 def _number(facts: Facts, key: str, expected: str) -> float | None:
-    """Returns a number of seconds; None where there is none."""
+    """Returns a number of seconds, or None without the key."""
     if key not in facts.values:
         return None
     value = facts.values[key]

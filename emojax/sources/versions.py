@@ -1,9 +1,9 @@
-"""Scans that enter a study: one file of each acquisition, however many versions of it there are.
+"""Selection of the scans of a study: one file per acquisition.
 
-An acquisition is what the scanner took once: subject, session, task, acq, dir and run. Its echoes,
-parts, reconstructions, resolutions, spaces and so on hold the same signal and the same noise; two
-of them on both sides of a split would make noise decodable. So one version enters, and where
-several are left the user chooses by `data.entities`.
+An acquisition is one measurement, identified by subject, session, task, acq, dir and run. Its
+echoes, parts, reconstructions, resolutions, spaces and so on share signal and noise, so two of them
+on both sides of a split would make the noise decodable. Therefore only one version is used; if
+several are left, the user selects one with `data.entities`.
 """
 
 import collections
@@ -18,33 +18,36 @@ from emojax.sources.bids_names import ACQUISITION, IMAGES, File, comparable, kno
 
 KEY = "data.entities"
 TYPE = f"--config.{KEY}="
-NONE = "none"  # stands for files without an entity
+NONE = "none"  # value for files without the entity
 NOT_BOLD = ("phase", "real", "imag")  # parts of complex images
-PREFERRED = "preproc"  # desc of what fMRIPrep makes
+PREFERRED = "preproc"  # desc of fMRIPrep's preprocessed scans
 
 Acquisitions = dict[tuple, list[File]]
 
 
 class Filter(NamedTuple):
-    """The values of one entity that the user wants."""
+    """The values of one entity that the user asks for."""
 
-    key: str  # of the config, for messages
+    key: str  # config key, for messages
     entity: str
     values: tuple[str, ...]  # as typed
 
 
 class Chosen(NamedTuple):
-    """One file of each acquisition, by path, and sentences on what was left out."""
+    """One file of each acquisition, sorted by path, and notes on what was left out."""
 
     files: list[File]
     notes: list[str]
 
 
 def parse(text: str) -> list[Filter]:
-    """Reads filters such as "echo=2,rec=norm|raw,space=none".
+    """Parses filters such as "echo=2,rec=norm|raw,space=none".
+
+    Args:
+      text: the filters, separated by commas.
 
     Raises:
-      InputError: they are written in another way, or name an entity twice.
+      InputError: a filter has another form, or an entity occurs twice.
     """
     found: dict[str, Filter] = {}
     for part in split_list(text):
@@ -58,20 +61,20 @@ def parse(text: str) -> list[Filter]:
 
 
 def choose(root: pathlib.Path, files: Iterable[File], filters: Sequence[Filter]) -> Chosen:
-    """Returns the BOLD image of each acquisition that the filters allow.
+    """Returns the BOLD image of each acquisition that passes the filters.
 
-    Phase, real and imaginary parts are no BOLD. Where no filter says which desc, desc-preproc is
-    taken before others.
+    Phase, real and imaginary parts do not count as BOLD. Without a filter on desc, desc-preproc is
+    preferred.
 
     Args:
-      root: of the data set, for messages.
-      files: of the data set.
-      filters: all of them must allow a file.
+      root: root of the data set, for messages.
+      files: files of the data set.
+      filters: filters, all of which a file must pass.
 
     Raises:
-      InputError: there is no BOLD image, a filter names what does not exist, nothing or several
-        tasks are left, an acquisition has a phase image only, several versions of an acquisition
-        are left, or acquisitions have different versions that no filter names.
+      InputError: there is no BOLD image, a filter names something that does not exist, no task or
+        several tasks are left, an acquisition has only a phase image, several versions of an
+        acquisition are left, or acquisitions have different versions that no filter names.
     """
     bold = [file for file in files if file.suffix == "bold" and file.ext in IMAGES]
     if not bold:
@@ -98,7 +101,7 @@ def choose(root: pathlib.Path, files: Iterable[File], filters: Sequence[Filter])
 
 
 def _resolve(root: pathlib.Path, bold: Sequence[File], wanted: Filter) -> set[str | None]:
-    """Returns the values that a filter means, as they compare; None for files without any."""
+    """Returns the values that a filter asks for, in comparable form; None for "none"."""
     entity = wanted.entity
     have = {file.same.get(entity) for file in bold}
     if have == {None} and entity not in known():
@@ -123,13 +126,13 @@ def _resolve(root: pathlib.Path, bold: Sequence[File], wanted: Filter) -> set[st
 
 
 def _allowed(root, bold: Sequence[File], wanted, after=()) -> list[File]:
-    """Returns the files that all filters allow; there must be some after each.
+    """Applies filters one by one, and raises an InputError if nothing is left after one of them.
 
     Args:
-      root: of the data set, for messages.
+      root: root of the data set, for messages.
       bold: files that are left.
-      wanted: filters with the values that they mean.
-      after: filters that have been applied, for messages.
+      wanted: filters with their values in comparable form.
+      after: filters that were applied before, for messages.
     """
     said = [f"{f.entity} {'|'.join(f.values)}" for f, _ in after]
     for f, values in wanted:
@@ -145,7 +148,7 @@ def _allowed(root, bold: Sequence[File], wanted, after=()) -> list[File]:
 
 
 def _refuse_tasks(root, bold: Sequence[File]) -> None:
-    """Refuses scans of several tasks."""
+    """Raises an InputError if scans of several tasks are left."""
     if len({file.same.get("task") for file in bold}) > 1:
         listed, example = _listed(bold, "task"), bold[0].written.get("task", NONE)
         expected = f"one of them as data.task (--config.data.task={example})"
@@ -153,9 +156,9 @@ def _refuse_tasks(root, bold: Sequence[File]) -> None:
 
 
 def _magnitudes(bold: Sequence[File], named: Collection[str]) -> list[File]:
-    """Returns the files without phase images and their like; there must be one of each acquisition.
+    """Removes phase, real and imaginary images.
 
-    A filter of parts may leave acquisitions out.
+    Every acquisition must have another image, unless a filter on part leaves it out.
     """
     real = [file for file in bold if file.same.get("part") not in NOT_BOLD]
     there = {file.acquisition for file in real}
@@ -166,7 +169,7 @@ def _magnitudes(bold: Sequence[File], named: Collection[str]) -> list[File]:
     if real:
         parts = _listed(real, "part").replace(", ", "|")
         expected += f", or leave it out by '{TYPE}part={parts}'"
-    found = f"only part-{lost.same['part']} of {lost.label}, which is no BOLD"
+    found = f"only part-{lost.same['part']} of {lost.label}, which is not BOLD"
     raise InputError(lost.path, found, expected)
 
 
@@ -182,7 +185,7 @@ def _grouped(bold: Iterable[File]) -> Acquisitions:
 
 
 def _refuse_several(root, group: Sequence[File], typed: dict[str, str]) -> None:
-    """Refuses an acquisition of which more than one file is left."""
+    """Raises an InputError if more than one file of an acquisition is left."""
     first_of: dict[frozenset, File] = {}
     for file in group:
         first = first_of.setdefault(frozenset(file.same.items()), file)
@@ -201,7 +204,7 @@ def _refuse_several(root, group: Sequence[File], typed: dict[str, str]) -> None:
 def _refuse_mixed(
     root, chosen: Sequence[File], named: Collection[str], typed: dict[str, str]
 ) -> None:
-    """Refuses acquisitions in different versions, unless a filter allows them by name."""
+    """Raises an InputError if acquisitions have different versions that no filter names."""
     for entity in _versions(chosen):
         values = {file.same.get(entity) for file in chosen}
         if entity in named or len(values) == 1 or entity == "part":  # only magnitudes are left
@@ -218,7 +221,7 @@ def _refuse_mixed(
 
 
 def _left_out(bold: Sequence[File], groups: Mapping, filters) -> list[str]:
-    """Says which acquisitions have no version that the filters allow."""
+    """Returns a note on acquisitions without a version that passes the filters."""
     out = [group[0].label for name, group in _grouped(bold).items() if name not in groups]
     if not out:
         return []
@@ -229,17 +232,17 @@ def _left_out(bold: Sequence[File], groups: Mapping, filters) -> list[str]:
 
 
 def _versions(files: Sequence[File]) -> list[str]:
-    """Returns the entities of the files that are no part of an acquisition's identity."""
+    """Returns the entities of the files that do not identify an acquisition."""
     return [e for e in dict.fromkeys(e for f in files for e in f.same) if e not in ACQUISITION]
 
 
 def _setting(values: Mapping[str, str]) -> str:
-    """Returns what to type for values of entities."""
+    """Returns the flag to type for values of entities."""
     return TYPE + ",".join(f"{entity}={value}" for entity, value in values.items())
 
 
 def _listed(files: Iterable[File], entity: str) -> str:
-    """Returns the values of an entity as they are written, numbers in order, files without last."""
+    """Returns the values of an entity as written, in natural order, with "none" last."""
     values = {file.written.get(entity) for file in files}
     named = sorted((v for v in values if v is not None), key=lambda v: (natural(v), v))
     return ", ".join([*named, *([NONE] if None in values else [])])

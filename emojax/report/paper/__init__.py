@@ -1,1 +1,1 @@
-"""What a paper needs of a run, made from metrics.json alone: methods, references, limits."""
+"""Material for a paper, made from metrics.json alone: methods, references, limits."""

@@ -1,4 +1,4 @@
-"""What a reviewer asks of a decoding result, and what a run has found: one line for each."""
+"""A reviewer's questions about a decoding result, with the answers of a run."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -40,10 +40,10 @@ def make(metrics: Metrics) -> list[Check]:
     parts = {
         "chance": (_chance, "result"),
         "headline": (_headline, "result"),
-        "the same procedure on noise": (_floor, "floor"),
-        "permuted labels": (_null, "chance"),
-        "the scored person's other runs alone": (_within, "design"),
-        "new people and new conditions": (_crossed, "design"),
+        "noise floor": (_floor, "floor"),
+        "permutation test": (_null, "chance"),
+        "the test subject's own runs": (_within, "design"),
+        "new subjects and new levels": (_crossed, "design"),
         "the design without any image": (_design, "design"),
         "calibration of probabilities": (_probabilities, "probabilities"),
         "who saw what": (_seen, "seen"),
@@ -58,7 +58,7 @@ def make(metrics: Metrics) -> list[Check]:
 
 
 def sections(metrics: Metrics) -> set[str]:
-    """Returns the ids of the sections that this page has."""
+    """Returns the ids of the sections that the page of a run has."""
     found = {"result", "seen"}
     if metrics.get("permutation"):
         found.add("chance")
@@ -74,7 +74,7 @@ def _not(key: str) -> str:
 
 
 def _chance(metrics: Metrics, arm: Arm) -> str:
-    return f"{metrics['chance']:.3f} with {len(metrics['classes'])} classes"
+    return f"{metrics['chance']:.3f} ({len(metrics['classes'])} classes)"
 
 
 def _headline(metrics: Metrics, arm: Arm) -> str:
@@ -90,7 +90,7 @@ def _floor(metrics: Metrics, arm: Arm) -> str:
     noise = texts.floor(metrics, arm)
     if noise is None:
         whole = setting(metrics, "null", False) or arm["on_noise"]
-        return "this whole run is on noise" if whole else _not("null_floor=True")
+        return "the whole run is on noise" if whole else _not("null_floor=True")
     return score(texts.first(noise)[1].get("balanced_accuracy"))
 
 
@@ -98,7 +98,7 @@ def _null(metrics: Metrics, arm: Arm) -> str:
     found = metrics.get("permutation")
     if not found:
         asked = setting(metrics, "permutations", 0)
-        return "too few orders of the events" if asked else _not("permutations=999")
+        return "the events have too few orders" if asked else _not("permutations=999")
     return (
         f"p = {permutations.number(found['p'])}: {permutations.name_of(metrics)} "
         f"{found['observed']:.3f}, null {np.mean(found['null']):.3f} over {len(found['null'])} "
@@ -111,7 +111,7 @@ def _within(metrics: Metrics, arm: Arm) -> str:
     if found:
         return "; ".join(f"{name} {score(entry)}" for name, entry in found.items())
     if not any(any(row["of_other_runs"].values()) for row in arm["seen"]):
-        return "no other run of the scored person was used"
+        return "no other run of the test subject was used"
     if setting(metrics, "units") == "run":
         return "the headline itself trains on them"
     return (
@@ -140,18 +140,18 @@ def _crossed(metrics: Metrics, arm: Arm) -> str:
 def _design(metrics: Metrics, arm: Arm) -> str:
     found = metrics.get("design")
     if not found:
-        return "nothing to ask here" if setting(metrics, "design") else _not("design=True")
+        return "does not apply to these data" if setting(metrics, "design") else _not("design=True")
     parts = []
     if lookup := found.get("lookup"):
         parts.append(
-            f"label looked up by run and time: {lookup['accuracy']:.3f} (commonest label "
+            f"other subjects' label at the same time: {lookup['accuracy']:.3f} (commonest label "
             f"{lookup['chance']:.3f})"
         )
     for name, entry in (found.get("nuisance") or {}).items():
         if name != "columns":
-            parts.append(f"nuisance, {name} {score(entry)}")
+            parts.append(f"{name} on nuisance columns {score(entry)}")
     parts += [f"{name} {said}" for name, said in findings.factors(metrics).items()]
-    return "; ".join(parts) or "rows are no points in time, and have no nuisance columns"
+    return "; ".join(parts) or "rows are not points in time and have no nuisance columns"
 
 
 def _probabilities(metrics: Metrics, arm: Arm) -> str:
@@ -160,14 +160,14 @@ def _probabilities(metrics: Metrics, arm: Arm) -> str:
         return "not measured"
     text = f"NLL {summary['nll']['mean']:.3f}"
     if "base_rate_nll" in summary:
-        text += f" (base rates {summary['base_rate_nll']['mean']:.3f})"
+        text += f" (class base rates {summary['base_rate_nll']['mean']:.3f})"
     return f"{text}, ECE {summary['ece']['mean']:.3f}"
 
 
 def _seen(metrics: Metrics, arm: Arm) -> str:
     found = metrics.get("audit") or {}
     steps = [f"{row['step']} saw {what}" for row in arm["seen"] if (what := texts.whom(row))]
-    saw = "; ".join(steps) or "no step saw anything of whom it is scored on"
+    saw = "; ".join(steps) or "no step saw anything of the test subject"
     if not found.get("measured"):
         return f"recorded, {_not('audit=True')}: {saw}"
     return f"measured by an audit of {count(len(found['arms']), 'arm')}: {saw}"
@@ -175,23 +175,23 @@ def _seen(metrics: Metrics, arm: Arm) -> str:
 
 def _tuned(metrics: Metrics, arm: Arm) -> str:
     if "epoch choice" in arm["leaks"]:
-        return "LEAK: epoch and rate on the scored volumes themselves"
+        return "LEAK: epoch and learning rate on the scored volumes themselves"
     classifier, summary = texts.first(arm)
     unit = setting(metrics, "units", "subject")
     if classifier == NETWORK:
         what = ["epoch"] if arm["pick"] != "last" else []
-        what += ["rate", *["temperature"] * bool(summary.get("uncalibrated"))]
-        return f"{listed(what)} on monitored volumes that neither train nor are scored"
+        what += ["learning rate", *["temperature"] * bool(summary.get("uncalibrated"))]
+        return f"{listed(what)} on monitored volumes, neither trained on nor scored"
     if classifier == AUTO:
-        return f"bag or network by inner folds without the scored {unit}; see below for either"
+        return f"bag or network on inner folds without the test {unit}; both as in the table below"
     if classifier == BAG:
-        return f"C and temperature of each member on a {unit} held back; never the scored one"
-    return "nothing"
+        return f"C and temperature of each member on a held-back {unit}, never on the test {unit}"
+    return "nothing was tuned"
 
 
 def _seeds(metrics: Metrics, arm: Arm) -> str:
     if found := findings.spread(arm):
-        return f"sd {found['sd']:.3f} over {len(found['means'])} networks of each fold"
+        return f"sd {found['sd']:.3f} over {len(found['means'])} networks per fold"
     if texts.first(arm)[0] == BAG:
-        return "the bag draws no random number"
+        return "the bag uses no random numbers"
     return _not(f"seed={setting(metrics, 'seed', 0) + 1}")

@@ -1,4 +1,4 @@
-"""Scores of a run and the statistics behind them, in sentences."""
+"""Sentences on the scores of a run and their statistics."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,11 +20,11 @@ from emojax.report.paper.words import (
 )
 from emojax.report.plain import plain
 
-LEDOIT_WOLF = "LDA-shrinkage"  # of `within_subject`, whose shrinkage is estimated
+LEDOIT_WOLF = "LDA-shrinkage"  # in `within_subject`, with Ledoit-Wolf shrinkage
 
 
 def headline(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns the headline's score, what its interval is, and the other rows."""
+    """Returns sentences on the headline's score, the kind of its interval, and the other rows."""
     classifier, summary = texts.first(arm)
     if not classifier:
         return ""
@@ -46,20 +46,21 @@ def _inside(arm, found) -> str:
 
 
 def _interval(arm, cite) -> str:
-    shared = "they leave out that another draw of the training data gives another decoder"
+    shared = "the variation from another draw of the training data"
     if arm["split"]:
         return (
-            f"Intervals are for new {arm['unit']}s: the jackknife over those that were tested, "
-            f"with Student's t {cite('mackinnon2023')}; {shared}."
+            f"Intervals describe new {arm['unit']}s (jackknife over those that were tested, with "
+            f"Student's t {cite('mackinnon2023')}); they do not include {shared}."
         )
     return (
-        "Intervals are Student's t over folds. Folds share training data, so that they are not "
-        f"independent and the intervals are approximate {cite('nadeau2003')}: {shared}."
+        "Intervals are Student's t over folds. Folds share training data, so they are not "
+        f"independent, and the intervals are approximate {cite('nadeau2003')}; they do not include "
+        f"{shared}."
     )
 
 
 def _others(metrics, head) -> str:
-    """Returns the other rows of networks and decoders; what leaks is called so."""
+    """Returns a sentence on the other networks and decoders; leaky ones are named as such."""
     strict, leaky = [], []
     for arm in texts.real(metrics):
         classifier, summary = texts.first(arm)
@@ -67,15 +68,14 @@ def _others(metrics, head) -> str:
             continue
         text = f"{name_of(arm)} {summary['balanced_accuracy']['mean']:.3f}"
         (leaky if is_leaky(arm) else strict).append(text)
-    text = f"Beside it: {'; '.join(strict)}." if strict else ""
+    text = f"Other decoders: {'; '.join(strict)}." if strict else ""
     if leaky:
-        said = "Leaky by name, for comparison only"
-        text += f" {said}: {'; '.join(leaky)}."
+        text += f" Declared leaky, for comparison only: {'; '.join(leaky)}."
     return text.strip()
 
 
 def floor(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns the noise floor of the headline."""
+    """Returns a sentence on the headline's noise floor."""
     classifier, _ = texts.first(arm)
     entry, noise = floors.of(metrics, arm, classifier), texts.floor(metrics, arm)
     parts = [f"{classifier} {floors.words(entry)}"] if entry else []
@@ -84,37 +84,38 @@ def floor(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
     if not parts:
         return ""
     return (
-        "The noise floor is the whole procedure on the same data with random phases, common to all "
-        f"voxels {cite('prichard1994')}, or in another order where rows are no points in time: "
-        f"{'; '.join(parts)}."
+        "The noise floor is the score of the whole procedure on the same data with random phases, "
+        f"common to all voxels {cite('prichard1994')} (rows that are not points in time are "
+        f"shuffled instead): {'; '.join(parts)}."
     )
 
 
 def permutation(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns the test of the headline against chance."""
+    """Returns a sentence on the permutation test of the headline."""
     found = metrics.get("permutation")
     if not found:
         return ""
     null = np.array(found["null"])
     low, high = np.quantile(null, (0.025, 0.975))
     return (
-        f"Against chance, {permutations.name_of(metrics)} was tested by {len(null)} permutations "
-        f"of the labels ({found['scheme']}; {found['blocks']} in all) through the whole pipeline "
-        f"{cite('ojala2010')}: observed {found['observed']:.3f}, null {null.mean():.3f} (95 % from "
-        f"{low:.3f} to {high:.3f}), "
+        f"{permutations.name_of(metrics)} was compared with chance by a permutation test "
+        f"{cite('ojala2010')}: the whole pipeline was fitted again for each of {len(null)} "
+        f"permutations of the labels ({found['scheme']}; {found['blocks']} "
+        f"{found['scheme'].split()[0]}). Observed {found['observed']:.3f}, null "
+        f"{null.mean():.3f} (95 % of it from {low:.3f} to {high:.3f}), "
         f"p = {permutations.number(found['p'])}."
     )
 
 
 def compared(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns the network beside classical classifiers, and beside its linear path."""
+    """Returns sentences that compare the network with other rows, and with its linear path."""
     tests = network_tests(metrics)
     parts = [f"{name} {test['difference']:+.3f}{_p(test)}" for name, test in tests.items()]
     if not parts:
         return gains.sentence(metrics)
     units = "groups" if arm["split"] else "folds"
     text = (
-        f"Balanced accuracy of the network minus that of other rows: {'; '.join(parts)} "
+        f"Balanced accuracy of the network minus that of other decoders: {'; '.join(parts)} "
         f"(sign-flip tests over {units}, corrected by Holm's method {cite('holm1979')})."
     )
     return sentences(text, gains.sentence(metrics))
@@ -126,7 +127,7 @@ def _p(test) -> str:
 
 
 def crossed(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns accuracy on new participants and new levels of a column of the design."""
+    """Returns sentences on the accuracy on new subjects and new levels of a design column."""
     parts = []
     for factor, found in (metrics.get("crossed") or {}).items():
         for classifier, entry in found.items() if "left out" not in found else ():
@@ -139,13 +140,13 @@ def crossed(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
     if not parts:
         return ""
     return (
-        "Crossed evaluation trains on rows that share neither participant nor level with what is "
-        f"scored. {'. '.join(parts)}."
+        "In the crossed evaluation, training rows share neither subject nor level with the scored "
+        f"rows. {'. '.join(parts)}."
     )
 
 
 def within(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns what decoders of the test participant's own other runs reach."""
+    """Returns a sentence on decoders trained on the test subject's other runs."""
     found = metrics.get("within_subject") or {}
     parts = []
     for classifier, entry in found.items():
@@ -153,42 +154,43 @@ def within(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
         text = f"{kind} {score(entry)}"
         if gain := entry.get("minus_cross_subject"):
             limits = f" ({texts.interval(gain)})" if gain.get("ci95") else ""
-            text += f", {gain['difference']:+.3f}{limits} against the other participants' logistic"
+            text += f", {gain['difference']:+.3f}{limits} relative to logistic regression trained "
+            text += "on the other subjects"
         parts.append(text)
     if not parts:
         return ""
-    return f"Trained on the scored participant's other runs alone: {'; '.join(parts)}."
+    return f"Trained on the test subject's other runs alone: {'; '.join(parts)}."
 
 
 def design(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns what the design alone says of the labels."""
+    """Returns sentences on the labels that are known from the design alone."""
     found, parts = metrics.get("design") or {}, []
     if lookup := found.get("lookup"):
         parts.append(
-            f"the other participants' label at the same place of the same run is right in "
+            f"the other subjects' label at the same position of the same run is right in "
             f"{lookup['accuracy']:.3f} of the volumes (commonest label {lookup['chance']:.3f})"
         )
     for name, entry in (found.get("nuisance") or {}).items():
         if name != "columns":
-            parts.append(f"{name} of nuisance columns reaches {score(entry)}")
+            parts.append(f"{name} on nuisance columns reaches {score(entry)}")
     text = f"Without any image: {'; '.join(parts)}." if parts else ""
     columns = "; ".join(f"{name} {said}" for name, said in factors(metrics).items())
     return sentences(text, f"Columns of the design: {columns}." if columns else "")
 
 
 def factors(metrics: Metrics) -> dict[str, str]:
-    """Returns how each column of the design goes with the labels, and with the data."""
+    """Returns how well each design column predicts the label, and how well it is decoded."""
     out = {}
     for name, entry in (metrics.get("design") or {}).items():
         if name not in designs.NAMES and entry.get("decodes_label") is not None:
-            out[name] = f"decodes the label with {entry['decodes_label']:.3f}"
+            out[name] = f"predicts the label ({entry['decodes_label']:.3f})"
             if entry.get("decoded_by_data") is not None:
-                out[name] += f" and is decoded with {entry['decoded_by_data']:.3f}"
+                out[name] += f" and is decoded from the data ({entry['decoded_by_data']:.3f})"
     return out
 
 
 def probabilities(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns how far the headline's probabilities can be trusted."""
+    """Returns sentences on the scores of the headline's probabilities."""
     _, summary = texts.first(arm)
     if "nll" not in summary:
         return ""
@@ -198,20 +200,20 @@ def probabilities(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> 
         text += (
             f" with one temperature, fitted to the monitored volumes "
             f"{cite('guo2017', 'platt1999')} (mean {before['temperature']['mean']:.2f}), and "
-            f"{before['nll']['mean']:.3f} without"
+            f"{before['nll']['mean']:.3f} without it"
         )
     if "base_rate_nll" in summary:
-        text += "; quoting the classes' shares of the training volumes gives "
+        text += "; the class shares of the training volumes alone give "
         text += f"{summary['base_rate_nll']['mean']:.3f}"
     text += f". Brier score {summary['brier']['mean']:.3f}, expected calibration error "
     text += f"{summary['ece']['mean']:.3f} (15 bins)."
     if block := summary.get("block_accuracy"):
-        text += f" Accuracy over blocks, whose borders are known, is {block['mean']:.3f}."
+        text += f" With known block borders, accuracy over blocks is {block['mean']:.3f}."
     return text
 
 
 def by_group(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns the headline's score in each group of participants."""
+    """Returns a sentence on the headline's score in each group of subjects."""
     classifier, parts = texts.first(arm)[0], []
     for name, entry in (metrics.get("groups") or {}).items():
         found = entry["network"] if classifier == NETWORK else entry["baselines"].get(classifier)
@@ -222,13 +224,13 @@ def by_group(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
 
 
 def instances(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns how far networks of the same fold that differ in their random numbers spread."""
+    """Returns a sentence on the spread of networks of one fold over random numbers."""
     found = spread(arm)
     if not found:
         return ""
     means, sd = found["means"], found["sd"]
     return (
-        f"Over {len(means)} networks of each fold, which differ in their random numbers"
+        f"Over {len(means)} networks per fold, which differ in their random numbers"
         f"{' and bootstrap' if arm['split'] else ''}, the mean over folds has sd {sd:.3f} "
         f"({min(means):.3f} to {max(means):.3f})."
     )
@@ -244,7 +246,7 @@ def spread(arm: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def software(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns the software and its versions; what was not used is not cited."""
+    """Returns sentences on the software and its versions; unused packages are not cited."""
     versions = metrics.get("versions") or {}
     trained = any(a["summary"]["network"] for a in metrics["arms"])
     cited = {"jax": "jax", "numpy": "numpy", "scikit-learn": "scikit-learn"}
@@ -265,5 +267,5 @@ def software(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
     if not parts:
         return ""
     seed = setting(metrics, "seed")
-    said = f" Every random number follows from seed {seed}." if seed is not None else ""
-    return f"Software: {listed(parts)}, on {metrics['device']}.{said}"
+    said = f" All random numbers derive from seed {seed}." if seed is not None else ""
+    return f"Analyses were run with {listed(parts)} (device: {metrics['device']}).{said}"

@@ -1,4 +1,4 @@
-"""Voxels, alignment, decoder and folds of a run's headline, in sentences."""
+"""Sentences on the voxels, alignment, decoder and folds of a run's headline."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,14 +18,14 @@ NORM = ("batch_norm", "norm_layers", "norm_momentum")
 
 
 def features(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns what a classifier sees of a volume, and what that was fitted to."""
+    """Returns sentences on the features of a volume, and on the data they were fitted to."""
     if keep := setting(metrics, "voxels.keep"):
         parts = _voxels(metrics, arm, keep), _aligned(metrics, arm, cite)
         scaled = "Features were standardised by mean and sd of the training volumes."
         every = ""
         if setting(metrics, "voxels.classical") == "all":
-            every = "The classical classifiers, but not the bag, saw every voxel of that mask, "
-            every += "standardised likewise."
+            every = "The classical classifiers, but not the bag, saw all voxels of the mask, "
+            every += "standardised in the same way."
         return sentences(*parts, scaled, every)
     if scale := setting(metrics, "scale"):
         means = {
@@ -33,24 +33,24 @@ def features(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
             "global": "All voxels were standardised by one mean and sd of the training volumes",
             "none": "Values were not scaled",
         }
-        text = f"Each volume is one sample, of all voxels. {means.get(scale, scale)}."
+        text = f"Each volume, with all its voxels, is one sample. {means.get(scale, scale)}."
         pad = setting(metrics, "pad", 0)
-        return text + (f" Shorter axes were filled up to {pad} voxels." if pad else "")
+        return text + (f" Shorter axes were padded to {pad} voxels." if pad else "")
     return ""
 
 
 def _voxels(metrics, arm, keep: int) -> str:
     unit = setting(metrics, "units", "subject")
     if setting(metrics, "voxels.own", False):
-        whom = f"each {unit}'s own volumes and labels; of a scored {unit}, its other runs alone"
+        whom = f"each {unit}'s own volumes and labels; for a test {unit}, its other runs only"
     elif "voxels" in arm["leaks"]:
-        whom = f"volumes and labels of all {unit}s, the scored ones among them"
+        whom = f"volumes and labels of all {unit}s, including the test {unit}"
     else:
         whom = f"volumes and labels of the training {unit}s"
     centred = f", centred within {unit}" if setting(metrics, "voxels.centre") else ""
-    where = "Of each fit" if is_leaky(arm) else "In each fold"
+    where = "For each fit" if is_leaky(arm) else "In each fold"
     return (
-        f"{where}, the {keep} voxels with the largest one-way F scores between the classes entered "
+        f"{where}, the {keep} voxels with the largest one-way ANOVA F of the classes were selected "
         f"(from {whom}{centred})."
     )
 
@@ -63,18 +63,18 @@ def _aligned(metrics, arm, cite) -> str:
     if not (regime.needs_template or leaks):
         return _unaligned(arm)
     unit = setting(metrics, "units", "subject")
-    whom = f"all {unit}s, the scored ones among them," if leaks else f"the training {unit}s"
+    whom = f"all {unit}s, including the test {unit}," if leaks else f"the training {unit}s"
     rows = "the means of each class in each run"
     if options.get("match") == "time":
         rows = "volumes at the same time of the same run"
     levels = options.get("level2_iters")
     told = [] if levels is None else [f"{count(levels, 'iteration')} of level 2"]
-    told += ["scaling"] if options.get("scaling") else []
-    told += ["reflections"] if options.get("reflection") else []
+    told += ["with scaling"] if options.get("scaling") else []
+    told += ["with reflections"] if options.get("reflection") else []
     text = (
         f"Hyperalignment {cite('haxby2011')} by orthogonal Procrustes rotations "
-        f"{cite('schonemann1966')} brought {whom} into a common space ({', '.join(told)}); rows "
-        f"that correspond are {rows}."
+        f"{cite('schonemann1966')} brought {whom} into a common space ({', '.join(told)}); "
+        f"corresponding rows are {rows}."
     )
     if options.get("alpha", 1) < 1:
         text += f" It was regularised {cite('xu2012')} with alpha {options['alpha']:g}."
@@ -86,24 +86,24 @@ def _aligned(metrics, arm, cite) -> str:
 def _unaligned(arm) -> str:
     centred = any(row["step"] == "centring" for row in arm["seen"])
     return "Nothing was aligned" + (
-        "; voxels had the mean of the participant's other runs removed." if centred else "."
+        "; the mean of the subject's other runs was removed from each voxel." if centred else "."
     )
 
 
 def _entry(regime: str, unit: str, match: str | None) -> str:
-    """Returns how what is scored came into the common space."""
+    """Returns how the scored volumes were mapped into the common space."""
     rows = "with their labels" if match == "class" else "without their labels, matched in time"
     said = {
-        "independent_runs": f"A scored {unit} has a rotation of its own for each scored run, "
+        "independent_runs": f"A test {unit} has its own rotation for each scored run, "
         f"fitted to its other runs {rows}; the scored run was not seen.",
-        "piecewise": f"A scored {unit} has a map of its own in each parcel, for each scored run, "
+        "piecewise": f"A test {unit} has its own map in each parcel, for each scored run, "
         f"fitted to its other runs {rows}; the scored run was not seen.",
         "group": f"One rotation for all {unit}s was fitted to the training {unit}s; nothing of a "
-        f"scored {unit} was seen.",
-        "transductive": f"A scored {unit} has a rotation of its own, fitted to all its runs "
+        f"test {unit} was seen.",
+        "transductive": f"A test {unit} has its own rotation, fitted to all its runs "
         f"{rows}: the scored volumes were seen.",
     }
-    return said.get(regime) or f"A scored {unit}: {alignment.REGIMES[regime].text}"
+    return said.get(regime) or f"A test {unit}: {alignment.REGIMES[regime].text}"
 
 
 def _isc(arm) -> str:
@@ -112,13 +112,13 @@ def _isc(arm) -> str:
         return ""
     before, after = (sum(values) / len(pairs) for values in zip(*pairs, strict=True))
     return (
-        "A voxel's mean correlation with the mean of the other training subjects is "
-        f"{before:.3f} before and {after:.3f} after it."
+        "The mean correlation of a voxel with the mean of the other training subjects is "
+        f"{before:.3f} before and {after:.3f} after alignment."
     )
 
 
 def decoder(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns the decoder of an arm and how it was trained."""
+    """Returns sentences on the decoder of an arm and its training."""
     classifier, _ = texts.first(arm)
     if classifier == NETWORK:
         return sentences(_network(metrics, arm, cite), _training(metrics, arm, cite))
@@ -130,13 +130,15 @@ def decoder(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
 
 
 def beside(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
-    """Returns the network and the classical classifiers that stand beside the headline."""
+    """Returns sentences on the network and the classical classifiers beside the headline."""
     parts, (classifier, _) = [], texts.first(arm)
     others = (a for a in texts.real(metrics) if a["summary"]["network"] and not is_leaky(a))
     if classifier not in (NETWORK, AUTO) and (other := next(others, None)):
-        network = _network(metrics, other, cite, f"Beside it, {other['name']}")
+        network = _network(metrics, other, cite, f"For comparison, {other['name']}")
         parts += [network, _training(metrics, other, cite), _kept(other)]
-        parts.append("They are of whom is held back in turn: neither trained on nor scored.")
+        unit = setting(metrics, "units", "subject")
+        said = f"Monitored volumes are those of a held-back {unit}, neither trained on nor scored."
+        parts.append(said)
     names = [
         name
         for other in texts.with_classical(metrics)
@@ -148,8 +150,8 @@ def beside(metrics: Metrics, arm: Mapping[str, Any], cite: Citations) -> str:
         packages = ["scikit-learn"] + ["xgboost"] * any("XGB" in name for name in names)
         cited = listed([f"{name} {cite(name)}" for name in packages])
         parts.append(
-            f"The classical {which} of {cited} had fixed settings, which metrics.json lists as "
-            "baseline_settings."
+            f"The classical {which} from {cited} had fixed settings (baseline_settings in "
+            "metrics.json)."
         )
     return sentences(*parts)
 
@@ -168,11 +170,11 @@ def _network(metrics, arm, cite, subject: str = "The decoder") -> str:
     inside = f" ({', '.join(works)}{said})" if works or said else ""
     text = f"{subject} is a network, {metrics['network']}{inside.replace('(: ', '(')}."
     if setting(metrics, "train.members", False):
-        text += " One network was trained for each other subject that is held back in turn; their "
+        text += " Each training subject was held back once, with one network each; their "
         text += "probabilities were averaged."
     many = max((len(fold["instances"]) for fold in arm["folds"]), default=0)
-    drawn = "bootstraps of its training volumes" if arm["split"] else "other initial weights"
-    return text + (f" Each fold has {many} of them, from {drawn}." if many > 1 else "")
+    drawn = "bootstraps of its training volumes" if arm["split"] else "different initial weights"
+    return text + (f" Each fold has {many} such networks, from {drawn}." if many > 1 else "")
 
 
 def _plain(value) -> str:
@@ -186,23 +188,23 @@ def _training(metrics, arm, cite) -> str:
     done = [fold["epochs"] for fold in arm["folds"] if fold.get("epochs")]
     epochs = max([train["epochs"], *done] if train.get("least_steps") else [train["epochs"]])
     text = (
-        f"It was trained by Adam {cite('kingma2015')} (rate {train['lr']:g}, batches of "
+        f"It was trained with Adam {cite('kingma2015')} (learning rate {train['lr']:g}, batches of "
         f"{train['batch_size']}, {train['penalty'].upper()} penalty {train['penalty_factor']:g}) "
         f"for at most {count(epochs, 'epoch')}"
     )
     plateau = train.get("plateau") or {}
     if plateau:
         text += (
-            f"; the rate was multiplied by {plateau['factor']:g} after {plateau['patience']} "
-            "epochs without a better monitored loss"
+            f"; the learning rate was multiplied by {plateau['factor']:g} after "
+            f"{plateau['patience']} epochs without a lower monitored loss"
         )
     if train.get("draws") == "classes":
-        text += ". Its batches are draws with equally likely classes"
+        text += ". Batches were drawn with equally likely classes"
     elif rows := setting(metrics, "balance"):
         unit = setting(metrics, "units", "subject")
-        text += f". Its rows are a bootstrap of {rows} volumes of each class and {unit}"
+        text += f". Its training rows are a bootstrap of {rows} volumes of each class and {unit}"
     elif setting(metrics, "oversample", False):
-        text += ". Volumes of rarer classes were drawn again up to the commonest"
+        text += ". Rarer classes were oversampled to the size of the commonest"
     return f"{text}."
 
 
@@ -214,11 +216,11 @@ def _bag(metrics, arm, cite) -> str:
     many = count(len(chosen[0]["C"]), "logistic regression") if chosen else "logistic regressions"
     grid = ", ".join(f"{value:g}" for value in bag.PENALTIES)
     text = (
-        f"The decoder is a bag of {many} in each fold. Every member holds another {unit} back and "
-        f"trains on the rest, with voxels, template and scaler of these alone and classes of equal "
-        f"weight; the held-back {unit} chooses C (of {grid}) and one temperature "
-        f"{cite('guo2017', 'platt1999')} by its class-balanced negative log-likelihood. The "
-        "members' probabilities were averaged."
+        f"The decoder is a bag of {many} in each fold. Every member holds back another {unit} and "
+        "trains on the rest, with voxels, template and scaler fitted to these alone and with "
+        f"equally weighted classes. Its C (one of {grid}) and temperature "
+        f"{cite('guo2017', 'platt1999')} minimise the class-balanced negative log-likelihood of "
+        f"the held-back {unit}. The members' probabilities were averaged."
     )
     if chosen:
         values = [value for entry in chosen for value in entry["C"]]
@@ -230,7 +232,7 @@ def _bag(metrics, arm, cite) -> str:
 
 
 def _auto(metrics, arm, cite) -> str:
-    """Returns how bag or network is chosen, and both."""
+    """Returns sentences on the choice between bag and network, and on both."""
     chosen = [fold["chosen"]["chosen"] for fold in arm["folds"] if fold.get("chosen")]
     many = listed([f"{name} in {chosen.count(name)}" for name in sorted({*chosen})])
     inner = setting(metrics, "inner", 0)
@@ -238,7 +240,7 @@ def _auto(metrics, arm, cite) -> str:
     networks = (a for a in metrics["arms"] if a["summary"]["network"] and not is_leaky(a))
     return sentences(
         "The decoder of each fold is a bag or a network, whichever had the better balanced "
-        f"accuracy in {inner or 'all'} inner folds without the scored participant ({many} folds).",
+        f"accuracy in {inner or 'all'} inner folds without the test subject ({many} folds).",
         *(_bag(metrics, other, cite) for other in [next(bags, None)] if other),
         *(decoder(metrics, other, cite) for other in [next(networks, None)] if other),
     )
@@ -250,11 +252,11 @@ def _classical(metrics, name: str, cite) -> str:
     told = ", ".join(f"{key} {_plain(value)}" for key, value in settings.items())
     said = f" ({kind}{f': {told}' if told else ''})" if kind else ""
     source = "xgboost" if kind.startswith("XGB") else "scikit-learn"
-    return f"The decoder is {name}{said}, of {source} {cite(source)}; nothing of it was tuned."
+    return f"The decoder is {name}{said} from {source} {cite(source)}; its settings were fixed."
 
 
 def folds(metrics: Metrics, arm: Mapping[str, Any]) -> str:
-    """Returns who trained, who was monitored and who was scored."""
+    """Returns sentences on the cross-validation and the sizes of its parts."""
     found = arm["folds"]
     if not found:
         return ""
@@ -264,16 +266,19 @@ def folds(metrics: Metrics, arm: Mapping[str, Any]) -> str:
     if arm["split"]:
         how = "one split that keeps" if len(found) == 1 else f"{len(found)} folds that keep"
         text = (
-            f"Accuracy is of {how} whole {arm['unit']}s together ({arm['split']}): what is scored "
-            f"shares no {arm['unit']} with what trains or is monitored."
+            f"Accuracy was estimated with {how} {arm['unit']}s whole ({arm['split']}): scored "
+            f"volumes share no {arm['unit']} with training or monitored volumes."
         )
     else:
-        text = f"Accuracy is by leave-one-{unit}-out cross-validation, {count(len(found), 'fold')}."
+        text = (
+            f"Accuracy was estimated by leave-one-{unit}-out cross-validation "
+            f"({count(len(found), 'fold')})."
+        )
     train, monitor, test = zip(*(fold["sizes"] for fold in found), strict=True)
-    sizes = [f"{span(train)} train", f"{span(test)} are scored"]
+    sizes = [f"{span(train)} training", f"{span(test)} scored volumes"]
     if any(monitor):
-        sizes.insert(1, f"{span(monitor)} are monitored")
-    text += f" Of the volumes of a fold, {listed(sizes)}; no volume is in two of these parts."
+        sizes.insert(1, f"{span(monitor)} monitored")
+    text += f" A fold has {listed(sizes)}; these parts do not overlap."
     if any(monitor) and texts.first(arm)[0] == NETWORK:
         text += f" {_kept(arm)}"
     return text
@@ -290,17 +295,17 @@ def _kept(arm) -> str:
 def _leaky(arm) -> str:
     steps = listed(arm["leaks"]) or "some steps"
     return (
-        f"{arm['name']} is leaky by name: its {steps} saw labels of the scored volumes, or of "
+        f"{arm['name']} is declared leaky: its {steps} saw labels of the scored volumes, or of "
         "their neighbours in time. Its scores are no estimate of the accuracy on new data."
     )
 
 
 def protocol(metrics: Metrics, arm: Mapping[str, Any]) -> str:
-    """Returns the class of the headline's protocol, and what was seen of whom it is scored on."""
+    """Returns sentences on the headline's protocol, and on what was seen of the test subject."""
     if is_leaky(arm):
         return ""
     text = f"The protocol is {arm['protocol']}: {texts.PROTOCOLS[arm['protocol']]}"
     steps = [f"{row['step']} ({what})" for row in arm["seen"] if (what := texts.whom(row))]
     if steps:
-        text += f" By the record of the reads, in the first fold: {'; '.join(steps)}."
+        text += f" According to the record of reads in the first fold: {'; '.join(steps)}."
     return text

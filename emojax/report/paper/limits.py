@@ -1,4 +1,4 @@
-"""What a run does not show: a list that is made from its own numbers."""
+"""The limits of a run: a list of conclusions that its numbers do not support."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -17,13 +17,13 @@ from emojax.report.paper.words import (
 )
 from emojax.scoring.baselines import NUISANCE
 
-FEW = 12  # folds or groups; with fewer an interval says little
+FEW = 12  # folds or groups; with fewer, intervals are rough
 SURE = designs.SURE
 Arm = Mapping[str, Any]
 
 
 def sentences(metrics: Metrics) -> list[str]:
-    """Returns what a reader must not conclude from a run; [] where nothing was scored."""
+    """Returns sentences on what a reader must not conclude from a run; [] without a score."""
     arm = head(metrics)
     if arm is None or not texts.first(arm)[0]:
         return []
@@ -34,9 +34,9 @@ def sentences(metrics: Metrics) -> list[str]:
 
 def _data(metrics: Metrics, arm: Arm) -> Iterator[str]:
     if setting(metrics, "null", False):
-        yield "All values are noise: whatever is above chance here is an error of the procedure."
+        yield "All values are noise: any accuracy above chance is an error of the procedure."
     elif setting(metrics, "data.source") == "synthetic":
-        yield "The data are simulated: the numbers say how the procedure works, nothing of people."
+        yield "The data are simulated: the numbers describe the procedure, not human brains."
     if arm.get("learned_nothing"):
         yield f"{arm['name']} learned nothing ({arm['learned_nothing']}): its score is no evidence."
 
@@ -45,7 +45,7 @@ def _protocol(metrics: Metrics, arm: Arm) -> Iterator[str]:
     name = name_of(arm)
     if is_leaky(arm):
         yield (
-            f"{name} is leaky by name: labels of the scored volumes, or of their neighbours in "
+            f"{name} is declared leaky: labels of the scored volumes, or of their neighbours in "
             "time, entered its fits. It is no estimate of the accuracy on new data."
         )
         return
@@ -54,28 +54,28 @@ def _protocol(metrics: Metrics, arm: Arm) -> Iterator[str]:
     if values or labels:
         in_time = seen.get("alignment", {}).get("values")
         what = "labelled volumes" if labels else "volumes"
-        what += ", matched in time with those of the others," if in_time and not labels else ""
+        how = " (matched in time with those of other subjects)" if in_time and not labels else ""
         yield (
-            f"{name} used {what} of other runs of whom it is scored on. For a person without such "
-            f"runs it says nothing{_uncalibrated(metrics, arm)}."
+            f"{name} used {what} from other runs of the test subject{how}. It does not apply to a "
+            f"subject without such runs{_uncalibrated(metrics, arm)}."
         )
     if arm["protocol"] == "transductive":
         yield (
-            f"{name} saw values of the scored volumes before it decoded them, so that it is no "
-            "measure of decoding volume by volume, as they come."
+            f"{name} saw values of the scored volumes before it decoded them, so it does not "
+            "measure decoding volume by volume, as in real time."
         )
     if arm["split"] in ("by_run", "by_block"):
-        yield f"The split {arm['split']} tests people who also trained: it is not about new people."
+        yield f"The split {arm['split']} tests subjects that are also in the training set."
 
 
 def _uncalibrated(metrics: Metrics, arm: Arm) -> str:
-    """Returns the best row that saw nothing of whom it is scored on, or ""."""
+    """Returns a clause on the best row that saw nothing of the test subject, or ""."""
     rows = [a for a in texts.real(metrics) if a["protocol"] == "strict" and texts.first(a)[0]]
     if not rows:
         return ""
     best = max(rows, key=lambda a: texts.first(a)[1]["balanced_accuracy"]["mean"])
     reached = texts.first(best)[1]["balanced_accuracy"]["mean"]
-    return f"; the row that saw nothing of them, {name_of(best)}, reaches {reached:.3f}"
+    return f"; the best row that saw nothing of the subject, {name_of(best)}, reaches {reached:.3f}"
 
 
 def _chance(metrics: Metrics, arm: Arm) -> Iterator[str]:
@@ -86,13 +86,13 @@ def _chance(metrics: Metrics, arm: Arm) -> Iterator[str]:
         return
     if found["least_p"] > SURE:
         yield (
-            f"{len(found['null'])} permutations are too few to tell the headline from chance: p "
-            f"cannot be below {permutations.number(found['least_p'])}."
+            f"{len(found['null'])} permutations are too few to show that the headline is above "
+            f"chance: p cannot be below {permutations.number(found['least_p'])}."
         )
     elif found["p"] > SURE:
         yield (
-            f"The headline is not told from chance: p = {permutations.number(found['p'])} over "
-            f"{len(found['null'])} permutations."
+            f"The headline is not shown to be above chance: p = {permutations.number(found['p'])} "
+            f"over {len(found['null'])} permutations."
         )
     if found["classifier"] != classifier:
         tested = permutations.name_of(metrics)
@@ -107,20 +107,20 @@ def _floor(metrics: Metrics, arm: Arm) -> Iterator[str]:
         found = texts.first(noise)[1].get("balanced_accuracy")
     if not found:
         if arm.get("decoder") == "auto":
-            yield "The choice itself was not made on noise; bag and network were fitted to it."
+            yield "The noise floor covers bag and network, but not the choice between them."
         elif not arm["on_noise"] and not setting(metrics, "null", False):
             key = "noise.draws=0" if setting(metrics, "null_floor", False) else "null_floor=False"
-            yield f"What the procedure finds in noise was not measured ({key})."
+            yield f"The noise floor was not measured ({key})."
         return
     if found["ci95"] and found["ci95"][0] > chance:
         yield (
-            f"On noise the procedure reaches {score(found)}, above chance ({chance:.3f}): that "
-            "part of the headline is no response to the events."
+            f"The noise floor is {score(found)}, above chance ({chance:.3f}): this part of the "
+            "headline is not a response to the events."
         )
     if ours["ci95"] and ours["ci95"][0] <= max(found["mean"], found.get("high", 0)):
         yield (
-            f"The headline, {score(ours)}, does not stand clear of what the same procedure finds "
-            f"in noise, {found['mean']:.3f}."
+            f"The interval of the headline, {score(ours)}, reaches down to the noise floor, "
+            f"{found['mean']:.3f}."
         )
 
 
@@ -134,8 +134,8 @@ def _within(metrics: Metrics, arm: Arm) -> Iterator[str]:
             on = setting(metrics, "within_subject", False)
             why = "these runs lack a class" if on else "within_subject=False"
             yield (
-                "A decoder of the scored person's other runs alone is the obvious rival; it was "
-                f"not fitted ({why})."
+                "The obvious alternative, a decoder trained on the test subject's other runs "
+                f"alone, was not fitted ({why})."
             )
         return
     gains = {name: entry.get("minus_cross_subject") for name, entry in found.items()}
@@ -146,15 +146,15 @@ def _within(metrics: Metrics, arm: Arm) -> Iterator[str]:
     low, high = gain["ci95"]
     if low > 0:
         yield (
-            f"That other people help is not shown: the scored person's own runs alone ({best}) "
-            f"reach {reached}, {gain['difference']:+.3f} ({texts.interval(gain)}) more than "
-            "logistic regression of the other people."
+            "A benefit from other subjects is not shown: trained on the test subject's own runs "
+            f"alone, {best} reaches {reached}, better by {gain['difference']:.3f} "
+            f"({texts.interval(gain)}) than logistic regression trained on the other subjects."
         )
     elif high >= 0:
         yield (
-            f"That other people help is not shown: the scored person's own runs alone ({best}) "
-            f"reach {reached}, a difference of {gain['difference']:+.3f} ({texts.interval(gain)}) "
-            "to logistic regression of the other people."
+            "A benefit from other subjects is not shown: trained on the test subject's own runs "
+            f"alone, {best} reaches {reached}, a difference of {gain['difference']:+.3f} "
+            f"({texts.interval(gain)}) to logistic regression trained on the other subjects."
         )
 
 
@@ -167,20 +167,20 @@ def _levels(metrics: Metrics, arm: Arm) -> Iterator[str]:
         tested = True
         for classifier, entry in entries.items():
             if entry.get("null") is None or entry["null"]["draws"] < designs.LEAST_DRAWS:
-                yield f"Whether {classifier} holds for new levels of {factor} was not tested."
+                yield f"Whether {classifier} works at new levels of {factor} was not tested."
             elif entry["p"] > SURE:
                 known = entry["leaving_subjects_out"]["mean"]
                 yield (
-                    f"{classifier} is not shown to know the labels at new levels of {factor}: "
-                    f"{score(entry)} lies inside its null (p = {permutations.number(entry['p'])}), "
-                    f"whatever the {known:.3f} at known levels."
+                    f"{classifier} is not shown to decode the labels at new levels of {factor}: "
+                    f"{score(entry)} lies within its null (p = {permutations.number(entry['p'])}), "
+                    f"although it reaches {known:.3f} at known levels."
                 )
     if not tested:
         on = setting(metrics, "crossed", "")
         why = "the study has no column that can be crossed" if on else "crossed=''"
         yield (
-            "Scored volumes show the stimuli and conditions that trained the decoder: new ones "
-            f"were not tested ({why})."
+            "Training and scored volumes share their stimuli and conditions; new ones were not "
+            f"tested ({why})."
         )
 
 
@@ -188,14 +188,14 @@ def _design(metrics: Metrics, arm: Arm) -> Iterator[str]:
     found = metrics.get("design")
     if not found:
         off = "" if setting(metrics, "design", False) else " (design=False)"
-        yield f"Whether the design gives the labels away was not asked{off}."
+        yield f"Whether labels can be known from the design alone was not tested{off}."
         return
     lookup = found.get("lookup")
     if lookup and lookup["accuracy"] > lookup["chance"] + 0.05:
         yield (
-            f"The time in the run tells the label without any image (right in "
-            f"{lookup['accuracy']:.3f} of the volumes, commonest label {lookup['chance']:.3f}): "
-            "accuracy does not prove that the response to the events was decoded."
+            "The time in the run predicts the label without any image (accuracy "
+            f"{lookup['accuracy']:.3f}, commonest label {lookup['chance']:.3f}): decoding accuracy "
+            "does not prove that the response to the events was decoded."
         )
     above = [
         f"{name} {score(entry)}"
@@ -203,18 +203,19 @@ def _design(metrics: Metrics, arm: Arm) -> Iterator[str]:
         if name != "columns" and entry.get("ci95") and entry["ci95"][0] > metrics["chance"]
     ]
     if above:
-        yield f"Nuisance columns without any image are above chance: {listed(above)}."
+        yield f"Nuisance columns alone, without any image, are above chance: {listed(above)}."
     both = found.get("subject_and_run_out")
     gain = (both or {}).get("minus_subject_out") or {}
     if gain.get("ci95") and gain["ci95"][1] < 0:
         yield (
-            f"A new run costs accuracy: new participant and new run {score(both)}, "
-            f"{gain['difference']:+.3f} ({texts.interval(gain)}) to a new participant alone."
+            f"Accuracy is lower in new runs: new subject and new run {score(both)}, "
+            f"{gain['difference']:+.3f} ({texts.interval(gain)}) relative to a new subject in a "
+            "known run."
         )
 
 
 def _network(metrics: Metrics, arm: Arm) -> Iterator[str]:
-    """Compares the network with the best of the other rows, and with its linear path."""
+    """Yields comparisons of the network with the best other row, and with its linear path."""
     tests = {name: test for name, test in network_tests(metrics).items() if NUISANCE not in name}
     if tests:
         best = min(tests, key=lambda name: tests[name]["difference"])
@@ -230,7 +231,7 @@ def _network(metrics: Metrics, arm: Arm) -> Iterator[str]:
         gain = other.get("gain")
         if gain and not (gain["counts"] and gain["ci95"] and gain["ci95"][0] > 0):
             yield (
-                f"{other['name']}: that the network adds anything to its linear path is not shown, "
+                f"{other['name']}: the network is not shown to add anything to its linear path: "
                 f"{gains.cell(gain)}."
             )
 
@@ -249,8 +250,8 @@ def _folds(metrics: Metrics, arm: Arm) -> Iterator[str]:
     many = max((len(fold["instances"]) for fold in arm["folds"]), default=0)
     if arm["summary"]["network"] and many < 2:
         yield (
-            f"Every network was trained once, from seed {setting(metrics, 'seed', 0)}: how much "
-            "another seed changes the score was not measured."
+            f"Each network was trained once, with seed {setting(metrics, 'seed', 0)}: the "
+            "variation over seeds was not measured."
         )
     if said := texts.unconverged(metrics):
         yield said
@@ -263,22 +264,22 @@ def _probabilities(metrics: Metrics, arm: Arm) -> Iterator[str]:
     nll, base = summary["nll"]["mean"], summary["base_rate_nll"]["mean"]
     if nll >= base:
         yield (
-            f"Probabilities are worse than quoting the classes' shares: {nll:.3f} nats against "
-            f"{base:.3f}. Use the predicted class alone."
+            f"Probabilities are worse than the class base rates: {nll:.3f} against {base:.3f} "
+            "nats. Use the predicted class alone."
         )
 
 
 def _groups(metrics: Metrics, arm: Arm) -> Iterator[str]:
     names = [name for name in metrics.get("groups") or {} if name]
     if len(names) > 1:
-        yield f"Scores of {listed(names)} stand side by side; their difference was not tested."
+        yield f"Scores of {listed(names)} are listed separately; their difference was not tested."
 
 
 def _measured(metrics: Metrics, arm: Arm) -> Iterator[str]:
     if not (metrics.get("audit") or {}).get("measured"):
-        yield "Who saw what is what the reads wrote down: no audit measured it (audit=False)."
+        yield "The record of who saw what was not checked by an audit (audit=False)."
     if any("voxels" in fold for fold in arm["folds"]):
         yield (
-            "The map of chosen voxels is no test of where the brain differs: voxels were chosen to "
-            "decode, and others may carry as much."
+            "The map of chosen voxels is not a test of where the brain responds: voxels were "
+            "selected for decoding, and others may carry as much information."
         )

@@ -15,7 +15,7 @@ class Paragraph(NamedTuple):
 
 
 class Methods(NamedTuple):
-    """Paragraphs, and the works that they cite in the order of their numbers."""
+    """Paragraphs, and the works that they cite, in the order of their numbers."""
 
     paragraphs: list[Paragraph]
     references: list[str]
@@ -23,7 +23,7 @@ class Methods(NamedTuple):
 
 
 def make(metrics: Metrics) -> Methods | None:
-    """Writes the methods of a run from the content of metrics.json; None where nothing was run."""
+    """Writes the methods of a run from the content of metrics.json; None if nothing was run."""
     arm = head(metrics)
     if arm is None or not arm["folds"]:
         return None

@@ -1,4 +1,4 @@
-"""Participants, exclusions, labels and preprocessing of a run, in sentences."""
+"""Sentences on the participants, exclusions, labels and preprocessing of a run."""
 
 from collections.abc import Mapping
 
@@ -7,17 +7,17 @@ from emojax.report.paper.words import Metrics, count, head, listed, sentences, s
 
 CHOSEN = ("subjects", "runs", "sessions", "task", "space", "entities")  # keys of `config.data`
 CONFOUNDS = {"motion24": "friston1996", "compcor": "behzadi2007", "compcor5": "behzadi2007"}
-PARTS = ("shared", "nonlinear")  # of the simulated response, beside its default
-VECTORS = ("arrays", "lab")  # sources whose rows have no brain around them
+PARTS = ("shared", "nonlinear")  # optional parts of the simulated response
+VECTORS = ("arrays", "lab")  # sources without brain masks
 
 
 def participants(metrics: Metrics, cite: Citations) -> str:
-    """Returns whom the run has data of, and what was left out."""
+    """Returns sentences on the participants, and on excluded data."""
     data = metrics["data"]
     simulated = "simulated " if setting(metrics, "data.source") == "synthetic" else ""
     rows = data.get("counts") or []
     per_class = {name: _total(rows, name) for name in metrics["classes"]}
-    text = f"The data are of {data['subjects']} {simulated}participants, in "
+    text = f"The data comprise {data['subjects']} {simulated}subjects and "
     text += f"{count(data['runs'], 'run')}"
     if "volumes" in data:
         text += f" with {data['volumes']} labelled volumes"
@@ -36,7 +36,7 @@ def participants(metrics: Metrics, cite: Citations) -> str:
 
 
 def _total(rows, name: str) -> int:
-    """Returns the number of volumes of a class; see `Cohort.counts`."""
+    """Returns the number of volumes of a class, see `Cohort.counts`."""
     column = f"class {name}" if name in ("subject", "run", "volumes", "unused") else name
     return sum(row.get(column, 0) for row in rows)
 
@@ -47,24 +47,24 @@ def _scan(data) -> str:
         parts.append(f"volumes of {' x '.join(map(str, shape))} voxels")
     if data.get("tr"):
         parts.append(f"TR {data['tr']:g} s")
-    return f"The scans have {listed(parts)}." if parts else ""
+    return f"Scans have {listed(parts)}." if parts else ""
 
 
 def _groups(metrics) -> str:
     groups = metrics.get("groups") or {}
     parts = [f"{entry['subjects']} {name or 'without a group'}" for name, entry in groups.items()]
-    return f"Groups of participants: {listed(parts)}." if parts else ""
+    return f"Groups of subjects: {listed(parts)}." if parts else ""
 
 
 def _null(metrics) -> str:
     if not setting(metrics, "null", False):
         return ""
-    return "All values were replaced by noise: this run shows what the procedure finds in nothing."
+    return "All values were replaced by noise: this run measures the procedure's noise floor."
 
 
 def _chosen(metrics) -> str:
     keys = [f"{key} {value}" for key in CHOSEN if (value := setting(metrics, f"data.{key}"))]
-    return f"Only these were read: {'; '.join(keys)}." if keys else ""
+    return f"The analysis was restricted to {'; '.join(keys)}." if keys else ""
 
 
 def _unused(rows) -> str:
@@ -79,9 +79,9 @@ def _events(metrics) -> str:
     total = {key: sum(row[key] for row in rows) for key in ("events", "unlabelled", "behind")}
     total |= {key: sum(row[key] for row in rows) for key in ("unknown", "dropped")}
     lost = {
-        "unlabelled": "label no volume",
-        "behind": "begin after the end of the scan",
-        "unknown": "have no known duration",
+        "unlabelled": "labelled no volume",
+        "behind": "began after the end of the scan",
+        "unknown": "had no known duration",
     }
     parts = [f"{total[key]} {text}" for key, text in lost.items() if total[key]]
     text = f"Of {total['events']} events of these classes, {listed(parts) or 'none was lost'}."
@@ -91,7 +91,7 @@ def _events(metrics) -> str:
 
 
 def labels(metrics: Metrics, cite: Citations) -> str:
-    """Returns how volumes got their labels, and what had been done to them before."""
+    """Returns sentences on the data source, and on how volumes were labelled."""
     source = setting(metrics, "data.source", "")
     said = {"synthetic": _synthetic, "bids": _bids, "spm": _spm, "maps": _maps}
     first = said[source](metrics, cite) if source in said else _other(metrics, source)
@@ -99,7 +99,7 @@ def labels(metrics: Metrics, cite: Citations) -> str:
     dropped = setting(metrics, "data.drop_first", 0)
     return sentences(
         first,
-        f"Values of the label column were joined to classes by “{mapped}”." if mapped else "",
+        f"Values of the label column were mapped to classes by “{mapped}”." if mapped else "",
         f"The first {dropped} volumes of every run were not used." if dropped else "",
     )
 
@@ -108,31 +108,33 @@ def _synthetic(metrics, cite) -> str:
     about = setting(metrics, "data.synthetic", {}) or {}
     text = "The data are simulated: nobody was scanned"
     if about:
-        order = "all saw the events in one order" if about.get("order") == "shared" else ""
+        order = (
+            "the same order of events for all subjects" if about.get("order") == "shared" else ""
+        )
         told = [f"design {about.get('design')} of {cite('tchibozo2022')}", order]
-        told += [f"response of {about['signal']:g} times the default"] if "signal" in about else []
+        told += [f"response {about['signal']:g} times the default"] if "signal" in about else []
         told += [f"{key} part of {about[key]:g}" for key in PARTS if about.get(key)]
         text += f" ({', '.join(filter(None, told))}; seed {about.get('seed', 0)})"
     return f"{text}."
 
 
 def _events_rule(metrics) -> str:
-    """Returns how an event reaches the volumes that show it."""
+    """Returns the rule by which a volume gets the label of an event."""
     delay = setting(metrics, "data.hrf_delay_s", 0.0)
     share = setting(metrics, "data.min_overlap", 0.5)
     text = f"at least {share:.0%} of its acquisition lay inside the event"
     if delay:
-        text += f", which was moved by {delay:g} s for the haemodynamic response"
+        text += f", shifted by {delay:g} s to allow for the haemodynamic response"
     if fixed := setting(metrics, "data.event_duration_s", 0.0):
-        text += f"; events without a duration lasted {fixed:g} s"
+        text += f"; events without a duration were given {fixed:g} s"
     return text
 
 
 def _bids(metrics, cite) -> str:
     column = setting(metrics, "data.label_column", "trial_type")
     return (
-        f"Data were read from a BIDS data set {cite('gorgolewski2016')}. A volume has the class of "
-        f"an event (column {column} of events.tsv) if {_events_rule(metrics)}."
+        f"Data were read from a BIDS data set {cite('gorgolewski2016')}. A volume was labelled "
+        f"with an event (column {column} of events.tsv) if {_events_rule(metrics)}."
     )
 
 
@@ -140,8 +142,8 @@ def _spm(metrics, cite) -> str:
     table = setting(metrics, "data.labels", "")
     images = setting(metrics, "data.images", "")
     return (
-        f"Data were read from SPM's folders (images {images}), labels from {table or 'a table'}; "
-        f"with a table of onsets, a volume has the class of an event if {_events_rule(metrics)}."
+        f"Images were read from SPM folders (images {images}), labels from {table or 'a table'}. "
+        f"With onsets, a volume was labelled with an event if {_events_rule(metrics)}."
     )
 
 
@@ -150,7 +152,7 @@ def _maps(metrics, cite) -> str:
     table = setting(metrics, "data.table", "")
     return (
         f"The volumes are maps, one for each row of {table or 'a table'}; column {column} is the "
-        "label. They are no points in time."
+        "label. They are not points in time."
     )
 
 
@@ -162,7 +164,7 @@ def _other(metrics, source: str) -> str:
 
 
 def preprocessing(metrics: Metrics, cite: Citations) -> str:
-    """Returns the cleaning of runs by emojax, and the brain mask."""
+    """Returns sentences on the cleaning of runs by emojax, and on the brain mask."""
     data = setting(metrics, "data", {}) or {}
     return sentences(_cleaning(data, cite), _mask(metrics, data, cite))
 
@@ -174,15 +176,15 @@ def _cleaning(data: Mapping, cite: Citations) -> str:
     if data.get("high_pass_hz"):
         removed.append(f"cosines slower than {data['high_pass_hz']:g} Hz")
     if data.get("motion"):
-        removed.append("what the six realignment parameters explain")
+        removed.append("the six realignment parameters")
     if names := data.get("confounds"):
         cited = [CONFOUNDS[name] for name in names.split(",") if name in CONFOUNDS]
         works = cite("esteban2019", "abraham2014", *dict.fromkeys(cited))
-        removed.append(f"fMRIPrep's confounds {names}, as nilearn chooses them {works}")
+        removed.append(f"fMRIPrep's confounds {names}, as selected by nilearn {works}")
     steps = []
     if width := data.get("smooth_mm"):
         steps.append(
-            f"volumes were smoothed by a Gaussian of {width:g} mm (full width at half maximum)"
+            f"volumes were smoothed with a Gaussian of {width:g} mm (full width at half maximum)"
         )
     if removed:
         steps.append(f"{listed(removed)} were removed in one regression {cite('lindquist2019')}")
@@ -203,24 +205,24 @@ def _cleaning(data: Mapping, cite: Citations) -> str:
         )
     if not steps:
         return "emojax did no cleaning: no smoothing, filter, confound regression or detrending."
-    text = f"In each run by itself, {listed(steps)}."
+    text = f"Within each run, {listed(steps)}."
     if removed or scaled:
-        text += " This used all volumes of the run, the scored ones among them, and no label."
+        text += " This used all volumes of the run, including the scored ones, but no labels."
     return text
 
 
 def _mask(metrics, data, cite) -> str:
     if given := data.get("mask"):
-        return f"Only voxels of {given} entered."
+        return f"Only voxels inside {given} were used."
     options = setting(metrics, "mask")
     arms = head(metrics)
     if not options or data.get("source") in VECTORS or not arms or arms["split"]:
         return ""
     return (
-        "Each participant's brain mask is the one that came with the data, or else made from the "
-        f"mean volume by the rule of nilearn's compute_epi_mask {cite('abraham2014')} (lower "
-        f"quantile {options['lower']:g}, upper {options['upper']:g}, opening {options['opening']})."
+        "Each subject's brain mask came with the data, or was computed from the mean volume by the "
+        f"rule of nilearn's compute_epi_mask {cite('abraham2014')} (lower quantile "
+        f"{options['lower']:g}, upper {options['upper']:g}, opening {options['opening']})."
     )
     if setting(metrics, "voxels.own", False):
         return text
-    return f"{text} Only voxels inside the masks of all training participants were candidates."
+    return f"{text} Only voxels inside the masks of all training subjects were candidates."

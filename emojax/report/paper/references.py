@@ -1,21 +1,24 @@
-"""The works that a methods paragraph cites: numbers, lines to read, and BibTeX."""
+"""Citations in a methods paragraph: numbers, a list of references, and BibTeX."""
 
 from collections.abc import Mapping, Sequence
 
 from emojax.report.paper.works import WORKS
 
 SHOWN = {'{\\"o}': "ö", '{\\"e}': "ë", "{\\O}": "Ø", "{": "", "}": "", "--": "-"}
-SEVERAL = 3  # authors; more are shortened
+SEVERAL = 3  # maximum number of authors before "et al."
 
 
 class Citations:
-    """Numbers of the works that a text cites, in the order in which it cites them."""
+    """The works that a text cites, numbered in order of first citation."""
 
     def __init__(self):
         self.keys: list[str] = []
 
     def __call__(self, *keys: str) -> str:
-        """Returns the numbers of works in brackets, such as "[2, 5]".
+        """Cites works and returns their numbers in brackets, such as "[2, 5]".
+
+        Args:
+          *keys: keys of `WORKS`.
 
         Raises:
           KeyError: a key is not in `WORKS`.
@@ -28,7 +31,12 @@ class Citations:
 
 
 def line(key: str, versions: Mapping[str, str]) -> str:
-    """Returns a work as a line of a list of references."""
+    """Returns a work as a line of a list of references.
+
+    Args:
+      key: a key of `WORKS`.
+      versions: versions of packages, by name.
+    """
     kind, fields = WORKS[key]
     names = [name.split(",")[0] for name in fields["author"].split(" and ")]
     shortened = len(names) > SEVERAL or "others" in names
@@ -46,7 +54,7 @@ def line(key: str, versions: Mapping[str, str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Returns a text of BibTeX as it is read."""
+    """Returns BibTeX text without its markup."""
     for mark, shown in SHOWN.items():
         text = text.replace(mark, shown)
     return text
@@ -56,8 +64,8 @@ def bibtex(keys: Sequence[str], versions: Mapping[str, str]) -> str:
     """Returns works as a BibTeX file.
 
     Args:
-      keys: of `WORKS`.
-      versions: package -> version; software gets its own.
+      keys: keys of `WORKS`, in the order of the file.
+      versions: versions of packages, by name; software entries get a note with theirs.
     """
     entries = []
     for key in keys:

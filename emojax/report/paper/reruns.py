@@ -1,4 +1,4 @@
-"""The command that makes each number of a report again, without the rest of the run."""
+"""Commands that recompute single parts of a report, without the rest of the run."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -10,8 +10,8 @@ from emojax.report.paper.words import Metrics, head, setting
 from emojax.scoring.baselines import BAG
 from emojax.training.checkpoint import slug
 
-PERMUTATIONS, CROSSED = 999, 99  # proposed where a run had none
-OFF: Mapping[str, Any] = {  # key -> the value with which nothing of it is computed
+PERMUTATIONS, CROSSED = 999, 99  # proposed if a run had none
+OFF: Mapping[str, Any] = {  # key -> value that turns the analysis off
     "permutations": 0,
     "within_subject": False,
     "crossed": "",
@@ -23,17 +23,17 @@ OFF: Mapping[str, Any] = {  # key -> the value with which nothing of it is compu
 
 
 class Rerun(NamedTuple):
-    """A number of the report, or several, and the command that makes them again."""
+    """A part of the report, and the command that recomputes it."""
 
     what: str
     command: str
 
 
 def commands(metrics: Metrics) -> list[Rerun]:
-    """Returns a command for each part of the report; [] where nothing was run.
+    """Returns a command for each part of the report; [] if nothing was run.
 
-    Each gets a workdir of its own, as a workdir belongs to one configuration. Seeds are those of
-    the run, so that the numbers are the same, too, on the same machine and versions.
+    Each command has a workdir of its own, since a workdir belongs to one configuration. Seeds are
+    those of the run, so the numbers are the same on the same machine, with the same versions.
     """
     arm = head(metrics)
     if arm is None:
@@ -45,31 +45,31 @@ def commands(metrics: Metrics) -> list[Rerun]:
             continue
         out.append(Rerun(what, _command(metrics, name, _alone(metrics, arm, asked) | asked)))
     seed = setting(metrics, "seed")
-    if seed is not None and arm.get("decoder") != BAG:  # which draws no random number
+    if seed is not None and arm.get("decoder") != BAG:  # the bag draws no random numbers
         keys = {"seed": seed + 1}
         alone = _alone(metrics, arm, {}, trains=True) | keys
-        out.append(Rerun("the headline from another seed", _command(metrics, "seed", alone)))
+        out.append(Rerun("the headline with another seed", _command(metrics, "seed", alone)))
     if workdir := _workdir(metrics):
         shown = shlex.join(["emojax", "report", workdir])
-        out.append(Rerun("the table of this run, printed", shown))
+        out.append(Rerun("print the table of this run", shown))
     return out
 
 
 def _parts(metrics, arm) -> list[tuple[str, str, dict[str, Any]]]:
-    """Returns what, a name for its workdir, and the keys that ask for it."""
+    """Returns each part, a name for its workdir, and the keys that request it."""
     draws = setting(metrics, "permutations", 0) or PERMUTATIONS
     crossed = setting(metrics, "crossed", "") or "all"
-    null = setting(metrics, "permutations", 0) or CROSSED  # without any it has no null
+    null = setting(metrics, "permutations", 0) or CROSSED  # without permutations it has no null
     parts: list[tuple[str, str, dict[str, Any]]] = [
         ("the headline and its probabilities", "headline", {}),
         ("the noise floor", "floor", {"null_floor": True}),
-        ("the null and p against chance", "null", {"permutations": draws}),
-        ("new participants and new levels", "crossed", {"crossed": crossed, "permutations": null}),
-        ("what the design gives away", "design", {"design": True}),
-        ("who saw what, measured", "audit", {"audit": True}),
+        ("the permutation test", "null", {"permutations": draws}),
+        ("new subjects and new levels", "crossed", {"crossed": crossed, "permutations": null}),
+        ("labels known from the design", "design", {"design": True}),
+        ("the audit", "audit", {"audit": True}),
     ]
     if setting(metrics, "voxels") is not None:
-        own = ("the scored participant's other runs alone", "within", {"within_subject": True})
+        own = ("the test subject's own runs", "within", {"within_subject": True})
         parts.insert(3, own)
     if names := setting(metrics, "baselines", ""):
         parts.append(("the classical classifiers", "classical", {"baselines": names}))
@@ -77,13 +77,13 @@ def _parts(metrics, arm) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def _alone(metrics, arm, asked: Mapping[str, Any], trains: bool = False) -> dict[str, Any]:
-    """Returns the keys that leave out everything but the headline.
+    """Returns the keys that turn off everything but the headline.
 
     Args:
       metrics: content of metrics.json.
       arm: the headline.
-      asked: the keys of the part.
-      trains: whether the networks are what is asked for.
+      asked: the keys of the requested part.
+      trains: whether the networks themselves are requested.
     """
     keys = {key: value for key, value in OFF.items() if _has(metrics, key)}
     permuted = setting(metrics, "permute", NETWORK)
@@ -100,7 +100,7 @@ def _alone(metrics, arm, asked: Mapping[str, Any], trains: bool = False) -> dict
     if not trains and asked and "null_floor" not in asked and "baselines" not in asked:
         network = permuted == NETWORK and "permutations" in asked
     if not network:
-        # Networks have no part in it.
+        # The requested part does not depend on networks.
         keys |= {"train.epochs": 1, "train.least_steps": 0, "noise.network_draws": 0}
     return keys
 
@@ -111,7 +111,7 @@ def _has(metrics: Metrics, key: str) -> bool:
 
 
 def _command(metrics: Metrics, name: str, keys: Mapping[str, Any]) -> str:
-    """Returns the run's command with another workdir, and the keys that differ from the run's."""
+    """Returns the run's command with another workdir, and with the keys that differ."""
     there = {key: value for key, value in keys.items() if _has(metrics, key)}
     changed = {key: value for key, value in there.items() if setting(metrics, key) != value}
     words = [word for word in _words(metrics) if _key(word) not in changed]

@@ -1,25 +1,25 @@
-"""What was tuned on what: every choice that a run makes from data."""
+"""The table of choices that a run makes from data, and the data on which it makes them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from emojax.report import tables, texts
+from emojax.report.cells import Table
 from emojax.report.outcomes import NETWORK
 from emojax.report.paper.words import Metrics, count, listed, setting, span
-from emojax.report.tables import Table
 from emojax.scoring.bag import PENALTIES
 from emojax.scoring.baselines import BAG
 
 Arm = Mapping[str, Any]
 NOTE = (
-    "Chosen on: by the record of the reads, in the first fold. Everything else was fixed by the "
-    "configuration before data was read, the same for all folds; where its values come from, and "
-    "whether anybody had seen test accuracies when they were set, is in docs/settings.md."
+    "Chosen on: from the record of reads in the first fold. All other settings were fixed by the "
+    "config before any data were read, and are the same for all folds; docs/settings.md says where "
+    "their values come from, and whether test accuracies were known when they were set."
 )
 
 
 def table(metrics: Metrics) -> Table:
-    """Returns a row for every choice of every arm."""
+    """Returns the table, with one row per choice of each arm."""
     lines = []
     for arm in texts.real(metrics):
         if arm["folds"]:
@@ -37,13 +37,13 @@ def _note(metrics: Metrics) -> str:
 
 
 def _of(metrics: Metrics, arm: Arm) -> Iterator[list[str]]:
-    """Yields what, chosen, by, on whom of an arm."""
+    """Yields the cells of each choice of an arm: what, chosen, by, chosen on."""
     classifier, _ = texts.first(arm)
     if (keep := setting(metrics, "voxels.keep")) and not arm["shares"]:
-        yield ["voxels", f"the best {keep}", "F score between classes", _whom(arm, "voxels")]
+        yield ["voxels", f"the best {keep}", "ANOVA F of the classes", _whom(arm, "voxels")]
     if arm["factor"] is not None:
         chosen = "chosen" if arm["name"] == metrics["chosen_arm"] else "not chosen"
-        yield ["penalty", chosen, "monitored accuracy, over the arms", _whom(arm, "epoch choice")]
+        yield ["penalty", chosen, "monitored accuracy of the arms", _whom(arm, "epoch choice")]
     if classifier == NETWORK:
         yield from _network(metrics, arm)
     elif classifier == BAG:
@@ -55,15 +55,15 @@ def _of(metrics: Metrics, arm: Arm) -> Iterator[list[str]]:
             yield [
                 "decoder",
                 listed(parts),
-                "accuracy of inner folds",
-                "nothing of who is scored",
+                "accuracy in inner folds",
+                "subjects other than the test subject",
             ]
         else:
-            yield [f"settings of {classifier}", "fixed", "", "nothing"]
+            yield [f"settings of {classifier}", "fixed", "", "no data"]
     fixed = [name for name in arm["summary"]["baselines"] if name not in (classifier, BAG)]
     if fixed:
         shown = f"settings of {count(len(fixed), 'classical classifier')}"
-        yield [shown, "fixed", "", "nothing"]
+        yield [shown, "fixed", "", "no data"]
 
 
 def _network(metrics: Metrics, arm: Arm) -> Iterator[list[str]]:
@@ -77,13 +77,15 @@ def _network(metrics: Metrics, arm: Arm) -> Iterator[list[str]]:
         by = f"monitored {train.get('best_by', 'accuracy')}, in each fold"
         yield ["settings", text, by, _whom(arm, "setting choice")]
     if arm["pick"] == "last":
-        yield ["epoch", "the last", "", "nothing"]
+        yield ["epoch", "the last", "", "no data"]
     else:
         chosen = span(kept) if kept else "each member's own"
         yield ["epoch", chosen, f"monitored {train.get('best_by', 'accuracy')}", whom]
     plateau = train.get("plateau")
     if plateau and not arm["shares"]:
-        falls = f"times {plateau['factor']:g} after {plateau['patience']} epochs without progress"
+        falls = (
+            f"times {plateau['factor']:g} after {plateau['patience']} epochs without a lower loss"
+        )
         yield ["learning rate", f"from {train['lr']:g}, {falls}", "monitored loss", whom]
     rows = [row for fold in arm["folds"] for row in fold["instances"] or [fold["network"] or {}]]
     values = [before["temperature"] for row in rows if (before := row.get("uncalibrated"))]
@@ -96,22 +98,23 @@ def _bag(arm: Arm) -> Iterator[list[str]]:
     chosen = [fold["baselines"][BAG].get("members") for fold in arm["folds"]]
     for what, key, form in (
         ("C of each member", "C", "g"),
-        ("its temperature", "temperature", ".2f"),
+        ("temperature of each member", "temperature", ".2f"),
     ):
         values = [value for entry in chosen if entry for value in entry[key]]
-        shown = span(values, form) if values else f"of {span(PENALTIES)}" if key == "C" else ""
-        yield [what, shown, "loss of who is held back", whom]
+        shown = span(values, form) if values else f"in {span(PENALTIES)}" if key == "C" else ""
+        yield [what, shown, "loss on the held-back subject or run", whom]
 
 
 def _whom(arm: Arm, step: str) -> str:
-    """Returns whose volumes a step has seen, by the record."""
+    """Returns the volumes that a step has seen, according to the record."""
     row = next((row for row in arm["seen"] if row["step"] == step), None)
     if row is None:
         return "not recorded"
     if said := texts.whom(row):
         mark = "LEAK: " if tables.kind(arm, row) == "LEAK" else ""
-        return f"{mark}{row['values']} volumes, among them {said}"
+        return f"{mark}{row['values']} volumes, including {said}"
     subjects = row["subjects"] or []
     if 0 < len(subjects) <= 3:
-        return f"{row['values']} volumes of {listed(subjects)}"
-    return f"{row['values']} volumes of {len(subjects)} people, none of them scored"
+        noun = "subject" if len(subjects) == 1 else "subjects"
+        return f"{row['values']} volumes of {noun} {listed(subjects)}"
+    return f"{row['values']} volumes of {len(subjects)} subjects, none of them scored"

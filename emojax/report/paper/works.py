@@ -1,10 +1,10 @@
-"""The works that a methods paragraph may cite, as BibTeX has them."""
+"""BibTeX records of the works that a methods paragraph may cite."""
 
 from collections.abc import Mapping
 
 JMLR = "Journal of Machine Learning Research"
 NEUROIMAGE = "NeuroImage"
-# Key -> (entry type of BibTeX, its fields). Braces keep capitals; software gets its version.
+# Key -> (BibTeX entry type, fields). Braces preserve capitals; software versions are added later.
 WORKS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "tchibozo2022": (
         "misc",
