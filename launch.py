@@ -1,4 +1,6 @@
-"""Runs emojax from a checkout: python launch.py --config=configs/expA.py:demo --workdir=runs/demo
+"""Script that runs emojax from a checkout.
+
+    python launch.py --config=configs/expA.py:demo --workdir=runs/demo
 
 `--mode` names one of emojax's commands, `run` by default; `python launch.py --help` lists them:
 

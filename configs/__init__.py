@@ -1,4 +1,4 @@
-"""The studies that emojax ships, each a file: what it is, how to run it, and its variants.
+"""The studies that emojax ships, one file each, with a description, the command and variants.
 
-`get_config(variant)` returns the settings, and `VARIANTS` has the function of every variant.
+`get_config(variant)` returns the settings; `VARIANTS` maps each variant to its function.
 """

@@ -1,10 +1,11 @@
-r"""A real BIDS scan of a whole brain (one run of 64 volumes, TR 3 s): pictures or none, ResNet-18.
+r"""A real BIDS scan of a whole brain (one run of 64 volumes, TR 3 s): pictures or rest, ResNet-18.
 
     python launch.py --config=configs/audiovisual.py \
         --config.data.root=../shared/data/bids-fsl-audiovisual --workdir=runs/audiovisual
 
-One run: blocks are kept whole instead of runs. Some fifty volumes cannot train a network; that this
-ends at chance is the expected result. Hardware, time and accuracy: the README's table of real data.
+With one run, blocks are kept whole instead of runs. About fifty volumes cannot train a network, so
+accuracy at chance is the expected result. Hardware, time and accuracy: the README's table of real
+data.
 """
 
 from emojax.configs import common, haxby_b

@@ -4,14 +4,14 @@ r"""Negative and neutral pictures: OpenNeuro ds000108 (Wager et al. 2008), 34 su
     python launch.py --config=configs/ds000108.py --config.data.root=ds000108 \
         --workdir=runs/ds000108
 
-Settings of training: configs/study.py. What is special here:
-  data.label_map   three of the 13 trial types; rest has no events: it is what no event covers
+Training settings are those of configs/study.py. Specific to this study:
+  data.label_map   three of the 13 trial types; rest has no events: it is the time between events
   data.hrf_delay_s 5 s from picture to response; pictures last 8 s, so about 4 volumes each
   align.regimes    independent_runs: there are six runs, and the test subject's own map is fitted to
-                   its other runs, with their labels (a calibration), never to what is scored
-The subjects' own brains differ in shape, and the voxels of the raw data are native: give the output
-of fMRIPrep (--config.data.root=DIR --config.data.space=MNI152NLin2009cAsym), or choose each
-subject's own voxels (--config.voxels.own=True).
+                   its other runs, with their labels (a calibration), never to the scored run
+The raw data are in native space, where brains differ in shape: use the output of fMRIPrep
+(--config.data.root=DIR --config.data.space=MNI152NLin2009cAsym), or select voxels separately for
+each subject (--config.voxels.own=True).
 """
 
 from emojax.configs import common, study

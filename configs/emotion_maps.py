@@ -1,17 +1,17 @@
-r"""Real emotion data: nine beta maps of each of 30 people, anger, disgust and fear.
+r"""Real emotion data: nine beta maps from each of 30 people, for anger, disgust and fear.
 
     python launch.py --config=configs/emotion_maps.py --workdir=runs/emotion_maps \
         --config.data.root=../shared/data/emotion-maps
 
-Pictures that elicit an emotion, each shown after a congruent, incongruent or neutral word: 3 x 3
-maps a person. The classical classifiers see all 28,029 voxels of the mask, the network the 300 that
-differ most between the emotions of the training people. Maps are not points in time, so that
-nothing can be aligned by time, and with nine of them nothing is aligned at all.
+Pictures that elicit an emotion were shown after a congruent, incongruent or neutral word: 3 x 3
+maps per person. The classical classifiers see all 28,029 voxels of the mask; the network sees the
+300 that differ most between the emotions of the training subjects. Maps are not points in time, so
+they cannot be aligned by time, and nine of them are too few to align at all.
 
-Each person's maps are centred by their own mean, that of the scored ones included: the report calls
-the protocol transductive. Without it (`uncentred`), differences between people hide the emotions.
-Leaving a person out does not leave a priming out: `Cohort.factors` holds it, and a classifier may
-know a cell of emotion and priming by its stimuli, not the emotion. See `splits.crossed`.
+Each person's maps are centred by their own mean, including the scored maps, so the report calls the
+protocol transductive. Without centring (`uncentred`), differences between people hide the emotions.
+Leaving a person out does not leave a priming word out: `Cohort.factors` holds it, and a classifier
+may recognise a cell of emotion and priming by its stimuli, not the emotion. See `splits.crossed`.
 """
 
 from emojax.configs import common, finger7t, wholebrain
@@ -31,20 +31,20 @@ def get_config(variant: str = ""):
     config.align.match = "class"
     config.protocols = "nested,last"  # the published procedure aligns subjects
     config.baselines = "SVM-linear,SVM-linear hard,SVM-RBF,LDA-shrinkage,1-NN,RF,logistic"
-    config.balance = 3  # maps of each emotion and person
+    config.balance = 3  # all maps of each emotion and person
     return common.choose(config, variant, VARIANTS)
 
 
 def uncentred(config):
-    """Leaves the maps as they are, so that the protocol is strict."""
+    """Does not centre the maps, which makes the protocol strict."""
     finger7t.short(config)
     config.data.centre = False
 
 
 def whole_brain(config):
-    """Maps accuracy and pattern in the brain, and compares ways of aligning people; no network.
+    """Maps accuracy and pattern in the brain, and compares alignment methods; no network.
 
-    People are aligned piecewise, globally or not at all, by the maps of their other primings
+    People are aligned piecewise, globally or not at all, by the maps of their other priming words
     (calibrated).
     """
     wholebrain.of_the_whole_brain(config)
@@ -57,7 +57,7 @@ def whole_brain(config):
 
 
 def null(config):
-    """Takes the same design on noise: the floor that results are compared with."""
+    """Runs the same design on noise, to compare results with."""
     finger7t.short(config)
     common.null(config)
 

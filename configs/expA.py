@@ -1,6 +1,6 @@
 r"""Experiment A: leave one subject out, 3 classes, hyperalignment and the 1D CNN.
 
-python launch.py --config=configs/expA.py --workdir=runs/expA           # the paper's; for a GPU
+python launch.py --config=configs/expA.py --workdir=runs/expA           # as in the paper; for a GPU
 python launch.py --config=configs/expA.py:demo --workdir=runs/demo      # minutes on 2 CPU cores
 python launch.py --config=configs/expA.py --config.data.source=bids --config.data.root=DIR ...
 """
@@ -14,9 +14,9 @@ def get_config(variant: str = ""):
 
 
 def paper(config):
-    """Adds the batch norm that the text names without saying where: behind the dense layers.
+    """Adds the batch norm that the text mentions without its place: after the dense layers.
 
-    Everything else that the text says is the default in configs/common.py.
+    All other settings of the text are the defaults in configs/common.py.
     """
     config.model.batch_norm, config.model.norm_layers = True, "dense"
     config.model.norm_momentum = 0.9  # Keras' .99 lags for hundreds of steps
@@ -30,12 +30,12 @@ def authors(config):
 
 
 def modern(config):
-    """Trains the best network that was found, which begins as logistic regression.
+    """Trains the best network found so far, which starts as logistic regression.
 
-    It is small, and there is one for every subject held back. The linear path is each member's
-    logistic regression, frozen; the network beside it starts at zero, and epoch 0 may be the best.
-    Hidden units and penalty were chosen with test accuracy in sight, on three cohorts of which the
-    demo's is one; everything else is by the monitored subject.
+    It is small, and there is one for each held-back subject. Its linear path is the member's
+    logistic regression, frozen; the nonlinear path starts at zero, and epoch 0 may be the best.
+    Hidden units and penalty were tuned on test accuracy, on three cohorts including the demo's;
+    everything else is chosen on the monitored subject.
     """
     config.data.synthetic.subjects = 6
     config.data.synthetic.grid = (32, 32, 22)
@@ -49,13 +49,13 @@ def modern(config):
     config.train.draws, config.train.warmup = "classes", 1
     config.train.lr, config.train.adam, config.train.adam_eps = 1e-3, "optax", 1e-8
     config.train.penalty_factor = 0.05
-    config.train.plateau.patience = 1000  # the rate stays
+    config.train.plateau.patience = 1000  # a constant rate
 
 
 def demo(config):
     """Runs everything on six simulated people, in minutes on two cores.
 
-    The cohort is smaller, with fewer voxels; penalty and rate are such that few epochs are enough.
+    The cohort is smaller, with fewer voxels; penalty and rate are set so that few epochs suffice.
     """
     config.data.synthetic.subjects = 6
     config.data.synthetic.grid = (32, 32, 22)
@@ -69,9 +69,9 @@ def demo(config):
 
 
 def demo030(config):
-    """Repeats the demo of version 0.3.0, frozen: the fixture of decoders and of real-time targets.
+    """Repeats the demo of version 0.3.0, a fixture for tests of decoders and real-time targets.
 
-    Everything is written out: nothing else may change it.
+    Every setting is written out, so that changed defaults do not affect it.
     """
     config.seed = 0
     config.headline, config.instances = "network", 1
@@ -123,7 +123,7 @@ def demo030(config):
 
 
 def null(config):
-    """Takes the paper's settings on random phases: the noise floor."""
+    """Runs the paper's settings on noise, to compare results with."""
     paper(config)
     common.null(config)
 

@@ -3,9 +3,9 @@ r"""Five fingers of seven real subjects at 7 T (Ejaz et al. 2015), leave one sub
     python launch.py --config=configs/finger7t.py --config.data.root=../shared/data/finger7t \
         --workdir=runs/finger7t
 
-Each subject has voxels of its own, so F-scores are too; rows correspond by run and finger. The test
-subject's voxels and rotation come from its other runs, with their labels (a calibration run), never
-from the run that is scored. Hardware, time and accuracy: the README's table of real data.
+Each subject has different voxels, so F-scores are separate, too; rows correspond by run and finger.
+The test subject's voxels and rotation come from its other runs, with their labels (a calibration),
+never from the scored run. Hardware, time and accuracy: the README's table of real data.
 """
 
 from emojax.configs import common
@@ -25,7 +25,7 @@ def get_config(variant: str = ""):
 
 
 def short(config):
-    """Trains on a few hundred rows: the paper's penalty would leave nothing of the network."""
+    """Trains on a few hundred rows, where the paper's L2 would shrink all weights to zero."""
     config.train.epochs = 12
     config.train.lr = 5e-4
     config.train.penalty_factor = 1e-3

@@ -3,8 +3,8 @@ r"""Real BIDS scans of one subject (Haxby et al. 2001), eight categories, leave 
     python launch.py --config=configs/haxby.py --config.data.root=../shared/data/bids-haxby-1slice \
         --workdir=runs/haxby
 
-One subject has nobody to be aligned with: the runs are the folds and the voxels stay as they are.
-The onsets of this data set contain the haemodynamic lag already. Hardware, time and accuracy: the
+With one subject there is no alignment: the runs are the folds, and the voxels stay in place. The
+onsets of this data set already contain the haemodynamic lag. Hardware, time and accuracy: the
 README's table of real data.
 """
 
@@ -28,12 +28,12 @@ def get_config(variant: str = ""):
 def searchlight(config):
     """Maps the accuracy around every voxel of the slice, and the bag's pattern; no network."""
     wholebrain.of_the_whole_brain(config)
-    config.alignments = ""  # of one person
+    config.alignments = ""  # there is only one person
     config.searchlight.radius_mm, config.searchlight.least = 9.0, 5  # a disc of one slice
 
 
 def null(config):
-    """Takes the same design on noise: the floor that results are compared with."""
+    """Runs the same design on noise, to compare results with."""
     finger7t.short(config)
     common.null(config)
 

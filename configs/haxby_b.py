@@ -3,8 +3,8 @@ r"""Real BIDS scans of one subject (Haxby et al. 2001), faces and houses, 3D Res
     python launch.py --config=configs/haxby_b.py --workdir=runs/haxby_b \
         --config.data.root=../shared/data/bids-haxby-1slice
 
-One slice of 40 x 20 voxels, to which empty ones are added. The onsets of this data set contain the
-haemodynamic lag already. Hardware, time and accuracy: the README's table of real data.
+The volumes are one slice of 40 x 20 voxels, padded with empty slices. The onsets of this data set
+already contain the haemodynamic lag. Hardware, time and accuracy: the README's table of real data.
 """
 
 from emojax.configs import common

@@ -1,8 +1,9 @@
-"""Prints the versions of this environment that emojax and its extras need, for `pip install -c`.
+"""Script that prints pinned versions of emojax's dependencies, for `pip install -c`.
 
     python constraints/pin.py > constraints/py312.txt    # with the Python and packages of the tests
 
-The packages are those that the requirements lead to. `dev` is left out: it pins no result.
+The packages are the dependencies of emojax and its extras, directly or indirectly. `dev` is left
+out, because no result depends on it.
 """
 
 import importlib.metadata
@@ -14,8 +15,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-FILES = ("", "-realtime", "-signing", "-slurm", "-tracking")  # of requirements*.txt
-TWINS = {"xgboost-cpu": "xgboost"}  # the same release under the name that macOS has
+FILES = ("", "-realtime", "-signing", "-slurm", "-tracking")  # suffixes of requirements*.txt
+TWINS = {"xgboost-cpu": "xgboost"}  # the same release under its name on macOS
 
 
 def asked(text: str) -> list[Requirement]:
@@ -25,7 +26,7 @@ def asked(text: str) -> list[Requirement]:
 
 
 def closure(wanted: list[Requirement]) -> dict[str, str]:
-    """Returns name -> version of all packages that requirements lead to in this environment."""
+    """Returns name -> version of all direct and indirect dependencies in this environment."""
     found: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
     while wanted:

@@ -65,7 +65,7 @@ if TYPE_CHECKING:  # type checkers and editors follow these
 else:
 
     def __getattr__(name: str):
-        """Imports a public module when it is first named."""
+        """Imports a public module on first use."""
         if name in __all__:
             return importlib.import_module(f"emojax.{name}")
         if name == "bench":

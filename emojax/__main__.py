@@ -1,4 +1,4 @@
-"""`python -m emojax`: the `emojax` command of an environment without its script."""
+"""`python -m emojax`: the `emojax` command for environments without the installed script."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Regimes by which a test subject enters the common space, and rows that correspond.
+"""Regimes for bringing a test subject into the common space, and matching of rows by condition.
 
-The regimes of a leave-one-subject-out decoder differ in what they have seen of the subject that is
-scored; each entry of `REGIMES` says so, and has a function of its name here.
+The regimes of a leave-one-subject-out decoder differ in what they have seen of the scored subject.
+Each entry of `REGIMES` states this and has a function of the same name in this module.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ from emojax.registry import Registry
 
 
 class Regime(NamedTuple):
-    """A way for a held-out subject into the common space."""
+    """A way of bringing a held-out subject into the common space."""
 
     text: str  # what it has seen of the test subject, for the report
-    protocol: str  # best class of protocol it can claim, where rows correspond by time
-    needs_template: bool = True  # False where nothing is aligned
+    protocol: str  # strictest protocol it can claim when rows correspond by time
+    needs_template: bool = True  # False if nothing is aligned
     own_map: bool = False  # whether a map is fitted to the scored subject's own rows
-    by_other_runs: bool = False  # to those of the runs that are not scored
+    by_other_runs: bool = False  # whether that map uses only runs that are not scored
 
 
 REGIMES = Registry(
@@ -77,20 +77,20 @@ REGIMES = Registry(
 
 
 def group(model: Hyperalignment, training: Float[Array, "s n v"]) -> Procrustes:
-    """Fits one map for all subjects, the rotation that takes their rows nearest to the template.
+    """Fits one map for all subjects: the rotation that brings their rows closest to the template.
 
-    min over one orthogonal R of sum_s ||(x_s - mean) R - (template - mean)||_F. It assumes that
-    voxel j is the same place in every subject; where topographies differ it can do little.
+    Minimises sum_s ||(x_s - mean) R - (template - mean)||_F over one orthogonal R. It assumes that
+    voxel j is the same place in every subject, so it helps little where topographies differ.
 
     Args:
       model: a fit to the training subjects, without zscore_all, alpha < 1 or output_dim.
-      training: [s, n, v] float, the data that it was fitted to.
+      training: [s, n, v] float, the data that `model` was fitted to.
 
     Returns:
       A single `Procrustes`, for training and test subjects alike.
 
     Raises:
-      ValueError: shapes do not fit the template, or the model has links besides the rotation.
+      ValueError: shapes do not fit the template, or the model has steps besides the rotation.
     """
     if model.components is not None or model.options.zscore_all or model.options.alpha < 1:
         raise ValueError(
@@ -110,19 +110,19 @@ def group(model: Hyperalignment, training: Float[Array, "s n v"]) -> Procrustes:
 def independent_runs(
     model: Hyperalignment, rows: Float[Array, "r v"], template_rows: Int[Array, " r"]
 ) -> Mappings:
-    """Fits the test subject's own map to its runs that are not scored.
+    """Fits the test subject's own map to those of its runs that are not scored.
 
     Args:
       model: a fit to the training subjects.
-      rows: [r, v] float, the test subject's rows of its other runs.
-      template_rows: [r] int, the template's rows that they correspond to, by time or, after
-        `match_rows`, by run and class. (Rows matched by class use labels of those other runs.)
+      rows: [r, v] float, the test subject's rows from its other runs.
+      template_rows: [r] int, the corresponding rows of the template: by time or, after
+        `match_rows`, by run and class. (Matching by class uses the labels of those other runs.)
 
     Returns:
       One map.
 
     Raises:
-      ValueError: as `hyperalignment.align`.
+      ValueError: as for `hyperalignment.align`.
     """
     return hyperalignment.align(model, as_float(rows, "rows")[None], template_rows)[0]
 
@@ -130,32 +130,32 @@ def independent_runs(
 def piecewise(
     model: parcels.Piecewise, rows: Float[Array, "r v"], template_rows: Int[Array, " r"]
 ) -> parcels.PiecewiseMapping:
-    """Fits the test subject's own map, parcel by parcel, to its runs that are not scored.
+    """Fits the test subject's own map, parcel by parcel, to those of its runs that are not scored.
 
     Args:
       model: a piecewise fit to the training subjects.
-      rows, template_rows: as of `independent_runs`.
+      rows, template_rows: as for `independent_runs`.
 
     Raises:
-      ValueError: as `piecewise.align`.
+      ValueError: as for `piecewise.align`.
     """
     return parcels.align(model, [rows], template_rows)[0]
 
 
 def transductive(model: Hyperalignment, rows: Float[Array, "n v"]) -> Mappings:
-    """Fits the test subject's own map to all its rows [n, v], the scored ones among them.
+    """Fits the test subject's own map to all its rows [n, v], including the scored ones.
 
-    It uses no labels, but the scored rows are no longer unseen, and where blocks come in the same
-    order in all subjects, correspondence in time is as good as a label.
+    It uses no labels, but the scored rows are no longer unseen. If blocks come in the same order in
+    all subjects, correspondence in time is as good as a label.
 
     Raises:
-      ValueError: as `hyperalignment.align`.
+      ValueError: as for `hyperalignment.align`.
     """
     return hyperalignment.align(model, as_float(rows, "rows")[None])[0]
 
 
 def none(num_voxels: int, dtype: jax.typing.DTypeLike = float) -> Procrustes:
-    """Returns the map that leaves all `num_voxels` voxels as they are."""
+    """Returns the identity map of `num_voxels` voxels."""
     zeros = jnp.zeros(num_voxels, dtype)
     return Procrustes(jnp.eye(num_voxels, dtype=dtype), jnp.ones((), dtype), zeros, zeros)
 
@@ -167,17 +167,17 @@ def match_rows(
 ) -> tuple[list[Float[jax.Array, "c _"]], Int[np.ndarray, "c 2"]]:
     """Averages rows by condition: the mean of every (run, class) cell that all subjects have.
 
-    For designs that are not time-locked, and for runs of unequal length or number. The result is
-    what `hyperalignment.fit` and `align` take; cells are in ascending order of run, then class, so
-    that row i of every subject is cells[i].
+    Use it for designs that are not time-locked and for runs of unequal length or number. The result
+    is what `hyperalignment.fit` and `align` take. Cells are in ascending order of run, then class,
+    so that row i of every subject is cells[i].
 
     Args:
-      data: per subject [t_i, v_i] float; numbers of rows and voxels may differ.
-      runs: per subject [t_i] int, the run of every row; equal numbers mean corresponding runs.
-      labels: per subject [t_i] int, the class of every row.
+      data: [t_i, v_i] float for each subject; numbers of rows and voxels may differ.
+      runs: [t_i] int for each subject, the run of every row; equal numbers mean corresponding runs.
+      labels: [t_i] int for each subject, the class of every row.
 
     Returns:
-      Per subject the averages [cells, v_i], and the cells [cells, 2] as (run, class).
+      The averages [cells, v_i] of each subject, and the cells [cells, 2] as (run, class).
 
     Raises:
       ValueError: lengths disagree, values that are not finite, or no cell that all subjects have.

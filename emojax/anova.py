@@ -1,8 +1,9 @@
 """One-way ANOVA F-scores of every voxel: in one call, or streamed and merged in any order.
 
-Scanner units are hard on float32: a voxel of mean 10,000 and standard deviation 50 leaves no digits
-to a sum of squares. All sums here are of differences to a value near the voxel's own mean, chunk by
-chunk, and chunks are merged by the pairwise formula of Chan, Golub and LeVeque (1979).
+Scanner units are hard on float32: with a voxel mean of 10,000 and a standard deviation of 50, a
+plain sum of squares keeps no useful digits. All sums here are of differences from a value near the
+voxel's own mean, chunk by chunk. Chunks are merged by the pairwise formula of Chan, Golub and
+LeVeque (1979).
 """
 
 from functools import partial, reduce
@@ -29,13 +30,13 @@ from emojax._numerics.checks import (
 from emojax._numerics.sums import allocate_aligned, sum_rows
 from emojax._numerics.threads import cores, side_by_side
 
-CHUNK_BYTES = 2**24  # of a buffer
-PART_BYTES = 2**22  # of an array on a CPU that is worth a thread
-LANES = 16  # of chunks that are summed up side by side: as many on every machine, for equal bits
+CHUNK_BYTES = 2**24  # size of a buffer
+PART_BYTES = 2**22  # smallest part of an array on a CPU that is worth a thread
+LANES = 16  # chunks summed in parallel: the same number on every machine, for identical bits
 
 
 class FTest(NamedTuple):
-    """One-way ANOVA of every voxel; a larger `f` separates the classes better."""
+    """The one-way ANOVA of every voxel; a larger `f` means better separated classes."""
 
     f: Float[Array, " v"]  # >= 0; 0 for a constant voxel, NaN for one with NaN or infinite values
     p: Float[Array, " v"]  # in [0, 1]; 1 for a constant voxel
@@ -46,10 +47,10 @@ class FTest(NamedTuple):
 class AnovaState(NamedTuple):
     """Sufficient statistics of the samples seen so far: (classes + 2) numbers per voxel."""
 
-    count: Float[Array, " k"]  # samples of each class
-    pivot: Float[Array, " v"]  # near the mean, and a constant voxel's very value
+    count: Float[Array, " k"]  # pyright: ignore[reportIncompatibleMethodOverride]  # of each class
+    pivot: Float[Array, " v"]  # near the mean; exactly the value of a constant voxel
     mean: Float[Array, "k v"]  # class mean minus pivot; 0 for classes not seen
-    within: Float[Array, " v"]  # sum of squared differences to the class means
+    within: Float[Array, " v"]  # sum of squared differences from the class means
 
 
 def f_scores(x: Float[Array, "n v"], y: Int[Array, " n"], num_classes: int) -> Float[Array, " v"]:
@@ -59,16 +60,17 @@ def f_scores(x: Float[Array, "n v"], y: Int[Array, " n"], num_classes: int) -> F
       x: [n, v] float, samples by voxels; training samples only.
       y: [n] int in [0, num_classes), the class of each sample; every class occurs.
       num_classes: K, the number of classes; static under jit. None: one more than the largest y,
-        which must be known.
+        which must then not be traced.
 
     Returns:
-      [v], >= 0; 0 for a constant voxel. The dtype is that of x, but float32 of
-      half precision, and of NumPy's float64 unless `jax_enable_x64` is set. In float32 with voxel
-      mean 1e4 and standard deviation 50 the relative error is below 2e-4.
+      [v], >= 0; 0 for a constant voxel. The dtype is that of x, except that half precision becomes
+      float32, as does NumPy's float64 unless `jax_enable_x64` is set. In float32 with a voxel mean
+      of 1e4 and a standard deviation of 50 the relative error is below 2e-4.
 
     Raises:
-      ValueError: shapes disagree, not 2 <= K < n, a label outside [0, K), a class without samples,
-        or values that are not finite. Under `jit` values are unknown: voxels with NaN give NaN.
+      ValueError: shapes disagree, 2 <= K < n does not hold, a label lies outside [0, K), a class
+        has no samples, or values are not finite. Under `jit` values are unknown: voxels with NaN
+        give NaN.
     """
     return _check_and_test(x, y, num_classes, _f_ratio)
 
@@ -79,7 +81,7 @@ def f_test(x: Float[Array, "n v"], y: Int[Array, " n"], num_classes: int) -> FTe
     F = (sum_k n_k (m_k - m)^2 / (K - 1)) / (sum_k sum_i (x_ki - m_k)^2 / (n - K)) for class means
     m_k, grand mean m, K classes and n samples; p is the upper tail of F(K - 1, n - K).
 
-    Args, raises: as `f_scores`.
+    Args and raises: as for `f_scores`.
 
     Returns:
       f [v], p [v] and both degrees of freedom.
@@ -104,7 +106,7 @@ def init(num_voxels: int, num_classes: int, dtype: jax.typing.DTypeLike = float)
 
 
 def update(state: AnovaState, x: Float[Array, "n v"], y: Int[Array, " n"]) -> AnovaState:
-    """Adds n samples to the state, a chunk of any size and with any of the classes.
+    """Adds a chunk of n samples, of any size and with any subset of the classes, to the state.
 
     Args:
       state: from `init`, `update` or `merge`.
@@ -125,7 +127,7 @@ def update(state: AnovaState, x: Float[Array, "n v"], y: Int[Array, " n"]) -> An
 
 
 def merge(a: AnovaState, b: AnovaState) -> AnovaState:
-    """Merges two states; order and grouping do not matter (up to rounding).
+    """Merges two states; order and grouping do not matter, up to rounding.
 
     Raises:
       ValueError: the states differ in voxels or classes.
@@ -138,7 +140,7 @@ def merge(a: AnovaState, b: AnovaState) -> AnovaState:
 
 
 def finalize(state: AnovaState) -> FTest:
-    """Computes F, p and degrees of freedom of all samples seen.
+    """Computes F, p and degrees of freedom from all samples seen.
 
     Raises:
       ValueError: a class has no sample, or there are no more samples than classes.
@@ -161,7 +163,7 @@ def select_top(f: Float[Array, " v"], m: int) -> Int[Array, " m"]:
 
     Returns:
       [m] int32, by descending f, ties by index. Under `jit` or `vmap`, where values are unknown,
-      places for which no valid voxel is left hold v, an index past the end.
+      positions for which no valid voxel is left hold v, an index past the end.
 
     Raises:
       ValueError: fewer than m voxels have f > 0.
@@ -197,20 +199,20 @@ def _check_and_test(x, y, num_classes, finish):
         if (count == 0).any():
             raise ValueError(f"want samples of every class; got counts {count}")
     if isinstance(x, np.ndarray) and is_concrete(y):
-        with jax.ensure_compile_time_eval():  # a caller's jit would see the buffers, not their past
+        with jax.ensure_compile_time_eval():  # under a caller's jit too, buffers are reused
             test = jax.block_until_ready(finish(_in_chunks(x, np.asarray(y), num_classes)))
     else:
         test = finish(_in_parts(as_float(x), jnp.asarray(y), num_classes))
     if known(lambda f: jnp.isfinite(f).all(), getattr(test, "f", test)) is False:
-        check_finite("x", x)  # costs a pass over x, so only where a result says that it is needed
+        check_finite("x", x)  # costs a pass over x, so only if a result shows the need
     return test
 
 
 def _in_chunks(x, y, num_classes):
-    """Makes the state chunk by chunk, so that a large array on the host or on disk is not copied.
+    """Computes the state chunk by chunk, so that a large array on the host or disk is not copied.
 
-    Each lane has a buffer, which jax reads in place, and fills it with one chunk after the other.
-    Fresh memory for every chunk would cost more than the copy.
+    Each lane has a buffer, which jax reads in place, and fills it with one chunk after another.
+    Allocating memory for every chunk would cost more than the copy.
     """
     dtype = as_float(x[:0]).dtype
     size = max(16, CHUNK_BYTES // (x.shape[1] * dtype.itemsize))
@@ -232,7 +234,7 @@ def _in_chunks(x, y, num_classes):
 
 
 def _in_parts(x, y, num_classes):
-    """Makes the state, on a CPU with a core for each part of the voxels: XLA uses one in a loop."""
+    """Computes the state; on a CPU, one core per part of the voxels, as XLA runs loops on one."""
     voxels = x.shape[1]
     parts = min(cores(), x.size * x.dtype.itemsize // PART_BYTES)
     if parts < 2 or not is_concrete(x, y) or [d.platform for d in x.devices()] != ["cpu"]:
@@ -246,7 +248,7 @@ def _in_parts(x, y, num_classes):
 
 @partial(jax.jit, static_argnames="twice")
 def _join(states, twice):
-    """Puts states of parts of the voxels together; the last begins with some that it shares."""
+    """Joins states of parts of the voxels; the last part overlaps the one before by `twice`."""
     *others, last = states
     count, *last = last
     parts = [own[1:] for own in others] + [[leaf[..., twice:] for leaf in last]]
@@ -254,15 +256,15 @@ def _join(states, twice):
 
 
 def _summarise(x, y, num_classes, first=0, width=None):
-    """Makes the state of one chunk in one pass over it; in two where one would lose digits.
+    """Computes the state of one chunk in one pass, or in two where one would lose digits.
 
-    Takes `width` voxels (static) from `first` on; by default, all.
+    Takes `width` voxels (static) starting at `first`; by default, all.
     """
     columns = first, x.shape[1] if width is None else width
     start = jax.lax.dynamic_slice(x, (0, first), (1, columns[1]))[0]
     member = jax.nn.one_hot(y, num_classes, dtype=x.dtype)  # [n, k]
     count = member.sum(0)
-    # Near the mean, so that sums keep their digits, yet exact for a constant voxel.
+    # The pivot is near the mean, so that sums keep their digits, and exact for a constant voxel.
     drift, rows = sum_rows(
         lambda rows, ks: (sum(r - start for r in rows), jnp.asarray(len(rows), x.dtype)),
         x,
@@ -302,7 +304,7 @@ _jit_summarise = jax.jit(_summarise, static_argnames=("num_classes", "width"))
 def _merge(a, b):
     count = a.count + b.count
     share = jnp.where(count > 0, b.count / jnp.maximum(count, 1), 0)[:, None]
-    # In an empty state the pivot means nothing: take the other's.
+    # The pivot of an empty state is meaningless: take the other's.
     pivot = jnp.where(a.count.sum() > 0, a.pivot, b.pivot)
     step = jnp.where(b.count[:, None] > 0, b.mean + (b.pivot - pivot), 0) - a.mean
     apart = jnp.where((a.count > 0) & (b.count > 0), a.count, 0)[:, None] * share * step**2

@@ -1,11 +1,11 @@
-"""The audit: perturbs what is scored, fits everything again, and compares bit by bit.
+"""The audit: it perturbs the scored data, refits everything, and compares bit by bit.
 
-The data behind scored volumes are perturbed: the values of one of them are replaced, the labels of
-its unit (subject, run or block) are rotated, and the brain mask of the test subject is changed; in
+The data behind scored volumes are perturbed: the values of one volume are replaced, the labels of
+its unit (subject, run or block) are rotated, and the brain mask of the test subject is changed. In
 a second round, the values of all scored volumes are replaced. Masks, voxels, alignment, scaler,
 training rows, monitored rows, inputs of classical classifiers and the features of all other scored
-volumes are then made again. Whatever moves must be explained by the record: some step's reads, on
-which it depends, include what was perturbed.
+volumes are then computed again. The record must explain every change: the reads of some step that
+the changed result depends on must include the perturbed data.
 """
 
 import itertools
@@ -44,7 +44,7 @@ __all__ = [
     "read_by",
 ]
 
-CHUNK = 64  # rows that are compared at a time
+CHUNK = 64  # rows compared at a time
 
 
 class Audited(NamedTuple):
@@ -52,16 +52,16 @@ class Audited(NamedTuple):
 
     fold: str
     perturbations: tuple[str, ...]
-    moved: tuple[str, ...]  # steps whose fit or rows moved, as the record says that they may
-    compared: int  # arrays
+    moved: tuple[str, ...]  # steps whose fit or rows changed, as the record allows
+    compared: int  # number of comparisons
 
 
 class Move(NamedTuple):
-    """Something that differs after a perturbation."""
+    """A result that differs after a perturbation."""
 
     step: str
     what: str
-    record: Provenance  # the reads on which it depends
+    record: Provenance  # the reads that it depends on
 
 
 def audit(
@@ -74,22 +74,23 @@ def audit(
 ) -> Audited:
     """Audits one fold.
 
-    A round perturbs several things at once. Of what moves, every perturbation that its record does
-    not explain is tried again without the others, so that none hides behind an explained one.
+    A round applies several perturbations at once. If a result changes, the perturbations that its
+    record does not explain are tried again without the others, so that an explained one cannot
+    hide them.
 
     Args:
-      make: cohort -> `records.FoldData`: reads, masks and fits again.
-      before: the fold as made from the cohort that was not perturbed.
-      changes: as from `perturb`.
-      stand_in: FoldData -> step -> arrays: small stand-ins for networks and classifiers, fitted by
-        the very functions that fit the real ones. Under "scored" it holds arrays [t, ...].
-      name: of the arm, for messages.
+      make: function of a cohort that reads, masks and fits again, and returns `records.FoldData`.
+      before: the fold as made from the unperturbed cohort.
+      changes: perturbations, as from `perturb`.
+      stand_in: function of FoldData that returns step -> arrays: small stand-ins for networks and
+        classifiers, fitted by the same functions as the real ones. "scored" holds arrays [t, ...].
+      name: name of the arm, for messages.
 
     Returns:
-      The steps that moved, all of them explained by the record.
+      The steps that changed, all of them explained by the record.
 
     Raises:
-      LeakageError: something moved that the record does not explain; the line names the step.
+      LeakageError: something changed that the record does not explain; the message names the step.
     """
     with jax.default_device(jax.local_devices(backend="cpu")[0]):  # bit-identical there
         if jax.default_backend() != "cpu":
@@ -105,7 +106,7 @@ def audit(
         for together in changes.rounds:
             first = together == changes.rounds[0]
             if not first and not _hidden(before.ledger.reads, changes, together):
-                continue  # whatever moves is explained
+                continue  # any change is explained
             hidden = {_hidden(move.record, changes, together) for move in moves(together)}
             for names in sorted(hidden - {()}, key=len, reverse=True):
                 found = [m for m in moves(names) if _hidden(m.record, changes, names) == names]
@@ -124,7 +125,7 @@ def _hidden(record: Provenance, changes: Changes, names: Sequence[str]) -> tuple
 
 
 def _said(name: str, before, moves, changes: Changes, names, found: Sequence[Move]) -> str:
-    """Returns the one line on what moved without explanation."""
+    """Returns the message about a change without explanation."""
     if idle := moves(()):
         step, what, _ = idle[0]
         return (
@@ -139,7 +140,7 @@ def _said(name: str, before, moves, changes: Changes, names, found: Sequence[Mov
 
 
 def _alone(moves, changes: Changes, names, move: Move) -> tuple[str, Move]:
-    """Returns the one perturbation that moves something without explanation, and what it moves."""
+    """Returns the single perturbation that causes an unexplained change, and that change."""
     for name in names if len(names) > 1 else ():
         for found in moves((name,)):
             if not explains(found.record.steps.values(), changes.each[name]):
@@ -148,7 +149,7 @@ def _alone(moves, changes: Changes, names, move: Move) -> tuple[str, Move]:
 
 
 def _compare(before, make, change: Change, stand_in, fits) -> tuple[list[Move], int]:
-    """Returns what differs after a perturbation, and the number of comparisons."""
+    """Returns the results that differ after a perturbation, and the number of comparisons."""
     after = make(change.cohort)
     found: list[Move] = []
     compared = 0
@@ -204,7 +205,7 @@ def _compare(before, make, change: Change, stand_in, fits) -> tuple[list[Move], 
 
 
 def _other_reads(ours, theirs) -> Iterator[tuple[str, Provenance]]:
-    """Yields (step, our record) where a step has not read the same for the same scored rows."""
+    """Yields (step, our record) where a step's reads differ for the same scored rows."""
     new = {rows.tobytes(): record.steps for rows, record in theirs}
     for rows, record in ours:
         steps = new.get(rows.tobytes(), {})
@@ -214,7 +215,7 @@ def _other_reads(ours, theirs) -> Iterator[tuple[str, Provenance]]:
 
 
 def _rows_of(before, after) -> Iterator[tuple[str, str, bool]]:
-    """Yields (step, what, equal) of training and monitored rows: numbers, labels, features."""
+    """Yields (step, what, equal) of training and monitored rows: indices, labels, features."""
     groups = {"network": np.concatenate(before.train), "epoch choice": before.monitor}
     new = {"network": np.concatenate(after.train), "epoch choice": after.monitor}
     for step, rows in groups.items():

@@ -1,23 +1,23 @@
-"""Family-wise error of maps: the largest statistic anywhere, under permutations or flipped signs.
+"""Family-wise error correction of maps by the largest statistic under permutation or sign flips.
 
-Works on the host, with scipy.ndimage: maps are vectors of the voxels of a mask, in C order.
+Everything runs on the host, with scipy.ndimage. Maps are vectors of a mask's voxels, in C order.
 """
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
-import nibabel as nib
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
+from nibabel.affines import apply_affine
 from scipy import ndimage
 
 Correction = Literal["tfce", "cluster", "max"]
 STEPS = 50  # heights of TFCE up to the median of all maps' maxima
-HEIGHTS = 20 * STEPS  # at most
-ROUNDING = 1e-6  # of values that are equal but for the order of sums
-LEAST_ERROR = 0.05  # standard error of a t, of that which no effect would leave
+HEIGHTS = 20 * STEPS  # maximum number of heights
+ROUNDING = 1e-6  # relative difference of values that differ only by the order of summation
+LEAST_ERROR = 0.05  # smallest standard error of a t, relative to the one without an effect
 EXTENT, HEIGHT = 0.5, 2.0  # exponents of TFCE for volumes
-MIDLINE_MM = 0.5  # nearer to x = 0 a peak is on neither side
+MIDLINE_MM = 0.5  # peaks closer than this to x = 0 are on neither side
 
 
 class Corrected(NamedTuple):
@@ -25,18 +25,18 @@ class Corrected(NamedTuple):
 
     statistic: Float[np.ndarray, " v"]  # TFCE, size of the voxel's cluster, or the value itself
     p: Float[np.ndarray, " v"]  # corrected over the map
-    p_voxel: Float[np.ndarray, " v"]  # of the value itself, uncorrected
-    draws: int
+    p_voxel: Float[np.ndarray, " v"]  # uncorrected, for the value itself
+    draws: int  # number of null maps
 
 
 class Cluster(NamedTuple):
-    """One cluster of a map. Without an affine, places are array indices and there is no side."""
+    """One cluster of a map. Without an affine, positions are array indices and `side` is ""."""
 
     peak: tuple[float, float, float]  # mm, or array indices
     side: str  # "L", "R", "midline", or ""
     voxels: int
     value: float  # at the peak
-    p: float  # smallest
+    p: float  # smallest in the cluster
 
 
 def tfce(
@@ -48,16 +48,16 @@ def tfce(
     height: float = HEIGHT,
     connectivity: int = 1,
 ) -> Float[np.ndarray, " v"]:
-    """Enhances a map by the extent of its clusters at all heights, without a threshold.
+    """Enhances a map by the extent of its clusters at all heights (TFCE), without a threshold.
 
-    The sum over heights h = step, 2 step, ... of size(h)^extent h^height step, where size(h) is the
-    number of voxels of the voxel's cluster above or at h. Negative values get 0.
+    Returns the sum over heights h = step, 2 step, ... of size(h)^extent h^height step, where
+    size(h) is the number of voxels in the voxel's cluster at or above h. Negative values get 0.
 
     Args:
       values: [v] float; NaN is in no cluster.
       mask: [x, y, z] bool with v voxels.
-      step: distance of heights, > 0; maps that are compared need the same.
-      extent: exponent of the size.
+      step: distance between heights, > 0; maps to be compared need the same one.
+      extent: exponent of the cluster size.
       height: exponent of the height.
       connectivity: 1: voxels that share a face are neighbours; 2: an edge; 3: a corner.
 
@@ -74,9 +74,9 @@ def cluster_sizes(
     *,
     connectivity: int = 1,
 ) -> Float[np.ndarray, " v"]:
-    """Returns the number of voxels of every voxel's cluster at or above a threshold; 0 below.
+    """Returns the size in voxels of every voxel's cluster at or above a threshold; 0 below.
 
-    Args: as in `tfce`.
+    Args: as for `tfce`.
     """
     return _Box(mask, connectivity).sizes(np.nan_to_num(values, nan=-np.inf) >= threshold)
 
@@ -91,21 +91,21 @@ def correct(
     connectivity: int = 1,
     tick: Callable[[int], Any] = lambda done: None,
 ) -> Corrected:
-    """Corrects a map for its many voxels by the largest statistic of each map of a null.
+    """Corrects a map for multiple voxels by the largest statistic of each null map.
 
     p = (1 + number of null maps whose largest statistic reaches the voxel's) / (1 + p): the chance
-    of one false voxel or more anywhere is p at most, if the null maps are exchangeable with the
+    of one or more false voxels anywhere is at most p, if the null maps are exchangeable with the
     observed one.
 
     Args:
       observed: [v] float, 0 where there is no effect, e.g. accuracy minus chance, or t.
       null: [p, v] float, maps under permuted labels or flipped signs.
-      mask: [x, y, z] bool with v voxels. Voxels that are NaN in `observed` take no part.
+      mask: [x, y, z] bool with v voxels. Voxels that are NaN in `observed` are ignored.
       correction: "tfce", "cluster" (size of clusters above `threshold`) or "max" (the value).
-      threshold: that forms clusters; default: the 99.9th percentile of all values of all maps, the
-        observed one among them.
-      connectivity: as in `tfce`.
-      tick: called with 1 for every null map.
+      threshold: cluster-forming threshold; default: the 99.9th percentile of all values of all
+        maps, including the observed one.
+      connectivity: as for `tfce`.
+      tick: called with 1 after every null map.
 
     Raises:
       ValueError: shapes disagree, no null map, no finite value, or an unknown correction.
@@ -146,7 +146,7 @@ def correct(
         reached += values >= own - ROUNDING * np.abs(own)
         tick(1)
     found = statistic(own)
-    # Sorted, the number of maxima that reach a value is one search.
+    # In sorted maxima, one search counts those that reach a value.
     p = 1 + len(null) - np.searchsorted(np.sort(most), found - ROUNDING * np.abs(found))
     p = p / (1 + len(null))
     fill = (_fill(own, real) for own in (found, p, reached / (1 + len(null))))
@@ -158,15 +158,15 @@ def sign_flips(
 ) -> tuple[Float[np.ndarray, " v"], Float[np.ndarray, "p v"]]:
     """Returns t over subjects against 0, and t of the same values with signs flipped at random.
 
-    A subject keeps one sign over the whole map. Where there are no more than `draws` patterns of
-    signs, each is taken once. Subjects who all show the same would have no error: it counts as
-    `LEAST_ERROR` of the map's median of the error without an effect, sqrt(mean square / (s - 1)),
-    which no sign changes. t is 0 where all values are.
+    A subject keeps one sign over the whole map. If there are no more than `draws` sign patterns,
+    each is used once. The standard error is at least `LEAST_ERROR` times the map's median error
+    without an effect, sqrt(mean square / (s - 1)), which sign flips do not change: otherwise
+    identical subjects would have no error. t is 0 where all values are 0.
 
     Args:
       values: [s, v] float, 0 where a subject shows no effect, e.g. accuracy minus chance.
-      draws: number of patterns, beside the observed one.
-      seed: of the patterns.
+      draws: number of sign patterns in addition to the observed one.
+      seed: seed of the patterns.
 
     Raises:
       ValueError: fewer than 2 subjects, no draw, or values that are not finite.
@@ -200,22 +200,22 @@ def table(
     level: float = 0.05,
     connectivity: int = 1,
 ) -> list[Cluster]:
-    """Lists the clusters of voxels with p <= level, the largest value first.
+    """Lists the clusters of voxels with p <= level, largest peak value first.
 
     Args:
-      values: [v] float, of which the largest in a cluster is its peak.
+      values: [v] float; the largest value in a cluster is its peak.
       p: [v] float; NaN is in no cluster.
       mask: [x, y, z] bool with v voxels.
       affine: [4, 4] voxel -> mm (RAS+: x grows to the right), or None.
-      level: of p.
-      connectivity: as in `tfce`.
+      level: threshold of p.
+      connectivity: as for `tfce`.
     """
     places, found = np.argwhere(mask), []
     number = _Box(mask, connectivity).label(np.nan_to_num(p, nan=np.inf) <= level)
     for own in (np.flatnonzero(number == i) for i in range(1, number.max(initial=0) + 1)):
         peak = own[np.nanargmax(values[own])]
         place = places[peak].astype(float)
-        place = place if affine is None else nib.affines.apply_affine(affine, place)
+        place = place if affine is None else apply_affine(affine, place)
         x, y, z = (float(mm) for mm in place)
         side = ""
         if affine is not None:
@@ -225,21 +225,22 @@ def table(
 
 
 class _Box:
-    """A mask, cropped, in which clusters are labelled."""
+    """A cropped mask in which clusters are labelled."""
 
     def __init__(self, mask, connectivity: int):
         box = ndimage.find_objects(np.asarray(mask, np.int8))[0]
         self._inside = np.asarray(mask[box], bool)
         self._structure = ndimage.generate_binary_structure(3, connectivity)
 
-    def label(self, above: Bool[np.ndarray, " v"]):
-        """Returns the number of every voxel's cluster, from 1; 0 outside."""
-        volume = np.zeros(self._inside.shape, bool)
+    def label(self, above: Bool[np.ndarray, " v"]) -> Int[np.ndarray, " v"]:
+        """Returns the index of every voxel's cluster, from 1; 0 outside."""
+        volume, number = np.zeros(self._inside.shape, bool), np.zeros(self._inside.shape, np.int32)
         volume[self._inside] = above
-        return ndimage.label(volume, self._structure)[0][self._inside]
+        ndimage.label(volume, self._structure, output=number)
+        return number[self._inside]
 
-    def sizes(self, above: Bool[np.ndarray, " v"]):
-        """Returns the number of voxels of every voxel's cluster; 0 outside."""
+    def sizes(self, above: Bool[np.ndarray, " v"]) -> Int[np.ndarray, " v"]:
+        """Returns the size in voxels of every voxel's cluster; 0 outside."""
         number = self.label(above)
         size = np.bincount(number)
         size[0] = 0
@@ -253,7 +254,7 @@ def _enhance(values, box: _Box, step: float, extent: float = EXTENT, height: flo
     above, sizes = np.zeros(len(values), bool), out
     for h in step * np.arange(1, int(np.floor(values.max(initial=0) / step + 1e-9)) + 1):
         new = values >= h * (1 - 1e-9)
-        if not np.array_equal(new, above):  # else no value lies between two heights
+        if not np.array_equal(new, above):  # unchanged if no value lies between two heights
             above, sizes = new, box.sizes(new) ** extent
         out += sizes * (h**height * step)
     return out

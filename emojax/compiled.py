@@ -1,12 +1,12 @@
-"""Compiled programs that are kept on this machine, so that the next start does not compile again.
+"""Cache of compiled programs on this machine, so that the next start need not compile again.
 
     ~/.cache/emojax/xla/<machine>/        jax's own cache of the programs that commands compile
     ~/.cache/emojax/programs/<machine>/   programs of decoders, see `decoder.native`
 
-Programs are native code: whoever can write them decides what this user's processes do. So they stay
-in a folder that is this user's alone, apart for each kind of processor (a home folder may be shared
-by many), and never travel in a bundle. With a `JAX_COMPILATION_CACHE_DIR` both are in that folder;
-where it is empty, or `JAX_ENABLE_COMPILATION_CACHE` is 0, nothing is kept.
+Programs are native code: anyone who can write them controls what this user's processes do. So they
+stay in a folder that only this user can write, one for each kind of processor (machines may share a
+home folder), and never travel in a bundle. If `JAX_COMPILATION_CACHE_DIR` is set, both caches are
+in that folder. If it is empty, or `JAX_ENABLE_COMPILATION_CACHE` is 0, nothing is kept.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ import stat
 import time
 import warnings
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-LARGEST = {"xla": 1 << 30, "programs": 1 << 28}  # bytes of a folder; what was not used goes first
-SHORTEST = 0.05  # s of compiling, from which on a program is worth a file
-HEADER = 1 << 10  # most bytes of a file's first line
+LARGEST = {"xla": 1 << 30, "programs": 1 << 28}  # bytes of a folder; least recently used go first
+SHORTEST = 0.05  # s, minimum compile time of a program worth keeping
+HEADER = 1 << 10  # maximum bytes of a file's first line
 UNREADABLE = "Error (reading|writing) persistent compilation cache entry"
-DAY = 86400  # s, after which a partial file is what a killed process left
+DAY = 86400  # s, age at which a partial file counts as left by a killed process
 SUFFIXES = ("-cache", "-atime", ".program")
-# Neither through links nor from pipes, which would never end.
+# Follows no links and reads no pipes, which might never end.
 READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
@@ -37,29 +37,29 @@ class Entry(NamedTuple):
 
     path: pathlib.Path
     bytes: int
-    used: float  # s since 1970: its last use, as far as the disk notes it
+    used: float  # s since 1970: last use, as far as the disk records it
 
 
 def start() -> None:
-    """Turns jax's cache on, unless the user has decided about it, and bounds its size."""
+    """Turns on jax's cache, unless the user has configured it, and limits its size."""
     import jax
 
-    config = jax.config
+    config: Any = jax.config  # whose values are not declared
     if config.jax_compilation_cache_dir is None:
         folder = home("xla")
-        if not _made(folder):  # a home that cannot be written: each start compiles
+        if not _made(folder):  # the home folder cannot be written: each start compiles
             return
         with contextlib.suppress(OSError):
             prune(folder, LARGEST["xla"])
         config.update("jax_compilation_cache_dir", str(folder))
         if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
             config.update("jax_persistent_cache_min_compile_time_secs", SHORTEST)
-    # A damaged entry, or one that another process is writing, is compiled afresh; jax says so.
+    # jax warns of damaged or half-written entries, but compiles them again.
     warnings.filterwarnings("ignore", UNREADABLE)
 
 
 def home(kind: str) -> pathlib.Path:
-    """Returns the folder of this user and processor.
+    """Returns the cache folder of this user and processor.
 
     Args:
       kind: "xla" or "programs".
@@ -68,11 +68,12 @@ def home(kind: str) -> pathlib.Path:
 
 
 def programs() -> pathlib.Path | None:
-    """Returns the folder of the programs of decoders; None: the user wants nothing kept."""
+    """Returns the folder of the programs of decoders; None if the user wants nothing kept."""
     import jax
 
-    chosen = jax.config.jax_compilation_cache_dir
-    if not jax.config.jax_enable_compilation_cache or chosen == "":
+    config: Any = jax.config  # whose values are not declared
+    chosen = config.jax_compilation_cache_dir
+    if not config.jax_enable_compilation_cache or chosen == "":
         return None
     if chosen is None or pathlib.Path(chosen) == home("xla"):
         return home("programs")
@@ -81,7 +82,7 @@ def programs() -> pathlib.Path | None:
 
 @functools.cache
 def machine() -> str:
-    """Returns a digest of what native code depends on: the processor and what it is able to do."""
+    """Returns a digest of what native code depends on: the processor and its features."""
     facts = [platform.system(), platform.machine(), platform.processor()]
     with contextlib.suppress(OSError):
         lines = pathlib.Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
@@ -91,10 +92,10 @@ def machine() -> str:
 
 
 def read(key: str) -> bytes | None:
-    """Returns the program of a key; None: there is none that this user has written, and wholly.
+    """Returns the program of a key; None without a complete one that this user has written.
 
     Args:
-      key: names all that the program depends on, in hexadecimal digits.
+      key: digest of everything that the program depends on, in hexadecimal digits.
     """
     if (path := _path(key)) is None or not _made(path.parent):
         return None
@@ -110,7 +111,7 @@ def read(key: str) -> bytes | None:
 
 
 def write(key: str, content: bytes) -> None:
-    """Keeps a program under a key; where that is not possible, nothing is kept.
+    """Keeps a program under a key, or does nothing if that is not possible.
 
     Args:
       key: see `read`.
@@ -118,7 +119,7 @@ def write(key: str, content: bytes) -> None:
     """
     if (path := _path(key)) is None or len(content) > LARGEST["programs"]:
         return
-    from emojax import files  # and NumPy with it, which `emojax --help` does without
+    from emojax import files  # imports NumPy, which `emojax --help` does not need
 
     with contextlib.suppress(OSError):
         if not _made(path.parent):
@@ -131,15 +132,15 @@ def write(key: str, content: bytes) -> None:
 
 
 def entries() -> list[Entry]:
-    """Returns the files that emojax keeps in its own folders, those of other processors, too."""
+    """Returns the files in emojax's own cache folders, including those of other processors."""
     roots = {_root() / kind for kind in LARGEST}
     if (folder := programs()) is not None:
-        roots.add(folder.parent)  # with the folders of other processors
+        roots.add(folder.parent)  # includes the folders of other processors
     return sorted({entry for root in roots for entry in _files(root)})
 
 
 def clear() -> int:
-    """Removes these files; returns how many there were."""
+    """Removes all `entries` and returns their number."""
     found = entries()
     for entry in found:
         entry.path.unlink(missing_ok=True)
@@ -147,7 +148,7 @@ def clear() -> int:
 
 
 def prune(folder: pathlib.Path, most: int) -> None:
-    """Removes what was not used for the longest time, until no more than `most` bytes are left."""
+    """Removes the least recently used files until at most `most` bytes are left."""
     found = sorted(_files(folder), key=lambda entry: entry.used)
     size = sum(entry.bytes for entry in found)
     for entry in found:
@@ -172,11 +173,12 @@ def _path(key: str) -> pathlib.Path | None:
 
 
 def _made(folder: pathlib.Path) -> bool:
-    """Makes a folder of programs; returns whether it, and those of ours above it, are safe.
+    """Makes a folder of programs; returns whether it and our folders above it are safe.
 
-    They are this user's, and nobody else can write them: who renames a folder replaces programs.
+    Safe folders belong to this user and no one else can write them: renaming a folder would be
+    enough to replace programs.
     """
-    if not folder.is_absolute():  # no home is known
+    if not folder.is_absolute():  # the home folder is unknown
         return False
     ours = folder.parents[: 2 if folder.parent.name in LARGEST else 1]
     try:
@@ -188,7 +190,7 @@ def _made(folder: pathlib.Path) -> bool:
             if hasattr(os, "geteuid"):
                 many = stat.S_IWOTH | (stat.S_IWGRP if level == folder else 0)
                 if found.st_uid != os.geteuid() or found.st_mode & many:
-                    return False  # others may have put programs into it
+                    return False  # others may have put programs there
                 if found.st_mode & stat.S_IWGRP:  # made with another umask
                     level.chmod(stat.S_IMODE(found.st_mode) & ~stat.S_IWGRP)
     except OSError:
@@ -202,7 +204,7 @@ def _header(key: str, content: bytes) -> bytes:
 
 
 def _is_own(found: os.stat_result) -> bool:
-    """Returns whether a file is a regular one that nobody but this user (or root) can write."""
+    """Returns whether a file is a regular one that only this user (or root) can write."""
     if not stat.S_ISREG(found.st_mode):
         return False
     return not hasattr(os, "geteuid") or (

@@ -1,7 +1,7 @@
 """The shipped configs: `from emojax.configs import expA`.
 
-In a checkout they lie beside emojax, in `configs/` at its top. A wheel holds them as a package of
-this name, which Python then prefers to this file.
+In a checkout they are in `configs/`, next to the package. A wheel contains them as a package of
+this name, which Python prefers to this file.
 """
 
 import pathlib

@@ -1,25 +1,25 @@
-"""The one exception for what a user handed in: a file, a table, a setting; and its one line."""
+"""The exception for unusable input (a file, a table, a setting) and its one-line message."""
 
 import sys
 
-LONGEST = 600  # letters of one part of a message
+LONGEST = 600  # maximum characters of one part of a message
 
 
 class InputError(ValueError):
     """Input that cannot be used. The command prints its one line and exits with code 2."""
 
     def __init__(self, where: object, found: object, expected: object):
-        """Args: the file or setting at fault, its content, and what it should hold."""
+        """Args: the file or setting at fault, what it contains, and what it should contain."""
         parts = (_shorten(one_line(part)) for part in (where, found, expected))
         super().__init__("{}: found {}; expected {}".format(*parts))
 
     def __reduce__(self):
-        """Lets the error come back from a worker process with its line."""
+        """Lets the error cross from a worker process with its message."""
         return _from_line, self.args
 
 
 def one_line(text: object) -> str:
-    """Returns a text as one line; control characters, which terminals obey, are spelled out."""
+    """Returns a text as one line, with control characters escaped for terminals."""
     lines = str(text).replace("\n", " ")
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in lines)
 

@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all; pytrees as flat archives; comma-separated settings.
+"""Atomic writing of files and folders, pytrees as flat archives, and comma-separated settings.
 
-What is written under a temporary name is synchronised with the disk before it gets its own name,
-and so is the folder afterwards: after a power cut, a name never stands for half of its content.
+A file written under a temporary name is synchronised with the disk before it gets its final name,
+and its folder afterwards: after a power cut, a name never refers to incomplete content.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import os
 import pathlib
 import shutil
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from emojax import locks
 
 @contextlib.contextmanager
 def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Yields a temporary name to write to; it becomes `path` at the end, and goes on a failure."""
+    """Yields a temporary path to write to; it becomes `path` at the end, or is removed on error."""
     partial = locks.aside(path)
     try:
         yield partial
@@ -35,9 +35,9 @@ def atomic_write(path: pathlib.Path) -> Iterator[pathlib.Path]:
 def atomic_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
     """Yields a temporary folder to fill; it becomes `folder` at the end.
 
-    A folder of that name is moved aside first and removed last, so that at every moment either the
-    old or the new one can be found whole: as `folder`, or after a kill as "<folder>.old". What
-    killed processes left of earlier attempts is removed.
+    An existing folder of that name is moved aside first and removed last, so that the old or the
+    new one is complete at every moment: as `folder` or, after a kill, as "<folder>.old". Remains of
+    earlier attempts by killed processes are removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}-*.partial"):
@@ -55,7 +55,7 @@ def atomic_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
             os.replace(folder, aside)
         try:
             os.replace(partial, folder)
-        except BaseException:  # Ctrl-C, too
+        except BaseException:  # including Ctrl-C
             if aside.exists():
                 os.replace(aside, folder)
             raise
@@ -66,7 +66,7 @@ def atomic_folder(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def sync(path: pathlib.Path) -> None:
-    """Waits until a file or folder is on the disk; where the platform cannot say, returns."""
+    """Waits until a file or folder is on the disk, if the platform supports this."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except OSError:  # folders cannot be opened on Windows
@@ -81,7 +81,7 @@ def sync(path: pathlib.Path) -> None:
 
 
 def cause(error: BaseException) -> str:
-    """Returns the reason of a failure in a few words, without what libraries wrap around it."""
+    """Returns the reason for a failure in a few words, without the text that libraries add."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     for number in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
@@ -91,8 +91,8 @@ def cause(error: BaseException) -> str:
 
 
 def flatten(tree: Any) -> dict[str, np.ndarray]:
-    """Returns nested dicts and lists as {"a/0/b": array}, the way .npz files hold them."""
-    from flax import traverse_util  # and jax with it, which other users of this file do without
+    """Returns nested dicts and lists as {"a/0/b": array}, as stored in .npz files."""
+    from flax import traverse_util  # imports jax, which other users of this module do not need
 
     def as_dicts(node):
         if isinstance(node, (list, tuple)):
@@ -101,11 +101,11 @@ def flatten(tree: Any) -> dict[str, np.ndarray]:
             return {name: as_dicts(child) for name, child in node.items()}
         return np.asarray(node)
 
-    return traverse_util.flatten_dict(as_dicts(tree), sep="/")
+    return cast(dict[str, np.ndarray], traverse_util.flatten_dict(as_dicts(tree), sep="/"))
 
 
 def unflatten(arrays: Mapping[str, Any]) -> Any:
-    """Inverts `flatten`, with lists for tuples."""
+    """Inverts `flatten`; tuples come back as lists."""
     from flax import traverse_util
 
     def as_lists(node):
@@ -120,7 +120,7 @@ def unflatten(arrays: Mapping[str, Any]) -> Any:
 
 
 def write_csv(path: pathlib.Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Writes columns of one length as a table; numbers have six significant digits."""
+    """Writes columns of equal length as a table; numbers have six significant digits."""
     with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -129,5 +129,5 @@ def write_csv(path: pathlib.Path, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def split_list(text: str) -> tuple[str, ...]:
-    """Splits a comma-separated setting such as "01,02"; "" is empty: no filter."""
+    """Splits a comma-separated setting such as "01,02"; "" gives an empty tuple (no filter)."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

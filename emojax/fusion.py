@@ -1,4 +1,4 @@
-"""Decoders as pure functions of volumes; each network's folding stands beside it in `models`."""
+"""Decoders as pure functions of volumes; the folding of each network is in `models`."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from emojax import models
-from emojax._numerics.checks import as_array
+from emojax._numerics.checks import Array, as_array
 from emojax.models.cnn1d_folded import apply_cnn1d, fold_cnn1d
 from emojax.models.resnet3d_folded import apply_resnet3d, fold_resnet3d, resnet3d_parts
 
@@ -26,10 +26,15 @@ __all__ = [
 ]
 
 
-def fuse(decoder) -> Callable[[Float[jax.Array, "*batch X Y Z"]], Float[jax.Array, "*batch k"]]:
-    """Returns the pure function from volumes to probabilities of a `decoder.Decoder`.
+def fuse(
+    decoder: Any,
+) -> Callable[[Float[Array, "*batch X Y Z"]], Float[jax.Array, "*batch k"]]:
+    """Returns a decoder's pure function from volumes to probabilities.
 
     Values are not checked: `decoder.decode` refuses volumes that cannot be decoded.
+
+    Args:
+      decoder: a `decoder.Decoder`.
 
     Returns:
       A function of [..., X, Y, Z] float, to be jitted by the caller; it maps over leading axes.
@@ -39,9 +44,9 @@ def fuse(decoder) -> Callable[[Float[jax.Array, "*batch X Y Z"]], Float[jax.Arra
 
 
 def apply(
-    network: str, weights: Mapping[str, Any], volumes: Float[jax.Array, "*batch X Y Z"]
+    network: str, weights: Mapping[str, Any], volumes: Float[Array, "*batch X Y Z"]
 ) -> Float[jax.Array, "*batch k"]:
-    """Returns probabilities of volumes.
+    """Returns the class probabilities of volumes.
 
     Args:
       network: name in `models.NETWORKS`, or dotted path; see `models.find`.
@@ -60,9 +65,9 @@ def apply(
 
 
 def apply_to_inputs(
-    network: str, weights: Mapping[str, Any], x: Float[jax.Array, "batch ..."]
+    network: str, weights: Mapping[str, Any], x: Float[Array, "batch ..."]
 ) -> Float[jax.Array, "batch k"]:
-    """Returns probabilities of [batch, voxels], the decoder's own voxels, or [batch, X, Y, Z].
+    """Returns probabilities of [batch, voxels] (the decoder's own voxels) or [batch, X, Y, Z].
 
     Args:
       network: name in `models.NETWORKS`, or dotted path; see `models.find`.
@@ -76,11 +81,11 @@ def apply_to_inputs(
 
 
 def logits(
-    network: str, weights: Mapping[str, Any], x: Float[jax.Array, "batch ..."]
+    network: str, weights: Mapping[str, Any], x: Float[Array, "batch ..."]
 ) -> Float[jax.Array, "batch k"]:
-    """Returns the logits of what `apply_to_inputs` takes; those of a bag are log-probabilities.
+    """Returns the logits of the inputs; those of a bag are log-probabilities.
 
-    Args, raises: as `apply_to_inputs`.
+    Args and raises: as for `apply_to_inputs`.
     """
     found = models.find(network)
     if found.apply is None:
@@ -89,13 +94,13 @@ def logits(
         x = x - weights.get("centre", 0)
     else:
         x = _padded(x, jnp.shape(weights["mean"]))
-        x = (x - weights["mean"]) / weights["sd"]  # sd is infinite where nothing varied
+        x = (x - weights["mean"]) / weights["sd"]  # sd is infinite where the training data are flat
         x = jnp.where(jnp.isfinite(x), x, 0)
-    return found.apply(weights, x) / weights.get("temperature", 1)
+    return found.apply(weights, jnp.asarray(x)) / weights.get("temperature", 1)
 
 
-def _padded(x: Float[jax.Array, "batch X Y Z"], shape: tuple[int, ...]) -> jax.Array:
-    """Returns volumes with NaN, which scaling maps to 0, around those that are smaller."""
+def _padded(x: Float[Array, "batch X Y Z"], shape: tuple[int, ...]) -> Array:
+    """Pads smaller volumes with NaN, which scaling maps to 0."""
     widths = [(n - own) for n, own in zip(shape, x.shape[1:], strict=bool(shape))]
     if not any(widths):
         return x

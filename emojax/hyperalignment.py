@@ -1,9 +1,9 @@
 """Hyperalignment: one common space for the voxel patterns of many subjects.
 
-Levels 1 to 3 as PyMVPA computes them (Haxby et al. 2011; Guntupalli et al. 2016), for rows that
-correspond between subjects. The rows of a subject enter as the small factor that `compress` makes
-of them, so that a fit with far more voxels than rows costs products of n x n and n x voxels
-matrices, never voxels x voxels.
+Levels 1 to 3 are those of PyMVPA (Haxby et al. 2011; Guntupalli et al. 2016), for rows that
+correspond between subjects. `compress` reduces the rows of a subject to a small factor, so that a
+fit with far more voxels than rows needs products of n x n and n x voxels matrices, but never of
+voxels x voxels.
 """
 
 import dataclasses
@@ -66,7 +66,7 @@ class Hyperalignment:
         return shown.page(*self._facts())
 
     def _facts(self) -> tuple[str, shown.Facts]:
-        """Returns a title and facts, of shapes alone."""
+        """Returns a title and facts, which depend on shapes alone."""
         changed = [
             f"{name}={value!r}"
             for name, value in self.options._asdict().items()
@@ -116,35 +116,36 @@ def fit(
     mapped onto the template.
 
     Args:
-      data: [s, n, v] float: subjects, rows that correspond, voxels; or a list of [n, v_i].
-      reference: index of the subject that level 1 starts from; default: the first of the widest.
-      level2_iters: number of passes of level 2; 0 leaves it out.
+      data: [s, n, v] float: subjects, corresponding rows, voxels; or a list of [n, v_i].
+      reference: index of the subject that level 1 starts from; default: the first of those with
+        most voxels.
+      level2_iters: number of passes of level 2; 0 skips it.
       zscore_common: whether columns of every common space and, in levels 1 and 2, of every mapped
         subject are z-scored (over rows, ddof 0). Columns whose standard deviation is rounding noise
         become 0.
-      zscore_all: whether every subject's columns are z-scored first; fitted means serve new rows.
-      alpha: 1 is plain hyperalignment; below, rows are whitened first with weights
-        1 / sqrt((1 - alpha) s^2 + alpha) of their singular values s (0: canonical correlation).
+      zscore_all: whether every subject's columns are z-scored first; new rows use the fitted means.
+      alpha: 1 is plain hyperalignment; below 1, rows are whitened first with weights
+        1 / sqrt((1 - alpha) s^2 + alpha) for their singular values s (0: canonical correlation).
       scaling: False fixes all scales to 1.
       reflection: False asks for rotations with determinant +1.
-      weight: weight of the newcomer in level 1: 0.5 is PyMVPA's, 0 keeps the reference.
+      weight: weight of each new subject in level 1: 0.5 is PyMVPA's, 0 keeps the reference.
       level1_equal_weight: PyMVPA's option of that name: subject k of level 1 enters with weight
-        k / (k + 1), which favours *late* subjects, contrary to its name. Overrules `weight`.
-      output_dim: number of principal components of the mean aligned data that maps end in; default:
-        maps end in the template's voxels.
-      demean: False rotates about the origin. With z-scored common spaces and as many voxels as rows
-        or more, a rotation drops the one direction that they do not determine, as in
+        k / (k + 1), which favours *late* subjects, contrary to its name. Overrides `weight`.
+      output_dim: number of principal components of the mean aligned data that maps lead to;
+        default: maps lead to the template's voxels.
+      demean: False rotates about the origin. With z-scored common spaces and at least as many
+        voxels as rows, a rotation drops the one direction that they do not determine, as in
         `procrustes.fit`.
       method: "svd", or "polar": matrix products only, for GPUs.
-      lowrank: whether rotations are kept as thin factors; default: where voxels >= 2 n.
+      lowrank: whether rotations are kept as thin factors; default: if voxels >= 2 n.
 
     Returns:
       Template, mappings and residuals. Each mapping is a `Procrustes` (with lowrank a
       `LowRankProcrustes`; with zscore_all, alpha < 1 or output_dim a `ComposedMapping` around one).
 
     Raises:
-      ValueError: data are not subjects of equal row count (>= 2), hold values that are not finite
-        or a subject without a varying voxel, or an option lies outside its range.
+      ValueError: data are not subjects of equal row count (>= 2), contain values that are not
+        finite or a subject without a varying voxel, or an option lies outside its range.
 
     References:
       Haxby et al., A common, high-dimensional model of the representational space in human ventral
@@ -193,13 +194,13 @@ def _find_template(subjects, reference, level2_iters, share, options):
     # Level 1: every other subject in turn, onto a running common space.
     others = [i for i in range(count) if i != reference]
     steps = levels.scan_subjects(_level1, common, subjects, others, (share, options))
-    # The reference enters level 2 as it came, neither mapped nor z-scored.
+    # The reference enters level 2 unchanged, neither mapped nor z-scored.
     steps.insert(reference, (start, jnp.zeros((), start.dtype)))
     mapped, common, residuals = levels.pool(steps, jnp.stack)
     history = [residuals]
     del steps
 
-    # Level 2: every subject onto the mean of all others, as they were mapped before.
+    # Level 2: every subject onto the mean of all others as mapped before.
     for _ in range(level2_iters):
         blocks, _ = levels.map_subjects(_level2, subjects, mapped, common, (count, options))
         mapped, common, residuals = levels.pool(blocks, jnp.concatenate)
@@ -214,7 +215,7 @@ def _map_onto_template(subjects, template, options):
 
 
 def _level1(common, source, count, settings):
-    """Maps one subject onto the common space and mixes it in as number `count`."""
+    """Maps subject number `count` onto the common space and mixes it in."""
     share, options = settings
     y = _move_onto(common, source, options)
     w = jnp.asarray(count / (count + 1) if share is None else share, y.dtype)
@@ -223,7 +224,7 @@ def _level1(common, source, count, settings):
 
 
 def _level2(source, previous, common, settings):
-    """Maps one subject onto the mean of the others, which leaves out its own previous version."""
+    """Maps one subject onto the mean of the others, without its own previous version."""
     count, options = settings
     others = (count * common - previous) / (count - 1)
     y = _move_onto(_standardise(others, options), source, options)
@@ -246,12 +247,12 @@ def _level3(source, _, template, options):
 
 
 def _move_onto(target, source, options):
-    """Maps one subject's rows onto a target [n, q], and z-scores them if asked."""
+    """Maps one subject's rows onto a target [n, q], and z-scores them if requested."""
     return _standardise(move_rows(source, *_solve(source, target, options)), options)
 
 
 def _solve(source, target, options):
-    """Returns the small rotation onto a target [n, q], the scale, and the target, compressed."""
+    """Returns the small rotation onto a target [n, q], the scale, and the compressed target."""
     target = compress(after(target, source.left), options.demean, options.reflection)
     core, scale = align_rows(source, target, **options.of_rotation)
     return core, scale, target
@@ -296,15 +297,15 @@ def align(
     Args:
       model: a fit; not changed.
       data: [s, r, v] float, or a list of [r, v_i]: rows that correspond to the template's `rows`.
-      rows: [r] int, the template rows to use, in the order of the data's; default all. A new
-        subject that was scanned in some runs only, or whose other rows are to be scored, gives
-        those runs' rows.
+      rows: [r] int, the template rows to use, in the order of the data's; default: all. For a new
+        subject scanned in some runs only, or whose other rows are to be scored, give the rows of
+        those runs.
 
     Returns:
-      One map per subject, stacked; a list where widths differ.
+      One map per subject, stacked; a list if widths differ.
 
     Raises:
-      ValueError: row counts or `rows` do not fit the template, or bad data, as in `fit`.
+      ValueError: row counts or `rows` do not fit the template, or bad data, as for `fit`.
     """
     subjects = compress_subjects(data, model.options)
     template = choose_rows(model.template, rows, subjects.num_rows)
@@ -316,7 +317,7 @@ def transform(
     mappings: Mappings | Sequence[Mappings],
     data: Float[Array, "s t v"] | Sequence[Float[Array, "_ _"]],
 ) -> Float[Array, "s t q"] | list[Float[Array, "_ _"]]:
-    """Moves every subject's rows, fitted or new, into the common space.
+    """Maps every subject's rows, fitted or new, into the common space.
 
     Args:
       mappings: stacked maps and data [s, t, v], or lists of both (t may then differ).
@@ -332,9 +333,9 @@ def inverse(
     mappings: Mappings | Sequence[Mappings],
     aligned: Float[Array, "s t q"] | Sequence[Float[Array, "_ _"]],
 ) -> Float[Array, "s t v"] | list[Float[Array, "_ _"]]:
-    """Brings rows of the common space back into every subject's voxels.
+    """Maps rows of the common space back to every subject's voxels.
 
-    `ComposedMapping.reverse` says what is undone.
+    See `ComposedMapping.reverse` for what is undone.
 
     Raises:
       ValueError: counts of subjects or voxels disagree.

@@ -1,9 +1,9 @@
 """Locks on folders: one process at a time writes into a workdir.
 
-A lock is a file that one process only can make. It names that process, which renews the file's time
-while it lives. This works on network disks and on Windows, too, where locks of the operating system
-may not. A lock is stale when its process is gone or, on another machine, has not renewed it for
-`STALE` seconds by the clock of the disk; the next process takes it over.
+A lock is a file that only one process can create. It names that process, which renews the file's
+modification time while it runs. This also works on network disks and Windows, where locks of the
+operating system may not. A lock is stale if its process is gone or, on another machine, has not
+renewed it for `STALE` seconds by the clock of the disk; the next process takes it over.
 """
 
 import json
@@ -19,21 +19,21 @@ import psutil
 from emojax.errors import InputError
 
 BEAT = 20.0  # s between renewals
-STALE = 180.0  # s without a renewal after which a process of another machine counts as gone
+STALE = 180.0  # s without a renewal after which a process on another machine counts as gone
 
 
 class Held(InputError):
-    """A lock that a living process holds."""
+    """An error about a lock that a running process holds."""
 
 
 class Lock:
     """A lock that is held until `release`; also a context manager."""
 
     def __init__(self, path: pathlib.Path):
-        """Makes the file.
+        """Creates the lock file.
 
         Raises:
-          Held: a living process holds the lock.
+          Held: a running process holds the lock.
           OSError: the folder cannot be written.
         """
         self.path = path
@@ -52,17 +52,17 @@ class Lock:
         threading.Thread(target=self._renew, daemon=True).start()
 
     def check(self) -> None:
-        """Refuses to go on with a lock that another process has taken over.
+        """Checks that no other process has taken over the lock.
 
         Raises:
-          InputError: it has, e.g. while this machine was suspended.
+          InputError: another process has, e.g. while this machine was suspended.
         """
         if self._lost:
             expected = "this one to go on (start it again when the other one has ended)"
             raise InputError(self.path.parent, "another process at work in it", expected)
 
     def release(self) -> None:
-        """Removes the file, if it is still this process's."""
+        """Removes the file if it still belongs to this process."""
         self._ended.set()
         if _read(self.path) == self.text:
             self.path.unlink(missing_ok=True)
@@ -79,12 +79,12 @@ class Lock:
                 self._lost = _read(self.path) != self.text
                 if not self._lost:
                     os.utime(self.path)
-            except OSError:  # a network disk that is away for a moment
+            except OSError:  # a network disk may be away for a moment
                 continue
 
 
 def holder(path: pathlib.Path) -> str:
-    """Returns the text of a lock that a living process holds, or ""."""
+    """Returns the text of a lock that a running process holds, or ""."""
     text = _read(path)
     if text is not None:
         try:
@@ -95,11 +95,11 @@ def holder(path: pathlib.Path) -> str:
 
 
 def is_alive(pid: int | str, started: float | None = None) -> bool:
-    """Returns whether a process of this machine lives; with its start, whether it is the same one.
+    """Returns whether a process of this machine is running, and is the one that `started` names.
 
     Args:
-      pid: number of the process; a text that is no number names none.
-      started: see `_started`.
+      pid: process number; text that is not a number names no process.
+      started: see `_started`; None: any process of this number.
     """
     try:
         process = psutil.Process(int(pid))
@@ -113,9 +113,9 @@ def is_alive(pid: int | str, started: float | None = None) -> bool:
 
 
 def _started(pid: int) -> float:
-    """Returns a number that tells a process from an earlier one of the same number.
+    """Returns a start time that tells a process from an earlier one of the same number.
 
-    Linux has the ticks since the boot; a time of day would move whenever the clock is set.
+    On Linux it is in ticks since boot, as a time of day changes when the clock is set.
     """
     try:
         text = pathlib.Path(f"/proc/{pid}/stat").read_text()
@@ -125,7 +125,7 @@ def _started(pid: int) -> float:
 
 
 def _make(path: pathlib.Path, text: str) -> bool:
-    """Makes a file with its content at once; False if it is there already."""
+    """Creates a file together with its content; returns False if it already exists."""
     own = aside(path)
     try:
         own.write_text(text)
@@ -147,12 +147,12 @@ def _make(path: pathlib.Path, text: str) -> bool:
 
 
 def aside(path: pathlib.Path) -> pathlib.Path:
-    """Returns a temporary name beside a file that no other process or thread uses."""
+    """Returns a temporary path in a file's folder that no other process or thread uses."""
     return path.with_name(f"{path.name}.{os.getpid()}-{unique()}.partial")
 
 
 def unique() -> str:
-    """Returns a part of a name that no other process uses: in containers, all have one number."""
+    """Returns a unique part of a name, as processes in containers may all have the same number."""
     return uuid.uuid4().hex[:8]
 
 
@@ -167,7 +167,7 @@ def _remove_stale(path: pathlib.Path) -> None:
     """Removes a lock whose process is gone.
 
     Raises:
-      Held: its process lives.
+      Held: its process is running.
     """
     text = _read(path)
     if text is None:
@@ -180,7 +180,7 @@ def _remove_stale(path: pathlib.Path) -> None:
         os.replace(path, moved)
     except FileNotFoundError:
         return
-    if _read(moved) != text:  # it was, and this is its lock
+    if _read(moved) != text:  # another process was faster, and this is its lock
         _make(path, moved.read_text())
     moved.unlink(missing_ok=True)
 
@@ -203,7 +203,7 @@ def _refuse_alive(path: pathlib.Path, text: str) -> None:
 
 
 def _now(path: pathlib.Path) -> float:
-    """Returns the time by the clock of the disk, which times of files come from."""
+    """Returns the time by the clock of the disk, as in modification times of files."""
     probe = aside(path)
     try:
         probe.write_text("")

@@ -1,9 +1,9 @@
-"""Decoders back in the brain: patterns of linear ones, saliency of networks, and their controls.
+"""Brain maps of decoders: patterns of linear ones, saliency of networks, and their controls.
 
-Weights say how a decoder reads voxels, not what is in them: a voxel without any signal gets a large
-weight where it cancels the noise of others. A pattern is what the voxels carry of the decoder's
-output. Both are taken back to a subject's own voxels here, and stand beside the same map of random
-weights, which shows what of a map the data alone would give.
+Weights tell how a decoder reads voxels, not what the voxels contain: a voxel without any signal
+gets a large weight if it cancels the noise of others. A pattern is the part of each voxel's signal
+that goes with the decoder's output. This module maps both back to a subject's own voxels, next to
+the same map of random weights, which shows how much of a map comes from the data alone.
 """
 
 from collections.abc import Sequence
@@ -39,25 +39,25 @@ TOP = 0.1  # share of voxels that count as a map's strongest
 
 
 class Stability(NamedTuple):
-    """Agreement of maps of several folds."""
+    """Agreement of the maps of several folds."""
 
     correlation: float  # mean over pairs of folds; NaN for one fold
-    top: Int[np.ndarray, "*voxels"]  # folds in which a voxel is among the strongest
+    top: Int[np.ndarray, "*voxels"]  # number of folds in which a voxel is among the strongest
 
 
 def haufe(weights: Float[Array, "v c"] | Float[Array, " v"], x: Float[Array, "n v"]) -> jax.Array:
     """Returns the patterns that belong to the weights of linear decoders.
 
     A = Cov(x) W Cov(s)^-1 with s = x W: the change of each voxel that goes with a change of one
-    output by 1 while the others stay. `output_patterns` says what happens to outputs that depend on
-    each other, such as logits of a softmax that sum to 0, and what it costs.
+    output by 1 while the others stay constant. See `output_patterns` for the cost, and for outputs
+    that depend on each other, such as logits of a softmax that sum to 0.
 
     Args:
-      weights: [v, c] float, one column for each output; or [v] of a single one.
+      weights: [v, c] float, one column for each output; or [v] for a single output.
       x: [n, v] float, n >= 2: the rows that the decoder was fitted to, in the units that it reads.
 
     Returns:
-      [v, c], or [v]; units of x for a unit of output. 0 where no output varies.
+      [v, c], or [v]; units of x per unit of output. 0 where no output varies.
 
     Raises:
       ValueError: shapes do not fit, or x or weights are not finite.
@@ -80,20 +80,20 @@ def haufe(weights: Float[Array, "v c"] | Float[Array, " v"], x: Float[Array, "n 
 
 @jax.default_matmul_precision("highest")
 def output_patterns(outputs: Float[Array, "n c"], x: Float[Array, "n v"]) -> jax.Array:
-    """Returns the patterns of any outputs s of rows, those of a network among them.
+    """Returns the patterns of any outputs s of rows, including those of a network.
 
     A = Cov(x, s) Cov(s)^-1, the regression of every voxel on the outputs. It is computed as
     x' (s^+)' with the pseudo-inverse of the centred outputs, in O(n v c); no v x v matrix is
-    formed, and n < v is as good. Where outputs depend on each other, the pseudo-inverse takes the
-    smallest of all solutions. Combinations of outputs whose share in s is below max(n, c) eps of
-    the largest count as constant.
+    formed, and n < v is allowed. If outputs depend on each other, the pseudo-inverse takes the
+    smallest of all solutions. Combinations of outputs whose singular value is below max(n, c) eps
+    of the largest count as constant.
 
     Args:
-      outputs: [n, c] float, of each row.
+      outputs: [n, c] float, the outputs of each row.
       x: [n, v] float, n >= 2.
 
     Returns:
-      [v, c]; units of x for a unit of output. 0 where no output varies.
+      [v, c]; units of x per unit of output. 0 where no output varies.
 
     Raises:
       ValueError: shapes do not fit.
@@ -119,15 +119,15 @@ def _centred(x):
 def patterns_to_source(
     patterns: Float[Array, "m c"], mapping: Mapping | None, sd: Float[Array, " m"] | None = None
 ) -> Float[jax.Array, "p c"]:
-    """Takes patterns of a common space back to the voxels of one subject.
+    """Maps patterns of a common space back to the voxels of one subject.
 
-    Features are y = ((x - mean) R s) / sd, as an alignment and then a scaler make them; a pattern
+    Features are y = ((x - mean) R s) / sd: the result of an alignment and then a scaler. A pattern
     is an activity, so that pattern_x = R (sd pattern_y) / s. Directions that the map drops stay 0.
 
     Args:
-      patterns: [m, c] float, of scaled features.
-      mapping: the subject's map into the common space, single; None: nothing was aligned.
-      sd: [m] of the scaler behind it; None: nothing was scaled.
+      patterns: [m, c] float, patterns of scaled features.
+      mapping: the subject's single map into the common space; None: nothing was aligned.
+      sd: [m], standard deviations of the scaler applied after it; None: nothing was scaled.
 
     Raises:
       ValueError: shapes do not fit.
@@ -142,10 +142,10 @@ def patterns_to_source(
 def weights_to_source(
     weights: Float[Array, "m c"], mapping: Mapping | None, sd: Float[Array, " m"] | None = None
 ) -> Float[jax.Array, "p c"]:
-    """Takes weights on a common space back to the voxels of one subject: w_x = s R (w_y / sd).
+    """Maps weights of a common space back to the voxels of one subject: w_x = s R (w_y / sd).
 
-    The decoder of a subject's own voxels x with these weights says the same. Args, raises: as
-    `patterns_to_source`.
+    With these weights, a decoder of the subject's own voxels x gives the same outputs. Args and
+    raises: as for `patterns_to_source`.
     """
     weights = _columns("weights", weights, mapping, sd)
     values = weights if sd is None else weights / jnp.asarray(sd)[:, None]
@@ -185,7 +185,7 @@ def onto_grid(
     mask: Bool[Array, "X Y Z"],
     columns: Int[Array, " m"] | None = None,
 ) -> Float[np.ndarray, "X Y Z c"]:
-    """Puts maps of some voxels of a mask into volumes; 0 elsewhere.
+    """Puts maps of some voxels of a mask into volumes; other voxels are 0.
 
     Args:
       values: [m, c] float.
@@ -193,29 +193,28 @@ def onto_grid(
       columns: [m] positions of the values among the mask's voxels, in C order; None: all v.
 
     Raises:
-      ValueError: shapes do not fit, or a position outside of [0, v).
+      ValueError: shapes do not fit, or a position lies outside [0, v).
     """
     values, count = np.asarray(values), int(np.sum(mask))
-    columns = np.arange(count) if columns is None else np.asarray(columns)
-    inside = columns.size == 0 or (columns.min() >= 0 and columns.max() < count)
-    if values.ndim != 2 or columns.shape != values.shape[:1] or not inside:
+    at = np.arange(count) if columns is None else np.asarray(columns)
+    inside = at.size == 0 or (at.min() >= 0 and at.max() < count)
+    if values.ndim != 2 or at.shape != values.shape[:1] or not inside:
         raise ValueError(
-            f"want values [m, c] at m positions in [0, {count}); got {values.shape}, "
-            f"{columns.shape}"
+            f"want values [m, c] at m positions in [0, {count}); got {values.shape}, {at.shape}"
         )
     whole = np.zeros((values.shape[1], count), values.dtype)
-    whole[:, columns] = values.T
+    whole[:, at] = values.T
     return np.moveaxis(np.asarray(masking.unmask(whole, mask)), 0, -1)
 
 
 def randomised(weights: Any, key: Key[Array, ""]) -> Any:
-    """Returns weights in random order: the same numbers, and nothing that was learned.
+    """Returns weights in random order: the same numbers, but nothing that was learned.
 
-    Of each array [..., outputs] every output's weights are permuted over its inputs, and vectors
-    over their entries (Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018).
+    In arrays [..., outputs], every output's weights are permuted over its inputs; vectors are
+    permuted over their entries (Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018).
 
     Args:
-      weights: pytree of float arrays, of all layers; without what scales the input.
+      weights: pytree of float arrays of all layers, without those that scale the input.
       key: one typed key.
     """
     check_key(key)
@@ -230,7 +229,12 @@ def _permuted(key, leaf):
 
 
 def randomised_decoder(decoder: Any, key: Key[Array, ""]) -> Any:
-    """Returns a `decoder.Decoder` with `randomised` weights; its scale and voxels stay."""
+    """Returns a decoder with `randomised` weights, but its own scaling and voxels.
+
+    Args:
+      decoder: a `decoder.Decoder`.
+      key: one typed key.
+    """
     scale = ("voxels", "centre", "mean", "sd", "temperature")
     own = {name: part for name, part in decoder.weights.items() if name not in scale}
     return decoder.replace(weights={**decoder.weights, **randomised(own, key)}, id="")
@@ -241,12 +245,12 @@ def against_random(
 ) -> Float[jax.Array, "*shape"]:
     """Returns a map in units of the maps of random weights: real / rms over seeds.
 
-    Voxels that vary much, or with many others, are prominent in maps of any weights; here they are
-    not. 0 where random maps are 0.
+    Voxels that vary a lot, or together with many others, are prominent in maps of any weights; this
+    removes their advantage. 0 where random maps are 0.
 
     Args:
       real: map of the decoder.
-      random: the same map of random weights, one for each seed, >= 1.
+      random: the same map of random weights for each of at least one seed.
 
     Raises:
       ValueError: shapes do not fit.
@@ -261,15 +265,15 @@ def against_random(
 def stability(
     folds: Float[Array, "folds *voxels"] | Sequence[Float[Array, "*voxels"]], share: float = TOP
 ) -> Stability:
-    """Returns how well maps of several folds agree.
+    """Measures how well the maps of several folds agree.
 
     Args:
-      folds: one map for each fold, of the same voxels.
-      share: part of the voxels, in (0, 1], that count as a map's strongest by absolute value.
+      folds: one map of the same voxels for each fold.
+      share: fraction of voxels, in (0, 1], that count as a map's strongest by absolute value.
 
     Returns:
-      The mean Pearson correlation over pairs of folds, of all values; and for each voxel the number
-      of folds in which it is among the strongest. A constant map correlates 0 with all others.
+      The mean Pearson correlation of maps over pairs of folds; and for each voxel the number of
+      folds in which it is among the strongest. A constant map correlates 0 with all others.
 
     Raises:
       ValueError: no maps, maps that are not finite, or a share out of range.

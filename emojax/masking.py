@@ -1,6 +1,6 @@
 """Brain masks from mean EPI volumes, and conversion between volumes and vectors of voxels.
 
-Masks are made once per subject on the host (NumPy and scipy.ndimage); `apply_mask` and `unmask` are
+Masks are made once per subject on the host (NumPy and scipy.ndimage). `apply_mask` and `unmask` are
 jax functions for use inside larger ones. Voxels of a mask are always in C order.
 """
 
@@ -17,7 +17,7 @@ from emojax._numerics.checks import Array, as_array, as_float, is_concrete
 
 
 class VoxelCounts(NamedTuple):
-    """Counts of voxels left out of a mask, by reason; each counts once, in this order."""
+    """Counts of voxels left out of a mask, by reason; each voxel counts once, in this order."""
 
     not_finite: int  # NaN or infinite in at least one volume
     zero: int  # 0 in every volume: outside the scanner's field of view
@@ -41,29 +41,29 @@ def brain_mask(
 ) -> Bool[np.ndarray, "x y z"]:
     """Finds the whole-brain mask of a mean EPI volume.
 
-    The threshold lies in the middle of the widest gap between neighbouring sorted intensities whose
-    ranks are between the quantiles `lower` and `upper`: air is dark and noisy, brain is bright, few
-    voxels lie between. With `opening`, the volume is smoothed by one voxel beforehand, thin bridges
-    are cut by an erosion, and the largest connected component is grown back and its outline closed
-    (dilation by twice, erosion by once `opening`).
+    The threshold is the middle of the widest gap between neighbouring sorted intensities with ranks
+    between the quantiles `lower` and `upper`: air is dark and noisy, brain is bright, and few
+    voxels lie between. With `opening`, the volume is first smoothed by one voxel, an erosion cuts
+    thin bridges, and the largest connected component is grown back and its outline closed (dilation
+    by twice, erosion by once `opening`).
 
     Args:
       mean_volume: [x, y, z], any real dtype, scanner units; not demeaned. NaN and infinite voxels
         count as 0.
       lower: quantile below which no threshold is sought; 0 <= lower < upper <= 1.
       upper: quantile above which no threshold is sought.
-      opening: iterations of the erosion; 0 for a single slice, which an erosion would leave empty.
+      opening: number of erosions; use 0 for a single slice, which an erosion would leave empty.
       largest: whether only the largest component (6-connected) is kept.
 
     Returns:
       [x, y, z] bool.
 
     Raises:
-      ValueError: not three axes, quantiles out of order, a constant volume, or a mask that the
-        erosion left empty.
+      ValueError: not three axes, quantiles out of order, a constant volume, or a mask that is empty
+        after the erosion.
 
     References:
-      The rule, its defaults and the order of the morphology are those of nilearn's
+      The rule, its defaults and the order of the morphological steps are those of nilearn's
       `compute_epi_mask`.
     """
     volume = np.asarray(as_array(mean_volume, "a mean volume [x, y, z]"))
@@ -123,7 +123,7 @@ def usable_voxels(
 
     Args:
       volumes: [t, x, y, z], any real dtype; memory-mapped arrays are read volume by volume.
-      mask: [x, y, z] bool, voxels to look at; default all.
+      mask: [x, y, z] bool, voxels to check; default: all.
 
     Returns:
       The mask without NaN, infinite, zero and constant voxels, and their counts inside `mask`.
@@ -131,7 +131,7 @@ def usable_voxels(
     Raises:
       ValueError: shapes disagree, or no usable voxel is left.
     """
-    if not hasattr(volumes, "ndim") or hasattr(volumes, "dataobj"):  # others may lie on disk
+    if not hasattr(volumes, "ndim") or hasattr(volumes, "dataobj"):  # arrays may stay on disk
         volumes = as_array(volumes, "volumes [t, x, y, z]")
     if volumes.ndim != 4 or len(volumes) < 1:
         raise ValueError(f"want volumes [t >= 1, x, y, z]; got shape {volumes.shape}")
@@ -160,14 +160,14 @@ def usable_voxels(
 def intersect(
     masks: Sequence[Bool[Array, "x y z"]], threshold: float = 1.0
 ) -> Bool[np.ndarray, "x y z"]:
-    """Finds the voxels that lie in at least a share `threshold` of the subjects' masks.
+    """Finds the voxels that lie in at least a fraction `threshold` of the subjects' masks.
 
     Args:
-      masks: at least one [x, y, z] bool, all of one shape and space.
-      threshold: share in (0, 1]; 1 is the intersection, a value near 0 the union.
+      masks: one or more [x, y, z] bool, all of the same shape and space.
+      threshold: fraction in (0, 1]; 1 gives the intersection, a value near 0 the union.
 
     Raises:
-      ValueError: no masks, shapes that differ, threshold out of range, or an empty result.
+      ValueError: no masks, different shapes, threshold out of range, or an empty result.
     """
     masks = [_as_mask(mask) for mask in masks]
     shapes = {mask.shape for mask in masks}
@@ -175,7 +175,7 @@ def intersect(
         raise ValueError(f"want masks of one shape; got {sorted(shapes)}")
     if not 0 < threshold <= 1:
         raise ValueError(f"want threshold in (0, 1]; got {threshold}")
-    # The margin keeps 3 of 3 masks in at threshold 1 whatever the rounding of the mean.
+    # The margin guards against rounding of the mean, e.g. of 3 of 3 masks at threshold 1.
     both = np.mean(masks, axis=0) >= threshold - 1e-9
     if not both.any():
         raise ValueError(f"no voxel lies in {threshold:.0%} of the {len(masks)} masks")
@@ -209,12 +209,12 @@ def apply_mask(
 def unmask(
     features: Float[Array, "*batch v"], mask: Bool[Array, "x y z"], fill: float = 0.0
 ) -> Float[jax.Array, "*batch x y z"]:
-    """Puts vectors of masked voxels back into volumes; `apply_mask` of the result gives them back.
+    """Puts vectors of masked voxels back into volumes; `apply_mask` inverts this.
 
     Args:
       features: [..., v] float, voxels in C order of the mask.
       mask: [x, y, z] bool with v voxels set, known (not traced).
-      fill: the value outside the mask.
+      fill: value outside the mask.
 
     Raises:
       ValueError: the last axis is not the number of voxels in the mask, or the mask is empty.

@@ -1,7 +1,7 @@
 """Scores of predicted classes and of their probabilities.
 
-Definitions and limits are those of scikit-learn; what can be counted is counted in integers and
-divided at the end, so that single precision loses nothing on large data.
+Definitions and limits are those of scikit-learn. Counts are kept as integers and divided only at
+the end, so that single precision loses nothing on large data.
 """
 
 from functools import partial
@@ -11,51 +11,75 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Bool, Float, Int32, Integer
 
-from emojax._numerics import calibration, ranking, scored
-from emojax._numerics.checks import Array, as_float, as_labels, count_classes, known
+from emojax._numerics import ranking, scored
+from emojax._numerics.checks import Array, as_labels, count_classes
+from emojax.probabilities import (
+    ECE_BINS,
+    Reliability,
+    apply_temperature,
+    brier,
+    ece,
+    expected_calibration_error,
+    nll,
+    reliability,
+    temperature_fit,
+)
 
-ECE_BINS = 15  # of equal width, from 0 to 1
+__all__ = [
+    "ECE_BINS",
+    "ClassScores",
+    "Reliability",
+    "RocAuc",
+    "RocCurve",
+    "accuracy",
+    "apply_temperature",
+    "auc",
+    "balanced_accuracy",
+    "brier",
+    "confusion_matrix",
+    "ece",
+    "expected_calibration_error",
+    "nll",
+    "precision_recall_f1",
+    "reliability",
+    "roc_auc",
+    "roc_curve",
+    "temperature_fit",
+]
 
 
 class ClassScores(NamedTuple):
     """One-vs-rest scores of each class; 0 where a ratio is 0 / 0."""
 
-    precision: Float[Array, "*stack classes"]  # of those predicted as the class
-    recall: Float[Array, "*stack classes"]  # of those that are the class
+    precision: Float[Array, "*stack classes"]  # fraction right among samples predicted as the class
+    recall: Float[Array, "*stack classes"]  # fraction right among samples of the class
     f1: Float[Array, "*stack classes"]  # harmonic mean of the two
-    support: Int32[Array, "*stack classes"]  # samples of the class
+    support: Int32[Array, "*stack classes"]  # number of samples of the class
 
 
 class RocCurve(NamedTuple):
     """One point per sample and (0, 0); samples with tied scores repeat the point after the tie.
 
-    A point calls positive what scores at least its threshold. Both rates ascend from 0 to 1.
+    At each point, samples that score at least its threshold are called positive. Both rates ascend
+    from 0 to 1.
     """
 
-    false_positive_rate: Float[Array, "*stack points"]  # NaN without a negative
-    true_positive_rate: Float[Array, "*stack points"]  # NaN without a positive
+    false_positive_rate: Float[Array, "*stack points"]  # NaN without a negative sample
+    true_positive_rate: Float[Array, "*stack points"]  # NaN without a positive sample
     thresholds: Float[Array, "*stack points"]  # descending from inf
 
 
 class RocAuc(NamedTuple):
     """One-vs-rest areas under the ROC curve."""
 
-    per_class: Float[Array, "*stack classes"]  # NaN for a class that is absent, or alone
-    micro: Float[Array, "*stack"]  # of all (sample, class) pairs pooled
-    macro: Float[Array, "*stack"]  # plain mean of `per_class`; NaN if one of them is
-
-
-class Reliability(NamedTuple):
-    """Samples by the probability of their top class, in bins of equal width from 0 to 1."""
-
-    count: Int32[Array, "*stack bins"]  # pyright: ignore[reportIncompatibleMethodOverride]
-    confidence: Float[Array, "*stack bins"]  # mean top probability; NaN in an empty bin
-    accuracy: Float[Array, "*stack bins"]  # fraction predicted right; NaN in an empty bin
+    per_class: Float[Array, "*stack classes"]  # NaN for a class that is absent or the only one
+    micro: Float[Array, "*stack"]  # area over all (sample, class) pairs pooled
+    macro: Float[Array, "*stack"]  # plain mean of `per_class`; NaN if any of them is
 
 
 def accuracy(
     labels: Integer[Array, " samples"], predicted: Integer[Array, " samples"]
-) -> Float[Array, ""]:
+) -> Float[jax.Array, ""]:
     """Returns the fraction of samples predicted right.
 
     Args:
@@ -74,19 +98,19 @@ def accuracy(
 
 def balanced_accuracy(
     labels: Integer[Array, " samples"], predicted: Integer[Array, " samples"], num_classes: int
-) -> Float[Array, ""]:
+) -> Float[jax.Array, ""]:
     """Returns the mean recall of the classes that occur in `labels`; chance is 1 / their number.
 
     Args:
       labels: [samples] int in [0, num_classes), the truth.
       predicted: [samples] int in [0, num_classes).
-      num_classes: static under jit. None: one more than the largest of both, which must be known.
+      num_classes: static under jit. None: one more than the largest value, which must be known.
 
     Returns:
       [] of the default float dtype, in [0, 1].
 
     Raises:
-      ValueError: shapes disagree, no samples, or labels that are out of range or no integers.
+      ValueError: shapes disagree, no samples, or labels that are out of range or not integers.
 
     References:
       Brodersen et al., The balanced accuracy and its posterior distribution, 2010.
@@ -97,11 +121,11 @@ def balanced_accuracy(
 
 def confusion_matrix(
     labels: Integer[Array, " samples"], predicted: Integer[Array, " samples"], num_classes: int
-) -> Int32[Array, "classes classes"]:
+) -> Int32[jax.Array, "classes classes"]:
     """Counts [num_classes, num_classes] samples by true class (rows) and predicted class (columns).
 
-    Inside a caller's jit, where values cannot be checked, a sample with a label out of range is
-    counted nowhere. Args, raises: as `balanced_accuracy`.
+    Inside a caller's jit, where values cannot be checked, a sample with a label out of range is not
+    counted. Args and raises: as for `balanced_accuracy`.
     """
     labels, predicted, num_classes = _of_classes(labels, predicted, num_classes)
     return _confusion_matrix(labels, predicted, num_classes)
@@ -110,16 +134,17 @@ def confusion_matrix(
 def precision_recall_f1(
     labels: Integer[Array, " samples"], predicted: Integer[Array, " samples"], num_classes: int
 ) -> ClassScores:
-    """Returns, by class, TP / (TP + FP), TP / (TP + FN) and F1 = 2 TP / (2 TP + FP + FN).
+    """Returns TP / (TP + FP), TP / (TP + FN) and F1 = 2 TP / (2 TP + FP + FN) for each class.
 
-    Scores are [num_classes], of the default float dtype. Args, raises: as `balanced_accuracy`.
+    Scores are [num_classes], of the default float dtype. Args and raises: as for
+    `balanced_accuracy`.
     """
     labels, predicted, num_classes = _of_classes(labels, predicted, num_classes)
     return _precision_recall_f1(labels, predicted, num_classes)
 
 
 def roc_curve(is_positive: Bool[Array, " samples"], scores: Float[Array, " samples"]) -> RocCurve:
-    """Returns true against false positive rates as the threshold falls through all scores.
+    """Returns true and false positive rates as the threshold falls through all scores.
 
     The distinct points are those of scikit-learn's `roc_curve(..., drop_intermediate=False)`;
     repeating a point at a tie keeps the size fixed and changes neither the line nor its area.
@@ -140,16 +165,18 @@ def roc_curve(is_positive: Bool[Array, " samples"], scores: Float[Array, " sampl
     return RocCurve(*ranking.roc_points(*scored.binary(is_positive, scores)))
 
 
-def auc(is_positive: Bool[Array, " samples"], scores: Float[Array, " samples"]) -> Float[Array, ""]:
-    """Returns the area under the ROC curve: how often positives outscore negatives, ties half.
+def auc(
+    is_positive: Bool[Array, " samples"], scores: Float[Array, " samples"]
+) -> Float[jax.Array, ""]:
+    """Returns the area under the ROC curve: how often positives outscore negatives (ties half).
 
     AUC = sum over positives i of (#{negatives below i} + #{negatives tied with i} / 2) / (P N),
     the Mann-Whitney U over its maximum. The sum is an exact integer; only the division rounds.
 
     Args:
       is_positive: [samples] bool, the truth.
-      scores: [samples] float, finite; larger means more likely positive. XLA takes subnormal
-        numbers (below 1e-38 in float32) for 0, so there they tie.
+      scores: [samples] float, finite; larger means more likely positive. XLA flushes subnormal
+        numbers (below 1e-38 in float32) to 0, so they are tied.
 
     Returns:
       [] in the dtype of `scores` (at least float32); NaN if all samples are of one class.
@@ -169,161 +196,25 @@ def auc(is_positive: Bool[Array, " samples"], scores: Float[Array, " samples"]) 
 def roc_auc(labels: Integer[Array, " samples"], scores: Float[Array, "samples classes"]) -> RocAuc:
     """Returns the one-vs-rest AUC of each class, pooled (micro) and averaged (macro).
 
-    scikit-learn's `roc_auc_score(multi_class="ovr")`, average None, "micro" and "macro", but scores
-    need not sum to 1. Micro compares scores of different classes: give it probabilities.
+    These are scikit-learn's `roc_auc_score(multi_class="ovr")` with average None, "micro" and
+    "macro", except that scores need not sum to 1. Micro compares scores of different classes: give
+    it probabilities.
 
     Args:
       labels: [samples] int in [0, classes), the truth.
       scores: [samples, classes] float, finite, classes >= 2.
 
     Returns:
-      Areas in the dtype of `scores` (at least float32). A class that is absent has area NaN, and so
-      has the macro average; average `per_class` with `nanmean` to leave it out.
+      Areas in the dtype of `scores` (at least float32). An absent class has area NaN, and then so
+      does the macro average; average `per_class` with `nanmean` to leave the class out.
 
     Raises:
-      ValueError: shapes disagree, no samples, labels out of range or no integers, scores not
+      ValueError: shapes disagree, no samples, labels out of range or not integers, scores not
         finite, or more than 2 million scores.
     """
     labels, scores = scored.by_class("scores", labels, scores)
     scored.check_size(scores)
     return RocAuc(*ranking.class_areas(labels, scores))
-
-
-def brier(
-    labels: Integer[Array, " samples"], probabilities: Float[Array, "samples classes"]
-) -> Float[Array, ""]:
-    """Returns the Brier score: mean over samples of sum_k (p_k - [k is the label])^2.
-
-    0 is best, 2 is worst; with two classes it is twice the score of one of them.
-
-    Args:
-      labels: [samples] int in [0, classes), the truth.
-      probabilities: [samples, classes] float in [0, 1], classes >= 2; rows sum to 1.
-
-    Returns:
-      [] in the dtype of `probabilities` (at least float32).
-
-    Raises:
-      ValueError: shapes disagree, no samples, labels out of range or no integers, or rows that are
-        no probabilities.
-
-    References:
-      Brier, Verification of forecasts expressed in terms of probability, 1950.
-    """
-    return calibration.brier(*scored.probabilities(labels, probabilities))
-
-
-def expected_calibration_error(
-    labels: Integer[Array, " samples"],
-    probabilities: Float[Array, "samples classes"],
-    num_bins: int = 10,
-) -> Float[Array, ""]:
-    """Returns by how much the highest probability and the accuracy differ, averaged over bins.
-
-    ECE = sum_b n_b / n |accuracy_b - mean confidence_b|, where a sample's confidence is its highest
-    probability, and bin b of B holds confidences in ((b - 1) / B, b / B].
-
-    Args:
-      labels: [samples] int in [0, classes), the truth.
-      probabilities: [samples, classes] float in [0, 1], classes >= 2; rows sum to 1. The first of
-        equally probable classes is predicted.
-      num_bins: B; static under jit, >= 1.
-
-    Returns:
-      [] in the dtype of `probabilities` (at least float32), in [0, 1]; 0 is calibrated.
-
-    Raises:
-      ValueError: as `brier`, or num_bins < 1.
-
-    References:
-      Guo et al., On calibration of modern neural networks, 2017.
-    """
-    if num_bins < 1:
-        raise ValueError(f"want num_bins >= 1; got {num_bins}")
-    return calibration.gap(*scored.probabilities(labels, probabilities), num_bins)
-
-
-def nll(
-    labels: Integer[Array, " samples"], probabilities: Float[Array, "samples classes"]
-) -> Float[Array, ""]:
-    """Returns the negative log-likelihood: mean over samples of -log p of the label, in nats.
-
-    A probability below 1e-38 counts as 1e-38, so that a certain and wrong sample costs 87 nats.
-    Args, returns, raises: as `brier`.
-    """
-    return calibration.nll(*scored.probabilities(labels, probabilities))
-
-
-def ece(
-    labels: Integer[Array, " samples"], probabilities: Float[Array, "samples classes"]
-) -> Float[Array, ""]:
-    """Returns the `expected_calibration_error` in 15 bins, as reports have it."""
-    return expected_calibration_error(labels, probabilities, ECE_BINS)
-
-
-def reliability(
-    labels: Integer[Array, " samples"],
-    probabilities: Float[Array, "samples classes"],
-    num_bins: int = ECE_BINS,
-) -> Reliability:
-    """Returns what a reliability curve shows: accuracy by confidence.
-
-    The bins are those of `expected_calibration_error`, which is the mean over samples of
-    |accuracy - confidence| of their bin. Args, raises: as there.
-    """
-    if num_bins < 1:
-        raise ValueError(f"want num_bins >= 1; got {num_bins}")
-    found = calibration.bins(*scored.probabilities(labels, probabilities), num_bins)
-    return Reliability(*found)
-
-
-def temperature_fit(
-    logits: Float[Array, "samples classes"],
-    labels: Integer[Array, " samples"],
-    weights: Float[Array, " samples"] | None = None,
-) -> Float[Array, ""]:
-    """Fits the temperature T of softmax(logits / T) to labels, by the least weighted NLL.
-
-    The NLL is convex in 1 / T. T is kept in [0.05, 100]: it has no minimum where every sample is
-    right (low end) or where the logits say nothing (high end). Fit it to samples that have trained
-    nothing; labels of what is scored must not enter.
-
-    Args:
-      logits: [samples, classes] float, finite, classes >= 2; log-probabilities are logits, too.
-      labels: [samples] int in [0, classes), the truth.
-      weights: [samples] float >= 0, with a sum > 0; None: 1 each.
-
-    Returns:
-      [] in the dtype of `logits` (at least float32); 1 where no logit differs from another of its
-      sample. It can be differentiated by logits and weights.
-
-    Raises:
-      ValueError: shapes disagree, no samples, labels out of range or no integers, logits not
-        finite, or weights that are negative or all 0.
-
-    References:
-      Guo et al., On calibration of modern neural networks, 2017.
-    """
-    labels, logits = scored.by_class("logits", labels, logits)
-    weights = jnp.ones(len(labels), logits.dtype) if weights is None else weights
-    return calibration.temperature(labels, logits, scored.weights(labels, weights, logits.dtype))
-
-
-def apply_temperature(
-    logits: Float[Array, "samples classes"], temperature: Float[Array, ""] | float
-) -> Float[Array, "samples classes"]:
-    """Returns the probabilities softmax(logits / temperature); the order of classes stays.
-
-    Args:
-      logits: [samples, classes] float, or log-probabilities.
-      temperature: [] > 0, as of `temperature_fit`; above 1 makes less certain.
-
-    Raises:
-      ValueError: a temperature that is not positive.
-    """
-    if known(lambda t: t > 0, temperature := jnp.asarray(temperature)) is False:
-        raise ValueError(f"want a temperature > 0; got {temperature:g}")
-    return jax.nn.softmax(as_float(logits) / temperature)
 
 
 def _of_classes(labels, predicted, num_classes):

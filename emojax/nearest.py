@@ -1,15 +1,15 @@
-"""The known name that a mistyped one was probably meant to be."""
+"""Suggestions for mistyped names."""
 
 import difflib
 from collections.abc import Iterable
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Returns the known name that resembles a mistyped one most, or "".
+    """Returns the known name most similar to a mistyped one, or "".
 
     Args:
-      name: what was typed; capitals do not matter.
-      known: names that would be right.
+      name: name as typed; case does not matter.
+      known: valid names.
     """
     folded = {each.casefold(): each for each in known}
     found = difflib.get_close_matches(name.casefold(), folded, 1)

@@ -1,7 +1,8 @@
 """Piecewise alignment: every parcel of the brain has a common space of its own.
 
-Parcels are padded with columns of zeros to few widths and go through few programs, in batches. The
-padding changes no result: each parcel is aligned as `hyperalignment` would align it alone.
+Parcels are padded with columns of zeros to a few widths, so that they go through few programs, in
+batches. The padding changes no result: each parcel is aligned as `hyperalignment` would align it
+alone.
 
     model = piecewise.fit(train, labels)                # [s, n, v], [v]
     aligned = piecewise.transform(model.mappings, train)
@@ -11,7 +12,7 @@ padding changes no result: each parcel is aligned as `hyperalignment` would alig
 
 import dataclasses
 from collections.abc import Sequence
-from typing import get_args
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -43,10 +44,10 @@ __all__ = [
 class Piecewise:
     """A common space for each parcel, and every subject's maps into them."""
 
-    template: Float[Array, "n v"]  # outside of parcels: the mean over subjects
+    template: Float[Array, "n v"]  # outside parcels: the mean over subjects
     mappings: PiecewiseMapping | None  # stacked over subjects; None: `from_template`
     residuals: Float[Array, "s k"]  # ||mapped - template|| of each parcel of `layout.names`
-    moves: Bool[Array, " v"]  # False: the voxel stays as it is
+    moves: Bool[Array, " v"]  # False: the voxel is left as it is
     layout: Layout = dataclasses.field(metadata={"static": True})
     background: int | None = dataclasses.field(metadata={"static": True})
     settings: Settings = dataclasses.field(metadata={"static": True})
@@ -58,7 +59,7 @@ class Piecewise:
         return shown.page(*self._facts())
 
     def _facts(self) -> tuple[str, shown.Facts]:
-        """Returns a title and facts; nothing that could be traced is read."""
+        """Returns a title and facts, without reading values that could be traced."""
         subjects = 0 if self.mappings is None else len(self.mappings)
         inside = int((~self.layout.is_outside).sum())
         facts = [
@@ -70,10 +71,10 @@ class Piecewise:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Numbers of parcels, of those of one voxel, and of voxels that are or are not moved.
+        """Numbers of parcels, of parcels of one voxel, and of voxels, moved or not.
 
         "background" voxels are in no parcel; those "without signal" are in a parcel in which no
-        voxel varies in some subject. Both stay as they are.
+        voxel varies in some subject. Both are left as they are.
         """
         outside, moves = self.layout.is_outside, np.asarray(self.moves)
         return {
@@ -107,27 +108,27 @@ def fit(
     """Fits a common space to each parcel and maps every subject into it.
 
     Args:
-      data: [s, n, v] float: subjects, rows that correspond, voxels; or a list of [n, v].
-      labels: [v] int, the parcel of each voxel. Voxels with a negative label or that of the
-        `background` are in no parcel and stay as they are. scikit-learn's clusterings count from
-        0: add 1, or give background=None.
-      method: how subjects are mapped onto the template. "procrustes": as `hyperalignment` does.
+      data: [s, n, v] float: subjects, corresponding rows, voxels; or a list of [n, v].
+      labels: [v] int, the parcel of each voxel. Voxels with a negative label or the `background`
+        label are in no parcel and are left as they are. scikit-learn's clusterings count from 0:
+        add 1, or pass background=None.
+      method: how subjects are mapped onto the template. "procrustes": as in `hyperalignment`.
         "ridge": the same template, but maps by ridge regression, (x - mean) @ W + mean with
         W = (X'X + lambda I)^-1 X'Y of the centred rows X of the subject and Y of the template.
-        "identity": nothing moves, and the template is the mean.
-      penalty: of "ridge", > 0: lambda in units of the summed variance of the parcel's voxels,
-        ||X||^2 / n; it thus fits any scale of the data.
+        "identity": nothing is moved, and the template is the mean.
+      penalty: penalty of "ridge", > 0: lambda in units of the summed variance of the parcel's
+        voxels, ||X||^2 / n, so that it suits data of any scale.
       background: see labels; None: only negative labels are in no parcel.
       solver: `method` of `hyperalignment.fit`: "svd" or "polar".
       reference, level2_iters, zscore_common, zscore_all, weight, level1_equal_weight, scaling,
-        reflection, demean: as of `hyperalignment.fit`.
+        reflection, demean: as for `hyperalignment.fit`.
       alpha: the same, but above 0.
 
     Returns:
-      Template, maps and residuals. Where a parcel has more voxels than rows its rotations are kept
-      as thin factors (`lowrank`), so that new rows lose what lies outside the span of the fitted
-      ones. A parcel of one voxel has a sign and a scale. A parcel in which no voxel varies in some
-      subject stays as it is in all of them.
+      Template, maps and residuals. If a parcel has more voxels than rows, its rotations are kept as
+      thin factors (`lowrank`), so that new rows lose the part outside the span of the fitted ones.
+      The map of a parcel of one voxel is a sign and a scale. A parcel in which no voxel varies in
+      some subject is left as it is in all of them.
 
     Raises:
       ValueError: shapes or labels do not fit, fewer than 2 rows, values that are not finite, or
@@ -154,7 +155,7 @@ def fit(
     found = batches.run(fit_batch, layout, subjects, settings, serial(settings))
     alive = [own.alive for own in found]
     xp = np if isinstance(alive[0], np.ndarray) else jnp
-    moves = layout.spread(xp.concatenate(alive, 1).all(0))
+    moves = layout.spread(xp.all(xp.concatenate(alive, 1), axis=0))
     maps = tuple(own.maps for own in found)
     return Piecewise(
         _assemble(layout, [own.template for own in found], subjects),
@@ -183,7 +184,7 @@ def _unmoved(subjects, layout, background, settings) -> Piecewise:
 
 
 def _assemble(layout: Layout, templates, subjects) -> Float[jax.Array, "n v"]:
-    """Puts the templates [n, k, p] of all buckets together; outside, it is the mean."""
+    """Joins the templates [n, k, p] of all buckets; outside parcels, the template is the mean."""
     outside = np.flatnonzero(layout.is_outside)
     rest, size = _mean(subjects, outside), (layout.num_rows, len(layout.labels) + 1)
     if isinstance(templates[0], np.ndarray):
@@ -216,17 +217,18 @@ def from_template(
     demean: bool = True,
     solver: procrustes.Method = "svd",
 ) -> Piecewise:
-    """Builds common spaces without their subjects, e.g. another subject's rows.
+    """Builds common spaces from a template without subjects, e.g. from another subject's rows.
 
-    Into it, `align` maps subjects; two of them, pairwise: `align(from_template(one, labels),
-    two[None])`. With demean=False that is what fmralign's piecewise Procrustes does.
+    `align` maps subjects into it. To align two subjects pairwise, use
+    `align(from_template(one, labels), two[None])`; with demean=False that is fmralign's piecewise
+    Procrustes.
 
     Args:
       template: [n, v] float.
-      labels, method, penalty, background, scaling, reflection, demean, solver: as of `fit`.
+      labels, method, penalty, background, scaling, reflection, demean, solver: as for `fit`.
 
     Raises:
-      ValueError: as `fit`.
+      ValueError: as for `fit`.
     """
     settings = Settings(method, float(penalty), Options(scaling, reflection, demean, method=solver))
     (template,) = _check_data([template])
@@ -252,15 +254,15 @@ def align(
     """Maps subjects, known or new, onto the frozen template, parcel by parcel.
 
     Args:
-      model: of `fit` or `from_template`; not changed.
+      model: result of `fit` or `from_template`; not changed.
       data: [s, r, v] float or a list of [r, v]: rows that correspond to the template's `rows`.
-      rows: [r] int, the template rows to use; default all.
+      rows: [r] int, the template rows to use; default: all.
 
     Returns:
-      One map per subject, stacked. A parcel in which no voxel of a subject varies stays as it is.
+      One map per subject, stacked. A parcel in which no voxel of a subject varies is left as it is.
 
     Raises:
-      ValueError: row counts, voxels or `rows` do not fit the template, or bad data, as in `fit`.
+      ValueError: row counts, voxels or `rows` do not fit the template, or bad data, as for `fit`.
     """
     subjects = _check_data(data)
     if subjects[0].shape[1] != model.template.shape[1]:
@@ -283,7 +285,7 @@ def align(
 def transform(
     maps: PiecewiseMapping, data: Float[Array, "*s t v"] | Sequence[Float[Array, "_ v"]]
 ) -> Float[Array, "*s t v"] | list[Float[Array, "_ v"]]:
-    """Moves rows, fitted or new, into the common spaces.
+    """Maps rows, fitted or new, into the common spaces.
 
     Args:
       maps: one map, or a stack over subjects.
@@ -298,7 +300,7 @@ def transform(
 def inverse(
     maps: PiecewiseMapping, aligned: Float[Array, "*s t v"] | Sequence[Float[Array, "_ v"]]
 ) -> Float[Array, "*s t v"] | list[Float[Array, "_ v"]]:
-    """Brings rows of the common spaces back into the subjects' voxels; not with ridge maps.
+    """Maps rows of the common spaces back to the subjects' voxels; ridge maps have no inverse.
 
     Raises:
       ValueError: counts of subjects or voxels disagree, or ridge maps.
@@ -307,16 +309,20 @@ def inverse(
 
 
 @jax.default_matmul_precision("highest")
-def _apply(maps: PiecewiseMapping, data, way: str):
+def _apply(maps: PiecewiseMapping, data: Any, way: str) -> Array | list[Array]:
     if not maps.stack:
-        data = as_array(data, "data")
-        if data.ndim != 2 or data.shape[1] != maps.widths[0]:
-            raise ValueError(f"want rows [t, {maps.widths[0]}]; got shape {data.shape}")
-        return getattr(maps, way)(as_float(data))
+        return _apply_one(maps, data, way)
     if len(maps) != len(data):
         raise ValueError(f"want as many subjects as maps ({len(maps)}); got {len(data)}")
-    moved = [_apply(one, x, way) for one, x in zip(maps, data, strict=True)]
+    moved = [_apply_one(one, x, way) for one, x in zip(maps, data, strict=True)]
     return moved if isinstance(data, Sequence) else jnp.stack(moved)
+
+
+def _apply_one(mapping: PiecewiseMapping, rows: Any, way: str) -> Array:
+    rows = as_array(rows, "data")
+    if rows.ndim != 2 or rows.shape[1] != mapping.widths[0]:
+        raise ValueError(f"want rows [t, {mapping.widths[0]}]; got shape {rows.shape}")
+    return getattr(mapping, way)(as_float(rows))
 
 
 def _check_data(data) -> list[Array]:

@@ -1,4 +1,4 @@
-"""The rule of Keras' ReduceLROnPlateau: a lower learning rate once a loss stops falling."""
+"""Keras' ReduceLROnPlateau: a lower learning rate once the loss stops falling."""
 
 from typing import Any, NamedTuple
 
@@ -23,10 +23,10 @@ _MAX_REDUCTIONS = 100_000
 
 
 class PlateauState(NamedTuple):
-    """The memory of the rule from epoch to epoch."""
+    """The state of the rule from epoch to epoch."""
 
     scale: Float32[jax.Array, "*stack"]  # rate / base_lr, to multiply updates with
-    rate: Float32[jax.Array, "*stack"]  # the learning rate that Keras would have now
+    rate: Float32[jax.Array, "*stack"]  # the learning rate that Keras would use now
     best: Float[jax.Array, "*stack"]  # lowest value so far, from inf
     wait: Int32[jax.Array, "*stack"]  # epochs without a new best
     cooldown: Int32[jax.Array, "*stack"]  # epochs for which `wait` is held at 0
@@ -41,28 +41,28 @@ def reduce_on_plateau(
     min_lr: float = 0.0,
     base_lr: float = 1.0,
 ) -> optax.GradientTransformationExtraArgs:
-    """Multiplies updates by a scale that falls by `factor` after `patience` epochs without a best.
+    """Multiplies updates by a scale that drops by `factor` after `patience` epochs without a best.
 
-    Call `update(updates, state, value=loss)` once per epoch, with `{}` for updates if only the new
-    state is wanted: its `.scale` is what the optimiser's steps, made with rate `base_lr`, are
-    multiplied by. `optax.contrib.reduce_on_plateau` counts cooldown otherwise, has no patience 0,
-    and rounds differently; this follows Keras to the last digit of the rate. A value is compared in
-    the default float dtype, so differences of exactly `min_delta` may count otherwise in float32.
+    Call `update(updates, state, value=loss)` once per epoch. Pass `{}` as updates if you only need
+    the new state, and multiply the optimiser's steps, made with rate `base_lr`, by its `.scale`.
+    `optax.contrib.reduce_on_plateau` counts cooldown differently, has no patience 0 and rounds
+    differently; this function follows Keras to the last digit of the rate. Values are compared in
+    the default float dtype, so differences of exactly `min_delta` may count differently in float32.
 
     Args:
-      factor: in (0, 1).
+      factor: factor of each reduction, in (0, 1).
       patience: epochs >= 0; 0 and 1 both lower the rate after each epoch without a new best.
       min_delta: a value is a new best if value < best - min_delta. NaN never is. To maximise a
         metric, pass its negative.
-      cooldown: epochs >= 0 after a reduction in which waiting does not count.
-      min_lr: the rate never falls below; 0 <= min_lr.
-      base_lr: the rate to start from, which `scale` = 1 stands for. At 1, rates are scales.
+      cooldown: number of epochs >= 0 after a reduction that do not count as waiting.
+      min_lr: lower limit of the rate, >= 0.
+      base_lr: initial rate, at which `scale` is 1. With base_lr = 1, rates and scales are equal.
 
     Returns:
-      An optax transformation; its `update` wants `value`, [] float.
+      An optax transformation; its `update` requires `value`, [] float.
 
     Raises:
-      ValueError: an option outside its range, or so close to 1 a factor that the rate would need
+      ValueError: an option outside its range, or a factor so close to 1 that the rate would need
         more than 100 000 reductions to reach its minimum.
 
     References:
@@ -109,14 +109,18 @@ def reduce_on_plateau(
         )
         return optax.tree.scale(state.scale, updates), state
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(
+        init,
+        update,  # pyright: ignore[reportArgumentType]  # the protocol lacks required keywords
+    )
 
 
 def _rate_table(factor, min_lr, base_lr):
-    """[1 + reductions] the rate after each number of reductions; the last one stays.
+    """Returns [1 + reductions] the rate after each number of reductions; the last one stays.
 
-    Keras keeps the rate in float32, multiplies in float64 and rounds again; float32 alone ends a
-    digit off. The rates depend only on the number of reductions, so they are made here, once.
+    Keras keeps the rate in float32, multiplies in float64 and rounds again; float32 alone would be
+    off in the last digit. The rates depend only on the number of reductions, so they are computed
+    once, here.
     """
     rates = [float(np.float32(base_lr))]
     while rates[-1] > min_lr:

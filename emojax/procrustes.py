@@ -1,6 +1,6 @@
 """Orthogonal Procrustes: the rotation of one voxel space onto another, dense and low-rank.
 
-Rows are samples that correspond between source and target, columns are voxels. The steps are those
+Rows are samples that correspond between source and target; columns are voxels. The steps are those
 of PyMVPA's Procrustean mapper, so that results can be compared number by number.
 """
 
@@ -40,10 +40,10 @@ def fit(
     demean: bool = True,
     method: Method = "svd",
 ) -> Procrustes:
-    """Fits the rotation (with scale and means) that takes `source` nearest to `target`.
+    """Fits the rotation (with scale and means) that brings `source` closest to `target`.
 
-    min ||scale (source - mean) R - (target - mean)||_F over orthogonal R: with the centred
-    B'A = U diag(s) V', R = V U' and scale = sum(s) / ||A||^2. Where p != q the rotation has
+    Minimises ||scale (source - mean) R - (target - mean)||_F over orthogonal R: with the centred
+    B'A = U diag(s) V', R = V U' and scale = sum(s) / ||A||^2. If p != q, the rotation has
     orthonormal rows (p < q) or columns (p > q): PyMVPA's padding with zero columns, cropped.
 
     Args:
@@ -51,15 +51,15 @@ def fit(
       target: [n, q] float.
       scaling: False sets the scale to 1.
       reflection: False keeps det R = +1 (p == q), by flipping the direction that matters least.
-      demean: False rotates about the origin; both means are then zero. Where the source is not
-        centred, the target is, and both have at least n voxels (more, without reflection), nothing
-        says where the part of the source's mean outside the span of its centred rows goes: the
-        rotation drops this one direction.
+      demean: False rotates about the origin; both means are then zero. If the target is centred but
+        the source is not, and both have at least n voxels (more, without reflection), the data do
+        not determine where the part of the source's mean outside the span of its centred rows
+        goes: the rotation drops this one direction.
       method: "svd", or "polar": matrix products only, for GPUs. With fewer rows than voxels the
         rotation is not unique outside the span of the rows; the mapped rows are the same.
 
     Returns:
-      The map; its rotation is p x q, so see `fit_lowrank` for whole brains.
+      The map. Its rotation is p x q; for whole brains, use `fit_lowrank`.
 
     Raises:
       ValueError: not two matrices with the same number (>= 2) of rows, values that are not finite,
@@ -81,13 +81,13 @@ def fit_lowrank(
     demean: bool = True,
     method: Method = "svd",
 ) -> LowRankProcrustes:
-    """Fits as `fit` does, for n << p: O(n^2 p) work, and no p x p matrix.
+    """Fits the same map as `fit` for n << p: O(n^2 p) work and no p x p matrix.
 
-    The mapped rows, the scale and the means are those of `fit`; new rows lose what lies outside the
-    span of the fitted ones instead of having it rotated arbitrarily. `reflection=False` changes
-    nothing that could be seen where n <= p and n <= q, and where p == q < n it is heeded.
+    The mapped rows, the scale and the means are those of `fit`. New rows lose the part outside the
+    span of the fitted ones, instead of having it rotated arbitrarily. `reflection=False` has no
+    visible effect if n <= p and n <= q; if p == q < n, it works as in `fit`.
 
-    Args, raises: as `fit`.
+    Args and raises: as for `fit`.
     """
     source, target = _check_pair(source, target, demean, method)
     return _fit(source, target, scaling, reflection, demean, method, lowrank=True)
@@ -98,7 +98,7 @@ def fit_lowrank(
 def _fit(source, target, scaling, reflection, demean, method, lowrank):
     narrow = min(source.shape[1], target.shape[1])
     square = reflection and not demean
-    small = lowrank or narrow > source.shape[0] - square  # else the narrow side bounds the rank
+    small = lowrank or narrow > source.shape[0] - square  # otherwise the narrow side limits rank
     centre = partial(rows.compress, square=square) if small else rows.as_rows
     a = centre(source, demean)
     b = centre(after(target, a.left), demean)
@@ -119,7 +119,7 @@ def align_rows(
     Returns:
       The rotation of the coordinates, and the scale (1 without scaling).
     """
-    # A flip of the smallest singular direction is invisible where there is a null direction anyway.
+    # A flip of the smallest singular direction has no effect if there is a null direction anyway.
     reflection = reflection or source.basis is not None or target.basis is not None
     size = jnp.linalg.norm(source.left)
     size = jnp.where(size > 0, size, 1)
@@ -132,9 +132,9 @@ def align_rows(
 def _pin(cross, source, target):
     """Returns the cross product in which columns that vary on neither side stay in place.
 
-    Alone they would be a null space, which `polar` completes at will: by mixing them with others.
-    Thus columns of zeros never change the map of the rest. The second value is what they add to
-    the trace.
+    Otherwise they would be a null space, which `polar` completes arbitrarily by mixing them with
+    others. Thus columns of zeros never change the map of the rest. The second value is their
+    contribution to the trace.
     """
     if source.basis is not None or target.basis is not None or cross.shape[0] != cross.shape[1]:
         return cross, 0
@@ -147,7 +147,7 @@ def _pin(cross, source, target):
 def transform(mapping: Mapping, x: Float[Array, "t p"]) -> Float[Array, "t q"]:
     """Computes scale * (x - source_mean) @ rotation + target_mean, for fitted or new rows x [t, p].
 
-    For a stack of maps use `jax.vmap(transform)`.
+    For a stack of maps, use `jax.vmap(transform)`.
 
     Raises:
       ValueError: x does not have the p voxels that the map was fitted to.
@@ -160,7 +160,7 @@ def transform(mapping: Mapping, x: Float[Array, "t p"]) -> Float[Array, "t q"]:
 def inverse(mapping: Mapping, y: Float[Array, "t q"]) -> Float[Array, "t p"]:
     """Computes (y - target_mean) @ rotation.T / scale + source_mean: y [t, q] in source space.
 
-    Undoes `transform` exactly where p == q; otherwise up to the dropped directions.
+    Undoes `transform` exactly if p == q, and otherwise up to the dropped directions.
 
     Raises:
       ValueError: y does not have q voxels.

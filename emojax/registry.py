@@ -1,4 +1,4 @@
-"""Registries: short names of a config, or dotted paths to somebody else's code."""
+"""Registries: short names in a config, or dotted paths to a user's own code."""
 
 import importlib
 import traceback
@@ -11,12 +11,13 @@ from emojax.errors import InputError
 class Registry(Mapping[str, Any]):
     """Named entries of one config key.
 
-    An entry is an object, or "package.module:attribute", imported on first use. A key with a colon
-    that is no entry's name is such a path, too: `model.name=mypkg.nets:MLP` needs no registration.
+    An entry is an object, or "package.module:attribute", which is imported on first use. A name
+    with a colon that is not an entry is such a path, too: `model.name=mypkg.nets:MLP` needs no
+    registration.
     """
 
     def __init__(self, key: str, entries: Mapping[str, Any], of: type = object):
-        """Args: the config key that messages name, name -> entry, and the class of all entries."""
+        """Args: config key for messages, mapping from name to entry, and class of all entries."""
         self.key = key
         self._entries, self._of = dict(entries), of
 
@@ -24,7 +25,7 @@ class Registry(Mapping[str, Any]):
         """Returns an entry.
 
         Raises:
-          InputError: an unknown name, or a path that leads nowhere or to another class.
+          InputError: an unknown name, a path to nothing, or an object of another class.
         """
         entry = self._entries.get(name, name)
         if name not in self._entries and ":" not in name:
@@ -50,7 +51,7 @@ def resolve(key: str, path: str) -> Any:
     """Imports "package.module:attribute".
 
     Raises:
-      InputError: there is no such module or attribute; the line names the config key.
+      InputError: there is no such module or attribute; the message names the config key.
     """
     module, _, attribute = path.partition(":")
     expected = "an importable 'package.module:name'"

@@ -1,8 +1,8 @@
 """Class balancing and train/test splits, as int32 arrays of row indices.
 
-The same key gives the same rows. `balance` can be traced (`jit`, `vmap`); the splits' sizes depend
-on values, so they are made on the host. A run number that repeats from subject to subject names no
-group: to leave runs out, give each run of each subject its own number, for example
+The same key gives the same rows. `balance` can be traced (`jit`, `vmap`). The sizes of splits
+depend on values, so splits are made on the host. Run numbers that repeat in every subject define no
+groups: to leave runs out, give each run of each subject its own number, for example
 `100 * subject + run`.
 """
 
@@ -27,7 +27,7 @@ from emojax._numerics.checks import (
 )
 
 Rows = Int32[np.ndarray, "_"]
-_MOST = 10**8  # rows of a class; more of them and XLA ends the process
+_MOST = 10**8  # maximum number of rows of a class; with more, XLA aborts the process
 
 
 class Split(NamedTuple):
@@ -46,13 +46,13 @@ def balance(
 ) -> Int32[jax.Array, "*subjects balanced"]:
     """Draws the same number of rows of every class, within each subject.
 
-    A class with at least `per_class` rows gives that many different rows. A smaller one gives each
-    of its rows once, then bootstrap draws (with replacement). In the paper's Experiment A a subject
-    has 200, 100, 100 rows of 3 classes and per_class = 200.
+    A class with at least `per_class` rows contributes that many different rows. A smaller one
+    contributes each of its rows once, then bootstrap draws (with replacement). In the paper's
+    Experiment A, a subject has 200, 100 and 100 rows of 3 classes, and per_class = 200.
 
     Args:
-      key: [] typed key. Subject s of several, counted over all leading axes, uses
-        `fold_in(key, s)`; labels [n] use `key` itself.
+      key: [] typed key. Subject s, counted over all leading axes, uses `fold_in(key, s)`; labels
+        [n] use `key` itself.
       labels: [..., n] int in [0, num_classes); the leading axes are subjects.
       per_class: number of rows per class and subject; static under jit.
       num_classes: number of classes K, static under jit. None: one more than the largest label,
@@ -60,7 +60,7 @@ def balance(
 
     Returns:
       [..., num_classes * per_class] rows within each subject, class 0 first, then class 1, ...
-      While tracing, a missing class cannot raise: its rows are n, which is out of range.
+      Under tracing, a missing class cannot raise: its rows are n, which is out of range.
 
     Raises:
       ValueError: a subject lacks a class, labels or per_class are out of range, there are no rows,
@@ -99,7 +99,7 @@ def _balance(key, labels, per_class, num_classes):
 def _balance_one(key, labels, per_class, num_classes):
     n = len(labels)
     bits = jax.random.bits(key, n + num_classes * per_class, "uint32")
-    # Class by class, and within a class in random order.
+    # Rows class by class, in random order within a class.
     by_class = jnp.lexsort((bits[:n], labels)).astype(jnp.int32)
     classes = jnp.arange(num_classes, dtype=jnp.int32)[:, None]
     start = (labels[None] < classes).sum(1, keepdims=True, dtype=jnp.int32)  # [classes, 1]
@@ -120,7 +120,7 @@ def leave_one_group_out(
     """Makes one split per group, in sorted order of the groups; that group is the test set.
 
     Args:
-      groups: [n] int or string, e.g. the subject (leave one subject out) or run of each row.
+      groups: [n] int or string, e.g. the subject (leave-one-subject-out) or run of each row.
       labels: [n] int; if given, every class must occur on both sides of every split.
       num_classes: number of classes of `labels`. None: the classes that occur in `labels`.
 
@@ -146,7 +146,7 @@ def group_kfold(
     Args:
       key: [] typed key.
       groups: [n] int or string; a group is never on both sides.
-      num_folds: number of folds, at least 2. Their numbers of groups differ by at most one.
+      num_folds: number of folds, >= 2. Folds differ by at most one in their numbers of groups.
       labels, num_classes: as for `leave_one_group_out`.
       strata: as for `group_split`.
 
@@ -169,8 +169,8 @@ def random_split(
     Args:
       key: [] typed key.
       num_rows: number of rows n.
-      fractions: share of each part, > 0. Ints are exact sizes and have sum n. Floats have sum 1;
-        sizes are rounded by largest remainder, and a part left empty takes one from the largest.
+      fractions: size of each part, > 0. Ints are exact sizes and sum to n. Floats sum to 1; sizes
+        are rounded by largest remainder, and a part left empty takes one row from the largest.
 
     Returns:
       One array of ascending rows per part; no part is empty.
@@ -184,11 +184,11 @@ def random_split(
 def stratified_split(
     key: Key[Array, ""], labels: Int[Array, "n"], fractions: Sequence[int | float]
 ) -> tuple[Rows, ...]:
-    """Splits rows at random, with the parts' exact sizes and the classes' proportions.
+    """Splits rows at random into parts of exact sizes with the classes' proportions.
 
     Of all integer tables [classes, parts] with the classes' counts and the parts' sizes as sums,
-    it takes the one nearest to proportional in least squares. The paper's Experiment B, twice 1524
-    rows into (1950, 488, 610), gives 975, 244 and 305 of each class.
+    this takes the one closest to proportional in least squares. For example, the paper's Experiment
+    B, 1524 rows of each of two classes into (1950, 488, 610), gives 975, 244 and 305 of each class.
 
     Args:
       key: [] typed key.
@@ -222,10 +222,10 @@ def group_split(
     Args:
       key: [] typed key.
       groups: [n] int or string; a group is never in two parts.
-      fractions: shares of the groups, not of the rows; otherwise as for `random_split`.
+      fractions: fractions of the groups, not of the rows; otherwise as for `random_split`.
       labels: [n] int; if given, every class that occurs must occur in every part.
-      strata: [n] what kind of group a row belongs to, e.g. patient or control; every part gets its
-        share of each kind, as nearly as whole groups allow. None: groups are of one kind.
+      strata: [n] kind of group that each row belongs to, e.g. patient or control; every part gets
+        its share of each kind, as closely as whole groups allow. None: all groups are of one kind.
 
     Returns:
       One array of ascending rows per part, each with at least one group.
@@ -253,7 +253,7 @@ def require_classes(
     Args:
       labels: [n] int.
       indices: [rows] int, the rows of one part.
-      num_classes: number of classes K, of which each in [0, K) must occur; None: every class of
+      num_classes: number of classes K; each class in [0, K) must occur. None: every class of
         `labels`.
       where: name of the rows in the message, e.g. "fold 3, test".
     """
@@ -306,13 +306,13 @@ def _rows(mask: np.ndarray) -> Rows:
 
 def _shuffle(key, n: int) -> Rows:
     check_key(key)
-    # NumPy, seeded by the key: jax would compile anew for every n.
+    # NumPy, seeded by the key: jax would compile again for every n.
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     return rng.permutation(n).astype(np.int32)
 
 
 def _deal(shuffled: Rows, sizes: np.ndarray, kinds: np.ndarray) -> tuple[Rows, ...]:
-    """Deals shuffled numbers into parts, in proportion of the kinds; ascending in each part."""
+    """Deals shuffled numbers into parts in proportion to the kinds; ascending within each part."""
     counts = np.unique(kinds, return_counts=True)[1]
     by_kind = shuffled[np.argsort(kinds[shuffled], kind="stable")]
     cells = np.split(by_kind, np.cumsum(nearest_table(counts, sizes))[:-1])  # kind by kind

@@ -1,4 +1,4 @@
-"""Rules for settings: a range as a test and in words."""
+"""Rules for settings: the allowed range as a test and in words."""
 
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
@@ -8,32 +8,32 @@ from emojax.files import split_list
 
 
 class Rule(NamedTuple):
-    """The range of a setting."""
+    """The allowed range of a setting."""
 
-    expected: str  # in words, for messages
+    expected: str  # the range in words, for messages
     holds: Callable[[Any], bool]
 
 
 def number(interval: str) -> Rule:
-    """Returns the rule of the numbers in an interval such as "[0, 1)"."""
+    """Returns a rule for numbers in an interval such as "[0, 1)"."""
     inside = _inside(interval)
     return Rule(f"a number in {interval}", lambda value: _is(value, Real) and inside(value))
 
 
 def whole(interval: str) -> Rule:
-    """Returns the rule of the whole numbers in an interval such as "[1, inf)"."""
+    """Returns a rule for whole numbers in an interval such as "[1, inf)"."""
     inside = _inside(interval)
     words = f"a whole number in {interval}"
     return Rule(words, lambda value: _is(value, Integral) and inside(value))
 
 
 def one_of(*known: Any) -> Rule:
-    """Returns the rule of a choice."""
+    """Returns a rule for a choice among known values."""
     return Rule(f"one of {', '.join(map(repr, known))}", lambda value: value in known)
 
 
 def some_of(*known: str, least: int = 1) -> Rule:
-    """Returns the rule of a comma-separated list of known names, so many or more, each once."""
+    """Returns a rule for a comma-separated list of at least `least` known names, each once."""
 
     def holds(value):
         found = split_list(value) if names.holds(value) else ()
@@ -45,7 +45,7 @@ def some_of(*known: str, least: int = 1) -> Rule:
 
 
 def each(rule: Rule, least: int = 0, most: int = 1000) -> Rule:
-    """Returns the rule of a tuple whose values all keep a rule."""
+    """Returns a rule for a tuple of `least` to `most` values that all satisfy `rule`."""
 
     def holds(value):
         return _is_tuple(value) and least <= len(value) <= most and all(map(rule.holds, value))
@@ -54,7 +54,7 @@ def each(rule: Rule, least: int = 0, most: int = 1000) -> Rule:
 
 
 def tuple_of(*rules: Rule) -> Rule:
-    """Returns the rule of a tuple with a rule for each value."""
+    """Returns a rule for a tuple with one rule for each value."""
 
     def holds(value):
         return (
@@ -67,10 +67,10 @@ def tuple_of(*rules: Rule) -> Rule:
 
 
 def check(rules: Mapping[str, Rule], values: Mapping[str, Any]) -> None:
-    """Checks arguments by their rules.
+    """Checks arguments against their rules.
 
     Raises:
-      ValueError: names the first that is out of range.
+      ValueError: an argument is out of range; the message names the first one.
     """
     for name, rule in rules.items():
         if not rule.holds(values[name]):
@@ -86,7 +86,7 @@ def _is_tuple(value: Any) -> bool:
 
 
 def _inside(interval: str) -> Callable[[Any], bool]:
-    """Returns the test of an interval; NaN is in none."""
+    """Returns a test for an interval; NaN is in no interval."""
     low, high = map(float, interval[1:-1].split(","))
     ends = [
         end for end, closed in ((low, interval[0] == "["), (high, interval[-1] == "]")) if closed

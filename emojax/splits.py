@@ -1,4 +1,4 @@
-"""Folds: who trains, who is monitored, who is tested. All are rows of a cohort."""
+"""Folds: the rows of a cohort that train, are monitored and are tested."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,25 +16,25 @@ Rows = Int[np.ndarray, " _"]
 
 
 class Fold(NamedTuple):
-    """Rows of one fold; the monitored ones choose the epoch and the learning rate."""
+    """The rows of one fold; the monitored ones choose the epoch and the learning rate."""
 
-    name: str  # the tested unit, e.g. a subject, or the number of the fold from 1
+    name: str  # the tested unit, e.g. a subject, or the number of the fold, from 1
     train: Rows
     monitor: Rows
     test: Rows
 
 
 class Kind(NamedTuple):
-    """A split: its groups stay whole, or are cut by a split that is leaky by name."""
+    """A kind of split. Groups stay whole, unless the split is declared leaky."""
 
     groups: Callable[[Any], Shaped[np.ndarray, " n"]]  # cohort -> group of each row
     unit: str  # noun for one group
-    protocol: str  # class of protocol, of `provenance.PROTOCOLS`
+    protocol: str  # class of protocol, one of `provenance.PROTOCOLS`
     text: str  # for the report
     leaks: tuple[str, ...] = ()  # steps at which the audit must catch a leaky split
 
 
-def blocks(cohort) -> Int[np.ndarray, " n"]:
+def blocks(cohort: Any) -> Int[np.ndarray, " n"]:
     """Returns the block of each row: consecutive volumes of one run and class share a number."""
     new = np.diff(cohort.run_index, prepend=-1) != 0
     new |= np.diff(cohort.labels, prepend=-1) != 0
@@ -85,7 +85,7 @@ SPLITS = Registry(
 
 def make(
     key: jax.Array,
-    cohort,
+    cohort: Any,
     kind: str,
     fractions: Sequence[int | float],
     folds: int = 1,
@@ -95,14 +95,15 @@ def make(
     """Makes the folds of one split.
 
     Args:
-      key: [] typed.
-      cohort: the labelled rows: `labels`, `subject`, `run_index` and `frame`, [n] each.
-      kind: a name in `SPLITS`.
-      fractions: of volumes (`random`) or groups: training, validation, test; sizes, or sum 1.
-      folds: 1: one split by `fractions`. More: every group is tested once, in one of that many
-        folds; the share of the other groups that validates is as in `fractions`. `random` has one.
+      key: [] typed key.
+      cohort: labelled rows: an object with `labels`, `subject`, `run_index` and `frame`, [n] each.
+      kind: name in `SPLITS`.
+      fractions: fractions of volumes (`random`) or groups for training, validation and test; sizes,
+        or floats with sum 1.
+      folds: number of folds. 1: one split by `fractions`. More: every group is tested in exactly
+        one fold, and the other groups are divided as in `fractions`. `random` has one fold.
       strata: [n] kind of person of each row, e.g. patient or control: every part gets its share of
-        each, as nearly as whole groups allow. None: people are of one kind. `random` ignores it.
+        each, as closely as whole groups allow. None: all are of one kind. `random` ignores it.
 
     Raises:
       InputError: an unknown split, not three fractions above 0, too few groups or volumes, or a
@@ -115,18 +116,21 @@ def make(
     options = {"labels": labels, "strata": strata}
     try:
         if SPLITS[kind].protocol == "leaky":
-            return [Fold("1", *resampling.stratified_split(key, labels, fractions))]
+            train, monitor, test = resampling.stratified_split(key, labels, fractions)
+            return [Fold("1", train, monitor, test)]
         if folds == 1:
             shares = np.divide(fractions, np.sum(fractions)).tolist()
-            return [Fold("1", *resampling.group_split(key, groups, shares, **options))]
+            train, monitor, test = resampling.group_split(key, groups, shares, **options)
+            return [Fold("1", train, monitor, test)]
         made = []
         outer = resampling.group_kfold(key, groups, folds, **options)
         share = fractions[1] / (fractions[0] + fractions[1])
         for i, (rest, test) in enumerate(outer):
             own = {name: None if x is None else x[rest] for name, x in options.items()}
             key_inner = jax.random.fold_in(key, i)
-            inner = resampling.group_split(key_inner, groups[rest], (1 - share, share), **own)
-            made.append(Fold(str(i + 1), *(rest[part] for part in inner), test))
+            shares = 1 - share, share
+            train, monitor = resampling.group_split(key_inner, groups[rest], shares, **own)
+            made.append(Fold(str(i + 1), rest[train], rest[monitor], test))
         return made
     except ValueError as error:
         raise InputError(f"split {kind}", error, "more volumes, runs or subjects") from None
@@ -138,7 +142,7 @@ def leave_one_out(units: Shaped[np.ndarray, " n"], *, monitor_test: bool = False
     Args:
       units: [n] name of the unit of each row.
       monitor_test: True for the published procedure, in which the test unit itself is monitored
-        and all others train. Otherwise the next unit in the order is monitored, and does not train.
+        and all others train. Otherwise the next unit in order is monitored and does not train.
 
     Raises:
       InputError: fewer than four units.
@@ -159,16 +163,16 @@ def leave_one_out(units: Shaped[np.ndarray, " n"], *, monitor_test: bool = False
 
 
 def unmonitored(fold: Fold) -> Fold:
-    """Returns a fold whose monitored rows train with the others."""
+    """Returns a fold without monitoring: its monitored rows train with the others."""
     train = np.sort(np.concatenate([fold.train, fold.monitor]))
     return Fold(fold.name, train, fold.monitor[:0], fold.test)
 
 
 def each_monitored(fold: Fold, units: Shaped[np.ndarray, " n"]) -> list[Fold]:
-    """Returns the fold once for each unit that is not tested, which is monitored in it.
+    """Returns one version of the fold for each unit that is not tested, which it monitors.
 
     Args:
-      fold: whole units.
+      fold: fold of whole units.
       units: [n] name of the unit of each row.
     """
     rows = unmonitored(fold).train
@@ -184,10 +188,10 @@ def crossed(subject: Shaped[np.ndarray, " n"], condition: Shaped[np.ndarray, " n
 
     Args:
       subject: [n] subject of each row.
-      condition: [n] the second factor of each row, e.g. stimulus, priming or study.
+      condition: [n] second factor of each row, e.g. stimulus, priming or study.
 
     Returns:
-      One fold per pair that occurs, named "<subject> x <condition>"; nobody is monitored.
+      One fold per pair that occurs, named "<subject> x <condition>"; no rows are monitored.
 
     Raises:
       ValueError: shapes disagree, or a pair leaves no training row.
@@ -209,7 +213,7 @@ def crossed(subject: Shaped[np.ndarray, " n"], condition: Shaped[np.ndarray, " n
 
 
 def leave_run_out(fold: Fold, run: Shaped[np.ndarray, " n"]) -> list[Fold]:
-    """Tests one run of a fold at a time, and trains on others: new subjects AND a new run.
+    """Tests one run of a fold at a time and trains on the others: new subjects AND a new run.
 
     Args:
       fold: training and test rows of different subjects.
@@ -240,11 +244,11 @@ def resample(
     """Draws the training rows of one network.
 
     Args:
-      key: [] typed.
+      key: [] typed key.
       rows: the fold's training rows.
       labels: [n] class of every row of the cohort; only those of `rows` are read.
-      balance: every class as often as the commonest; rows of rarer ones are drawn again.
-      bootstrap: draw the rows of each class with replacement.
+      balance: whether each class occurs as often as the most frequent one, by drawing rows again.
+      bootstrap: whether the rows of each class are drawn with replacement.
     """
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)))
     classes = [rows[labels[rows] == k] for k in np.unique(labels[rows])]

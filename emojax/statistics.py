@@ -1,7 +1,7 @@
 """Permutation tests and confidence intervals.
 
-What draws at random takes an explicit key: equal keys give equal results, whatever the chunks that
-the work is cut into. `mean_interval` and `clustered_interval` are exact and take none.
+Functions that draw at random take an explicit key: equal keys give equal results, independent of
+how the work is chunked. `mean_interval` and `clustered_interval` draw nothing and take no key.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ Statistic = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class PermutationTest(NamedTuple):
-    """A one-sided test; a larger statistic speaks against the null hypothesis."""
+    """A one-sided test; large statistics are evidence against the null hypothesis."""
 
     observed: Float[Array, "*stack"]
     null: Float[Array, "*stack permutations"]  # the statistic of permuted labels
@@ -51,13 +51,13 @@ class PairedTest(NamedTuple):
 
     difference: Float[Array, "*stack"]  # mean of a - b
     p: Float[Array, "*stack"]
-    exact: Bool[Array, "*stack"]  # all sign patterns were enumerated, p has no Monte Carlo error
+    exact: Bool[Array, "*stack"]  # True: all sign patterns were enumerated, no Monte Carlo error
 
 
 def permute_within(
     key: Key[jax.Array, ""], runs: Integer[Array, " samples"]
 ) -> Int32[Array, " samples"]:
-    """Draws one of all permutations that move samples within their runs, equally likely.
+    """Draws a random permutation of samples within their runs; all are equally likely.
 
     Args:
       key: [] typed key.
@@ -67,7 +67,7 @@ def permute_within(
       [samples] int32 indices: `x[permute_within(key, runs)]` is x with its runs shuffled.
 
     Raises:
-      ValueError: no typed key, or runs that are no integer vector of at least one sample.
+      ValueError: not a typed key, or runs that are not an integer vector of at least one sample.
     """
     check_key(key)
     runs = as_labels(runs, "runs")
@@ -86,39 +86,40 @@ def permutation_test(
     statistic: Statistic = accuracy,
     blocks: Integer[Array, " samples"] | None = None,
 ) -> PermutationTest:
-    """Tests whether predictions know more of the labels than which run a sample is in.
+    """Tests whether predictions carry information about the labels beyond the run of each sample.
 
     Labels are permuted within runs, predictions stay: p = (1 + #{null >= observed}) / (1 +
-    permutations), never 0 and valid at any number of permutations (Phipson & Smyth 2010). Values
+    permutations), never 0 and valid for any number of permutations (Phipson & Smyth 2010). Values
     within 16 eps of the observed one count as ties, and a statistic of NaN counts against it.
 
-    The null is right for predictions that were made without the scored labels, where these could as
-    well have come in any other order within the run. It does not hold
+    The null is right if predictions were made without the scored labels, and these could equally
+    well have occurred in any other order within the run. It does not hold
 
     * for volumes within a block: neighbours in time share label and noise, so that permuting single
       volumes gives p values that are far too small. Pass `blocks`: whole blocks then exchange their
-      labels. Two blocks to a run leave few orders, and p cannot fall below about 1 / their number.
-    * where all subjects saw the blocks in one order: a decoder that learned time in the run is
-      then right without any signal, and no permutation after prediction can tell.
+      labels. Two blocks per run allow few orders, and p cannot fall below about 1 / their number.
+    * if all subjects saw the blocks in the same order: a decoder that learned time in the run is
+      then right without any signal, and no permutation after prediction can reveal it.
     * for variation over training sets: the decoder is taken as given. Permuting before training
-      tests the procedure (Ojala & Garriga 2010), at the price of refitting.
+      tests the procedure (Ojala & Garriga 2010), at the cost of refitting.
 
     Args:
       key: [] typed key.
       labels: [samples] int, the truth.
       predicted: [samples, ...] predicted classes, or whatever else `statistic` reads.
-      runs: [samples] int, any ids in any order; give subject and run if runs restart at 0.
-      num_permutations: static under jit, >= 1.
+      runs: [samples] int, any ids in any order; combine subject and run if runs restart at 0.
+      num_permutations: number of permutations >= 1; static under jit.
       statistic: jittable (labels, predicted) -> scalar, static; it is compiled once per function
         object, so define it once. Default: the accuracy.
-      blocks: [samples] int ids of trials, which may restart in each run; one label per block.
+      blocks: [samples] int ids of blocks, which may restart in each run; one label per block.
 
     Returns:
       Statistic, its null distribution [num_permutations], and p.
 
     Raises:
-      ValueError: no typed key, shapes disagree, ids or labels that are no integers, predictions not
-        finite, num_permutations < 1, a block with two labels, or a statistic that is no scalar.
+      ValueError: not a typed key, shapes disagree, ids or labels that are not integers, predictions
+        not finite, num_permutations < 1, a block with two labels, or a statistic that is not a
+        scalar.
 
     References:
       Phipson & Smyth, Permutation p-values should never be zero, 2010. Winkler et al., Permutation
@@ -147,17 +148,17 @@ def mean_interval(values: Float[Array, "folds *rest"], level: float = 0.95) -> I
     """Returns Student's t interval of the mean over folds: mean +- t sd / sqrt(folds).
 
     sd divides by folds - 1, and t is the (1 + level) / 2 quantile of Student's distribution with
-    folds - 1 degrees of freedom. Of independent normal values it covers their expectation in a
-    fraction `level` of cases, however few there are. Folds that share training data are
-    correlated, so that there it covers less often; of new training sets it says nothing.
+    folds - 1 degrees of freedom. For independent normal values, however few, the interval covers
+    their expectation in a fraction `level` of cases. Folds that share training data are correlated,
+    so that it covers less often; it does not describe new training sets.
 
     Args:
       values: [folds, ...] float, finite; one score of each fold.
-      level: static, in (0, 1).
+      level: coverage in (0, 1), static.
 
     Returns:
-      Estimate and limits of shape [...]; the limits of a single fold are NaN: not defined. NumPy
-      values are worked on in float64, those of jax in their own dtype.
+      Estimate and limits of shape [...]; for a single fold the limits are undefined (NaN). NumPy
+      input is processed in float64, jax input in its own dtype.
 
     Raises:
       ValueError: no folds, values not finite, or a level outside (0, 1).
@@ -181,23 +182,23 @@ def clustered_interval(
 ) -> Interval:
     """Returns an interval of balanced accuracy on samples of new groups (runs, subjects).
 
-    Samples of a group are not independent, so groups are what is counted: the jackknife leaves each
-    out once, and Student's t has one degree of freedom less than there are groups. Drawing groups
-    again instead (a bootstrap) is far too sure of itself where they are few.
+    Samples of a group are not independent, so the number of groups counts: the jackknife leaves
+    each out once, and Student's t has one degree of freedom less than there are groups. Resampling
+    groups instead (a bootstrap) gives intervals that are far too narrow if groups are few.
 
     Args:
       labels: [samples] int in [0, num_classes), the truth; known values, not traced ones.
       predicted: [samples] int in [0, num_classes).
-      groups: [samples] the group of each sample, of any dtype that sorts.
-      num_classes: number of classes; those that do not occur are left out.
-      level: in (0, 1).
+      groups: [samples] the group of each sample, of any sortable dtype.
+      num_classes: number of classes; those that do not occur are ignored.
+      level: coverage in (0, 1).
 
     Returns:
-      Balanced accuracy of all samples and its limits, float64, clipped to [0, 1]; of a single group
-      from 0 to 1, as nothing is known about others.
+      Balanced accuracy of all samples and its limits, float64, clipped to [0, 1]; for a single
+      group 0 and 1, as nothing is known about other groups.
 
     Raises:
-      ValueError: shapes disagree, no samples, labels out of range or no integers, or a level
+      ValueError: shapes disagree, no samples, labels out of range or not integers, or a level
         outside (0, 1).
 
     References:
@@ -225,14 +226,14 @@ def bootstrap_interval(
 
     The limits are the (1 - level) / 2 and (1 + level) / 2 quantiles, linearly interpolated, of the
     statistic of `num_samples` resamples; all entries of a subject are drawn together. With few
-    subjects it is too narrow: of a mean over 6 or 11 it covers 87 or 90 % where it says 95, and
-    `mean_interval` is the one to take.
+    subjects it is too narrow: for a mean over 6 or 11, a nominal 95 % interval covers 87 or 90 %.
+    Use `mean_interval` instead.
 
     Args:
       key: [] typed key.
       values: [subjects, ...] float, finite; at least 2 subjects.
-      num_samples: static under jit, >= 1.
-      level: static, in (0, 1).
+      num_samples: number of resamples >= 1; static under jit.
+      level: coverage in (0, 1), static.
       statistic: jittable [subjects, ...] -> array, static. None: the mean over subjects, which
         needs no memory beyond its result; others hold [num_samples, *result].
 
@@ -240,7 +241,7 @@ def bootstrap_interval(
       Estimate and limits, each of the shape of the statistic.
 
     Raises:
-      ValueError: no typed key, fewer than 2 subjects, values not finite, num_samples < 1, or a
+      ValueError: not a typed key, fewer than 2 subjects, values not finite, num_samples < 1, or a
         level outside (0, 1).
 
     References:
@@ -267,25 +268,26 @@ def paired_test(
     """Tests the mean difference of two methods scored on the same folds by flipping its signs.
 
     Under the null hypothesis the methods could be exchanged in any fold: p is the fraction of sign
-    patterns s with |mean(s (a - b))| >= |mean(a - b)|. Up to 16 folds all 2^folds patterns are
-    enumerated, and p is at least 2 / 2^folds; beyond, `num_permutations` random ones, with
-    p = (1 + count) / (1 + num_permutations). Ties are counted up to the rounding of a and b.
+    patterns s with |mean(s (a - b))| >= |mean(a - b)|. Up to 16 folds, all 2^folds patterns are
+    enumerated, and p is at least 2 / 2^folds. With more folds, `num_permutations` random patterns
+    give p = (1 + count) / (1 + num_permutations). Ties are counted up to the rounding of a and b.
 
     Folds that leave one subject out share most of their training data. Their differences are then
     correlated, the variance of the mean is underestimated (Dietterich 1998; Nadeau & Bengio 2003),
-    and p is approximate, in general too small: it speaks of these folds, not of new training sets.
+    and p is approximate and generally too small: it describes these folds, not new training sets.
 
     Args:
       key: [] typed key; not used up to 16 folds.
       a: [folds] float, scores of one method.
-      b: [folds] float, of the other, in the same order.
-      num_permutations: static under jit, >= 1; for more than 16 folds.
+      b: [folds] float, scores of the other method, in the same order.
+      num_permutations: number of random patterns >= 1 for more than 16 folds; static under jit.
 
     Returns:
-      Mean difference a - b, its p value, and whether that is exact.
+      Mean difference a - b, its p value, and whether p is exact.
 
     Raises:
-      ValueError: no typed key, shapes disagree, no folds, scores not finite, num_permutations < 1.
+      ValueError: not a typed key, shapes disagree, no folds, scores not finite, or
+        num_permutations < 1.
 
     References:
       Fisher, The design of experiments, 1935, section 21. Dietterich, Approximate statistical tests
@@ -303,21 +305,21 @@ def paired_test(
 
 
 def holm(p: Float[Array, " tests"]) -> Float[Array, " tests"]:
-    """Returns p values of one family of tests, corrected by Holm's method.
+    """Corrects the p values of one family of tests by Holm's method.
 
     The k-th smallest of m, from k = 0, becomes the largest of (m - i) p_i over i <= k, at most 1.
     Rejecting where this is below a level keeps the chance of any false rejection below that level,
     whatever the dependence between the tests.
 
     Args:
-      p: [tests] float in [0, 1]; none is fine.
+      p: [tests] float in [0, 1]; may be empty.
 
     Returns:
-      Corrected values in the order of p, none smaller than its p. NumPy values are worked on in
-      float64, those of jax in their own dtype.
+      Corrected values in the order of p, none smaller than its p. NumPy input is processed in
+      float64, jax input in its own dtype.
 
     Raises:
-      ValueError: no vector, or values outside [0, 1].
+      ValueError: not a vector, or values outside [0, 1].
 
     References:
       Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statistics 6, 1979.

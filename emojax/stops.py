@@ -1,13 +1,13 @@
-"""Stops: signals that ask this process to end, heard where its work can be kept.
+"""Signals that ask this process to stop, handled where its work can be saved.
 
-    with stops.listening():          # at the edge, in the main thread
+    with stops.listening():          # in the main thread, at the top level
         ...                          # a signal raises `Stopped` here
         with stops.deferred():
             ...                      # here it waits for the next `check`
             stops.check()
 
-The signals are SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (which Slurm can send ahead of the others), as
-far as the platform has them. A second Ctrl-C ends the process at once.
+The signals are SIGINT (Ctrl-C), SIGTERM and SIGUSR1 (which Slurm can send ahead of the others), if
+the platform has them. A second Ctrl-C ends the process at once.
 """
 
 import contextlib
@@ -21,11 +21,11 @@ from typing import NoReturn
 
 NAMES = ("SIGINT", "SIGTERM", "SIGUSR1")
 CODES = {"SIGINT": 130, "SIGTERM": 143, "SIGUSR1": 143}  # exit codes
-AGAIN = 0.05  # s until a stop is raised again that a callback has swallowed
+AGAIN = 0.05  # s until a stop swallowed by a callback is raised again
 
 
 class Stopped(BaseException):
-    """The end of a process that a signal asked for; `code` is its exit code."""
+    """A request by a signal to end the process; `code` is its exit code."""
 
     def __init__(self, name: str):
         """Args: the name of the signal."""
@@ -34,8 +34,8 @@ class Stopped(BaseException):
 
 
 class _State:
-    asked = ""  # name of the signal that came
-    deferred = 0  # depth of `deferred` blocks
+    asked = ""  # name of the signal received
+    deferred = 0  # nesting depth of `deferred` blocks
 
 
 def asked() -> str:
@@ -44,10 +44,10 @@ def asked() -> str:
 
 
 def check() -> None:
-    """Ends here if a signal asked for it.
+    """Stops here if a signal has asked for it.
 
     Raises:
-      Stopped: it did.
+      Stopped: a signal has asked this process to end.
     """
     if _State.asked:
         raise Stopped(_State.asked)
@@ -55,7 +55,7 @@ def check() -> None:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Lets signals wait for the next `check`, and for the end of the block."""
+    """Defers signals to the next `check` or the end of the block."""
     _State.deferred += 1
     try:
         yield
@@ -67,7 +67,7 @@ def deferred() -> Iterator[None]:
 
 @contextlib.contextmanager
 def listening() -> Iterator[None]:
-    """Handles the signals inside of the block; outside of the main thread, it does nothing."""
+    """Handles the signals inside the block; outside the main thread, does nothing."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -94,9 +94,9 @@ def listening() -> Iterator[None]:
 
 
 def leave(code: int) -> NoReturn:
-    """Ends this process and its workers, and waits for no thread.
+    """Ends this process and its workers without waiting for threads.
 
-    Workers are asked by SIGTERM, which the processes that clean up behind them ignore.
+    Workers are sent SIGTERM, which the processes that clean up after them ignore.
     """
     import psutil
 
@@ -118,7 +118,7 @@ def _remind(number: int, frame) -> None:
 
 
 def _raise_again(unraisable) -> None:
-    """Raises a stop later that came in a place where Python cannot raise, such as a callback."""
+    """Raises a stop again that arrived where Python cannot raise, such as in a callback."""
     if not isinstance(unraisable.exc_value, Stopped):
         sys.__unraisablehook__(unraisable)
     elif hasattr(signal, "setitimer"):

@@ -9,7 +9,7 @@ UNKNOWN = None  # a duration that the table does not give
 
 
 def label(rows, windows, classes, baseline, delay, least, drop_first=0, instead=0):
-    """Classes of volumes by counting stretches in which nothing changes; -1 none.
+    """Labels volumes by counting stretches in which nothing changes; -1: no class.
 
     Args:
       rows: (onset, duration or UNKNOWN, value), in ms.

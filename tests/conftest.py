@@ -25,7 +25,7 @@ SHARED = pathlib.Path(__file__).resolve().parents[2] / "shared"
 
 @pytest.fixture(scope="module")
 def own_programs():
-    """Compiled programs are not shared with other modules: others round in another way."""
+    """Clears compiled programs around a module: those of other modules round differently."""
     jax.clear_caches()
     yield
     jax.clear_caches()
@@ -33,7 +33,7 @@ def own_programs():
 
 @pytest.fixture
 def quick_compile(own_programs):
-    """For tests that compile many small programs: less optimised ones, in half the time."""
+    """Compiles with fewer optimisations, in half the time, for tests of many small programs."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
@@ -41,7 +41,7 @@ def quick_compile(own_programs):
 
 @pytest.fixture
 def x64():
-    """Double precision inside one test."""
+    """Enables double precision inside one test."""
     with jax.enable_x64(True):
         yield
 
@@ -54,7 +54,7 @@ def dtype(request):
 
 
 def shared_path(relative: str) -> pathlib.Path:
-    """A reference file beside the checkout; absent, the test is skipped, or fails under CI."""
+    """Returns a reference file beside the checkout; if absent, the test skips, or fails in CI."""
     path = SHARED / relative
     if not path.exists():
         if os.environ.get("EMOJAX_REQUIRE_SHARED") == "1":
@@ -71,7 +71,7 @@ def shared():
 
 @pytest.fixture
 def config(tmp_path):
-    """Every key with its default; quiet, with a store of its own, and without the analyses."""
+    """Returns every key with its default: quiet, its own store, no optional analyses."""
     config = common.get_config()
     config.update({"permutations": 0, "within_subject": False, "crossed": "", "design": False})
     config.maps = False

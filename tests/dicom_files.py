@@ -12,7 +12,7 @@ SIEMENS, GE, PHILIPS = PLAIN.vendor, "GE MEDICAL SYSTEMS", "Philips Medical Syst
 
 
 def slices(volume, affine, number=1, about=PLAIN, *, stated=True) -> list[Dataset]:
-    """One file for each slice, of the vendor; not `stated`: without the number of slices."""
+    """Returns one file per slice of a vendor; without `stated`, the number of slices is omitted."""
     z = volume.shape[2]
     if about.vendor == SIEMENS:
         made = dicom_files.slices(volume, affine, number, about)
@@ -35,7 +35,7 @@ def slices(volume, affine, number=1, about=PLAIN, *, stated=True) -> list[Datase
 
 
 def enhanced(values, affine, number=1, about=PLAIN, **settings) -> Dataset:
-    """One multi-frame file of [t, X, Y, Z], of the vendor; see `dicom_files.enhanced`."""
+    """Returns one multi-frame file of [t, X, Y, Z] of a vendor; see `dicom_files.enhanced`."""
     data = dicom_files.enhanced(values, affine, number, about, **settings)
     if about.vendor == PHILIPS:  # its own sequence states another position, some mm off
         for frame in data.PerFrameFunctionalGroupsSequence:

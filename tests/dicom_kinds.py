@@ -1,4 +1,4 @@
-"""DICOM files of every kind that `dicom.read` takes, and what it makes of them."""
+"""DICOM files of every kind that `dicom.read` accepts, and the volumes that it makes of them."""
 
 import dicom_files as files
 
@@ -11,7 +11,7 @@ GE, PHILIPS = files.About(vendor=files.GE), files.About(vendor=files.PHILIPS)
 
 
 def each(write, *args, **kwargs):
-    """A writer of one volume, as one of several; it gives one file or several."""
+    """Turns a writer of one volume into a writer of several; it returns one file or several."""
 
     def several(volumes, affine):
         out = []
@@ -24,7 +24,7 @@ def each(write, *args, **kwargs):
 
 
 def one_frame_files(volumes, affine):
-    """Multi-frame files with one frame each."""
+    """Returns multi-frame files with one frame each."""
     about, out = files.About(), []
     for t, volume in enumerate(volumes):
         for k in range(volume.shape[2]):
@@ -51,7 +51,7 @@ WRITERS = {
 
 
 def read(datasets, folder, given=0, order=None):
-    """The volumes of files, by their number; and the state behind the last."""
+    """Returns the volumes of files by number, and the state after the last."""
     state, found, folder = slices.init(given), {}, folder / "in"
     folder.mkdir(exist_ok=True)
     for i in range(len(datasets)) if order is None else order:

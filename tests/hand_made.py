@@ -1,4 +1,4 @@
-"""Results of experiments that nobody ran: small cohorts, and records as the skeleton makes them."""
+"""Made-up results of experiments: small cohorts, and records as the skeleton makes them."""
 
 import functools
 

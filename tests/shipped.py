@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAMES = sorted(
     p.stem for p in (ROOT / "configs").glob("*.py") if p.stem not in ("common", "__init__")
 )
-WORDS = {"neutral": "Look_Neutral_Stim", "negative": "Look_Neg_Stim"}  # of ds000108
+WORDS = {"neutral": "Look_Neutral_Stim", "negative": "Look_Neg_Stim"}  # from ds000108
 FEW = {"maps": "cp001,cp002,cp003,cp004", "arrays": "01,02,03,04"}  # people, of those in the data
 SIZES = {"subjects": 4, "grid": (16, 16, 12), "volumes": 40}
 

@@ -1,4 +1,4 @@
-"""Small cohorts of vectors: responses that subjects share, each in a rotation of its own."""
+"""Small cohorts of vectors: responses that subjects share, rotated differently in each."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from emojax.features.masked import MaskedCohort
 NAMES = ("a", "b", "c", "d", "e")
 CLASSES = ("rest", "neutral", "negative")
 RUNS, PER_RUN, VOXELS = 2, 24, 40
-ROWS = RUNS * PER_RUN  # of each subject
+ROWS = RUNS * PER_RUN  # per subject
 INFORMATIVE = 12
 
 

@@ -12,7 +12,7 @@ GRID = (4, 3, 2)
 
 
 def write(path, values, kind=nib.Nifti1Image, affine=None, tr=TR):
-    """One image [X, Y, Z] or [X, Y, Z, t]."""
+    """Writes one image [X, Y, Z] or [X, Y, Z, t]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = kind(values, np.diag([3.0, 3, 3, 1]) if affine is None else affine)
     if values.ndim == 4 and kind is not nib.AnalyzeImage:
@@ -26,7 +26,7 @@ def small(seed=0, volumes=8, grid=GRID):
 
 
 def small_study(root, ending=".nii.gz"):
-    """Subjects S1, S2 with runs r1, r2 of 8 volumes, 4-D."""
+    """Writes subjects S1, S2 with runs r1, r2 of 8 volumes, 4-D."""
     given = {}
     for i, (subject, run) in enumerate([(s, r) for s in ("S1", "S2") for r in ("r1", "r2")]):
         given[subject, run] = small(i)
@@ -46,7 +46,7 @@ def alternating(given):
 
 
 def haxby_runs(shared):
-    """Run -> (image, its events): two real runs at 25 mm."""
+    """Returns {run: (image, its events)} of two real runs at 25 mm."""
     folders = {f"run{i}": shared(HAXBY.format(i)) for i in (1, 2)}
     return {
         run: (nib.load(f / "bold_25mm.nii.gz"), events.read(f / "bold_events.tsv", "trial_type"))
@@ -64,7 +64,7 @@ def onset_table(root, haxby, header="subject,run,name,onset,duration", **options
 
 
 def expected_labels(haxby):
-    """Counted by volume centres, and not by overlap as the sources do."""
+    """Labels volumes by their centres, not by overlap as the sources do."""
     classes = sorted(set(haxby["run1"][1].value))
     out = []
     for _, e in haxby.values():

@@ -1,4 +1,4 @@
-"""Networks of somebody else, as a config names them: `model.name=strangers:MLP`."""
+"""Networks defined by a user, as a config names them: `model.name=strangers:MLP`."""
 
 from flax import linen as nn
 from flax.linen import initializers

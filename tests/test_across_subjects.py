@@ -35,7 +35,7 @@ NUMBERS = {
 
 
 def make(view=VIEW, settings=SETTINGS, leaks=STRICT, fold=FOLD):
-    """Features of a fold, and the ledger after all reads of a training."""
+    """Returns features of a fold, and the ledger after all reads of a training."""
     ledger = Ledger(view)
     made = across_subjects.fold_features(ledger, fold, settings, leaks)
     ledger.derive(made.x).reader({"network": fold.train, "epoch choice": fold.monitor})
@@ -111,7 +111,7 @@ def test_uncentred_voxels_without_alignment_are_strict():
 
 
 def changed(name, rows, by=500.0):
-    """The same study with other values in some rows of one subject."""
+    """Returns the same study with other values in some rows of one subject."""
     values = VALUES.copy()
     x = values[NAMES.index(name)]
     x[rows] += by * np.random.default_rng(9).normal(size=x[rows].shape)
@@ -125,7 +125,7 @@ def same_training(a, b):
 @pytest.mark.parametrize("own_voxels", [False, True])
 @pytest.mark.parametrize("match", ["time", "class"])
 def test_scored_volumes_and_labels_of_the_test_subject_touch_nothing(match, own_voxels):
-    """Changing a run's values, or its labels, changes only that run's own features, or nothing."""
+    """Changing a run's values or labels changes that run's own features at most."""
     settings = SETTINGS._replace(match=match, own_voxels=own_voxels)
     before, _ = make(settings=settings)
     run = VIEW.run[FOLD.test]
@@ -219,7 +219,7 @@ def test_only_voxels_inside_every_training_mask_are_chosen():
 
 
 def test_rows_that_a_subject_lacks_leave_the_template():
-    """The same row missing in one subject and in all: the same alignment, row by row in time."""
+    """A row missing in one subject gives the same alignment as a row missing in all."""
     lacks = np.arange(len(Y)) != 5
     one = COHORT.select((COHORT.subject != "c") | np.tile(lacks, len(NAMES)))
     found = []

@@ -13,7 +13,7 @@ from emojax.provenance import PROTOCOLS
 
 
 def design(runs=3, classes=4, repeats=2, v=5, seed=0):
-    """Data, runs and labels of one subject; the rows are in random order."""
+    """Returns data, runs and labels of one subject, with rows in random order."""
     rng = np.random.default_rng(seed)
     run, label = (a.ravel() for a in np.indices((runs, classes, repeats))[:2])
     order = rng.permutation(run.size)
@@ -22,7 +22,7 @@ def design(runs=3, classes=4, repeats=2, v=5, seed=0):
 
 
 def trained(noise=0.3, **options):
-    """A fit to four subjects, their data [4, 30, 8], and a fifth subject of the same experiment."""
+    """Returns a fit to four subjects, their data [4, 30, 8], and a fifth subject."""
     data = cohort(s=5, noise=noise)
     return hyperalignment.fit(data[:4], **options), data[:4], data[4]
 
@@ -45,7 +45,7 @@ def test_match_rows_averages_cells_in_ascending_order(x64):
 
 
 def test_match_rows_reorders_designs_without_repeats():
-    """With one row per cell, an average is the row itself."""
+    """A cell with a single row has that row as its average."""
     subjects = [design(repeats=1, seed=s) for s in range(2)]
     means, _ = alignment.match_rows(*zip(*subjects, strict=True))
     for got, (x, run, label) in zip(means, subjects, strict=True):
@@ -275,7 +275,7 @@ def test_columns_of_zeros_change_no_mapped_row(x64):
 
 
 def fingers(shared):
-    """Seven subjects as (rows less their run's mean, runs, fingers), padded to the widest."""
+    """Returns seven subjects, padded: rows minus their run's mean, runs, fingers."""
     files = [np.load(shared(f"data/finger7t/sub-0{i}.npz")) for i in range(1, 8)]
     widest = max(z["x"].shape[1] for z in files)
     subjects = []

@@ -18,7 +18,7 @@ NAMES = "none,group,independent_runs"
 
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
-    """Classical classifiers are fitted in this process."""
+    """Fits classical classifiers in this process."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
 
 
@@ -29,7 +29,7 @@ def cohort():
 
 @pytest.fixture
 def small(config):
-    """Settings of Experiment A for small vectors."""
+    """Returns settings of Experiment A for small vectors."""
     config.voxels.keep, config.balance, config.headline = 10, 6, "network"
     config.update({"protocols": "nested", "baselines": "", "alignments": NAMES})
     config.update({"permutations": 3, "permute": "logistic"})
@@ -62,7 +62,7 @@ def test_each_way_has_a_row_with_its_tests_and_its_audit(small, cohort):
 
 
 def test_a_row_is_what_a_run_with_this_regime_scores(small, cohort):
-    """The classifier of the table is the one that the main table would have."""
+    """The table uses the same classifier as the main table."""
     small.update({"permutations": 0, "null_floor": False, "audit": False})
     rows = compare(small, cohort)[0]["rows"]
     small.align.regimes = "independent_runs"
@@ -122,8 +122,8 @@ def test_the_page_counts_parcels():
     metrics = {"arms": [{"name": "nested", "folds": folds}], "alignments": found}
     first, second = words.parcels(metrics)
     assert first == (
-        "nested: aligned by 50 parcels in each fold (2 to 4 of one voxel); of 200 voxels 0 are in "
-        "none and 0 to 1 in parcels without signal, and stay as they are."
+        "nested: aligned in 50 parcels per fold (2 to 4 of one voxel); of 200 voxels, 0 belong to "
+        "no parcel and 0 to 1 to parcels without signal; these were left unaligned."
     )
-    assert second.startswith("piecewise: aligned by 50 parcels in each fold (4 of one voxel)")
+    assert second.startswith("piecewise: aligned in 50 parcels per fold (4 of one voxel)")
     assert words.parcels({"arms": [{"name": "bag", "folds": [{}]}]}) == []

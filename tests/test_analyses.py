@@ -1,4 +1,4 @@
-"""The plan of the analyses: what is refused before the training, and what they will cost."""
+"""The plan of the analyses: refusals before the training, and estimated costs."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def check(config, **options):
 
 @pytest.fixture
 def small(config):
-    """Settings for these vectors."""
+    """Returns settings for these vectors."""
     config.update({"protocols": "nested", "baselines": "logistic", "null_floor": False})
     config.update({"balance": 8, "headline": "network", "permutations": -1, "design": True})
     config.voxels.keep, config.align.regimes = 20, "none"

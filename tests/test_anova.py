@@ -20,7 +20,7 @@ CONSTANTS = np.array([0.0, 0.1, 1e4 + 0.1])
 
 
 def make_data(n=48, v=30, mean=0.0, sd=1.0, seed=0, dtype=np.float64):
-    """Noise of mean 0.6 to 1.4 times `mean` by voxel; the first five voxels tell the classes."""
+    """Returns noise of mean 0.6 to 1.4 times `mean`; five voxels differ by class."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % CLASSES
     x = rng.normal(size=(n, v))
@@ -29,13 +29,13 @@ def make_data(n=48, v=30, mean=0.0, sd=1.0, seed=0, dtype=np.float64):
 
 
 def want_of(x, y):
-    """sklearn's F and p in double precision of x as it is, rounded to single or not."""
+    """Returns sklearn's F and p in double precision of x as it is, rounded to single or not."""
     x = np.asarray(x, np.float64)
     return f_classif(x - x[0], y)  # its sums of squares are those of uncentred data
 
 
 def streamed(x, y, sizes, classes=CLASSES):
-    """The state after chunks of the given sizes."""
+    """Returns the state after chunks of the given sizes."""
     state = anova.init(x.shape[1], classes, x.dtype)
     for end, size in zip(np.cumsum(sizes), sizes, strict=True):
         state = anova.update(state, x[end - size : end], y[end - size : end])
@@ -53,7 +53,7 @@ def fold_chunks(chunks, rng):
 
 
 def unstacked(states):
-    """The states along the leading axis of every leaf."""
+    """Returns the states along the leading axis of every leaf."""
     return [anova.AnovaState(*leaves) for leaves in zip(*states, strict=True)]
 
 
@@ -223,7 +223,7 @@ def test_streaming_equals_one_shot(sizes, dtype):
 
 @functools.cache
 def merge_case():
-    """Twelve chunks of 4 samples sorted by class, so that each has one or two classes."""
+    """Returns twelve chunks of 4 samples sorted by class, so that each has one or two classes."""
     with jax.enable_x64(True):
         x, y = make_data(48, 8, mean=100, sd=5)
         order = np.argsort(y, kind="stable")
@@ -254,7 +254,7 @@ def test_merge_commutes_and_associates(picks):
     a, b, c = ([*chunks, empty][i] for i in picks)
 
     def agree(one, other):
-        """The pivot is a matter of order; class means themselves are not."""
+        """Compares two states by their class means; the pivot depends on the order."""
         for state in (one, other):
             assert (np.asarray(state.mean)[np.asarray(state.count) == 0] == 0).all()
         seen = np.asarray(one.count) > 0

@@ -39,7 +39,7 @@ def test_what_numpy_writes(tmp_path):
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(got[name], array)
         assert got[name].dtype == array.dtype
-    np.savez(path, x=np.arange(3, dtype=">f4"))  # of another machine
+    np.savez(path, x=np.arange(3, dtype=">f4"))  # from another machine
     assert read(path)["x"].dtype == np.float32 and read(path)["x"].dtype.isnative
     np.savez_compressed(path, x=np.random.default_rng(0).normal(size=1000))
     assert read(path)["x"].shape == (1000,)
@@ -110,7 +110,7 @@ def test_no_archive(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(InputError, match=r"a\.npz: found no readable arrays"):
         read(tmp_path / "a.npz")
-    with pytest.raises(InputError, match="found something that is no file"):
+    with pytest.raises(InputError, match="found something that is not a file"):
         read(tmp_path)
 
 

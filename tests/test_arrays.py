@@ -1,4 +1,4 @@
-"""Features in .npz files: a real study, what is kept of rows and classes, and what is refused."""
+"""Features in .npz files: a real study, selected rows and classes, refusals."""
 
 import zipfile
 

@@ -1,4 +1,4 @@
-"""The audit: whatever moves when what is scored is changed must be on the record."""
+"""The audit: everything that moves with the scored values must be on the record."""
 
 import dataclasses
 import re
@@ -41,7 +41,7 @@ def test_an_honest_fold_passes():
 
 
 def invisible(statistic):
-    """A leak of values that is on nobody's record."""
+    """Leaks values without a record."""
     return lambda ledger, cohort, fold: statistic(ledger.scored(fold.test))
 
 
@@ -146,7 +146,7 @@ def test_values_on_the_record_explain_no_labels():
 
 
 def test_a_prior_explains_nothing():
-    """Cleaning came before the perturbation, which it cannot pass on."""
+    """Cleaning runs before the perturbation and so cannot pass it on."""
     cleaned = dataclasses.replace(COHORT, prior=(Prior("cleaning", labels=True),))
     leak = invisible(lambda x: x.mean(0))
     refused(make_with(leak), "scaler", "its fit", VALUES, cohort=cleaned)
@@ -154,7 +154,7 @@ def test_a_prior_explains_nothing():
 
 
 def transductive(ledger, cohort, fold):
-    """A mean of the test subject's own rows, for its own scores only."""
+    """Subtracts the mean of the test subject's own rows, for its own scores only."""
     part = ledger.scoring(fold.test)
     mean = part.values("centring", fold.test).mean(0)
     part.keep("centring", mean)

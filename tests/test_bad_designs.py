@@ -62,6 +62,6 @@ def test_a_crossed_split_with_an_empty_cell():
     cohort = dataclasses.replace(view.cohort, factors={"set": sets})
     refused(
         lambda: crossed.check(config, cohort),
-        "crossed=set: found no row of rest to train on for a x x: an empty cell",
+        "crossed=set: found no row of rest to train on for a x x: the cell is empty",
         "expected a column whose levels all have every class",
     )

@@ -282,7 +282,7 @@ def test_failures_in_a_process_are_told_and_what_they_leave_behind_is_not_broken
     x, y, test_x, _ = make()
 
     class Strange(Exception):
-        def __init__(self, one, two):  # which does not survive pickling
+        def __init__(self, one, two):  # lost by pickling
             super().__init__(f"{one} and {two}")
 
     class Fails(Majority):

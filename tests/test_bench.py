@@ -1,4 +1,4 @@
-"""Decoders side by side: the table is what scikit-learn and the statistics say."""
+"""`emojax.bench` agrees with scikit-learn and with `statistics`."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""BIDS data sets: real ones, derivatives, inheritance, filters, and what is refused."""
+"""BIDS data sets: real ones, derivatives, inheritance, filters, refusals."""
 
 import csv
 import json
@@ -28,7 +28,7 @@ def image(path, length=25, shape=(5, 4, 3), tr=2.0, affine=None):
 
 
 def study(root, subjects=("01", "02"), runs=("01", "02")):
-    """Two subjects, two runs of 25 volumes, one events.tsv for all at the top."""
+    """Returns two subjects, two runs of 25 volumes each, one events.tsv for all at the top."""
     for sub in subjects:
         for run in runs:
             image(root / f"sub-{sub}/func/sub-{sub}_task-emo_run-{run}_bold.nii.gz")
@@ -77,7 +77,7 @@ def test_fsl_takes_its_tr_from_the_json_and_refuses_overlap(load, shared):
 
 
 def test_bold_in_the_shape_of_a_real_study(load, shared, tmp_path):
-    """34 subjects x 6 runs with real events: volumes of each condition against an own count."""
+    """Volumes of each condition in 34 subjects x 6 runs agree with an independent count."""
     real = shared("data/bids-events/ds000108")
     root = tmp_path / "study"
     want = {"neutral": 0, "negative": 0}
@@ -141,7 +141,7 @@ def test_filters(load, tmp_path):
 
 
 def fmriprep(root, raw):
-    """Derivatives of the raw study in two spaces, with masks and confounds."""
+    """Writes derivatives of the raw study in two spaces, with masks and confounds."""
     for bold in raw.glob("sub-*/func/*_bold.nii.gz"):
         stem = str(root / bold.relative_to(raw)).removesuffix("_bold.nii.gz")
         for space in ("T1w", "MNI152NLin2009cAsym"):
@@ -173,7 +173,7 @@ def test_derivatives_with_masks_motion_and_events_of_the_raw_data(load, tmp_path
     cohort = load(root, space="T1w", events_root=str(raw))
     found = load(root, entities="space=T1w", space="", events_root="")
     assert found.hashes == cohort.hashes and not cohort.notes
-    assert found.notes == (f"events are those of the raw data in {raw} (runs: 4)",)
+    assert found.notes == (f"events were read from the raw data in {raw} (runs: 4)",)
     assert len(cohort.runs) == 4 and cohort.runs[0].motion.shape == (25, 6)
     assert cohort.masks["01"].sum() == 6  # in both runs
     stem = root / "sub-01/func/sub-01_task-emo_run-01"
@@ -244,7 +244,7 @@ def test_refuses_sidecars(load, tmp_path, text, match):
     (root / "task-emo_bold.json").write_text(text)
     with pytest.raises(InputError, match=match):
         load()
-    assert load(tr=2.0).tr == 2.0  # then nobody needs it
+    assert load(tr=2.0).tr == 2.0  # then it is not needed
 
 
 @pytest.mark.parametrize("name", ["\u00b2", "1" * 5000, "[/b]", "\u0661", "00"])
@@ -268,7 +268,7 @@ def test_refuses_what_is_no_folder(load, tmp_path, root):
 def test_refuses_a_folder_in_the_place_of_a_scan(load, tmp_path):
     study(tmp_path / "study")
     (tmp_path / "study/sub-01/func/sub-01_task-emo_run-03_bold.nii.gz").mkdir()
-    with pytest.raises(InputError, match=r"run-03_bold.nii.gz: found something that is no file"):
+    with pytest.raises(InputError, match=r"run-03_bold.nii.gz: found something that is not a file"):
         load()
 
 

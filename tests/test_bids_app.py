@@ -59,7 +59,7 @@ def blocks(subject, run):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A raw data set of four people with two runs each: boxes, in which a corner responds."""
+    """Writes a raw data set of four people with two runs each: boxes in which a corner responds."""
     rng, runs = np.random.default_rng(0), []
     for subject in ("01", "02", "03", "04"):
         for name in ("run-01", "run-02"):
@@ -77,7 +77,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def done(study, tmp_path_factory):
-    """The output of both levels, and which files the first of them had written."""
+    """Returns the output of both levels, and the files that the first level wrote."""
     out = tmp_path_factory.mktemp("derived") / "out"
     jax.config.update("jax_disable_most_optimizations", True)  # many small programs
     assert app(study, out, "participant", "--participant-label", "1", "sub-03", *FLAGS) == 0
@@ -92,7 +92,7 @@ def read(path):
     return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
 
 
-# ---------------------------------------------------------------- what is written
+# ---------------------------------------------------------------- the files written
 
 
 def test_participants_get_labels_counts_and_a_page(done, study):
@@ -113,7 +113,7 @@ def test_participants_get_labels_counts_and_a_page(done, study):
 
 
 def test_labels_are_those_of_the_events(done, study):
-    """Every labelled volume lies inside an event of its class, 5 s later, or inside none."""
+    """Every labelled volume lies inside an event of its class, 5 s later, or outside all events."""
     table = read(done[0] / "sub-01/func/sub-01_task-faces_run-01_desc-labels_events.tsv")
     events = pd.read_csv(study / "sub-01/func/sub-01_task-faces_run-01_events.tsv", sep="\t")
     for row in table.itertuples():
@@ -123,7 +123,7 @@ def test_labels_are_those_of_the_events(done, study):
 
 
 def test_decoded_events_are_the_predictions(done):
-    """Found by another reader of BIDS, and equal to predictions.csv volume by volume."""
+    """Another reader of BIDS finds them; they equal predictions.csv volume by volume."""
     out, _ = done
     table = pd.read_csv(
         out / "emojax" / "run" / "predictions.csv", dtype=str, keep_default_na=False
@@ -309,7 +309,7 @@ def test_a_run_has_the_name_of_its_acquisition(scan, wanted):
 
 
 def test_rows_of_several_arms_stay_apart():
-    """A table with a row per arm, as of Experiment B: noise is left out, arms keep their name."""
+    """A table with a row per arm (Experiment B) leaves noise out and keeps the arms' names."""
     run = Run("1", "run-1", np.zeros((3, 2)), tr=2.0, hashes={"sub-1/func/sub-1_bold.nii": "0"})
     cohort = cohorts.build([run], ("a", "b"), [np.array([0, -1, 1])])
     rows = [(arm, split, v, f) for arm, split, v in ARMS for f in (0, 2)]
@@ -404,13 +404,13 @@ def test_both_spellings_of_flags(study, tmp_path):
             "found '7'; expected one of 01, 02, ",
         ),
         (["RAW", "OUT", "group", "--participant_label", "012"], "found '012' (did you mean '02'?)"),
-        (["RAW", "RAW", "group"], "the data set itself as output; expected a folder of its own"),
+        (["RAW", "RAW", "group"], "the data set itself as output; expected a separate folder"),
         (["RAW", "RAW/sub-01/out", "group"], "found an output inside the data of"),
         (["RAW", "RAW/out", "group"], "found an output inside the data of"),
         (["RAW", "RAW/derivatives", "group"], "found the folder of all derivatives as output"),
-        (["RAW", "FILE", "group"], "found a file; expected a folder of its own"),
+        (["RAW", "FILE", "group"], "found a file; expected a separate folder"),
         (["RAW", "OTHER", "group"], "found another data set (other); expected a new folder"),
-        (["RAW", "FILES", "group"], "found files, and no dataset_description.json; expected a new"),
+        (["RAW", "FILES", "group"], "found files without a dataset_description.json; expected"),
         (
             ["RAW", "OUT", "group", "--tsk", "x"],
             "flags: found unknown flag '--tsk' (did you mean '--task'?)",
@@ -485,7 +485,7 @@ def test_an_experiment_that_refuses_its_data_leaves_nothing(study, tmp_path, cap
 @pytest.mark.parametrize("error", [InputError, locks.Held])
 @pytest.mark.parametrize("when", ["alone", "reads", "wrote", "runs"])
 def test_a_refusal_leaves_what_another_job_does_in_the_same_output(study, tmp_path, when, error):
-    """Two jobs begin one new output; the second of them is refused, at different moments."""
+    """Two jobs start the same new output; the second is refused, whatever its moment."""
     config = command.load_config("study")
     with config.unlocked():
         config.data.label_map, config.data.progress = LABELS, False

@@ -54,7 +54,7 @@ def table(path, rows, columns=("onset", "duration", "trial_type")):
 
 
 def one(root, stem="sub-01_task-emo_run-1", rows=None, t=52, tr=2.0, meta=None, seed=0):
-    """One run with its events; returns the path of its image."""
+    """Writes one run with its events; returns the path of its image."""
     path = root / stem.partition("_")[0] / "func" / f"{stem}_bold.nii.gz"
     values = np.random.default_rng(seed).normal(100, 10, (*GRID, t)).astype(np.float32)
     save(path, values, tr=tr)
@@ -147,7 +147,7 @@ def test_a_sidecar_that_is_cut_off_is_refused(read, tmp_path):
     (tmp_path / "b/task-emo_bold.json").write_text('{"RepetitionTime": 2.0, "TaskName": "em')
     with pytest.raises(InputError, match=r"task-emo_bold.json: found no JSON"):
         read()
-    cohort = read(tr=2.0)  # which is said
+    cohort = read(tr=2.0)  # and the report mentions it
     assert labels(cohort) == truth(blocks("ab"), 52).tolist()
     assert "task-emo_bold.json: found no JSON" in cohort.notes[0] and path.exists()
 
@@ -174,7 +174,7 @@ def test_a_derivative_has_the_pause_of_its_raw_data(read, tmp_path):
     cohort = read(tmp_path / "out")
     assert labels(cohort) == want and str(tmp_path / "raw/task-emo_bold.json") in cohort.hashes
     (tmp_path / "out/bold.json").write_text('{"RepetitionTime": 10.0, "AcquisitionDuration": 10}')
-    assert labels(read(tmp_path / "out")) != want  # what the derivative says comes first
+    assert labels(read(tmp_path / "out")) != want  # the derivative's statement comes first
 
 
 def test_volumes_that_are_not_a_tr_apart_have_starts(read, tmp_path):
@@ -226,7 +226,7 @@ def test_run_1_of_a_derivative_has_the_events_of_run_01(read, tmp_path):
     for events_root in (tmp_path / "raw", ""):
         cohort = read(tmp_path / "out", events_root=events_root)
         assert len(cohort.runs) == 1 and labels(cohort) == truth(blocks(), 52).tolist()
-    assert cohort.notes == (f"events are those of the raw data in {tmp_path}/raw (runs: 1)",)
+    assert cohort.notes == (f"events were read from the raw data in {tmp_path}/raw (runs: 1)",)
     shutil.rmtree(tmp_path / "raw")
     with pytest.raises(InputError, match=r"found no events; .*--config.data.events_root=/path/to"):
         read(tmp_path / "out")
@@ -247,8 +247,8 @@ def test_raw_data_that_lack_events_of_a_run_are_not_enough(read, tmp_path):
     assert str(error.value) == (
         f"{folder}/out/sub-01/func/sub-01_task-emo_run-2_bold.nii.gz: found no events of sub-01 "
         f"task-emo run-2 (1 of 4 runs have none in {folder}/raw); expected *_events.tsv in {folder}"
-        "/raw/sub-01/func or above, runs that have some: --config.data.subjects=02, or where they "
-        "are: --config.data.events_root=/path/to/raw"
+        "/raw/sub-01/func or above, runs that have some: --config.data.subjects=02, or their "
+        "folder: --config.data.events_root=/path/to/raw"
     )
     assert len(read(tmp_path / "study/out", subjects=["02"]).runs) == 2
     shutil.rmtree(folder / "raw")
@@ -286,7 +286,7 @@ def test_a_duration_of_the_whole_run_is_noted_once(read, tmp_path):
         one(tmp_path / "b", name, meta=meta, seed=i)
     cohort = read()
     assert cohort.notes == (
-        "AcquisitionDuration is that of a whole run in 2 of 2 runs, and not used (first: "
+        "AcquisitionDuration is that of a whole run in 2 of 2 runs, so it was not used (first: "
         f"{tmp_path / 'b/task-emo_bold.json'})",
     )
     assert labels(cohort) == truth(blocks(), 52).tolist()

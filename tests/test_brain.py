@@ -15,7 +15,7 @@ RAS = np.array([[3.0, 0, 0, -19.5], [0, 3, 0, -25.1], [0, 0, 3, -16.4], [0, 0, 0
 
 
 def study(side="left"):
-    """A head, and a blob on one side of an image whose first axis runs to the right."""
+    """Returns a head, and a blob on one side of an image whose first axis runs to the right."""
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij")
     inside = sum(a**2 for a in axes) < 0.9
     mean = inside * (900 + 100 * axes[1] + 40 * axes[0])
@@ -26,7 +26,7 @@ def study(side="left"):
 
 
 def stored(values, axes, flips):
-    """The same image with its axes in another order, some of them the other way round."""
+    """Returns the same image with its axes permuted, some of them reversed."""
     step = np.eye(4)[:, [*axes, 3]]
     for i, axis in enumerate(axes):
         if flips[i]:
@@ -65,14 +65,14 @@ def test_one_image_has_one_picture(picture, axes, flips):
 
 
 def test_left_is_drawn_on_the_side_of_the_l(picture):
-    """The yellow of the blob is nearer to an L than to an R, and on the other side mirrored."""
+    """The blob's yellow is nearer to an L than to an R; mirrored, it is on the other side."""
     for side in ("left", "right"):
         figure = brain.voxels(*study(side), 6, RAS)
         pixels = matplotlib.image.imread(io.BytesIO(png(figure)))
         figure.canvas.draw()
         yellow = (pixels[:, :, 0] > 0.9) & (pixels[:, :, 1] > 0.5) & (pixels[:, :, 2] < 0.2)
         yellow[:, int(0.9 * yellow.shape[1]) :] = False  # the scale
-        columns = np.flatnonzero(yellow[yellow.shape[0] // 2 :].any(0))  # of the axial slices
+        columns = np.flatnonzero(yellow[yellow.shape[0] // 2 :].any(0))  # in the axial slices
         marks = {
             name: [
                 t.get_window_extent().x0
@@ -81,7 +81,7 @@ def test_left_is_drawn_on_the_side_of_the_l(picture):
             ]
             for name in "LR"
         }
-        first = columns[0]  # of the first slice
+        first = columns[0]  # in the first slice
         left, right = min(marks["L"]), min(marks["R"])
         assert left < right
         assert (abs(first - left) < abs(first - right)) == (side == "left")
@@ -98,7 +98,7 @@ def test_coordinates_are_in_mm():
 def test_without_an_affine_there_is_no_left():
     counts, mean = study()
     said = texts(brain.voxels(counts, mean, 6, None))
-    assert "L" not in said and any("array axes, no L/R" in text for text in said)
+    assert "L" not in said and any("do not define left and right" in text for text in said)
     assert [text for text in said if text.startswith("slice")] == [f"slice {z}" for z in (5, 6, 7)]
 
 

@@ -99,13 +99,13 @@ def saved_bag(tmp_path_factory):
 
 @pytest.fixture
 def bag(saved_bag, tmp_path):
-    """A copy that may be changed."""
+    """Returns a copy that tests may change."""
     return shutil.copytree(saved_bag, tmp_path / "bundle")
 
 
 @pytest.fixture
 def bundle(saved, tmp_path):
-    """A copy that may be changed."""
+    """Returns a copy that tests may change."""
     return shutil.copytree(saved, tmp_path / "bundle")
 
 
@@ -461,7 +461,7 @@ def test_runs_are_names_or_numbers():
 def test_parameters_of_another_network(bundle):
     changed(bundle, "calibration.npz", {"params/dense1/kernel": lambda k: k[:-1]})
     loaded, x = decoder.load(bundle), like_run(0)
-    decoder.decode(loaded, x[0])  # which needs no more than the folded weights
+    decoder.decode(loaded, x[0])  # needs the folded weights only
     decoder.calibrate(make(), x, "new", "r1")
     with pytest.raises(InputError, match="found a network that cannot be folded again"):
         decoder.calibrate(loaded, x, "new", "r1")

@@ -1,4 +1,4 @@
-"""Calibration: runs that are not what they should be are refused, and what is renewed."""
+"""Calibration: which parts are renewed, and which runs are refused."""
 
 import json
 
@@ -17,7 +17,7 @@ VOXELS = np.arange(0, 120, 3)
 
 
 def course(rng, design):
-    """Returns what everybody's brain does in a run, [t, dimensions], and the classes."""
+    """Returns the responses that all brains share in a run, [t, dimensions], and the classes."""
     labels, t = np.zeros(FRAMES, int), 4
     while t < FRAMES:
         length, pause = (10, 10) if design == "periodic" else rng.integers(4, 12, 2)

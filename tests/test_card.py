@@ -54,7 +54,7 @@ def text_of(facts, **change):
     return card.render("linear", facts._replace(**change), {"sd": (10.0, 90.0)}, PROGRAM)
 
 
-# ---------------------------------------------------------------- what it says
+# ---------------------------------------------------------------- its statements
 
 
 def test_it_says_what_the_manifest_states(saved):
@@ -68,7 +68,7 @@ def test_it_says_what_the_manifest_states(saved):
         "* Fitted to 3 subjects or runs: 02, 03, 04.",
         "* Left out of the fit: 01.",
         "* Aligned to the brain of 01.",
-        "* For scans of 01; for others, `emojax calibrate` makes their own.",
+        "* For scans of 01; `emojax calibrate` adapts it to other people.",
         "| balanced accuracy | 0.712 (95 % interval 0.634 to 0.789) |",
         "| chance | 0.500 |",
         "| the same procedure on noise | 0.330 |",
@@ -86,7 +86,7 @@ def test_it_says_what_the_manifest_states(saved):
 
 
 def test_every_number_is_one_of_the_manifest(made):
-    """What differs between two cards differs between their facts: nothing is made up."""
+    """Two cards differ only where their facts differ."""
     facts = made[0].facts._replace(limits=(), level=0.0)
     numbers = set(re.findall(r"\d+\.\d+", text_of(facts)))
     known = {"0.712", "0.634", "0.789", "0.330", "0.532", "0.068", "0.500"}
@@ -97,9 +97,9 @@ def test_what_is_not_stated_is_not_said(made):
     bare = decoder.Facts(("a", "b"), (4, 4, 4), 500.0, 60.0)
     text = text_of(bare)
     assert (
-        "The manifest states no score." in text and "Whom it was fitted to is not stated." in text
+        "The manifest states no score." in text and "The training subjects are not stated." in text
     )
-    assert "Nothing is marked" in text and "The manifest does not state it." in text
+    assert "Nothing is marked" in text and "The manifest does not say." in text
     assert "interval" not in text and "Left out" not in text and "Aligned" not in text
     part = text_of(bare, scores=(("balanced_accuracy", 0.6),))
     assert "| balanced accuracy | 0.600 |" in part and "| not measured |" in part
@@ -108,8 +108,8 @@ def test_what_is_not_stated_is_not_said(made):
 def test_a_decoder_of_everybody_and_a_calibrated_one_have_no_score_of_their_own(made):
     facts = made[0].facts
     refit = text_of(facts, left_out="", subject="", alignment=(("scaling", True),))
-    assert "This decoder was fitted to everybody: it has no score of its own." in refit
-    assert "* Nobody was left out." in refit and "* For nobody yet: `emojax calibrate`" in refit
+    assert "This decoder was trained on all subjects: it has no score of its own." in refit
+    assert "* No subject or run was left out." in refit and "* For a new person, after" in refit
     inputs = (("sub-9_bold.nii", "a" * 64),)
     own = text_of(facts, subject="9", parent="b" * 64, inputs=inputs, fit=(("correlation", 0.5),))
     assert (
@@ -187,11 +187,11 @@ def test_a_card_may_be_missing(saved, tmp_path):
 
 
 def test_bundles_without_cards_load(saved):
-    """As 0.3.0 and later versions wrote them: nothing in the manifest is about a card."""
+    """Bundles of 0.3.0 and later, whose manifest does not mention a card, still load."""
     (saved / "README.md").unlink()
     edit(saved, drop=True)
     assert decoder.load(saved).facts.scores == FULL["scores"]
-    (saved / "README.md").write_text("not a card of this decoder")  # nobody vouches for it
+    (saved / "README.md").write_text("not a card of this decoder")  # no signature vouches for it
     assert "README.md" not in bundles.read_manifest(saved).sha256
     assert decoder.load(saved).id
 
@@ -225,7 +225,7 @@ def test_a_signature_stands_for_the_card(saved, tmp_path):
     assert decoder.load(saved, trust=tmp_path / "key.pub").id
     (saved / "README.md").write_text("better")
     edit(saved)  # the hash, and even the id
-    with pytest.raises(InputError, match="a signature that is another's"):
+    with pytest.raises(InputError, match="a signature by another key"):
         decoder.load(saved, trust=tmp_path / "key.pub")
 
 

@@ -24,7 +24,7 @@ from emojax.configs import expA
 def get_config(variant=""):
     """Returns it."""
     config = expA.get_config("demo")
-    config.voxels.keep = 77  # so many are in my mask
+    config.voxels.keep = 77  # all in my mask
     config.train.update(lr=1e-3, batch_size=8)
     config.align.update({"alpha": 0.5})  # tried once
     return expA.common.choose(config, variant, VARIANTS)
@@ -93,7 +93,7 @@ def test_configs_lists_every_config_and_variant_with_its_first_line(capsys, monk
 
 
 def test_a_variant_is_what_the_config_itself_takes():
-    """The list is the mapping by which get_config works, for every config."""
+    """The listed variants are the mapping that get_config uses, for every config."""
     for name in NAMES:
         module = importlib.import_module(f"emojax.configs.{name}")
         for variant in catalogue.variants_of(name):
@@ -155,8 +155,9 @@ def test_keys_of_a_config_are_its_own_values(name, variant):
 def test_a_comment_stands_behind_a_key_or_above_it(mine):
     found = {key.name: key for key in catalogue.keys_of("mine.py:quick")}
     assert found["voxels.keep"].values == "77 (default 300)"
-    assert found["voxels.keep"].comment.endswith("; here: so many are in my mask")
-    assert found["train.epochs"].comment == "at most, see early_stop; here: Enough for a look."
+    assert found["voxels.keep"].comment.endswith("; here: all in my mask")
+    said = found["train.epochs"].comment
+    assert said == "maximum number of epochs; see early_stop; here: Enough for a look."
     assert found["balance"].comment.endswith("; here: Enough for a look.")
     assert found["align.alpha"].comment.endswith("; here: tried once")
     assert "here:" not in found["train.lr"].comment and found["train.lr"].values.startswith("0.001")

@@ -1,4 +1,4 @@
-"""Runs corrected as at the scanner: the twin in training, its prior, and what it refuses."""
+"""Runs corrected as at the scanner: the twin in training, its prior, refusals."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ def make_cohort(**changes):
 
 
 def at_the_scanner(text, run, skip=0):
-    """Whole volumes, one after the other."""
+    """Returns whole volumes, one after the other."""
     chosen = correction.parse(text)
     state, out = correction.init(chosen, run.frames.shape[1:]), []
     for t in range(skip, len(run.frames)):
@@ -80,7 +80,7 @@ def test_a_volume_moves_itself_and_later_ones_only(tmp_path, text):
     np.testing.assert_array_equal(causal.apply(cohort, store, text).volumes[:], before)
 
 
-# what it declares
+# its declared reads
 
 
 def test_what_has_a_memory_is_declared(tmp_path):
@@ -91,7 +91,7 @@ def test_what_has_a_memory_is_declared(tmp_path):
     assert got.notes == (note,)
     alone = causal.apply(cohort, store, "gain")
     assert alone.prior == () and alone.notes == (
-        "each volume scaled to one level (data.online=gain)",
+        "each volume scaled to the same level (data.online=gain)",
     )
 
 
@@ -111,13 +111,13 @@ def test_the_class_of_protocol(tmp_path):
 
 
 def vectors(data):
-    """A source of somebody else."""
+    """Returns vectors, as a user's source does."""
     return make_vectors(*make_values(), tr=2.0)
 
 
 @pytest.mark.slow
 def test_the_audit_agrees(tmp_path, config, capsys):
-    """Every fold is perturbed and made again; nothing moves that a corrected run would not."""
+    """Perturbing each fold and computing it again moves only what a corrected run would move."""
     config.data.update({"source": f"{__name__}:vectors", "online": "ema:10"})
     config.update({"protocols": "nested", "baselines": "", "leaks": False, "balance": 8})
     config.align.regimes, config.voxels.keep, config.voxels.centre = "none", 20, False
@@ -125,7 +125,7 @@ def test_the_audit_agrees(tmp_path, config, capsys):
     config.model.update({"filters": (8,), "window": 3, "dense": (8,)})
     skeleton.run(EXPERIMENTS["A"], config, tmp_path / "run", until="plan")
     said = capsys.readouterr().out
-    assert "before: online ema:10, on all volumes" in " ".join(said.split())
+    assert "applied before: online ema:10 (saw all volumes)" in " ".join(said.split())
 
 
 # with other steps
@@ -158,7 +158,7 @@ def test_is_reached_from_the_config(tmp_path, config):
 
 
 def own(data):
-    """A source of somebody else."""
+    """Returns a cohort, as a user's source does."""
     return make_cohort()
 
 
@@ -184,7 +184,7 @@ def test_runs_that_are_not_in_time(tmp_path):
     irregular = make_cohort(tr=None, starts=np.arange(T) ** 1.1)
     with pytest.raises(InputError, match=f"found irregular times; {off}"):
         causal.apply(irregular, store, "drift:1")
-    assert causal.apply(irregular, store, "gain").prior == ()  # each volume by itself
+    assert causal.apply(irregular, store, "gain").prior == ()  # each volume alone
     assert len(list(tmp_path.glob("*.npy"))) == 1
 
 

@@ -172,7 +172,7 @@ def flip(path, zeros=b""):
 
 @pytest.mark.parametrize("harm", DAMAGE)
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(work, capsys, harm):
-    """Whichever of its files was hit."""
+    """A checkpoint with any damaged file is skipped in favour of the previous one."""
     like = {"x": jnp.zeros(3000), "n": jnp.int32(0)}
     for steps in (1, 2):
         work.save("a", steps, {"x": jnp.arange(3000.0) + steps, "n": jnp.int32(steps)})
@@ -217,7 +217,7 @@ def test_a_damaged_training_is_done_again(work, capsys, harm):
 
 
 def test_values_that_rotted_under_a_right_checksum_of_the_archive_are_found(work):
-    """The archive's own checksum is not enough: somebody may have written it anew."""
+    """The archive's own checksum is not enough: the archive may have been rewritten."""
     work.save_finished("a", {"x": np.zeros(3)})
     path = work.folder / "done" / "a.npz"
     with np.load(path) as stored:
@@ -245,7 +245,7 @@ def test_names_are_parts_of_file_names():
 
 
 def test_two_names_never_share_a_file(work):
-    """Another training's result would be taken for one's own."""
+    """A shared file would pass one training's result off as another's."""
     work.save_finished("nested, none 0", {"x": np.zeros(1)})
     assert work.load_finished("nested, none 0") is not None
     line = refused(work.load_finished, "nested (none) 0")
@@ -286,7 +286,7 @@ BEGUN = {
 
 @pytest.mark.parametrize("begun", BEGUN)
 def test_a_workdir_belongs_to_one_configuration(work, begun):
-    """From the first checkpoint on: another run would continue it."""
+    """A workdir is bound to its config by the first checkpoint, which another run would resume."""
     again = reopened(work, CONFIG | {"seed": 5})  # nothing was trained
     assert again.folder == work.folder and checkpoint.read_config(work.folder)["seed"] == 5
     work = reopened(work)
@@ -399,7 +399,7 @@ def test_a_run_goes_on_with_the_versions_it_began_with(work, monkeypatch, name):
 
 
 def test_trainings_of_another_run_are_refused(work, tmp_path):
-    """A file that was copied from another workdir is whole, but not this run's."""
+    """An intact file copied from another workdir is refused."""
     work.bind(INPUTS)
     work.save_finished("a", {"x": np.zeros(1)})
     with open_workdir(tmp_path / "other", CONFIG | {"seed": 1}) as other_work:

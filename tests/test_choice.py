@@ -15,7 +15,7 @@ VALUES, LABELS = make_values()
 
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
-    """Classical classifiers are fitted in this process."""
+    """Fits classical classifiers in this process."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
 
 
@@ -53,5 +53,5 @@ def test_nothing_of_the_scored_subject_can_change_the_choice():
 
 def test_too_few_subjects_for_inner_folds_are_one_line():
     choice.check(read(make_cohort(VALUES, LABELS)))
-    with pytest.raises(InputError, match="subjects or runs: found 4; expected 5 to choose"):
+    with pytest.raises(InputError, match="subjects or runs: found 4; expected at least 5 to"):
         choice.check(read(make_cohort(VALUES[:4], LABELS, NAMES[:4])))

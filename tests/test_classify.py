@@ -68,7 +68,7 @@ def test_renaming_steps_changes_nothing(values, labels, scored, names):
 @quick
 @given(some_rows, some_rows, some_rows.filter(len))
 def test_classes_by_rows(values, labels, scored):
-    """The definitions, written down once more."""
+    """The classes agree with a second implementation of their definitions."""
     protocol, _ = classify([(scored, saw("s", values, labels))], subject=SUBJECT, unit=RUN)
     values, labels, scored = (set(rows.tolist()) for rows in (values, labels, scored))
     runs, people = {RUN[row] for row in scored}, {SUBJECT[row] for row in scored}

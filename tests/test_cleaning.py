@@ -156,7 +156,7 @@ def test_a_filter_needs_times_and_leaves_something(tmp_path):
 
 
 def test_scrubbed_volumes_do_not_influence_the_others():
-    """A regression on the kept volumes only, for every choice of what is done."""
+    """Cleaning equals a regression on the kept volumes only, for every option."""
     x, motion = make(np.float64)
     kept = np.ones(T, bool)
     kept[[0, 11, 12, 30]] = False

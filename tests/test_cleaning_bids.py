@@ -17,7 +17,7 @@ SCAN = "sub-{0}_task-emo_run-1_space-MNI_desc-preproc_bold.nii.gz"
 
 @pytest.fixture
 def root(tmp_path):
-    """Two people, one run each, with confounds and events beside the scans."""
+    """Writes two people with one run each; confounds and events lie beside the scans."""
     root, rng = tmp_path / "study", np.random.default_rng(0)
     root.mkdir()
     (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')

@@ -95,7 +95,7 @@ def test_overview_lists_every_command(capsys):
     assert emojax_command() == 0
     assert capsys.readouterr().out.splitlines() == listed
     starts = [line.split()[0] for line in listed if line.startswith("  ")]
-    assert starts[:3] == ["run", "export", "watch"]  # what a newcomer types, in this order
+    assert starts[:3] == ["run", "export", "watch"]  # a newcomer's commands, in this order
     assert all(command.group in cli.GROUPS for command in cli.COMMANDS.values())
     assert emojax_command("--version") == 0
     assert capsys.readouterr().out == f"emojax {emojax.__version__}\n"
@@ -116,7 +116,7 @@ def test_every_command_has_a_function_and_its_own_help(name, capsys):
 @pytest.mark.parametrize("words", [("run", "--help"), ("bids", "--help"), ("fetch",)])
 def test_a_reader_that_stops_early_is_no_error(words):
     read, write = os.pipe()
-    os.close(read)  # as of `| head -1` that has ended
+    os.close(read)  # as after `| head -1` has ended
     program = [sys.executable, "-m", "emojax", *words]
     done = subprocess.run(program, stdout=write, stderr=subprocess.PIPE, cwd=ROOT, text=True)
     os.close(write)
@@ -231,7 +231,8 @@ def test_commands_of_an_experiment(calls, mode, how):
     assert (config.train.epochs, config.leaks, config.train.lr) == (2, False, 1e-3)
     assert config.data.synthetic.subjects == 6  # of the variant
     until = "report" if mode == "run" else mode
-    assert keywords == {"command": typed, "until": until, "restart": False}
+    shared = {"command": typed, "until": until, "restart": False, "members": 1}
+    assert keywords == shared
 
 
 def test_decoder_commands(calls, capsys):
@@ -348,7 +349,7 @@ CONFIG = "from configs import {}\n\n\ndef get_config():\n    return {}.get_confi
 
 @pytest.mark.parametrize("theirs", ["none", "a folder", "a package"])
 def test_configs_of_a_wheel_are_lent_to_a_users_file(tmp_path, theirs):
-    """`from configs import expA` works where no such package is, and never in place of another."""
+    """`from configs import expA` works without a package of that name, and never replaces one."""
     (tmp_path / "mine.py").write_text(CONFIG.format("expA", "expA"))
     (tmp_path / "own.py").write_text(CONFIG.format("other", "other"))
     if theirs != "none":
@@ -395,7 +396,7 @@ def test_the_configs_of_the_repository_are_a_package_of_emojax():
         ("def get_config(:", "SyntaxError"),
         ("import nosuchpackage", "ModuleNotFoundError: No module named 'nosuchpackage'"),
         ("def get_config():\n    return missing", "NameError: name 'missing' is not defined ("),
-        ("def get_config():\n    return {}", "without a ConfigDict that has the key `experiment`"),
+        ("def get_config():\n    return {}", "returns no ConfigDict with a text as key"),
         ("", "has no attribute 'get_config'"),
         ("\n1 / 0", "ZeroDivisionError: division by zero ({path}, line 2)"),
         ("assert False", "AssertionError:  ({path}, line 1)"),
@@ -408,11 +409,11 @@ def test_the_configs_of_the_repository_are_a_package_of_emojax():
         ("import sys\nsys.exit('bye')", "SystemExit: bye ({path}, line 2)"),
         ("def get_config():\n    return get_config()", "RecursionError: "),
         ("def get_config(a, b):\n    return a", "TypeError: "),
-        ("def get_config():\n    return 'x'", "without a ConfigDict that has the key `experiment`"),
-        (f"{OTHER}'lr': 1}})", "without a ConfigDict that has the key `experiment`, a text"),
+        ("def get_config():\n    return 'x'", "returns no ConfigDict with a text as key"),
+        (f"{OTHER}'lr': 1}})", "returns no ConfigDict with a text as key `experiment`"),
         (
             f"{OTHER}'experiment': 3}})",
-            "without a ConfigDict that has the key `experiment`, a text",
+            "returns no ConfigDict with a text as key `experiment`",
         ),
     ],
 )
@@ -557,7 +558,7 @@ def test_report_refuses_what_it_cannot_read(tmp_path, capsys):
 
 @pytest.fixture
 def study(tmp_path):
-    """A workdir, and a store beside it of two arrays and a record."""
+    """Returns a workdir, and a store beside it with two arrays and a record."""
     folder = tmp_path / "store"
     (folder / "paths").mkdir(parents=True)
     for i, size in enumerate((3_000_000, 2_000)):

@@ -36,7 +36,7 @@ INPUTS = {
 
 @pytest.fixture
 def leader(tmp_path):
-    """The workdir of a process that leads two."""
+    """Returns the workdir of the process that leads two."""
     with open_workdir(tmp_path / "run", CONFIG, members=2) as work:
         work.bind(INPUTS)
         yield work
@@ -44,7 +44,7 @@ def leader(tmp_path):
 
 @pytest.fixture
 def member(leader):
-    """The same folder, as another process that serves the leader has it."""
+    """Returns the same folder as seen by another process that serves the leader."""
     work = team.enter(leader.folder, CONFIG, members=2)
     assert work.serves and not leader.serves
     work.bind(INPUTS)
@@ -137,7 +137,7 @@ def test_pieces_of_another_run_are_refused(leader, member):
 
 
 def test_the_looks_at_pieces_grow_with_their_number(leader, member, monkeypatch):
-    """Where a process starts anew at the first piece for each, 400 pieces are 80,000 looks."""
+    """Starting again at the first piece for each of 400 pieces would take 80,000 looks."""
     names, looks, done = [str(i) for i in range(400)], [], set()
     monkeypatch.setattr(leader, "claim", lambda name: pieces.Alone().claim(name))
 
@@ -255,8 +255,7 @@ def test_without_slurm_or_submitit_one_line_says_what_is_missing(monkeypatch):
     assert (jobs.choose("auto"), jobs.choose("local")) == ("local", "local")
     monkeypatch.setitem(sys.modules, "submitit", None)
     assert refused(jobs.choose, "auto") == (
-        "--cluster: found no package submitit; expected it to be installed: "
-        "pip install 'emojax[slurm]'"
+        "--cluster: found no package submitit; expected the package: pip install 'emojax[slurm]'"
     )
 
 
@@ -313,13 +312,13 @@ def test_a_local_job_that_fails_gives_its_last_line(tmp_path):
     job = types.SimpleNamespace(done=lambda: True, paths=paths, cancel=None)
     code = tmp_path / "jobs" / "code-0.json"
     submitted = jobs.Submitted([job], [code])
-    said = "data.root: found nothing; expected a folder; expected a report (the same command goes "
+    said = "data.root: found nothing; expected a folder; expected a report (the same command "
     assert refused(waiting.wait, submitted, tmp_path) == (
-        f"{tmp_path}: found job 0 that did not run to its end: {said}on from what is kept)"
+        f"{tmp_path}: found job 0 that did not run to its end: {said}resumes the run)"
     )
     code.write_text('{"code": 2}')
     assert refused(waiting.wait, submitted, tmp_path) == (
-        f"{tmp_path}: found job 0 that ended with code 2: {said}on from what is kept)"
+        f"{tmp_path}: found job 0 that ended with code 2: {said}resumes the run)"
     )
     code.write_text('{"code": 0}')
     assert "jobs that ended without a report" in refused(waiting.wait, submitted, tmp_path)
@@ -341,7 +340,7 @@ def test_jobs_that_joined_a_run_wait_for_its_report(tmp_path, monkeypatch, capsy
     threading.Timer(0.3, end).start()
     waiting.wait(submitted, tmp_path)
     assert (tmp_path / "metrics.json").exists()
-    assert f"the run goes on in process {os.getpid()} on " in capsys.readouterr().err
+    assert f"the run continues in process {os.getpid()} on " in capsys.readouterr().err
 
 
 SHELL = "true && {} -c 'import time; print(1, flush=True); time.sleep(60)' && true"
@@ -446,7 +445,7 @@ SBATCH = '#!/bin/sh\ncp "$1" {place}/script\necho "Submitted batch job 12"\n'
 
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
-    """A cluster that takes jobs and never runs them."""
+    """Emulates a cluster that accepts jobs and never runs them."""
     pytest.importorskip("submitit")
     for name in ("sbatch", "srun"):
         path = tmp_path / "bin" / name
@@ -494,8 +493,8 @@ def test_jobs_of_slurm_are_an_array_that_asks_for_notice(slurm, capsys):
         (["--cluster=sge"], "--cluster: found 'sge'; expected one of slurm, local, auto"),
         (
             ["--cluster.gpus=1"],
-            "flags: found --cluster.gpus without --cluster; expected --cluster=slurm, "
-            "--cluster=local, --cluster=auto beside it",
+            "flags: found --cluster.gpus without --cluster; expected one of "
+            "--cluster=slurm, --cluster=local, --cluster=auto as well",
         ),
         (
             ["--cluster=local", "--cluster.jobs=0"],
@@ -508,7 +507,7 @@ def test_jobs_of_slurm_are_an_array_that_asks_for_notice(slurm, capsys):
         (
             ["--cluster=local", "--cluster.time=0:03:00"],
             "--cluster.time: found '0:03:00'; expected 4 minutes or more: a job stores its state "
-            "120 s ahead",
+            "120 s earlier",
         ),
         (["--cluster.partitoin=gpu"], "did you mean --cluster.partition?"),
     ],

@@ -16,7 +16,7 @@ def a_map(seed=0, share=0.8):
 
 
 def flooded(values, mask, threshold):
-    """Sizes of face-connected clusters at or above a threshold, by flooding from every voxel."""
+    """Returns sizes of face-connected clusters at a threshold, by flooding from every voxel."""
     volume = np.full(mask.shape, -np.inf)
     volume[mask] = values
     out = np.zeros(mask.shape)

@@ -5,6 +5,7 @@ import json
 import re
 from functools import cache, partial
 
+import goldens
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,12 +19,12 @@ from emojax.training import loop
 from emojax.training.optimizer import adam
 
 SMALL = {"filters": (5, 4, 3), "window": 4, "dense": (8, 6), "num_classes": 3}
-VOXELS = 20  # of the small network: 11 positions, 33 features
+VOXELS = 20  # the small network then has 11 positions and 33 features
 
 
 @cache
 def golden():
-    """recipe module, our parameters in float32, inference and training manifests."""
+    """Returns the recipe module, our parameters in float32 and the two manifests."""
     spec = importlib.util.spec_from_file_location("recipe", shared_path("golden/keras/recipe.py"))
     recipe = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(recipe)
@@ -43,20 +44,85 @@ def cast(tree, dtype):
 
 
 def small(seed=0, **options):
-    """A small network, its variables with biases that are not zero, a batch of 5."""
+    """Returns a small network, its variables with nonzero biases, and a batch of 5."""
     model = CNN1D(**SMALL, **options)
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(5, VOXELS)).astype(np.float32)
 
     def draw(keys, leaf):
         name = keys[-1].key
-        if "_bn" in keys[-2].key:  # as it starts
+        if "_bn" in keys[-2].key:  # its initial value
             return jnp.full(leaf.shape, float(name in ("scale", "var")))
         sd = leaf.shape[-2] ** -0.5 / 2 if name == "kernel" else 0.1
         return jnp.asarray(rng.normal(0, sd, leaf.shape), jnp.float32)
 
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     return model, jax.tree.map_with_path(draw, shapes), x
+
+
+@cache
+def small_golden():
+    """Returns what Keras recorded of the network `SMALL` (tests/data), and its parameters."""
+    z = goldens.load("cnn1d")
+    return z, nested(goldens.below(z, "params"))
+
+
+def nested(flat):
+    """Returns {layer: {kind: array}} from {"layer/kind": array}."""
+    layers = {}
+    for path, array in flat.items():
+        layer, kind = path.split("/")
+        layers.setdefault(layer, {})[kind] = array
+    return layers
+
+
+@pytest.mark.parametrize("compose", [True, False], ids=["composed", "plain"])
+def test_small_network_matches_keras(dtype, compose):
+    z, params = small_golden()
+    model = CNN1D(**SMALL, dtype=dtype, param_dtype=dtype, compose=compose)
+    variables, x = {"params": cast(params, dtype)}, jnp.asarray(z["x"], dtype)
+    features = model.apply(variables, x, method="features")
+    logits = model.apply(variables, x)
+    assert logits.dtype == features.dtype == dtype
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(features, z["features"], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(logits, z["logits"], rtol=0, atol=tolerance)
+    probabilities = jax.nn.softmax(logits)
+    np.testing.assert_allclose(probabilities, z["probabilities"], rtol=0, atol=tolerance)
+
+
+def test_composed_kernel_of_the_small_network_is_its_response_to_impulses(dtype):
+    z, params = small_golden()
+    kernel, bias = composed(cast(params, dtype))
+    assert kernel.shape == (10, 1, 3) and kernel.dtype == dtype
+    tolerance = 1e-13 if dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(kernel[:, 0], z["composed/kernel"], rtol=0, atol=tolerance)
+    np.testing.assert_allclose(bias, z["composed/bias"], rtol=0, atol=tolerance)
+
+
+def test_one_training_step_of_the_small_network_matches_keras(dtype):
+    z, params = small_golden()
+    rtol = 1e-11 if dtype == np.float64 else 1e-4
+    model = CNN1D(**SMALL, dtype=dtype, param_dtype=dtype)
+    factor = float(np.float32(5e-3))  # as Keras rounds it
+    loss = loss_of(model, jnp.asarray(z["train/x"], dtype), z["train/labels"], "l1", factor)
+    tx = adam(*z["train/adam"].tolist())
+    params = cast(params, dtype)
+    (total, nll), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    updates, _ = jax.jit(tx.update)(grads, tx.init(params))
+    np.testing.assert_allclose([total, nll], [z["train/total"], z["train/nll"]], rtol=rtol)
+    check_layers(grads, nested(goldens.below(z, "grad")), rtol)
+    want = jax.tree.map(np.subtract, nested(goldens.below(z, "after")), params)
+    check_layers(updates, want, max(rtol, 2e-5))  # Keras rounds powers of its betas to float32
+
+
+def check_layers(got, want, rtol):
+    """Compares {layer: {kind: array}}, each array by the norm of the difference."""
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for layer, kinds in want.items():
+        for kind, array in kinds.items():
+            error = np.linalg.norm(got[layer][kind] - array) / np.linalg.norm(array)
+            assert error < rtol, (layer, kind, error)
 
 
 def test_parameters_are_those_of_keras(shared):
@@ -221,7 +287,7 @@ def test_batch_norm_of_dense_layers_leaves_the_convolutions_linear():
 
 @pytest.mark.slow
 def test_folds_with_batch_norm_train_side_by_side_and_resume(quick_compile):
-    """Moving statistics are part of a fold's state: in a loop, side by side, and interrupted."""
+    """Moving statistics belong to a fold's state: in a loop, side by side, and resumed."""
     sizes = {"filters": (3, 2), "window": 3, "dense": (6, 5), "dropout": (0.1, 0.1)}
     norm = {"batch_norm": True, "norm_layers": "dense", "norm_momentum": 0.9}
     program = tiny.program(model=CNN1D(2, **sizes, **norm), lr=2e-3)
@@ -251,7 +317,7 @@ def test_folds_with_batch_norm_train_side_by_side_and_resume(quick_compile):
 def test_dropout_is_inverted_and_given_by_its_key():
     model, variables, x = small(dropout=(0.5, 0.0))
     features = model.apply(variables, x, method="features")
-    # Layers of the identity behind the dropout show what is left of the features.
+    # Identity layers behind the dropout show the remaining features.
     model = model.clone(dense=(33,), num_classes=33)
     eye = {"kernel": jnp.eye(33), "bias": jnp.full(33, 100.0)}
     params = {**variables["params"], "dense1": eye, "dense2": {**eye, "bias": jnp.full(33, -100.0)}}

@@ -1,4 +1,4 @@
-"""What every step reads: rows, values, order; and runs that do not belong together."""
+"""Tests of the cohort: rows, values, order, and runs that do not belong together."""
 
 import dataclasses
 
@@ -89,7 +89,7 @@ def test_select_keeps_runs_and_shares_values():
 
 
 def image_cohort(folder, dtype, slope, suffix=".nii.gz"):
-    """Two runs of volumes mapped from disk, in the order of NIfTI files."""
+    """Returns two runs of volumes mapped from disk, in the order of NIfTI files."""
     runs = []
     for seed in range(2):
         values = np.random.default_rng(seed).integers(0, 900, (4, 3, 2, 7))
@@ -263,7 +263,7 @@ def test_classes_do_not_hide_columns_of_the_counts():
 
 
 def flipped(run, turn):
-    """The same scan, stored with its axes in another order."""
+    """Returns the same scan, stored with its axes in another order."""
     return dataclasses.replace(
         run,
         frames=turn.apply(run.frames, 1).copy(),

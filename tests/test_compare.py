@@ -1,4 +1,4 @@
-"""`emojax compare`: one table over workdirs; what it cannot read is one line."""
+"""`emojax compare`: one table over workdirs, and one line for a file that it cannot read."""
 
 import copy
 import csv
@@ -23,7 +23,7 @@ def arm(name, **more):
 
 
 def metrics():
-    """What compare reads of a metrics.json of Experiment A."""
+    """Returns the part of an Experiment A metrics.json that compare reads."""
     folds = [{"epoch": 1}, {"epoch": 2}]
     bag = arm("bag", decoder="bag", shares="nested", folds=[{"epoch": None}, {"epoch": None}])
     bag["summary"]["baselines"] = {"bag": score(0.789, 0.045, [0.741, 0.836])}
@@ -114,16 +114,14 @@ def test_csv_has_the_numbers_as_they_are(write, capsys, tmp_path):
     assert code == 2 and "none/table.csv: found no such folder" in err
     (tmp_path / "folder").mkdir()
     code, _, err = said(capsys, "a", "--csv=folder")
-    assert (
-        code == 2 and err == "folder: found a folder; expected a file in a folder that there is\n"
-    )
+    assert code == 2 and err == "folder: found a folder; expected a file in an existing folder\n"
 
 
 def test_other_classes_are_said(write, capsys):
     other = metrics() | {"classes": ["a", "b", "c"], "chance": 1 / 3}
     code, out, _ = said(capsys, write("a", metrics()), write("b", other), write("c", metrics()))
     assert code == 0 and out.splitlines()[-1] == (
-        "The classes differ, and so do not compare: a, c: calm, fear (chance 0.500); "
+        "Scores are not comparable, because the classes differ: a, c: calm, fear (chance 0.500); "
         "b: a, b, c (chance 0.333)."
     )
 
@@ -147,10 +145,10 @@ def test_what_cannot_be_read_is_one_line_each(write, capsys, tmp_path):
     assert all(lines[name].startswith("metrics.json lacks parts (") for name in ("chance", "p"))
     assert lines["parts"] == "metrics.json lacks parts (KeyError: 'arms')"
     assert lines["file"] == "a file, not a folder"
-    assert lines["foreign"] == "no workdir of emojax" and lines["none"] == "no such folder"
+    assert lines["foreign"] == "not a workdir of emojax" and lines["none"] == "no such folder"
     code, out, err = said(capsys, "stopped", "none")
     assert code == 2 and not out and err.count("\n") == 3
-    assert err.splitlines()[-1].startswith("compare: found no finished run; expected a workdir")
+    assert err.splitlines()[-1].startswith("compare: found no finished run; expected the workdir")
     assert said(capsys)[0] == 2
 
 

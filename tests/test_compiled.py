@@ -1,4 +1,4 @@
-"""Where compiled programs are kept, and what is believed of what lies there."""
+"""Tests of the folder of compiled programs and of the checks on its files."""
 
 import os
 import pathlib
@@ -17,7 +17,7 @@ KEY, CODE = "ab" * 32, bytes(range(256)) * 20
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home without a cache, and jax as it starts."""
+    """Returns a home folder without a cache, and jax in its initial state."""
     names = ("compilation_cache_dir", "enable_compilation_cache")
     names = [f"jax_{name}" for name in (*names, "persistent_cache_min_compile_time_secs")]
     before = {name: getattr(jax.config, name) for name in names}
@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def file(home):
-    """The file of a program that was written."""
+    """Returns the file of a program that was written."""
     compiled.write(KEY, CODE)
     return compiled.programs() / f"{KEY}.program"
 
@@ -82,7 +82,7 @@ def test_nobody_else_can_write_the_folders(home, monkeypatch):
     folder = compiled.programs()
     folder.parent.mkdir(parents=True)
     for level in (folder.parent.parent, folder.parent):
-        level.chmod(0o775)  # as another version made them
+        level.chmod(0o775)  # as if made by another version
     compiled.write(KEY, CODE)
     for level in (folder.parent.parent, folder.parent, folder):
         assert not level.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH)

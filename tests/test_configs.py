@@ -23,7 +23,7 @@ OF_0_3_0 = json.loads(pathlib.Path(__file__).with_name("config_0_3_0.json").read
 
 
 def flat(config):
-    """Dotted key -> value, with lists for tuples."""
+    """Returns {dotted key: value}, with lists for tuples."""
 
     def walk(node, at):
         for key, value in node.items():
@@ -70,7 +70,7 @@ def test_demo030_is_the_demo_of_0_3_0_key_by_key():
     frozen = flat(expA.get_config("demo030"))
     assert {key: frozen[key] for key in OF_0_3_0["demo"]} == OF_0_3_0["demo"]
     new = {key: value for key, value in frozen.items() if key not in OF_0_3_0["demo"]}
-    assert new == {  # what 0.3.0 had written into its code, and keys that no number depends on
+    assert new == {  # constants in the code of 0.3.0, and keys without effect on numbers
         "align.alpha": 1.0,
         "align.method": "svd",
         "align.parcels": "ward:50",
@@ -200,7 +200,7 @@ def test_published_numbers_of_experiment_b():
 
 
 def test_the_config_for_ones_own_study_trains():
-    """Not the paper's penalty and rate, which empty the network; and any design can be matched."""
+    """The paper's penalty and rate, which empty the network, are not used; any design matches."""
     a, b = study.get_config(), study.get_config("B")
     assert (a.train.lr, a.train.penalty_factor, a.train.early_stop) == (5e-4, 1e-3, True)
     assert a.align.match == "class" and "independent_runs" not in a.align.regimes  # of one run
@@ -226,7 +226,7 @@ def test_unknown_variants_are_refused(name):
 
 @pytest.mark.slow
 def test_ds000108_on_simulated_bold(shared, tmp_path, quick_compile):
-    """Five subjects' real events, volumes with a planted response: read, aligned, above chance."""
+    """Real events on volumes with a planted response are decoded above chance."""
     real = shared("data/bids-events/ds000108")
     root, rng = tmp_path / "ds000108", np.random.default_rng(0)
     patterns = {"Look_Neutral_Stim": rng.normal(size=64), "Look_Neg_Stim": rng.normal(size=64)}

@@ -1,4 +1,4 @@
-"""Confounds of fMRIPrep by nilearn's strategies, framewise displacement, and what is refused."""
+"""Confounds of fMRIPrep by nilearn's strategies, framewise displacement, refusals."""
 
 import json
 

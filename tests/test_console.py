@@ -21,14 +21,14 @@ METRICS = {"train_loss": 1.5, "train_accuracy": 0.4, "loss": 1.2, "accuracy": 0.
 
 
 def plain(width=80, **options):
-    """Returns a console that is no terminal, and what it has printed."""
+    """Returns a console that is not a terminal, and its output."""
     out = rich.console.Console(width=width, file=io.StringIO(), **options)
     return out, out.file.getvalue
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """A clock that a test moves."""
+    """Returns a clock that a test moves."""
     now = [0.0]
     monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
     return now
@@ -144,7 +144,8 @@ def test_counts_name_what_saw_the_volumes_before():
     )
     out, said = plain(300)
     console.show_counts(out, cohort)
-    assert "before: cleaning, on all volumes, before: alignment of the files, on all" in said()
+    before = "applied before: cleaning (saw all volumes), applied before: alignment of the files"
+    assert before in said()
     assert "all volumes and their labels" in said() and "[/x]" in said()
 
 
@@ -162,7 +163,7 @@ def test_what_became_of_the_events_is_printed_beside_the_counts(tmp_path):
     lines = said().splitlines()[-9:]
     assert lines[0].split() == [
         *("events", "read", "label", "no", "volume"),
-        *("behind", "the", "scan", "unknown", "duration"),
+        *("after", "the", "scan", "unknown", "duration"),
     ]
     assert [line.split()[-4:] for line in lines[1:4]] == [
         ["6", "6", "0", "0"],

@@ -32,29 +32,29 @@ NEW = {  # name -> parameters that callers may pass by these names
 
 
 def find(path):
-    """The object of a dotted path below emojax."""
+    """Returns the object at a dotted path below emojax."""
     module, _, name = path.rpartition(".")
     return getattr(importlib.import_module(f"emojax.{module}"), name)
 
 
 def written(value):
-    """A default value as the frozen list writes it."""
+    """Returns a default value as the frozen list writes it."""
     if isinstance(value, type) or inspect.isfunction(value) or hasattr(value, "__wrapped__"):
         return value.__name__
     return repr(value)
 
 
 def parameters(function):
-    """Name -> (kind, default as text or None) of a function or class as it is now."""
+    """Returns {name: (kind, default as text or None)} of a function or class as it is now."""
     return {
         p.name: (p.kind, None if p.default is p.empty else written(p.default))
         for p in inspect.signature(function).parameters.values()
-        if p.name != "parent"  # of every Flax module
+        if p.name != "parent"  # fields of every Flax module
     }
 
 
 def frozen_parameters(text):
-    """The same, from the frozen list."""
+    """Returns the same from the frozen list."""
     args = ast.parse(f"def f({text}): pass").body[0].args
     defaults = [None] * (len(args.args) - len(args.defaults)) + list(args.defaults)
     pairs = zip([*args.args, *args.kwonlyargs], [*defaults, *args.kw_defaults], strict=True)
@@ -72,7 +72,7 @@ def frozen_parameters(text):
 
 @pytest.mark.parametrize("line", FROZEN)
 def test_names_of_0_3_0_keep_their_signatures(line):
-    """Every call of 0.3.0 is still a call: more parameters may follow, all of them optional."""
+    """Every call that 0.3.0 accepted is still accepted: new parameters are optional."""
     path, _, text = line.partition("(")
     now, before = parameters(find(path)), frozen_parameters(text.removesuffix(")"))
     assert {name: now.get(name) for name in before} == before

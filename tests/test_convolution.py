@@ -3,6 +3,7 @@
 import functools
 import json
 
+import goldens
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +78,7 @@ def test_without_padding(case):
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[1], *CASES[7:9]], ids=str)
 def test_volumes_in_turns(case, monkeypatch):
-    """As large maps do: here nine volumes, two at a time, the last one alone."""
+    """Nine volumes computed two at a time, the last one alone, as for large maps."""
     monkeypatch.setattr(convolution, "LARGE", 1)
     monkeypatch.setattr(convolution, "TURNS", 5)
     check(case, "SAME", np.dtype("float32"), batch=9)
@@ -134,6 +135,29 @@ def test_equal_maxima_share_their_gradient():
     grad = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 3, 4, 2, 1)))
     np.testing.assert_allclose(grad.sum(), 2 * 2 * 1)
     assert (grad >= 0).all()
+
+
+KERAS = goldens.load("convolution")
+
+
+@pytest.mark.parametrize(
+    "run", [r for r in goldens.index(KERAS) if "stride" in r], ids=lambda run: run["key"]
+)
+def test_values_and_gradients_are_those_of_keras(run, dtype):
+    z = {name: array.astype(dtype) for name, array in goldens.below(KERAS, run["key"]).items()}
+    convolve = functools.partial(conv3d, strides=(run["stride"],) * 3, padding=run["padding"])
+    got = jax.jit(functools.partial(value_and_gradients, convolve))(z["x"], z["kernel"])
+    for name, one in zip(("y", "d_x", "d_kernel"), got, strict=True):
+        close(one, z[name], dtype)
+
+
+@pytest.mark.parametrize("key", [r["key"] for r in goldens.index(KERAS) if "stride" not in r])
+def test_max_pool_and_its_gradient_are_those_of_keras(key):
+    z = goldens.below(KERAS, key)
+    got, pull = jax.vjp(max_pool, jnp.asarray(z["x"]))
+    np.testing.assert_array_equal(got, z["y"])
+    weights = jnp.cos(jnp.arange(got.size, dtype=got.dtype)).reshape(got.shape)
+    close(pull(weights)[0], z["d_x"], np.dtype("float32"))
 
 
 def test_pads_as_keras(shared):

@@ -23,7 +23,7 @@ SCALED = {"frames": np.round((FRAMES - 1000) / 0.01).astype(np.int32), "slope": 
 
 
 def as_integers(frames):
-    """Values as a file of 16-bit integers has them, over their whole range."""
+    """Returns values as a file of 16-bit integers has them, over their whole range."""
     low, high = float(frames.min()), float(frames.max())
     slope = (high - low) / 65535
     stored = np.round((frames.astype(np.float64) - low) / slope - 32768).astype(np.int16)

@@ -19,7 +19,7 @@ TEXTS = (
 
 
 def make(t=T, shape=SHAPE, level=800.0):
-    """A run as scanned: an eighth of the voxels dark, changes of .3 %, drift and motion."""
+    """Returns a run as scanned: an eighth of the voxels dark, changes of .3 %, drift and motion."""
     rng = np.random.default_rng(0)
     time = np.linspace(0, 1, t).reshape(-1, *[1] * len(shape))
     motion = rng.normal(0, 0.02, (t, 6)).cumsum(0)
@@ -32,7 +32,7 @@ def make(t=T, shape=SHAPE, level=800.0):
 
 
 def online(text, x, motion=None, **options):
-    """One volume after the other."""
+    """Corrects one volume after the other."""
     chosen, out = parse(text), []
     state = correction.init(chosen, x.shape[1:], **options)
     for t, volume in enumerate(x):
@@ -62,7 +62,7 @@ def offline(text, x, motion):
 
 
 def last(part, past, motion, scan):
-    """The newest volume after one step."""
+    """Returns the newest volume after one step."""
     name, _, size = part.partition(":")
     if name == "gain":
         return past[-1] * 1000 / level(past[-1])
@@ -147,7 +147,7 @@ def test_voxels_are_corrected_each_by_itself(text):
 
 
 def test_no_precision_is_lost_at_the_level_of_a_scanner():
-    """A response of .3 % of 800 on a drift of 5 %, for 1000 volumes."""
+    """A response of .3 % of 800 on a drift of 5 % stays precise for 1000 volumes."""
     x, motion = make(1000, (16,))
     got = online("drift:1+motion", x, motion)[-200:]
     want = np.stack(

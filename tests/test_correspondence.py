@@ -1,4 +1,4 @@
-"""Rows that are said to correspond between subjects do: runs by name, volumes by time."""
+"""Correspondence of rows between subjects: runs by name, volumes by time."""
 
 import dataclasses
 
@@ -115,7 +115,7 @@ def test_a_few_late_labels_are_fine_and_said(config):
     cohort = study(["run-1", "run-2"], once)
     assert min(accuracies(config, cohort)[0]) > 0.9
     assert correspondence.check(read(cohort)) == [
-        "rows matched by run and time: 96.0% of a class or more have it in all subjects"
+        "rows matched by run and time: labels agree in at least 96.0% of each class"
     ]
 
 

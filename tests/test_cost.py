@@ -1,4 +1,4 @@
-"""What a step costs, and the memory that a process may use."""
+"""Tests of the estimated cost of a step, and of the memory that a process may use."""
 
 import os
 
@@ -94,10 +94,10 @@ def test_what_does_not_fit_is_refused_in_one_line(monkeypatch):
 
 def test_the_plan_says_when_trainings_stop():
     train = common.get_config().train.copy_and_resolve_references()
-    kept = "a stopped run goes on from its state, which is kept every 50 epochs and at a signal"
+    kept = "an interrupted run resumes from its state, saved every 50 epochs and at a signal"
     assert plans.stops(train, 7) == f"stops: after 7 epochs; {kept}"
     train.update({"early_stop": True})
     assert plans.stops(train, 7) == (
-        "stops: after 7 epochs, or once the rate is at 1e-05 and 50 epochs have brought no new "
+        "stops: after 7 epochs, or after 50 epochs at rate 1e-05 without a new "
         f"minimum of the monitored loss; {kept}"
     )

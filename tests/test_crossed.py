@@ -1,4 +1,4 @@
-"""New subjects and new levels: what generalises, what is a cell of the design, what is refused."""
+"""New subjects and new levels: what generalises, cells of the design, refusals."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def make_cohort(cell=0.0, main=0.0, people=NAMES, factors=None):
 
 @pytest.fixture
 def small(config):
-    """Settings of a study of maps."""
+    """Returns settings of a study of maps."""
     config.update({"protocols": "nested", "baselines": "logistic", "permutations": 39})
     config.update({"null_floor": False, "balance": 3, "headline": "network"})
     config.voxels.update({"keep": 20, "classical": "all"})
@@ -47,7 +47,7 @@ def small(config):
 
 
 def generalises(found):
-    """Returns whether the report says so of any column."""
+    """Returns whether the report says that any column generalises."""
     said = designs.sentences({"crossed": found, "chance": 1 / 3})
     assert len(said) == sum(map(len, found.values()))
     return any("it generalises" in text for text in said)
@@ -100,8 +100,8 @@ def test_the_columns_are_chosen_by_the_key(small):
     ("column", "said"),
     [
         ("one", "one level, k"),
-        ("file", "another level in every row|to train on"),
-        ("code", "no row of c0 to train on for a x 0: an empty cell"),
+        ("file", "a different level in every row|to train on"),
+        ("code", "no row of c0 to train on for a x 0: the cell is empty"),
     ],
 )
 def test_a_column_that_cannot_be_crossed_is_left_out_or_refused(small, column, said):
@@ -139,7 +139,7 @@ def test_training_rows_share_neither_and_the_headline_sees_a_part(small):
     other = held_out.HeldOut(experiment_a.EXPERIMENT, small, read(changed), arm).inputs(fold, 0)
     np.testing.assert_array_equal(other[1][0], x)
     np.testing.assert_array_equal(other[1][1], x_test)
-    small.headline = "bag"  # which holds nobody back from what stands beside it
+    small.headline = "bag"  # which does not prevent the others
     arm, *_ = experiment_a.arms(small, cohort)
     source = held_out.HeldOut(experiment_a.EXPERIMENT, small, view, arm)
     train, (x, _) = source.inputs(fold, 0)

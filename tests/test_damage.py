@@ -36,7 +36,7 @@ def study(tmp_path):
 
 
 def read(folder, paths, **more):
-    """All that a run takes from a store: values of scans, and an array made of them."""
+    """Returns all that a run takes from a store: values of scans, and an array made of them."""
     store = Store(folder)
     images = store.images(paths)
 
@@ -166,7 +166,7 @@ def test_the_store_is_hashed_once(study, monkeypatch):
 
 @contextlib.contextmanager
 def no_room(size):
-    """No file can be made longer than so many bytes, as on a full disk."""
+    """Limits the length of any file, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

@@ -25,7 +25,7 @@ NET = cnn1d.CNN1D(3, filters=(6, 6), window=5, dense=(24, 8))
 
 @pytest.fixture(scope="module")
 def made():
-    """Five subjects through the steps of Experiment A, and the decoder of the last one's run 1."""
+    """Returns five subjects after the steps of Experiment A, and a decoder of the last one."""
     rng = np.random.default_rng(0)
     mask = np.zeros(GRID, bool)
     mask[1:7, 1:6, 1:5] = True
@@ -125,7 +125,7 @@ def test_runs_are_called_by_their_names(made, saved, tmp_path):
 
 
 def test_bundles_of_the_first_format_have_neither_centre_nor_temperature(made, saved, capsys):
-    """Their weights take values as scanned."""
+    """Their weights take values as scanned, without centring."""
     layers, centre = made[0].weights["layers"], np.float64(made[0].weights["centre"])
     (kernel, bias), *rest = layers
     first = {"layers": [(kernel, np.float32(bias - centre @ np.float64(kernel))), *rest]}
@@ -278,7 +278,7 @@ def test_saving_never_overwrites_something_else_nor_leaves_half(made, tmp_path, 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 @pytest.mark.parametrize("call", [0, 1])
 def test_a_save_that_is_stopped_leaves_the_old_bundle(made, saved, monkeypatch, error, call):
-    """Stopped while writing (any error), at the first rename, and between the two."""
+    """It may stop while writing (any error), at the first rename, or between the two renames."""
     newer = made[0].replace(facts=made[0].facts._replace(subject="newer"))
     monkeypatch.setattr(program, "export", lambda *a: (b"program", {}))
     replace, calls = files.os.replace, []
@@ -323,7 +323,7 @@ def test_files(made, tmp_path, suffix):
 
 @pytest.fixture
 def images(made, tmp_path):
-    """Two runs as files."""
+    """Writes two runs as files."""
     paths = [tmp_path / "run.nii", tmp_path / "run2.nii"]
     for path, volumes in zip(paths, made[1], strict=True):
         nib.save(nib.Nifti1Image(np.moveaxis(volumes, 0, -1), AFFINE), path)
@@ -451,7 +451,7 @@ def test_constructors_check_shapes(made):
 
 
 def test_options_of_a_calibration_are_those_of_a_fit():
-    """`calibrate` rebuilds the common space: with the same map as the fitted one."""
+    """`calibrate` rebuilds the common space and finds the same map as the fit."""
     rng = np.random.default_rng(0)
     model = hyperalignment.fit(rng.normal(size=(3, 30, 10)).astype(np.float32))
     rows = rng.normal(size=(20, 10)).astype(np.float32)
@@ -482,7 +482,7 @@ def test_a_calibration_has_the_options_of_the_fit(made, tmp_path):
 
 
 def with_tr(values, affine, path, tr):
-    """A run whose header has a TR."""
+    """Returns a run whose header has a TR."""
     saved = nib.Nifti1Image(values, affine)
     saved.header.set_xyzt_units("mm", "sec")
     saved.header["pixdim"][4] = tr

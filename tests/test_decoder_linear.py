@@ -22,7 +22,7 @@ LEVEL = 12_000.0  # scanner units may be large; their changes are some tens
 
 @pytest.fixture(scope="module")
 def study():
-    """Three training subjects and a test subject in two runs: mask, values, labels, run, frame."""
+    """Returns three training subjects and a test subject: mask, values, labels, run, frame."""
     rng = np.random.default_rng(0)
     mask = np.zeros(GRID, bool)
     mask[1:5, :, 1:] = True
@@ -218,7 +218,7 @@ def test_it_is_not_a_network_to_be_trained():
 
 
 def make_residual(study, members, temperature=1.0):
-    """The network beside the linear path of the first member, on its features."""
+    """Returns the network beside the linear path of the first member, on its features."""
     own, net = members[0], residual.Residual(3, dense=(7,))
     path = residual.Path(own.coef / own.temperature, own.intercept / own.temperature)
     params = net.init(jax.random.key(0), np.zeros((1, KEEP + 3)))["params"]

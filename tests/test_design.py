@@ -23,7 +23,7 @@ def own_orders(seed=0):
 
 @pytest.fixture
 def small(config):
-    """Settings for these vectors."""
+    """Returns settings for these vectors."""
     config.update({"protocols": "nested", "baselines": "logistic", "null_floor": False})
     config.voxels.keep, config.balance, config.design = 20, 8, True
     config.align.regimes, config.headline = "independent_runs", "network"

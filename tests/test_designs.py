@@ -1,4 +1,4 @@
-"""The report's section on the design: what it says, and what it never says."""
+"""The report's section on the design: its statements, and statements that it must not make."""
 
 import pytest
 
@@ -42,7 +42,7 @@ DESIGN = {
 def test_the_order_that_tells_the_label_is_said():
     found = designs.section({"chance": 1 / 3, "design": DESIGN})
     first, second, third = found["said"]
-    assert first.endswith("same for all: position in the run tells the label.")
+    assert first.endswith("saw one order of events: position in the run tells the label.")
     assert "random forest 0.980 (0.950 to 1.000)" in second and "chance 0.333" in second
     assert "difference +0.009 (-0.010 to 0.030)" in third
     (table,) = found["tables"]
@@ -55,10 +55,10 @@ def test_the_order_that_tells_the_label_is_said():
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"mean": 0.34, "p": 0.4}, "a carry-over to new levels of priming is not shown."),
+        ({"mean": 0.34, "p": 0.4}, "transfer to new levels of priming is not shown."),
         ({"mean": 0.6, "p": 0.01}, "it generalises to new levels of priming."),
-        ({"mean": 0.6, "p": 0.1, "draws": 9}, "9 arrangements are too few to tell."),
-        ({"mean": 0.6}, "there is no null (permutations=0) to compare it with."),
+        ({"mean": 0.6, "p": 0.1, "draws": 9}, "9 permutations are too few for a conclusion."),
+        ({"mean": 0.6}, "without permutations (permutations=0) it has no null."),
     ],
 )
 def test_generalises_is_said_of_what_lies_outside_its_null_alone(entry, said):

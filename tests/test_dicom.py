@@ -16,7 +16,7 @@ from emojax.online.dicom import mosaic, slices
 
 
 def by_dcm2niix(folder):
-    """The images that dcm2niix makes of the files that `read` wrote."""
+    """Returns the images that dcm2niix makes of the files that `read` wrote."""
     program = pytest.importorskip("dcm2niix").bin
     out = folder / "nii"
     out.mkdir()

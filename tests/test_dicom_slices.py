@@ -83,7 +83,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(InputError, match="two orientations"):
         slices.add(state, parts[1]._replace(axes=parts[1].axes[:, [1, 0, 2]]))
     far = parts[9]._replace(positions=parts[9].positions + parts[9].axes[:, 2])
-    with pytest.raises(InputError, match=r"bold, volume 1: found slices that are not evenly apart"):
+    with pytest.raises(
+        InputError, match=r"bold, volume 1: found slices that are not evenly spaced"
+    ):
         slices.assemble([*parts[:9], far], 1)
     made = files.slices(volume, affine, 2, GE, stated=False)[3]
     assert part_of(made, tmp_path).slices == 10  # by its images in the acquisition

@@ -1,4 +1,4 @@
-"""Tables of events: what is read of them, what is refused, and the settings that go with them."""
+"""Tables of events: reading, refusals, and the settings that belong to them."""
 
 import os
 
@@ -130,5 +130,7 @@ def test_refuses_cells_and_columns(tmp_path, text, match):
 
 def test_refuses_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "events.tsv")
-    with pytest.raises(InputError, match="something that is no file; expected text with a header"):
+    with pytest.raises(
+        InputError, match="something that is not a file; expected text with a header"
+    ):
         events.read(tmp_path / "events.tsv", "trial_type")

@@ -1,4 +1,4 @@
-"""Whole studies whose events are not as a reader would like them: what is labelled and said."""
+"""Whole studies with irregular events: their labels and messages."""
 
 import io
 import json
@@ -21,7 +21,7 @@ TWO = "neutral=neutral;negative=negative"
 
 @pytest.fixture
 def read(tmp_path):
-    """A function that writes one run with some events and reads it: labels, and what is said."""
+    """Returns a function that writes one run with some events and reads its labels and messages."""
 
     def write_and_read(rows, label_map=TWO, timing=None, volumes=VOLUMES):
         root = tmp_path / "study"

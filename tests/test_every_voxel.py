@@ -1,4 +1,4 @@
-"""Classical classifiers on every voxel: their inputs, the record, the audit, what is refused."""
+"""Classical classifiers on every voxel: their inputs, the record, the audit, refusals."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ MASK = np.arange(VOXELS) % 3 > 0
 
 @pytest.fixture
 def small(config):
-    """Settings for these vectors."""
+    """Returns settings for these vectors."""
     config.update({"protocols": "nested", "baselines": "LDA,1-NN", "null_floor": False})
     config.headline = "network"
     config.voxels.keep, config.balance = 20, 6

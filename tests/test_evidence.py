@@ -17,13 +17,13 @@ STORED = pathlib.Path(__file__).parents[1] / "benchmarks" / "results" / "evidenc
 
 
 def draws(n, seed=0):
-    """Probabilities of n volumes."""
+    """Returns probabilities of n volumes."""
     p = np.random.default_rng(seed).dirichlet([1.0, 1.0, 1.0], n)
     return [dict(zip(CLASSES, row.tolist(), strict=True)) for row in p]
 
 
 def run(text, rows, events=(), marked=(), **options):
-    """The evidence of each volume of a run."""
+    """Returns the evidence of each volume of a run."""
     state, out = evidence.init(CLASSES, text, tr=TR, events=events, **options), []
     for i, p in enumerate(rows):
         state, found = evidence.step(state, p, i + 1, i * TR, marked=i in marked)
@@ -150,7 +150,7 @@ def test_a_journal_gives_the_same_with_triggers():
 
 
 def correlated(rho, blocks=1500, n=12, seed=0):
-    """Labels, and p of volumes whose log-odds correlate by rho, each right by itself."""
+    """Returns labels, and p of volumes whose log-odds correlate by rho, each correct alone."""
     rng = np.random.default_rng(seed)
     means = 1.2 * np.eye(3)
     labels = rng.integers(3, size=blocks)

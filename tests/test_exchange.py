@@ -1,4 +1,4 @@
-"""What is exchanged under the null hypothesis: blocks or rows, within runs or subjects."""
+"""Tests of exchangeability under the null hypothesis: blocks or rows, within runs or subjects."""
 
 import itertools
 
@@ -81,7 +81,7 @@ def test_blocks_stay_in_their_run():
     labels = drawn(cohort, found)
     assert set(map(tuple, labels[:, :4].tolist())) == {(0, 0, 1, 1), (1, 1, 0, 0)}
     assert set(map(tuple, labels[:, 4:8].tolist())) == {(2, 2, 1, 1), (1, 1, 2, 2)}
-    assert set(map(tuple, labels[:, 8:].tolist())) == {(1, 0, 0), (0, 1, 1)}  # of other lengths
+    assert set(map(tuple, labels[:, 8:].tolist())) == {(1, 0, 0), (0, 1, 1)}  # with other lengths
 
 
 def test_a_scrubbed_or_late_volume_does_not_break_the_shared_order():
@@ -129,7 +129,7 @@ def test_maps_are_exchanged_within_runs_that_have_every_class_else_within_subjec
     found = exchange.design(cohort_of(single, tr=None), timed=False)
     assert found.scheme == "rows within subjects" and found.arrangements == 90**2
     labels = drawn(cohort_of(single, tr=None), found)
-    assert (labels[:, :6] != labels[:, 6:]).any()  # each subject by itself
+    assert (labels[:, :6] != labels[:, 6:]).any()  # each subject alone
     lacking = full | {("y", "2"): [0, 0, 1]}
     found = exchange.design(cohort_of(lacking, tr=None), timed=False)
     assert found.scheme == "rows within complete runs or subjects"

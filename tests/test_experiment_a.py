@@ -22,7 +22,7 @@ VIEW = read(COHORT)
 
 @pytest.fixture
 def small(config):
-    """Settings for these vectors."""
+    """Returns settings for these vectors."""
     config.voxels.keep, config.balance = 10, 6
     config.update({"baselines": "LDA", "null_floor": False})
     return config
@@ -72,7 +72,7 @@ def test_the_published_procedure_and_its_leaks_one_by_one(config):
     config.leaks = False
     assert not {"leaky voxels", "leaky voxels and alignment"} & arms_of(config).keys()
     config.leaks, config.voxels.own, config.align.match = True, True, "class"
-    own = arms_of(config)  # no voxels in common that everybody could choose
+    own = arms_of(config)  # no voxels in common that all subjects could choose
     assert own["paper"].leaks == ("alignment", "epoch choice") and "leaky voxels" not in own
     assert own["paper"].settings.leaks == Leaks(voxels=False, alignment=True)
 
@@ -146,7 +146,7 @@ def test_labels_of_other_runs_may_be_seen_where_runs_are_scored(small):
 
 
 def rows_where(keep):
-    """The study with rows of subject c for which keep(labels, run) holds."""
+    """Returns the study with those rows of subject c for which keep(labels, run) holds."""
     c = COHORT.subject == "c"
     rows = ~c | keep(COHORT.labels, COHORT.run)
     return read(COHORT.select(rows))

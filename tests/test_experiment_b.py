@@ -21,7 +21,7 @@ BIASED = COHORT.select((COHORT.labels == 1) | (COHORT.frame % 3 > 0))
 
 @pytest.fixture
 def config(tmp_path):
-    """Every key with its default, and a network without a least size."""
+    """Returns every key with its default, and a network without a minimum size."""
     config = common.get_config("B")
     config.data.update({"progress": False, "store": str(tmp_path / "store")})
     config.model.name, config.fractions = "strangers:Volumes", (0.5, 0.17, 0.33)

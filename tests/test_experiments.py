@@ -1,4 +1,4 @@
-"""Experiments, networks, classifiers and sources of somebody else, without touching emojax."""
+"""A user's experiments, networks, classifiers and sources, without changes to emojax."""
 
 import dataclasses
 import json
@@ -55,7 +55,7 @@ PEEKING = dataclasses.replace(EXPERIMENT, features=peeking)
 
 @pytest.fixture
 def mypkg(tmp_path, monkeypatch):
-    """A package of somebody else, on the path."""
+    """Puts a user's package on the path."""
     package = tmp_path / "path" / "mypkg"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -72,7 +72,7 @@ def mypkg(tmp_path, monkeypatch):
 
 @pytest.fixture
 def one_process(monkeypatch):
-    """Classical classifiers are fitted in this process."""
+    """Fits classical classifiers in this process."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
 
 
@@ -224,7 +224,7 @@ def test_an_arm_that_is_leaky_by_name_must_be_caught_there(mypkg, config, tmp_pa
             start(config, tmp_path, cohort, f"mypkg.odd:{name}", until="plan")
         said = str(error.value)
         assert (
-            said.startswith(f"plain is leaky by name at step {step!r}, but ") and "\n" not in said
+            said.startswith(f"plain is declared leaky at step {step!r}, but ") and "\n" not in said
         )
 
 

@@ -112,7 +112,7 @@ def deployed(mode, bundle, path, workdir, *flags):
 
 
 def probabilities(path, **wanted):
-    """Frame, or place -> probabilities of the rows of a predictions.csv."""
+    """Returns {frame or place: probabilities} of the rows of a predictions.csv."""
     with path.open() as file:
         rows = [r for r in csv.DictReader(file) if all(r[k] == v for k, v in wanted.items())]
     assert rows
@@ -142,7 +142,7 @@ def replayed(run, study, tmp_path, subject, name="run-01"):
 
 @pytest.mark.parametrize("subject", ["01", "03"])
 def test_replayed_run_has_the_predictions_of_the_report(run_a, study, tmp_path, subject):
-    """The headline is the bag: three members, each monitored by another subject."""
+    """The headline is the bag: three members, each monitored on another subject."""
     manifest = replayed(run_a, study, tmp_path, subject)
     facts = manifest["facts"]
     assert (manifest["network"], facts["kind"]) == ("linear", "bag of 3 logistic decoders")
@@ -150,7 +150,7 @@ def test_replayed_run_has_the_predictions_of_the_report(run_a, study, tmp_path, 
     assert [name for name, *_ in facts["members"]] == sorted({"01", "02", "03", "04"} - {subject})
     assert all(0.05 <= t <= 20 and 1e-4 <= C <= 3e-2 for _, t, C in facts["members"])
     seen = {step: (values, labels) for step, values, labels in facts["provenance"]}
-    assert seen["voxels"] == (360, 360)  # of the three others, two runs of 60 volumes each
+    assert seen["voxels"] == (360, 360)  # three other subjects with two runs of 60 volumes each
     assert seen["alignment"] == (420, 0)  # the other run of the test subject, too
 
 
@@ -163,7 +163,7 @@ def test_replayed_run_of_a_network_with_batch_norm(run_network, study, tmp_path)
 
 
 def test_calibration_by_command_is_the_fold_of_that_subject(run_a, study, tmp_path):
-    """The decoder of one subject's fold, calibrated for that subject by the other run of it."""
+    """The decoder of one subject's fold, calibrated on that subject's other run."""
     flags = ("--subject=02", "--run=run-01")  # another alignment
     bundle = exported(run_a, "expA.py:demo", *flags, to=tmp_path / "first")
     want = probabilities(run_a[0] / "predictions.csv", subject="02", run="run-02")
@@ -247,7 +247,7 @@ def test_what_cannot_be_exported_ends_in_one_line(run_a, tmp_path):
 
 
 def test_a_bag_without_alignment(study, tmp_path):
-    """Without commands; voxels are centred by the other run, and there is no template."""
+    """Without commands, voxels are centred by the other run, and there is no template."""
     config = expA.get_config("demo")
     config.update({"protocols": "nested", "null_floor": False, "baselines": "", "crossed": ""})
     config.update({"permutations": 0, "within_subject": False, "design": False, "audit": False})
@@ -299,7 +299,7 @@ def test_a_network_that_was_not_kept(run_network, tmp_path):
 def test_a_decoder_is_compared_as_closely_as_its_run_computed(
     dtype, off, refused, monkeypatch, capsys
 ):
-    """A decoder computes in float32, also that of a run in bfloat16, which rounds at 2^-8."""
+    """A decoder computes in float32 even if its run used bfloat16, which rounds at 2^-8."""
     names = np.array(["01", "01"])
     cohort = SimpleNamespace(subject=names, run=names, frame=np.arange(2))
     config = {"model": {"dtype": dtype, "width": 16}}

@@ -23,7 +23,7 @@ LINEAR = ("bag", "logistic", "SVM-linear", "LDA", "LDA-shrinkage", "MLP", "MLP-m
 
 
 def small(config, **data):
-    """The config of a run that takes seconds."""
+    """Returns the config of a run that takes seconds."""
     off = {"null_floor": False, "permutations": 0, "audit": False, "crossed": "", "design": False}
     config.update(off)
     config.data.progress = False
@@ -123,7 +123,7 @@ def test_everybody_trains_for_a_new_person(run_a, tmp_path, name):
             call()
     now = decoder.calibrate(made, volumes, "new", "run-01")
     assert np.isfinite(decoder.decode(now, volumes[0])).all()
-    with pytest.raises(InputError, match="--subject; expected neither: everybody trains"):
+    with pytest.raises(InputError, match="--subject; expected neither: all subjects train"):
         export(*run_a, "01", bundle=tmp_path / "decoder", refit=True)
 
 
@@ -172,7 +172,7 @@ def test_volumes_of_experiment_b(tmp_path):
 
 @pytest.fixture(scope="module")
 def run_centred(tmp_path_factory):
-    """A run in which nothing is aligned, but each person's voxels are centred."""
+    """Trains a run without alignment, in which each person's voxels are centred."""
     config, folder = config_a(baselines="logistic"), tmp_path_factory.mktemp("c") / "run"
     config.align.regimes, config.voxels.classical = "none", "all"
     experiments.run(config, folder)

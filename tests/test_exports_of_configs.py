@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(("name", "variant"), ALL)
 def test_the_headline_is_replayed(name, variant, tmp_path, shared, quick_compile):
-    """One run, volume by volume as scanned, has the probabilities of predictions.csv."""
+    """One run, replayed volume by volume as scanned, has the probabilities of predictions.csv."""
     config = get_config(name, variant)
     tiny(config, tmp_path, shared)
     if config.null:
@@ -26,7 +26,7 @@ def test_the_headline_is_replayed(name, variant, tmp_path, shared, quick_compile
         return
     experiments.run(config, tmp_path / "run")
     if config.get("sweep", ()):
-        with pytest.raises(InputError, match=r"expected a run with that one alone \(--config"):
+        with pytest.raises(InputError, match=r"expected a run with only this penalty \(--config"):
             export(config, tmp_path / "run")
         return
     made = decoder.load(export(config, tmp_path / "run"))

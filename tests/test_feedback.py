@@ -29,7 +29,7 @@ def run(text, rows, own=None, **options):
 
 
 def write_journal(path, values):
-    """A journal of a session that has shown these values."""
+    """Writes a journal of a session that has shown these values."""
     path.unlink(missing_ok=True)
     made = journal.Journal(path)
     made.add({"kind": "start", "format": journal.FORMAT})

@@ -110,7 +110,7 @@ def test_an_example_has_the_shape_of_a_batch_of_one(kind):
 
 
 def test_a_streamed_feed_reads_ahead_in_order_and_no_further():
-    """While a batch is used the next two are read, by one thread, in the order of the lines."""
+    """One thread reads the next two batches, in order, while a batch is used."""
     read, lines = Reader(), GIVEN[[0, 1, 3, 4, 6, 7, 8]][:, None]
     started = threading.Semaphore(0)
     gate = threading.Semaphore(0)
@@ -128,7 +128,7 @@ def test_a_streamed_feed_reads_ahead_in_order_and_no_further():
         gate.release()
     x, _ = next(batches)
     np.testing.assert_array_equal(x, X[[7]])
-    for _ in range(1 + 1 + feeds.AHEAD):  # of the example, of this batch and of those ahead
+    for _ in range(1 + 1 + feeds.AHEAD):  # for the example, this batch and those ahead
         assert started.acquire(timeout=30)
     assert not started.acquire(timeout=0.2)
     for _ in range(len(lines)):

@@ -52,7 +52,7 @@ TINY = Dataset(
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves files, and notes what was asked for; `half` closes a connection in the middle."""
+    """A server of files that notes the requests; `half` closes a connection in the middle."""
 
     asked, half = [], False
 
@@ -121,8 +121,8 @@ def test_the_first_call_downloads_and_the_second_needs_no_network(server, tmp_pa
     words = shlex.split(out[-1])
     assert words[:4] == ["emojax", "run", "study", "--workdir=runs/tiny"]
     assert words[4:] == [f"--config.data.root={folder}", "--config.data.subjects=1"]
-    assert fetch("tiny", "--mirror=http://127.0.0.1:9") == 0  # nobody listens there
-    assert "all files were there, and are as registered" in capsys.readouterr().out
+    assert fetch("tiny", "--mirror=http://127.0.0.1:9") == 0  # no server listens there
+    assert "all files exist and match their registered hashes" in capsys.readouterr().out
     assert len(Handler.asked) == 3
 
 
@@ -144,7 +144,7 @@ def test_a_damaged_file_is_fetched_again(server, tmp_path, capsys, content):
     path.write_bytes(content)
     assert fetch("tiny", f"--mirror={server}") == 0
     said = capsys.readouterr().out
-    assert "1 files downloaded and verified; 1 of them replace others" in said
+    assert "1 files downloaded and verified; 1 of them replace files that did not match" in said
     assert path.read_bytes() == CONTENT[SCAN] and len(Handler.asked) == 4
 
 
@@ -168,7 +168,7 @@ def test_a_connection_that_breaks_leaves_nothing_half(server, tmp_path, capsys):
     fetch("tiny", "--subjects=2", f"--mirror={server}")
     Handler.half = True
     said = refused(capsys, "tiny", f"--mirror={server}")
-    assert f"{server}/ds0/{SCAN}: found " in said and "the same command goes on" in said
+    assert f"{server}/ds0/{SCAN}: found " in said and "the same command resumes" in said
     assert set(contents(tmp_path / "cache/tiny")) == set(CONTENT) - {SCAN} | {fetching.NOTE}
     Handler.half = False
     assert fetch("tiny", f"--mirror={server}") == 0
@@ -243,7 +243,7 @@ def test_without_pooch(server, tmp_path, capsys, monkeypatch):
     assert refused(capsys, "tiny") == "fetch: found no package pooch; expected pip install pooch\n"
 
 
-# ---------------------------------------------------------------- what is registered
+# ---------------------------------------------------------------- the registered data sets
 
 
 def test_the_list_says_licences(capsys):
@@ -286,7 +286,7 @@ def test_the_printed_command_fits_the_config(name):
 
 
 def test_haxby_volumes_get_labels_by_the_printed_settings(tmp_path):
-    """Events as of ds000105: pictures of 0.5 s, every 2 s, 12 in a block, 8 blocks, TR 2.5 s."""
+    """ds000105 has pictures of 0.5 s, every 2 s, 12 in a block, 8 blocks, TR 2.5 s."""
     config, _ = flags.override(
         config_files.load_config("haxby"),
         shlex.split(command.command(datasets.find("haxby"), "x"))[4:],

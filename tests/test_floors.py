@@ -1,4 +1,4 @@
-"""Classical classifiers on the noise floor: draws, splits, audit, disk, and runs that go on."""
+"""Classical classifiers on the noise floor: draws, splits, audit, disk, resumed runs."""
 
 import dataclasses
 import gc
@@ -26,7 +26,7 @@ from emojax.report import floors as words
 
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
-    """Classical classifiers are fitted in this process."""
+    """Fits classical classifiers in this process."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
 
 
@@ -37,7 +37,7 @@ def cohort():
 
 @pytest.fixture
 def small(config):
-    """Settings of Experiment A for small vectors."""
+    """Returns settings of Experiment A for small vectors."""
     config.voxels.keep, config.balance, config.headline = 10, 6, "network"
     config.update({"protocols": "nested", "baselines": "LDA", "audit": False})
     config.align.regimes, config.noise.draws = "none", 3
@@ -74,7 +74,7 @@ def test_a_floor_is_at_chance_where_values_tell_the_labels(small, cohort):
 
 
 def test_a_draw_is_what_an_arm_of_that_number_would_score(small, cohort, tmp_path):
-    """The same values as a network's arm on noise, and the same fits."""
+    """A draw uses the same values and fits as a network's arm on noise."""
     small.noise.draws = 2
     draws = floor(small, cohort)["nested"]["logistic"]["draws"]
     noisy = noise_like(jax.random.key(small.seed), cohort, Store(tmp_path / "kept"), 1)
@@ -144,7 +144,7 @@ def test_draws_leave_nothing_in_the_store_and_are_gone_before_the_next(small, co
 
 
 def peeking(config, ledger, fold, arm, number):
-    """Features of the third experiment that look at scored values, on noise only."""
+    """Returns features of the third experiment that look at scored values, on noise only."""
     data = majority.features(config, ledger, fold, arm, number)
     if not arm.on_noise:
         return data
@@ -261,17 +261,17 @@ def metrics_of(**floor):
 def test_floors_in_words():
     entry = summary([0.32, 0.34, 0.33]) | {"audited": []}
     found = metrics_of(bag={"bag": entry, "logistic": entry})
-    assert words.words(entry) == "0.330 (0.010 over 3 draws)"
+    assert words.words(entry) == "0.330 (sd 0.010 over 3 draws)"
     assert words.words(summary([0.4])) == "0.400 (one draw)"
     assert words.of(found, found["arms"][0], "logistic") == entry
     assert words.of(found, {"name": "bag", "on_noise": True}, "bag") is None
     assert words.of({"arms": []}, found["arms"][0], "bag") is None
     said = words.line(found)
-    assert "bag 0.330 (0.010 over 3 draws), logistic 0.330" in said and "chance 0.333" in said
+    assert "bag 0.330 (sd 0.010 over 3 draws), logistic 0.330" in said and "chance 0.333" in said
     assert "Above chance" not in said
     assert words.line({"arms": []}) == "" and words.section({"arms": []}) is None
     table = words.section(found)["table"]
     assert [row[0] for row in table.rows] == ["bag on noise", "logistic on noise"]
     high = metrics_of(bag={"bag": summary([0.6, 0.61, 0.62]) | {"audited": ["a"]}})
-    assert "Above chance without any event: bag" in words.line(high)
+    assert "Above chance on noise: bag" in words.line(high)
     assert "audited" in words.section(high)["table"].note

@@ -13,9 +13,9 @@ SMALL = {"filters": (8, 8, 6), "window": 5, "dense": (32, 16)}
 
 
 def random_like(tree, dtype, seed=0):
-    """Weights of their size everywhere: biases and moving statistics that matter, too.
+    """Draws weights, biases and moving statistics that are all large enough to matter.
 
-    Moving statistics, float32 by default, are made `dtype`: Flax takes their root as they are.
+    Moving statistics, float32 by default, become `dtype`: Flax takes their root as they are.
     """
     rng = np.random.default_rng(seed)
 
@@ -49,7 +49,7 @@ def test_cnn_is_a_matrix_and_dense_layers(dtype):
 
 @pytest.mark.parametrize("layers", ["all", "dense"])
 def test_cnn_without_its_norms(dtype, layers):
-    """Batch norm is affine at inference, whatever its statistics; one scale is 0."""
+    """Batch norm is affine at inference, whatever its statistics; one scale here is 0."""
     rng = np.random.default_rng(0)
     model = cnn1d.CNN1D(
         3, **SMALL, batch_norm=True, norm_layers=layers, dtype=dtype, param_dtype=dtype
@@ -111,11 +111,11 @@ def test_resnet_without_its_norms(dtype, bottleneck, features):
     np.testing.assert_allclose(got, want, rtol=tolerance, atol=tolerance * np.abs(want).max())
     norms = {p[-2].key for p, _ in jax.tree_util.tree_leaves_with_path(made["batch_stats"])}
     left = sum("before" in b for stage in weights["stages"] for b in stage)
-    assert norms >= {"bn1", "bn2", "bn"} and left == 2  # of three blocks the first has none
+    assert norms >= {"bn1", "bn2", "bn"} and left == 2  # the first of three blocks has none
 
 
 def test_a_decoder_with_batch_norm_keeps_its_statistics(tmp_path):
-    """Saved, loaded and calibrated, it gives what the network gives in inference mode."""
+    """Saved, loaded and calibrated, it computes what the network computes in inference mode."""
     rng, grid = np.random.default_rng(0), (6, 5, 3)
     model = cnn1d.CNN1D(3, **SMALL, batch_norm=True, norm_layers="dense")
     made = random_like(model.init(jax.random.key(0), jnp.zeros((1, 40))), np.float32)

@@ -58,7 +58,7 @@ class Study:
         return path
 
     def path(self, name, root=None):
-        """A file of a run stands in the folder of its subject; others where their name says."""
+        """Returns the path of a file: in its subject's folder if it belongs to a run."""
         if not name.startswith("sub-") or "/" in name:
             return (root or self.root) / name
         sub, *more = name.split("_")
@@ -226,7 +226,7 @@ def preprocessed_beside_others(study):
 
 
 def derive(study, raw, rest="_space-MNI_desc-preproc"):
-    """Two runs of a derivative, whose events are raw-numbered in another folder."""
+    """Writes two runs of a derivative, whose events have raw run numbers in another folder."""
     for run, rows in (("1", ROWS), ("2", OTHER)):
         study.scan(f"sub-01_task-emo_run-{run}", rest)
         study.events(f"sub-01_task-emo_run-0{run}_events.tsv", rows, root=raw)

@@ -56,7 +56,7 @@ def test_modules_know_the_flags_that_the_script_gives(module, monkeypatch, capsy
 
 
 def kernels_of_resnet50():
-    """The shapes of all kernels of volumes in emojax' network, sorted."""
+    """Returns the shapes of all volume kernels of emojax' network, sorted."""
     model = resnet3d.resnet50(2)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 64, 64, 44)))
     return sorted(own.shape for own in jax.tree.leaves(shapes["params"]) if len(own.shape) == 5)

@@ -1,4 +1,4 @@
-"""Guards mark what is wrong with a volume, and leave clean ones alone."""
+"""Guards mark faulty volumes and leave clean ones alone."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ GRID = (16, 18, 12)
 
 
 def head(rng, level=800.0):
-    """A smooth head without symmetry, and its mask."""
+    """Returns a smooth head without symmetry, and its mask."""
     x = ndimage.gaussian_filter(rng.normal(size=GRID), 1.5)
     mask = np.zeros(GRID, bool)
     mask[2:-3, 2:-2, 1:-1] = True
@@ -19,7 +19,7 @@ def head(rng, level=800.0):
 
 
 def runs(rng, image, count=2, length=20, drift=0.01):
-    """Runs of an image with noise and a smooth drift of its own in each run."""
+    """Returns runs of an image with noise and a smooth drift that differs by run."""
     out = []
     for _ in range(count):
         field = ndimage.gaussian_filter(rng.normal(size=GRID), 3)
@@ -86,7 +86,7 @@ def test_reasons_are_words_with_numbers(known):
     assert reasons(made, volume, volume) == ("the same as the volume before",)
     empty = np.where(np.arange(12) == 5, 0, volume)
     assert reasons(made, empty)[0] == "a slice without content (the first is 5)"
-    empty = np.where(np.arange(12) >= 6, 7, volume)  # not zero, but all the same
+    empty = np.where(np.arange(12) >= 6, 7, volume)  # not zero, but constant
     assert reasons(made, empty)[0] == "5 slices without content (the first is 6)"
     gain = reasons(made, volume * 2)
     assert any(text.startswith("gain ") and "more than 1." in text for text in gain)

@@ -41,7 +41,7 @@ def test_padding_is_left_out(tmp_path, padding, kind):
 def test_more_than_padding_is_refused(tmp_path):
     path, plain, image = tmp_path / "a.nii.gz", tmp_path / "a.nii", raw()
     path.write_bytes(gzip.compress(image + bytes(nifti.TRAILING + 1)))
-    with pytest.raises(InputError, match=r"65,536 bytes behind the last voxel; .* 2,032 bytes"):
+    with pytest.raises(InputError, match=r"65,536 bytes after the last voxel; .* 2,032 bytes"):
         decode(path)
     plain.write_bytes(image + bytes(nifti.TRAILING + 1))
     with pytest.raises(InputError, match="67569 bytes; expected 2032 as its header says"):
@@ -52,7 +52,7 @@ def test_a_bomb_takes_neither_memory_nor_disk(tmp_path):
     path, store = tmp_path / "a.nii.gz", Store(tmp_path / "store")
     path.write_bytes(gzip.compress(raw() + bytes(100 << 20), 1))
     tracemalloc.start()
-    with pytest.raises(InputError, match=rf"^{path}: .* behind the last voxel"):
+    with pytest.raises(InputError, match=rf"^{path}: .* after the last voxel"):
         store.images([path])
     assert tracemalloc.get_traced_memory()[1] < 20e6
     tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""Hashes of sources: what has changed is read again, what is no regular file is refused at once."""
+"""Hashes of sources: changed files are read again, irregular files are refused at once."""
 
 import os
 import shutil
@@ -29,7 +29,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def reads(monkeypatch):
-    """The paths that are hashed by reading them."""
+    """Records the paths that are hashed by reading them."""
     seen, plain = [], hashes.sha256
     monkeypatch.setattr(hashes, "sha256", lambda p, *rest: seen.append(p) or plain(p, *rest))
     return seen
@@ -136,9 +136,9 @@ def device(path):
 @pytest.mark.parametrize(
     ("make", "found"),
     [
-        (folder, "found something that is no file; expected a file that can be read"),
-        (pipe, "found something that is no file; expected a file that can be read"),
-        (device, "found something that is no file; expected a file that can be read"),
+        (folder, "found something that is not a file; expected a file that can be read"),
+        (pipe, "found something that is not a file; expected a file that can be read"),
+        (device, "found something that is not a file; expected a file that can be read"),
         (dangling, r"found (a link to a file that is not there|no such file); expected"),
         (loop, r"(cannot be read \(Too many levels of symbolic links\)|no such file); expected"),
     ],

@@ -1,4 +1,4 @@
-"""Files that an experiment reads beside its cohort are part of what a run has read."""
+"""Files that an experiment reads beside its cohort belong to the identity of the run."""
 
 import pytest
 from small_studies import make_cohort, make_values

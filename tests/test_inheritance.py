@@ -21,7 +21,7 @@ def write(root, **files):
 
 
 def events(root, run=RUN):
-    """The tables of events of a run, relative to the root, from the root to the nearest."""
+    """Returns the event tables of a run relative to the root, from the root to the nearest."""
     levels = Inherited(root, "events", ".tsv", of_acquisition=True).of(
         parse(root / run), run.parent
     )
@@ -84,7 +84,7 @@ def test_sidecars_are_merged_and_the_nearest_wins(tmp_path):
     [
         (b"", "no JSON"),
         (b'{"RepetitionTime": 2.5,}', "no JSON"),
-        (b'{"a": NaN}', "NaN, which JSON does not know"),
+        (b'{"a": NaN}', "NaN, which JSON does not allow"),
         (b'{"a": -Infinity}', "-Infinity, which JSON"),
         (b'{"a": 1, "a": 2}', "two values of 'a'"),
         (b"[1]", r"JSON of another kind \(list\)"),
@@ -108,7 +108,7 @@ def test_reads_unicode_and_a_byte_order_mark(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes('{"Ort": "Zürich 中", "a": 1, "a": 1}'.encode("utf-8-sig"))
     assert inheritance.read_json(path) == {"Ort": "Zürich 中", "a": 1}
-    with pytest.raises(InputError, match="found something that is no file"):
+    with pytest.raises(InputError, match="found something that is not a file"):
         inheritance.read_json(tmp_path)
 
 

@@ -33,7 +33,7 @@ KEY = jax.random.key(0)
 
 @pytest.fixture(autouse=True)
 def quick(quick_compile):
-    """Many small programs are compiled here."""
+    """Compiles with fewer optimisations: these tests compile many small programs."""
 
 
 HALF = [np.float16, jnp.bfloat16]
@@ -42,7 +42,7 @@ HALF = [np.float16, jnp.bfloat16]
 @pytest.mark.parametrize("dtype", HALF, ids=str)
 @pytest.mark.parametrize("to", [np.asarray, jnp.asarray], ids=["numpy", "jax"])
 def test_half_precision_is_widened(dtype, to):
-    """In 0.3.0 F-scores of scanner units were NaN: 50^2 x 30 does not fit into float16."""
+    """F-scores in scanner units were NaN in 0.3.0: 50^2 x 30 exceeds float16."""
     half = to(X.astype(dtype))
     test = anova.f_test(half, Y, 3)
     assert test.f.dtype == jnp.float32

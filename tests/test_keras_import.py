@@ -1,8 +1,9 @@
-"""The importer on a file that Keras 2.3.1 wrote, and on files with one thing wrong each."""
+"""The importer on files of Keras 2.3.1 and Keras 3, and on files with one thing wrong each."""
 
 import json
 import shutil
 
+import goldens
 import h5py
 import jax
 import numpy as np
@@ -27,7 +28,7 @@ def in_this_process(request, monkeypatch):
 
 @pytest.fixture
 def mini(shared, tmp_path):
-    """A copy that may be changed."""
+    """Returns a copy that tests may change."""
     return shutil.copyfile(shared(MINI), tmp_path / "mini.h5")
 
 
@@ -40,6 +41,15 @@ def weights_only(path, layers):
             group.attrs["weight_names"] = [f"{name}/{weight}:0".encode() for weight in weights]
             for weight, array in weights.items():
                 group[f"{name}/{weight}:0"] = array
+
+
+def test_predictions_are_those_of_keras_3():
+    z = goldens.load("cnn1d")
+    model = CNN1D(filters=(5, 4, 3), window=4, dense=(8, 6))
+    variables, report = import_cnn1d(goldens.DATA / "cnn1d_keras3.h5", model, 20)
+    assert len(report) == 12 and report[0].path == "params/conv1/kernel"
+    got = jax.nn.softmax(model.apply(variables, z["x"].astype(np.float32)))
+    np.testing.assert_allclose(got, z["probabilities"], rtol=0, atol=5e-7)
 
 
 def test_predictions_are_those_of_keras(shared):
@@ -200,7 +210,7 @@ def test_refuses_what_is_no_keras_file(tmp_path):
 
 
 def test_refuses_a_folder(tmp_path):
-    with pytest.raises(ValueError, match=r"want an HDF5 file .*; got something that is no file"):
+    with pytest.raises(ValueError, match=r"want an HDF5 file .*; got something that is not a file"):
         read_h5(tmp_path)
 
 
@@ -210,7 +220,7 @@ KERNEL = "dense_1/dense_1/kernel:0"
 
 @pytest.fixture
 def small(tmp_path):
-    """Weights for `MODEL`, that may be changed."""
+    """Writes weights for `MODEL` that tests may change."""
     rng = np.random.default_rng(0)
     layers = {
         name: {"kernel": rng.normal(size=shape), "bias": np.zeros(shape[-1])}

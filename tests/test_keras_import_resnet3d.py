@@ -1,8 +1,9 @@
-"""The importer on ResNet files of tf.keras' layout, filled with the goldens' weights."""
+"""The importer on ResNet files as tf.keras writes them."""
 
 import importlib.util
 import json
 
+import goldens
 import h5py
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from emojax.models.resnet3d import ResNet3D
 
 MODEL = ResNet3D(2, blocks=(1, 1, 1, 1), bottleneck=True)
 VOLUME = (16, 16, 12)
+GOLDEN = goldens.load("resnet3d")
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def layout(shared):
 
 
 def write(path, recipe, layout, names):
-    """The file of small_bottleneck, its layers under `names`, in the file's own order."""
+    """Writes the file of small_bottleneck, its layers under `names`, in the file's own order."""
     weights = recipe.weights("small_bottleneck")
     listed = next(e["attrs"] for e in layout["layout"] if e["name"] == "/")["layer_names"]
     with h5py.File(path, "w") as file:
@@ -42,6 +44,17 @@ def write(path, recipe, layout, names):
             for tensor, name in zip(tensors, own, strict=True):
                 group[name] = weights[layout["keras_name_to_path"][tensor]]
     return path
+
+
+def test_a_file_of_tf_keras_gives_its_logits():
+    """Layers of the file start at conv3d_11: its network was the second of its process."""
+    run, z = goldens.index(GOLDEN)["bottleneck"], goldens.below(GOLDEN, "bottleneck")
+    model = ResNet3D(2, tuple(run["blocks"]), bottleneck=True, width=run["width"])
+    variables, report = import_resnet3d(goldens.DATA / "resnet3d.h5", model, run["volume"])
+    assert report[0].source == "conv3d_11/kernel" and report[0].path == "params/stem/conv/kernel"
+    assert len(report) == len(goldens.below(z, "weights"))
+    got = model.apply(variables, z["x"].astype(np.float32))
+    np.testing.assert_allclose(got, z["logits"], atol=1e-5)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The paper's files, written as MATLAB does, and what is refused."""
+"""The paper's files, written as MATLAB writes them, and refusals."""
 
 import h5py
 import numpy as np
@@ -42,7 +42,7 @@ def write(folder, name=NAMES[0], **options):
 
 
 def write_hdf5(path, contents):
-    """Version 7.3: axes reversed, cells as references into #refs#, types as attributes."""
+    """Writes version 7.3: axes reversed, cells as references into #refs#, types as attributes."""
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, value in contents.items():
             if value.dtype == object:
@@ -144,7 +144,7 @@ NAN[2][0, 0, 0] = np.nan
     [
         ({"I_test": None}, "found variables I, labels, labels_test; expected I, I_test"),
         ({"labels": None}, "found variables I, I_test, labels_test; expected labels, labels_test"),
-        ({"I": cell(volumes[:4])}, "found 4 volumes in I; expected 5 as it has labels"),
+        ({"I": cell(volumes[:4])}, "found 4 volumes in I; expected 5, one for each label"),
         ({"I": np.zeros((5, 4, 3, 2))}, "found I of type float64.*expected I as a cell array"),
         (
             {"I": cell([*volumes[:4], np.zeros((4, 3, 3))])},
@@ -285,7 +285,8 @@ def test_refuses_values_of_another_file(root, store, kind):
     path = root / "E1_run2_x.mat"
     write_hdf5(path, variables()[0])
     links(path, kind)
-    with pytest.raises(InputError, match=r"no readable variables .*labels is (a link|no array of)"):
+    match = r"no readable variables .*labels is (a link|not an array of)"
+    with pytest.raises(InputError, match=match):
         read(root, store)
 
 
@@ -302,7 +303,7 @@ def test_refuses_what_float32_cannot_hold(root, store):
 
 def test_refuses_what_is_no_file(root, store):
     (root / "E1_run2_x.mat").mkdir()
-    with pytest.raises(InputError, match=r"found something that is no file; expected a .mat file"):
+    with pytest.raises(InputError, match=r"that is not a file; expected a .mat file"):
         read(root, store)
 
 

@@ -1,4 +1,4 @@
-"""Label maps: order, separators in names, what exists, and what is refused."""
+"""Label maps: order, separators in names, existing names, refusals."""
 
 import pathlib
 

@@ -75,7 +75,7 @@ def test_agrees_with_counting_moments(timing):
 
 
 def random_windows(rng, kind):
-    """Start and stop of some volumes in ms: one after the other, with pauses, or uneven."""
+    """Returns start and stop of some volumes in ms: consecutive, with pauses, or uneven."""
     t, tr = int(rng.integers(5, 40)), int(rng.choice([720, 1000, 2000, 2500, 10000]))
     start = np.arange(t) * tr
     if kind == "irregular":
@@ -107,7 +107,7 @@ def test_agrees_exactly_with_an_independent_labeller(kind):
         table = make(*zip(onset / 1e3, np.where(unknown, NAN, duration / 1e3), values, strict=True))
         windows = Windows(start / 1e3, stop / 1e3)
         if (onset >= end).mean() > 0.5:
-            with pytest.raises(InputError, match="behind it"):
+            with pytest.raises(InputError, match="after it"):
                 assign(table, labels, timing, windows)
             continue
         rows = [
@@ -236,7 +236,7 @@ def test_short_events_that_label_nothing_are_counted():
 
 
 def test_sparse_volumes_are_compared_by_their_own_time():
-    """TR 10 s, of which 8 s are silence: a volume lasts 2 s."""
+    """A volume lasts 2 s if the TR is 10 s, of which 8 s are silent."""
     rows = [(20.0 * i, 8.0, ("face", "house")[i % 2]) for i in range(12)]
     labels = LABELS._replace(baseline=-1)
     windows = regular(26, 10.0, duration=2.0)
@@ -259,7 +259,7 @@ def test_names_with_blanks_around_them_are_one():
 
 
 def test_every_table_of_a_real_study_is_assigned(shared):
-    """34 subjects x 6 runs; the volumes of each condition against counting moments."""
+    """Volumes of each condition in 34 subjects x 6 runs agree with a count of moments."""
     root = shared("data/bids-events/ds000108")
     paths = sorted(root.glob("sub-*/func/*_events.tsv"))
     tables = [events.read(path, "trial_type") for path in paths]

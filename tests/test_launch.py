@@ -1,4 +1,4 @@
-"""The one command: a whole run, a killed one that goes on, and what it refuses."""
+"""The command: a whole run, a killed run that resumes, refusals."""
 
 import csv
 import json
@@ -68,7 +68,7 @@ def killed(workdir, checkpoints, *flags, **options):
 
 
 def same_numbers(folder, part):
-    """The runs `whole` and `killed` in a folder: the same part of metrics.json, the same curves."""
+    """Checks that `whole` and `killed` have the same part of metrics.json and the same curves."""
     a, b = (
         json.loads((folder / name / "metrics.json").read_text()) for name in ("whole", "killed")
     )
@@ -79,7 +79,7 @@ def same_numbers(folder, part):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """A small run of everything, once."""
+    """Runs a small version of everything, once."""
     workdir = tmp_path_factory.mktemp("runs") / "small"
     code, out, err = finished(workdir, *SMALL, "--config.train.epochs=3")
     assert code == 0, err

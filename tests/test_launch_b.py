@@ -1,4 +1,4 @@
-"""Experiment B by its command: a whole small run, a killed one, a sweep, and what it refuses."""
+"""Experiment B by its command: a small run, a killed one, a sweep, refusals."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ DEMO = {"config": "expB.py:demo"}
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Two instances of every split, and the noise floor."""
+    """Runs two instances of every split, and the noise floor."""
     workdir = tmp_path_factory.mktemp("runs") / "small"
     code, out, err = finished(
         workdir, *SMALL, "--config.train.epochs=2", "--config.instances=2", **DEMO
@@ -136,7 +136,7 @@ def test_bad_settings_end_in_one_line(tmp_path, flags, said):
 
 
 class Shaped:
-    """As much of a cohort as is checked before training."""
+    """The part of a cohort that is checked before training."""
 
     def __init__(self, shape, labels=(0, 1), classes=("a", "b")):
         self.shape, self.labels, self.classes = shape, np.array(labels), classes
@@ -147,7 +147,7 @@ class Shaped:
     [
         (Shaped((40, 20, 1)), r"40 x 20 x 1 voxels; expected 9 .* \(--config.pad=9"),
         (Shaped((300,)), "rows of 300 values; expected volumes"),
-        (Shaped((10, 10, 10), [0, 0]), "volumes of a; expected of each of a, b"),
+        (Shaped((10, 10, 10), [0, 0]), r"volumes of a; expected volumes of every class \(a, b\)"),
     ],
 )
 def test_volumes_that_the_network_cannot_read(cohort, said):

@@ -118,7 +118,7 @@ def jobs_with(change):
 
 
 def both(job, labels):
-    """Training rows and test rows."""
+    """Returns training rows and test rows."""
     return {
         "train_x": np.concatenate([job.train_x, job.test_x]),
         "train_y": np.concatenate([job.train_y, labels]),
@@ -193,7 +193,7 @@ def test_arms_that_depend_on_values(plan):
     refused(plan, "^plain: step 'arms' depends on what", arms=arms)
 
 
-# what is kept
+# the kept part
 
 
 def test_what_is_kept_from_the_first_fold(plan):
@@ -222,7 +222,7 @@ def test_what_is_kept_by_the_name_of_the_fold(plan):
     )
 
 
-# leaky by name
+# declared leaky
 
 
 def test_an_arm_that_does_not_leak_where_it_says(plan):
@@ -230,7 +230,7 @@ def test_an_arm_that_does_not_leak_where_it_says(plan):
         leaky = {"protocol": "leaky", "leaks": ("scaler", "classifier"), "settings": "all"}
         return [dataclasses.replace(majority.arms(config, cohort)[0], **leaky)]
 
-    refused(plan, "^plain is leaky by name at step 'classifier', but in fold a", arms=arms)
+    refused(plan, "^plain is declared leaky at step 'classifier', but in fold a", arms=arms)
 
 
 def test_different_arms_have_different_second_folds():
@@ -246,7 +246,7 @@ def test_different_arms_have_different_second_folds():
 
 
 def test_reads_for_some_scores_add_up():
-    """A read for all test rows counts, too, where reads for each of their runs came first."""
+    """A read for all test rows counts even after reads for each of their runs."""
     rows = np.arange(8)
     cohort = SimpleNamespace(labels=rows % 2, volumes=np.zeros((8, 2)), prior=())
     ledger = Ledger(cohort)
@@ -288,7 +288,7 @@ def test_what_came_before_breaks_no_claim_unless_it_saw_labels():
 
 
 def test_every_planted_leak_fits_the_code(tmp_path):
-    """An edit that no longer applies must not look like a leak that was caught."""
+    """A planted edit that no longer applies must not look like a caught leak."""
     everything = (*planted.TEN, *planted.OTHERS, *planted.UNSEEN)
     assert len({leak.name for leak in everything}) == len(everything)
     code = leaks.copy(ROOT, tmp_path / "code")

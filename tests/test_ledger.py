@@ -1,4 +1,4 @@
-"""The ledger: reads write the record, scores have records of their own, a closed one is closed."""
+"""The ledger: reads write the record, each score has its own record, a closed one stays closed."""
 
 from types import SimpleNamespace
 
@@ -48,7 +48,7 @@ def rows_of(mask):
 
 
 def record(ledger):
-    """Step -> rows of values, rows of labels, of the record that is shared by all scores."""
+    """Returns {step: (rows of values, rows of labels)} of the record that all scores share."""
     steps = ledger.shared.steps.items()
     return {step: (rows_of(seen.values), rows_of(seen.labels)) for step, seen in steps}
 
@@ -230,7 +230,7 @@ def test_reads_for_some_scores_count_for_these_only():
     assert rows_of(found[8, 9]["alignment"].values) == [10, 11]
     assert rows_of(found[10, 11]["alignment"].values) == [8, 9]
     assert all("scaler" in steps for steps in found.values())
-    ledger.values("voxels", TRAIN)  # later than the scopes, but for all scores
+    ledger.values("voxels", TRAIN)  # later than the scopes, yet for all scores
     assert all("voxels" in seen.steps for _, seen in ledger.seen(TEST))
 
 

@@ -24,7 +24,7 @@ RED = "rgb(196, 0, 26)"
 
 
 class Server:
-    """The server in a process of its own."""
+    """The server in its own process."""
 
     def __init__(self, path, port=0):
         words = [sys.executable, str(HERE / "live_server.py"), str(port), str(path)]

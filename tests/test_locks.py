@@ -51,7 +51,7 @@ def test_a_lock_that_nobody_can_read_goes_stale(path, content):
 
 
 def test_a_process_that_is_gone_is_recognised(path):
-    """At once, after a kill: also where its number has been given to another process."""
+    """A killed process is recognised at once, even if its number was given to another process."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     write(path, pid=gone.pid, started=time.time())

@@ -61,7 +61,7 @@ def test_eight_devices_give_the_curve_of_one(reference, kind, strategy):
 
 @pytest.mark.slow
 def test_a_resnet_on_eight_devices(x64):
-    """Batch norm sees the whole batch: float64, so that Adam does not magnify rounding."""
+    """Batch norm sees the whole batch; float64, because Adam magnifies rounding."""
     model = resnet3d.ResNet3D(2, (1, 1), True, width=4, dtype=jnp.float64, param_dtype=jnp.float64)
     rng, y = np.random.default_rng(0), np.arange(64) % 2
     x = rng.normal(size=(64, 10, 9, 9)).astype(np.float32)
@@ -82,7 +82,7 @@ def test_short_volumes_train_too(reference):
 
 
 def test_metrics_are_those_of_plain_evaluation():
-    """The monitored loss is the mean over all volumes, though the last batch is filled up."""
+    """The monitored loss is the mean over all volumes, although the last batch is padded."""
     program, (x, y) = tiny.program(), tiny.data()
     ((_, got),) = loop.fit(program, [tiny.task(program)], epochs=1, every=1, factor=0.01)
     weights = {"params": got.best.params, "batch_stats": got.best.batch_stats}
@@ -97,7 +97,7 @@ def test_metrics_are_those_of_plain_evaluation():
 
 @pytest.mark.slow
 def test_the_network_before_its_first_step_may_be_the_best():
-    """With monitored labels turned round training only harms; classes weigh the same."""
+    """Reversed monitor labels make training harmful; classes are weighted equally."""
     x, y = tiny.data("vectors")
     y = np.where(np.isin(np.arange(len(y)), MONITOR), 1 - y, y)
     monitor = MONITOR[np.r_[np.flatnonzero(y[MONITOR] == 0)[:2], np.flatnonzero(y[MONITOR] == 1)]]
@@ -124,7 +124,7 @@ def test_the_network_before_its_first_step_may_be_the_best():
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["loop", "scan"])
 def test_the_rate_rises_over_the_first_epochs(strategy):
-    """Where nothing moves far, the steps of an epoch add up as their rates do."""
+    """Small steps within an epoch add up in proportion to their rates."""
     moved = []
     for warmup in (0, 1, 4):
         program = tiny.program(model=Dropped(), lr=1e-5, warmup=warmup)
@@ -140,7 +140,7 @@ def test_the_rate_rises_over_the_first_epochs(strategy):
 
 
 def test_rows_may_occur_several_times_and_be_few():
-    """A bootstrap of three rows, monitored by one: every batch is filled up."""
+    """A bootstrap of three rows, monitored on one, pads every batch."""
     program = tiny.program()
     rows, few = np.array([3, 3, 0, 1]), np.array([40, 40])
     got = trained(program, train=rows, monitor=few)
@@ -221,7 +221,7 @@ DOUBLE = Dropped(jnp.float64)
 
 
 def adam_step(params, grads, memory, scale):
-    """Keras' Adam by its formula."""
+    """Computes Keras' Adam from its formula."""
     memory["t"] += 1
     t, out = memory["t"], []
     for i, (w, g) in enumerate(zip(jax.tree.leaves(params), jax.tree.leaves(grads), strict=True)):

@@ -1,4 +1,4 @@
-"""What became of events: the table of classes, and the sentences about what was lost."""
+"""Tests of the accounting of events: the table of classes, and the sentences about lost volumes."""
 
 from emojax.data import losses
 from emojax.data.losses import Loss
@@ -16,7 +16,7 @@ RUNS = (
 
 def test_the_table_has_a_row_per_class_and_only_columns_that_say_something():
     header, rows = losses.table(RUNS, CLASSES)
-    assert header == ("events", "read", "label no volume", "behind the scan")
+    assert header == ("events", "read", "label no volume", "after the scan")
     assert rows == [
         ("calm", "12", "3", "1"),
         ("bad", "7", "0", "0"),

@@ -1,4 +1,4 @@
-"""Maps with a table: grids, brains, factors, groups, and what is refused."""
+"""Maps with a table: grids, brains, factors, groups, refusals."""
 
 import nibabel as nib
 import numpy as np
@@ -22,7 +22,7 @@ def save(path, values, affine=AFFINE):
 
 
 def make_study(root, people=("01", "02", "03")):
-    """Four maps a person: two emotions, each after two words; 0 outside of the brain."""
+    """Writes four maps per person: two emotions, each after two words; 0 outside the brain."""
     rng, lines = np.random.default_rng(0), ["file\tsubject\temotion\tword\tsession\tgroup"]
     for who in people:
         for i, (emotion, word) in enumerate((e, w) for e in EMOTIONS for w in WORDS):

@@ -20,7 +20,7 @@ def draw(seed, n=40, v=7, c=3):
 
 
 def haufe(weights, x):
-    """Equation 6 of Haufe et al. as it stands, with a pseudo-inverse."""
+    """Computes equation 6 of Haufe et al. with a pseudo-inverse."""
     s = x @ weights
     size = weights.shape[1]
     inner = np.cov(s.T).reshape(size, size)
@@ -211,7 +211,7 @@ def test_stability_of_folds():
 
 
 def planted(seed, n=600, v=300, count=60):
-    """Rows of two classes with a signal in some voxels, and noise that voxels share in pairs."""
+    """Returns rows of two classes with a signal in some voxels, and noise shared in pairs."""
     rng = np.random.default_rng(seed)
     voxels = rng.permutation(v)[:count]
     y = rng.integers(0, 2, n)

@@ -20,14 +20,14 @@ SEEDS = 8
 
 
 def auc(values, truth):
-    """How well the size of a map [v, classes] tells voxels with a clear response from others."""
+    """Returns the AUC of a map's size [v, classes] for voxels with a clear response."""
     clear = np.sqrt((truth**2).mean(1)) > CLEAR
     return roc_auc_score(clear, np.sqrt((np.asarray(values) ** 2).mean(1)))
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """The cohort of the demo at the default signal: config, view, and what is planted in whom."""
+    """Returns the demo's cohort at the default signal: config, view, and the planted response."""
     config = expA.get_config("demo")
     config.data.store = str(tmp_path_factory.mktemp("maps") / "store")
     config.data.progress = False

@@ -1,4 +1,4 @@
-"""Integrated gradients against NumPy, and the completeness of those of every kind of decoder."""
+"""Integrated gradients against NumPy, and their completeness for every kind of decoder."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def by_hand(x, baseline, first, second, steps):
-    """Midpoint rule for a network of one hidden layer of ReLU, in NumPy: [n, k, v]."""
+    """Computes the midpoint rule for a network of one hidden ReLU layer, in NumPy: [n, k, v]."""
     out = np.zeros((len(x), second.shape[1], x.shape[1]))
     for i, row in enumerate(x):
         for step in range(steps):
@@ -92,7 +92,7 @@ def test_says_what_is_wrong():
 
 
 def vectors():
-    """A decoder of the 1D CNN on some voxels of a mask, and volumes as scanned."""
+    """Returns a 1D CNN decoder on some voxels of a mask, and volumes as scanned."""
     rng = np.random.default_rng(4)
     mask = np.zeros(GRID, bool)
     mask[2:-2, 2:-2, 2:-2] = True
@@ -106,7 +106,7 @@ def vectors():
 
 
 def whole():
-    """A decoder of a small 3D ResNet on whole volumes."""
+    """Returns a decoder of a small 3D ResNet on whole volumes."""
     rng = np.random.default_rng(5)
     net = resnet3d.ResNet3D(3, (1, 1), False, width=4)
     made = net.init(jax.random.key(0), np.zeros((1, *GRID)), train=False)
@@ -142,7 +142,7 @@ def test_completeness_of_decoders(make):
 
 @pytest.mark.slow
 def test_completeness_of_whole_volumes():
-    """From the mean, without biases, a network is as steep all along the line: two steps do."""
+    """Without biases a network's slope is constant along the line: two steps suffice."""
     made, volumes = whole()
     flat = np.full(GRID, 900, np.float32)
     got = maps.saliency(made, volumes[0], baseline=flat, steps=2)

@@ -141,7 +141,7 @@ def test_rows_are_taken_unit_by_unit_in_any_order():
 
 
 def test_subjects_of_other_shapes_have_columns_of_their_own():
-    """Native images: no common mask, but voxels and maps of one's own (voxels.own)."""
+    """Native images have no common mask; each subject has its own voxels and maps (voxels.own)."""
     rng, runs, masks = np.random.default_rng(0), [], {}
     for i, (subject, shape) in enumerate((("a", (4, 5, 6)), ("b", (5, 5, 4)))):
         frames = rng.normal(100, 1, (12, *shape)).astype(np.float32)

@@ -21,7 +21,7 @@ SCANS = [
 
 
 def head(seed=0):
-    """A bright ball, a smaller one that a bridge one voxel wide joins to it, and noisy air."""
+    """Returns a bright ball, a smaller one behind a bridge one voxel wide, and noisy air."""
     rng = np.random.default_rng(seed)
     x, y, z = np.indices((24, 20, 18))
     volume = rng.uniform(10, 40, x.shape)
@@ -32,7 +32,7 @@ def head(seed=0):
 
 
 def some_mask():
-    """Voxels in no symmetrical order, so that Fortran order would be seen."""
+    """Returns voxels without symmetry, so that Fortran order would be noticed."""
     return np.random.default_rng(1).random((3, 4, 5)) < 0.4
 
 
@@ -100,7 +100,7 @@ def test_opening_cuts_thin_bridges():
 
 
 def planted_volumes():
-    """[6, 3, 4, 5] noise with 2 voxels not finite, 2 zero and 1 constant; one is two of these."""
+    """Returns [6, 3, 4, 5] noise: 2 voxels not finite (1 of them constant), 2 zero, 1 constant."""
     volumes = np.random.default_rng(2).normal(100, 5, (6, 3, 4, 5))
     volumes[:, 0, 0, 0] = 0
     volumes[:, 0, 1, 2] = 0

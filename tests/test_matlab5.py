@@ -87,7 +87,7 @@ def test_other_kinds_may_be_there_but_are_not_read(tmp_path, value):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_damage_is_an_input_error(tmp_path, compressed):
-    """Any byte may be wrong: the process lives, and whatever is read has a sound shape."""
+    """Any changed byte leaves the process alive, and all that is read has a valid shape."""
     path, rng = tmp_path / "a.mat", random.Random(0)
     scipy.io.savemat(path, CONTENT, do_compression=compressed)
     whole, refused = path.read_bytes(), 0

@@ -27,7 +27,7 @@ def make_labels(samples=200, classes=3, seed=0):
 
 
 def make_scores(dtype, samples=200, classes=3, decimals=1, seed=0):
-    """Probabilities with many ties."""
+    """Returns probabilities with many ties."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, samples)
     scores = np.round(rng.random((samples, classes)), decimals) + 0.1
@@ -167,7 +167,7 @@ def test_brier_matches_sklearn(dtype):
 
 
 def calibration_error(labels, p, bins):
-    """The definition, bin by bin, in float64."""
+    """Computes the definition, bin by bin, in float64."""
     confidence, right, error = p.max(1).astype(float), p.argmax(1) == labels, 0.0
     for b in range(bins):
         # Edges as the scores' dtype has them: 0.3 belongs to the bin that ends at 0.3.

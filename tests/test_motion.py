@@ -1,4 +1,4 @@
-"""Realignment parameters of SPM, FSL and fMRIPrep, and what is refused."""
+"""Realignment parameters of SPM, FSL and fMRIPrep, and refusals."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ VALUES = np.random.default_rng(0).normal(0, 0.1, (5, 6)).round(6)
 
 
 def write_confounds(path, values=VALUES, columns=motion.COLUMNS):
-    """With a column that has no value in the first row, and in another order, as fMRIPrep has."""
+    """Writes confounds as fMRIPrep does: no value in a first row, another column order."""
     header = ["framewise_displacement", *reversed(columns)]
     rows = [["n/a" if i == 0 else "0.1", *map(str, row[::-1])] for i, row in enumerate(values)]
     path.write_text("\n".join("\t".join(row) for row in [header, *rows]) + "\n")
@@ -54,7 +54,7 @@ def test_refuses_spm(tmp_path, text, message):
 
 def test_refuses_what_is_no_text(tmp_path):
     (tmp_path / "rp_a.txt").write_bytes(b"\xff\xfe\x00\x01\n")
-    with pytest.raises(InputError, match=r"rp_a.txt: found bytes that are no text"):
+    with pytest.raises(InputError, match=r"rp_a.txt: found bytes that are not text"):
         motion.read(tmp_path / "rp_a.txt", 2)
     with pytest.raises(InputError, match=r"rp_b.txt: found no such file"):
         motion.read(tmp_path / "rp_b.txt", 2)

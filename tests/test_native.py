@@ -14,7 +14,7 @@ IMPORTANT = "jax_compilation_cache_dir", "jax_enable_compilation_cache"
 
 @pytest.fixture
 def kept(tmp_path):
-    """The folder of the programs; at first it is not there."""
+    """Returns the folder of the programs, which does not exist at first."""
     before = [getattr(jax.config, name) for name in IMPORTANT]
     for name, value in zip(IMPORTANT, (str(tmp_path / "cache"), True), strict=True):
         jax.config.update(name, value)
@@ -34,7 +34,7 @@ def bundle(tmp_path_factory):
 
 
 def compilations(monkeypatch):
-    """A list that grows by one with each program that is compiled."""
+    """Returns a list that grows by one with each compiled program."""
     found, lower = [], native._jitted.lower
     monkeypatch.setattr(native._jitted, "lower", lambda *a: (found.append(a), lower(*a))[1])
     return found
@@ -150,7 +150,7 @@ def test_weights_may_change(bundle, kept):
 
 @pytest.fixture
 def volumes(tmp_path):
-    """The bundle of a small network of volumes, and a volume."""
+    """Returns the bundle of a small network of volumes, and a volume."""
     grid, rng = (12, 10, 9), np.random.default_rng(0)
     model = resnet3d.ResNet3D(2, (1,), True, width=2)
     x = (800 + 50 * rng.normal(size=(1, *grid))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The registry of networks, somebody else's module by its path, and what is refused in one line."""
+"""The registry of networks, a user's module by its path, and refusals in one line."""
 
 import jax
 import jax.numpy as jnp

@@ -122,7 +122,7 @@ def test_headers_that_are_refused_in_one_line(tmp_path, store, capfd, name, fiel
     with pytest.raises(InputError, match=f"^{path}: found ") as error:
         store.images([path])
     assert str(error.value).isprintable()
-    assert capfd.readouterr().err == ""  # not a word of nibabel's logger
+    assert capfd.readouterr().err == ""  # nothing from nibabel's logger
     assert not list(store.folder.glob("*.*"))
 
 
@@ -158,7 +158,7 @@ def test_load_opens_regular_files_only(tmp_path):
     path = save(tmp_path / "a.nii", normal())
     assert nifti.load(path).shape == SHAPE
     os.mkfifo(tmp_path / "b.nii")
-    with pytest.raises(InputError, match=r"b.nii: found something that is no file"):
+    with pytest.raises(InputError, match=r"b.nii: found something that is not a file"):
         nifti.load(tmp_path / "b.nii")
     (tmp_path / "c.nii").write_text("text")
     with pytest.raises(InputError, match=r"c.nii: found no readable image"):

@@ -11,7 +11,7 @@ from emojax.scoring.baselines import NUISANCE
 
 @pytest.fixture
 def small(config):
-    """Settings for small vectors, without a network."""
+    """Returns settings for small vectors, without a network."""
     config.voxels.keep, config.balance, config.network = 20, 6, False
     config.update({"protocols": "nested", "baselines": "LDA,logistic", "null_floor": False})
     config.update({"permutations": 0, "design": False, "crossed": "", "within_subject": False})

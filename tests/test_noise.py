@@ -28,7 +28,7 @@ def timed(runs=2, volumes=60, tr=2.0, **changes):
 
 
 def maps(people=3, classes=("a", "b", "c"), each=4, runs=1):
-    """Rows without time, sorted by class; every row is a number of its own."""
+    """Returns rows without time, sorted by class; every row has its own number."""
     made, labels, number = [], [], 0
     for person in range(people):
         for run in range(runs):
@@ -103,7 +103,7 @@ def test_rows_of_runs_that_lack_a_class_change_places_between_runs(tmp_path):
 
 @pytest.mark.parametrize("volumes", [1, 2, 3])
 def test_phases_of_few_volumes_or_of_one_class_decide_nothing(tmp_path, volumes):
-    """A run of one class keeps its mean, and so the class, whatever the phases."""
+    """A run of one class keeps its mean, and so its class, whatever the phases."""
     runs = [
         Run("01", f"{i}", np.full((volumes, 5), i, "f4"), tr=2.0, hashes={str(i): ""})
         for i in range(12)

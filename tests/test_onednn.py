@@ -70,12 +70,12 @@ def test_large_maps_of_large_batches_go_in_turns(stride):
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
     forward = onednn.jit(functools.partial(conv3d, strides=(stride,) * 3))
     if HAS:
-        assert calls(forward, x, kernel) == 5  # of two volumes, the last of one
+        assert calls(forward, x, kernel) == 5  # two volumes each, the last of one
         assert calls(forward, x[:8], kernel) == 1
 
 
 def test_a_network_and_its_gradient_are_those_of_the_other_lowering():
-    """Inner functions that jax caches by themselves, as of `remat`, are of the right kind, too."""
+    """Inner functions that jax caches separately, such as `remat`, use the right lowering, too."""
     for remat in (False, True):  # stem, and maps of 5 x 5 x 5
         network = resnet3d.ResNet3D(2, (1,), bottleneck=False, width=4, remat=remat)
         x = jax.random.normal(jax.random.key(0), (2, 18, 17, 18))

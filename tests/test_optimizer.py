@@ -12,7 +12,7 @@ STEPS = 5
 
 
 def gradients(dtype):
-    """[steps, 40]: from 1 down to 1e-10, where epsilon decides; the last one is always zero."""
+    """Returns [steps, 40]: from 1 down to 1e-10, where epsilon decides; the last is always zero."""
     rng = np.random.default_rng(0)
     grads = rng.normal(size=(STEPS, 40)) * np.logspace(0, -10, 40)
     grads[:, -1] = 0
@@ -20,7 +20,7 @@ def gradients(dtype):
 
 
 def run(tx, grads):
-    """[steps, 40] updates."""
+    """Returns [steps, 40] updates."""
 
     def step(state, grad):
         updates, state = tx.update({"w": grad}, state)

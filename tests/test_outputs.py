@@ -140,7 +140,7 @@ def test_get_gives_all_without_gap_or_repeat(before):
 
 
 def test_a_client_that_reads_slowly_and_asks_again():
-    """It falls out of the memory again and again, and comes back by the journal each time."""
+    """It repeatedly falls behind the memory and catches up from the journal each time."""
     session = Session(RECENT + 900)
     with opened(session, tcp=0, http=0) as outputs:
         slow = socket.socket()
@@ -211,7 +211,7 @@ def test_events_of_clients():
         client.sendall(b"\xff\xfe\n")
         assert file.readline().startswith(b"error ")
         assert len(found) == 2
-        client.sendall(b"x" * 100_000)  # one endless line: the client is closed, nobody else
+        client.sendall(b"x" * 100_000)  # one endless line: only this client is closed
         with contextlib.suppress(ConnectionError):
             assert file.read() == b""
         client, file = connect(outputs, "GET x")

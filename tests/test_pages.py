@@ -24,7 +24,7 @@ print(kept, counts[19] - counts[9])
 
 
 def faults(mode, **environment):
-    """Whether memory is kept, and the page faults of three products."""
+    """Returns whether memory is kept, and the page faults of three products."""
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
     command = [sys.executable, "-c", SCRIPT, mode]
     done = subprocess.run(

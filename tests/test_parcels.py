@@ -1,4 +1,4 @@
-"""Parcels of an atlas or of clusters: places in space, the record, and what is refused."""
+"""Parcels of an atlas or of clusters: places in space, the record, refusals."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ CLASSES = ("rest", "neutral", "negative")
 
 
 def make_view(seed=0):
-    """Four subjects, two runs; four quarters of the grid with a time course each."""
+    """Returns four subjects with two runs; each quarter of the grid has its own time course."""
     rng = np.random.default_rng(seed)
     quarter = 2 * (np.arange(GRID[0]) > 3)[:, None, None] + (np.arange(GRID[1]) > 4)[None, :, None]
     quarter = np.broadcast_to(quarter, GRID)

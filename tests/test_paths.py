@@ -22,8 +22,8 @@ def test_takes_files_folders_and_links_to_them(tmp_path):
     [
         ("nothing", "no such file"),
         ("dangling", "a link to a file that is not there"),
-        ("folder", "something that is no file"),
-        ("pipe", "something that is no file"),
+        ("folder", "something that is not a file"),
+        ("pipe", "something that is not a file"),
         ("loop", r"a path that cannot be read \(Too many levels of symbolic links\)"),
         ("a\0b", r"a path that cannot be read \(embedded null byte\)"),
         ("x" * 5000, r"a path that cannot be read \(File name too long\)"),

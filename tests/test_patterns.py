@@ -24,14 +24,14 @@ AFFINE[:3, 3] = -7.5, -6, -4.5
 
 
 def planted():
-    """The voxels with a response, to the right."""
+    """Returns the voxels with a response, on the right side."""
     out = np.zeros(GRID, bool)
     out[4:, 1:4, 1:3] = True
     return out
 
 
 def make(affine=AFFINE, mixed=False, size=3.0, grid=GRID):
-    """A cohort of volumes; `mixed`: every subject has a rotation of its own within the response."""
+    """Returns a cohort of volumes; `mixed` rotates the response differently in every subject."""
     rng = np.random.default_rng(0)
     where = np.zeros(grid, bool)
     where[tuple(slice(n) for n in GRID)] = planted()
@@ -55,7 +55,7 @@ def make(affine=AFFINE, mixed=False, size=3.0, grid=GRID):
 
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
-    """Classical classifiers are fitted in this process."""
+    """Fits classical classifiers in this process."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
 
 
@@ -75,13 +75,13 @@ def analyse(config, cohort, experiment=experiment_a.EXPERIMENT, arm=None, **opti
 
 
 def sizes(found, kind="pattern", suffix=""):
-    """The maps of all classes together, [X, Y, Z]."""
+    """Returns the maps of all classes together, [X, Y, Z]."""
     volumes = [found["volumes"][section.file_name(kind, name, suffix)] for name in CLASSES]
     return np.sqrt(np.mean(np.square(volumes), axis=0))
 
 
 def share_of_planted(values):
-    """The share of planted voxels among as many of the largest values."""
+    """Returns the share of planted voxels among the largest values, as many as were planted."""
     strongest = np.argsort(-values.ravel())[: planted().sum()]
     return planted().ravel()[strongest].mean()
 
@@ -102,7 +102,7 @@ def test_the_bag_has_its_pattern_where_the_response_is(small, regime):
         assert entry["always"] >= 1 and 0 <= entry["random"] <= 1
         for row in entry["clusters"][: regime != "independent_runs"]:
             assert row["side"] == "R" and row["peak"][0] > 3 and row["mm3"] == 27 * row["voxels"]
-    if regime != "independent_runs":  # there every subject has a topography of its own
+    if regime != "independent_runs":  # there every subject has its own topography
         assert own["classes"]["rest"]["clusters"]
     json.dumps({**found, "volumes": None}, allow_nan=False)
 
@@ -183,7 +183,7 @@ def test_networks_of_whole_volumes_have_maps_of_one_fold(config):
 
 @pytest.fixture(scope="module")
 def shown():
-    """Numbers and volumes as an analysis returns them."""
+    """Returns numbers and volumes as an analysis returns them."""
     rng = np.random.default_rng(1)
     row = {"peak": [9.0, -3.0, 3.0], "side": "R", "voxels": 4, "mm3": 108.0, "value": -2.5}
     entry = {"stability": 0.81, "random": 0.11, "random_size": 0.2}
@@ -209,7 +209,7 @@ def test_a_figure_of_each_class(shown, affine):
     assert len(page.png(figure)) > 10_000
     said = {text.get_text() for text in figure.texts}
     assert {"pattern", "random weights"} <= said
-    assert any("no L/R" in text for text in said) == (affine is None)
+    assert any("do not define left and right" in text for text in said) == (affine is None)
     if affine is not None:
         lettered = [t.get_text() for a in figure.axes for t in a.texts]
         assert "L" in lettered and "R" in lettered
@@ -223,10 +223,10 @@ def test_the_section_has_numbers_clusters_and_what_they_mean(shown):
     assert numbers.rows[0] == ["pattern, rest", "0.81", "0.11", "0.20", "3 of 40"]
     assert places.rows[0] == ["rest", "9", "-3", "3", "R", "4", "108", "-2.5"]
     said = " ".join(made["said"])
-    assert "Haufe" in said and "fear looks much like that of random weights" in said
+    assert "Haufe" in said and "fear closely resembles that of random weights" in said
     assert "rest looks" not in said
     array = section.section({"maps": found | {"units": None}})
-    assert array["tables"][1].header[1] == "axis 1" and "Array indices" in array["tables"][1].note
+    assert array["tables"][1].header[1] == "axis 1" and "array indices" in array["tables"][1].note
 
 
 def test_no_maps_no_section():

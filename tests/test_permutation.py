@@ -38,12 +38,12 @@ def made_of(config, view, experiment=experiment_a.EXPERIMENT, cohort=None):
 
 @functools.cache
 def study(signal=True, tr=2.0):
-    """Returns settings, view, headline and folds; subjects have orders of their own."""
+    """Returns settings, view, headline and folds; block orders differ by subject."""
     rng = np.random.default_rng(5)
     labels = [rng.permutation(Y) if tr is None else Y for _ in NAMES]
     values = VALUES if signal and tr else rng.normal(size=(len(NAMES), len(Y), VOXELS))
     config, view = config_of(), read(make_cohort(values.astype(np.float32), labels, tr=tr))
-    if signal and tr:  # each subject's response is in a rotation of its own
+    if signal and tr:  # each subject's response is rotated differently
         config.align.regimes = "independent_runs"
     return config, view, *made_of(config, view, cohort=view.cohort)
 
@@ -53,7 +53,7 @@ def analyse(config, view, arm, made, **options):
 
 
 def by_hand(config, view, arm, made, labels, name="logistic"):
-    """Returns the statistic of labels, with everything read and fitted anew."""
+    """Returns the statistic of labels, with everything read and fitted again."""
     cohort = view.cohort.with_labels(labels)
     other, scores = dataclasses.replace(view, cohort=cohort), []
     arm = dataclasses.replace(arm, baselines=(name,))
@@ -81,7 +81,7 @@ def test_every_permutation_goes_through_the_whole_pipeline(monkeypatch):
     ticks = []
     found = analyse(config, view, arm, made, tick=ticks.append)
     assert ticks == [1] * 19
-    assert len({tuple(sorted(row)) for row in chosen}) > 50  # voxels are chosen anew, 20 x 5 times
+    assert len({tuple(sorted(row)) for row in chosen}) > 50  # voxels are chosen again, 20 x 5 times
     drawn = permutation.arrangements(
         config, view, arm, permutation.design(config, view, arm), [d.fold for d in made]
     )
@@ -148,7 +148,7 @@ def test_the_seed_decides():
     draws = [permutation.arrangements(config, view, arm, found, folds) for _ in range(2)]
     assert np.array_equal(*draws)
     fewer = permutation.arrangements(config_of(permutations=5), view, arm, found, folds)
-    assert np.array_equal(fewer, draws[0][:5])  # more permutations go on where fewer ended
+    assert np.array_equal(fewer, draws[0][:5])  # more permutations continue where fewer ended
     other = permutation.arrangements(config_of(seed=1), view, arm, found, folds)
     assert not np.array_equal(other, draws[0])
     assert len({row.tobytes() for row in draws[0]}) == 19

@@ -1,4 +1,4 @@
-"""Decoders that lack what is a person's own, and vectors, which are volumes with one long axis."""
+"""Decoders that lack a person's own parts, and vectors as volumes with one long axis."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ SIZE, TIMES = 12, 30
 
 
 def make(**stated):
-    """A logistic decoder of vectors; `stated` are its facts."""
+    """Returns a logistic decoder of vectors; `stated` are its facts."""
     rng = np.random.default_rng(0)
     facts = decoder.Facts(("a", "b"), (SIZE, 1, 1), 100.0, 10.0)._replace(**stated)
     one = decoder.Member(

@@ -1,4 +1,4 @@
-"""What the audit changes, and that it changes nothing else."""
+"""Tests of the audit's perturbations, which change nothing else."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_labels_of_the_scored_unit_change_and_no_others():
 
 
 def test_labels_change_together_with_who_shares_one():
-    """Cells of equal labels must not survive: whoever only groups by label would go unnoticed."""
+    """Cells of equal labels must not survive, or a leak that only groups by label stays hidden."""
     change = changes_of().each[LABELS]
     own, new = COHORT.labels[FOLD.test], change.cohort.labels[FOLD.test]
     assert ((own[:, None] == own) != (new[:, None] == new)).any()

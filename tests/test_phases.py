@@ -1,4 +1,4 @@
-"""Random phases: what stays of a run, what does not, and that cleaning is done again."""
+"""Random phases: the preserved and destroyed properties of a run, and repeated cleaning."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ SHAPE = (5, 4, 3)
 
 
 def values(volumes, seed=0):
-    """Drifting voxels that have something in common, around 800 units."""
+    """Returns drifting voxels with a common component, around 800 units."""
     rng = np.random.default_rng(seed)
     own = rng.normal(size=(volumes, *SHAPE)).cumsum(0)
     common = rng.normal(size=(volumes, 1, 1, 1)) * rng.normal(size=SHAPE)

@@ -1,4 +1,4 @@
-"""Piecewise alignment: parcel by parcel that of hyperalignment, and in pairs that of fmralign."""
+"""Piecewise alignment: hyperalignment within each parcel, and fmralign's result in pairs."""
 
 import jax
 import jax.numpy as jnp
@@ -107,7 +107,7 @@ def test_a_new_subject_enters_by_some_of_the_rows(x64):
 
 
 def scaled_procrustes(x, y, scaling):
-    """The orthogonal R and the scale that minimise ||scale x R - y||, by their definition."""
+    """Computes the orthogonal R and the scale that minimise ||scale x R - y||."""
     u, s, vt = np.linalg.svd(x.T @ y)
     return x @ (u @ vt) * (s.sum() / (x**2).sum() if scaling else 1.0)
 

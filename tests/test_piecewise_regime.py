@@ -1,4 +1,4 @@
-"""Regime piecewise: features parcel by parcel, who saw what, the audit, and what is refused."""
+"""Regime piecewise: features by parcel, the record, the audit, refusals."""
 
 import json
 

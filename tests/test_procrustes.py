@@ -1,7 +1,8 @@
-"""Procrustes against PyMVPA's recorded outputs, and the laws that any rotation obeys."""
+"""Procrustes against recorded outputs of PyMVPA, and the laws that any rotation obeys."""
 
 import json
 
+import goldens
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,13 +20,13 @@ METHODS = ["svd", "polar"]
 
 
 def close(got, want, rtol):
-    """Largest difference relative to the largest entry."""
+    """Compares by the largest difference relative to the largest entry."""
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     np.testing.assert_allclose(got, want, rtol=0, atol=rtol * np.abs(want).max())
 
 
 def pair(n=30, p=8, q=8, noise=0.1, seed=0, dtype=np.float64):
-    """Target = planted rotation of the source, plus noise, scale 2.5 and means."""
+    """Returns a source and its planted rotation, with noise, scale 2.5 and means."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, p)) * np.linspace(2, 0.5, p) + 3
     rotation = np.linalg.qr(rng.normal(size=(max(p, q), max(p, q))))[0][:p, :q]
@@ -40,16 +41,36 @@ def golden_runs(shared):
     return z, runs
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
+WAYS = pytest.mark.parametrize(
     "method, dtype", [("svd", "float64"), ("svd", "float32"), ("polar", "float64")]
 )
-def test_matches_pymvpa(shared, dtype, method):
-    z, runs = golden_runs(shared)
-    rtol = 1e-12 if dtype == "float64" else 2e-5
+
+
+@WAYS
+def test_matches_pymvpa(dtype, method):
+    z, pairs = goldens.load("procrustes"), goldens.load("alignment_inputs")
+    runs = goldens.index(z)
+    assert len(runs) == 48
+    check_runs(z | pairs, [run for run in runs if all(run["alignment"].values())], dtype, method)
+
+
+@pytest.mark.slow
+@WAYS
+def test_matches_pymvpa_under_every_setting(dtype, method):
+    z, pairs = goldens.load("procrustes"), goldens.load("alignment_inputs")
+    check_runs(z | pairs, goldens.index(z), dtype, method)
+
+
+@pytest.mark.slow
+@WAYS
+def test_matches_every_golden_of_pymvpa(shared, dtype, method):
+    check_runs(*golden_runs(shared), dtype, method)
+
+
+def check_runs(z, runs, dtype, method):
     with jax.enable_x64(dtype == "float64"):
         for run in runs:
-            check_run(z, run, dtype, method, rtol)
+            check_run(z, run, dtype, method, 1e-12 if dtype == "float64" else 2e-5)
 
 
 def check_run(z, run, dtype, method, rtol):
@@ -57,7 +78,7 @@ def check_run(z, run, dtype, method, rtol):
         z[f"{run['data']}/{k}"].astype(dtype) for k in ("source", "target", "test")
     )
     options = {k: run["alignment"][k] for k in ("scaling", "reflection", "demean")}
-    want = {k.split("/")[-1]: z[k] for k in z.files if k.startswith(run["key"] + "/")}
+    want = {k.split("/")[-1]: z[k] for k in z if k.startswith(run["key"] + "/")}
     fitted = procrustes.fit(source, target, method=method, **options)
     close(procrustes.transform(fitted, source), want["forward"], rtol)
     if options["scaling"]:

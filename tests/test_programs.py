@@ -1,4 +1,4 @@
-"""Programs from configs: equal settings share what was compiled, and not too many are kept."""
+"""Programs from configs: equal settings share compiled code, and only a few programs are kept."""
 
 import pytest
 import tiny_training as tiny
@@ -17,7 +17,7 @@ def quick():
 
 
 def test_a_step_compiles_once_for_all_epochs_and_factors():
-    """The state keeps its types from the first step on, and a penalty's weight is traced."""
+    """The state keeps its dtypes from the first step on, and a penalty's weight is traced."""
     program, before = tiny.program(lr=0.011), compiled_functions()
     weak = trained(program, factor=0.0)
     counts = compiled_functions()
@@ -38,7 +38,7 @@ def small_config():
 
 @pytest.mark.slow
 def test_equal_settings_are_one_program_and_compile_once():
-    """The network of Experiment A, with dropout and a penalty: folds side by side as in a loop."""
+    """The network of Experiment A has dropout and a penalty, side by side as in a loop."""
     program = programs.make_program(small_config(), 2)
     again = programs.make_program(small_config(), 2)
     assert again is program

@@ -31,7 +31,7 @@ def sum_up(*many):
 
 
 def fit_voxels(x, y, chosen):
-    """A stand-in for any fitted step: says what it has seen."""
+    """Imitates a fitted step: records the rows that it has seen."""
     score = np.abs(x[chosen][y[chosen] == 1].mean(0) - x[chosen][y[chosen] == 0].mean(0))
     return score.argmax(), Provenance.of("anova", len(x), values=chosen, labels=chosen)
 

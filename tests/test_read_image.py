@@ -35,7 +35,7 @@ def write(path, **fields):
 
 def refused(path, said):
     with warnings.catch_warnings(), pytest.raises(InputError) as error:
-        warnings.simplefilter("error")  # which would be lines of their own
+        warnings.simplefilter("error")  # a warning would be an extra line
         decoder.read_image(path)
     line = str(error.value)
     assert line.startswith(f"{path}: found ") and said in line and "\n" not in line
@@ -70,10 +70,10 @@ def test_headers_that_promise_something_else(tmp_path, suffix, fields, said):
 
 
 def test_what_is_no_image(tmp_path):
-    refused(tmp_path, "something that is no file; expected an image")
+    refused(tmp_path, "something that is not a file; expected an image")
     refused(tmp_path / "none.nii", "no such file; expected an image")
     os.mkfifo(tmp_path / "pipe.nii")
-    refused(tmp_path / "pipe.nii", "something that is no file")
+    refused(tmp_path / "pipe.nii", "something that is not a file")
     for content in (b"", b"hello", bytes(400)):
         (tmp_path / "a.nii").write_bytes(content)
         refused(tmp_path / "a.nii", "no readable image")

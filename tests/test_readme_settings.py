@@ -10,7 +10,7 @@ from configs import common
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SETTINGS = (ROOT / "docs" / "settings.md").read_text()
-PLACE = ("data.source", "data.root")  # of a study's files
+PLACE = ("data.source", "data.root")  # the place of a study's files
 
 
 def sections():

@@ -1,4 +1,4 @@
-"""Names and dotted paths of a config: what they lead to, and one line where they lead nowhere."""
+"""Names and dotted paths of a config, and one line for those that lead nowhere."""
 
 import sys
 
@@ -12,7 +12,7 @@ NUMBERS = Registry("number", {"one": 1, "pi": "math:pi", "text": "os:sep"})
 
 @pytest.fixture(autouse=True)
 def modules(tmp_path, monkeypatch):
-    """Modules of somebody else, in a folder on the path."""
+    """Writes modules of a user into a folder on the path."""
     for name, text in {
         "own_things": "class Box:\n    inside = 7\n\nLEFT = 'x'\n",
         "own_needy": "import no_such_package_at_all\n",
@@ -28,7 +28,7 @@ def test_entries_are_objects_or_imported_on_first_use():
     assert NUMBERS["one"] == 1
     assert NUMBERS["pi"] == pytest.approx(3.14159, abs=1e-5)
     lazy = Registry("x", {"bad": "own_needy:x", "good": "math:pi"})
-    assert lazy["good"]  # an entry that cannot be imported is in nobody's way
+    assert lazy["good"]  # an entry that cannot be imported does no harm
     with pytest.raises(InputError, match="no_such_package_at_all"):
         lazy["bad"]
 
@@ -78,7 +78,7 @@ def test_entries_may_have_to_be_of_one_class():
 
 
 def test_a_module_that_fails_by_itself_shows_its_own_error(tmp_path):
-    """A bug in the user's module is theirs to see, with its place."""
+    """A bug in a user's module shows its own traceback."""
     (tmp_path / "own_bug.py").write_text("x = 1\n1 / 0\n")
     with pytest.raises(InputError, match=r"ZeroDivisionError: .*own_bug.py, line 2\)"):
         resolve("number", "own_bug:x")

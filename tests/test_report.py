@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from emojax.data.losses import Loss
 from emojax.report import console, page, results, tables
-from emojax.report.tables import Table
+from emojax.report.cells import Table
 
 
 def make(metrics=None, **changes):
@@ -158,7 +158,7 @@ def test_no_cell_is_cut_off_or_dropped(kind, width):
 def test_the_page_says_what_the_audit_moved():
     text = page_of(make())
     assert "the values of one scored volume were replaced" in text and "bit by bit" in text
-    assert "Leaky by name, and caught: paper;" in text
+    assert "Declared leaky, and caught: paper;" in text
     audit = next(t for t in tables.make(make().metrics) if t.title == "Audit")
     rows = {row[0]: row for row in audit.rows}
     assert rows["nested"][4] == "nothing" and rows["leaky voxels"][4:] == ["voxels", "voxels"]
@@ -183,7 +183,7 @@ def test_table_of_notebooks_is_escaped():
 
 @pytest.mark.filterwarnings("error")
 def test_names_are_drawn_as_they_are(tmp_path):
-    """No formula where a name has dollars, no warning where a script has no font."""
+    """Dollar signs in names start no formula, and scripts without a font cause no warning."""
     names = ("$\\frac{$", "b$ $c$", "\N{CJK UNIFIED IDEOGRAPH-4E2D}")
     cohort, found = hand_made.left_out(hand_made.make_cohort(classes=names))
     audit = hand_made.audited(found)

@@ -176,7 +176,7 @@ def test_a_network_that_died_on_the_way_is_seen_at_the_last_epoch():
 def test_arms_that_share_the_fault_are_named():
     cohort, found = hand_made.left_out()
     result, _ = learned(with_networks(found, same_everywhere, ["nested", "paper"]), cohort)
-    assert "The same in paper." in texts.headline(result.metrics)
+    assert "The same holds for paper." in texts.headline(result.metrics)
 
 
 @pytest.mark.parametrize("kind", ["left_out", "by_split", "sweep", "classical"])

@@ -99,7 +99,7 @@ def test_the_paragraphs_have_the_numbers_of_the_run(kind):
         assert f"{summary[name]['mean']:.3f}" in text, name
     assert all(f"{limit:.3f}" in text for limit in summary["balanced_accuracy"]["ci95"])
     data = metrics["data"]
-    assert f"{data['subjects']} simulated participants, in {data['runs']} runs" in text
+    assert f"{data['subjects']} simulated subjects and {data['runs']} runs" in text
     assert f"{data['volumes']} labelled volumes" in text and f"chance {1 / 3:.3f}" in text
     rows = data["counts"]
     assert all(f"{sum(row[name] for row in rows)} {name}" in text for name in metrics["classes"])
@@ -115,8 +115,8 @@ def test_a_network_of_one_subject_left_out_is_described():
     for fold, epoch in zip(metrics["arms"][0]["folds"], (2, 1, 2, 2), strict=True):
         fold["epoch"] = epoch
     text = text_of(metrics)
-    assert "leave-one-subject-out cross-validation, 4 folds" in text
-    assert "96 train, 48 are monitored and 48 are scored" in text
+    assert "leave-one-subject-out cross-validation (4 folds)" in text
+    assert "96 training, 48 monitored and 48 scored volumes" in text
     assert "chose the epoch (kept: 1 to 2)" in text and "at most 2 epochs" in text
     assert "the 200 voxels" in text and "a bootstrap of 40 volumes of each class" in text
     assert "0.115 before and 0.500 after" in text
@@ -128,10 +128,10 @@ def test_a_bag_is_described_with_what_its_members_chose():
     text = text_of(metrics)
     assert "a bag of 3 logistic regressions in each fold" in text
     assert "Chosen: C of 0.001 to 0.01, temperatures of 1.00 to 2.00." in text
-    assert "Beside it, nested is a network" in text and "logistic n-1" in text
+    assert "For comparison, nested is a network" in text and "logistic n-1" in text
     assert "[5, 6]" in text and "Platt" in " ".join(methods.make(metrics).references)
     rows = [row for row in tuned.table(metrics).rows if row[0] == "bag"]
-    assert ["bag", "C of each member", "0.001 to 0.01", "loss of who is held back"] in [
+    assert ["bag", "C of each member", "0.001 to 0.01", "loss on the held-back subject or run"] in [
         row[:4] for row in rows
     ]
     assert all("seed" not in rerun.what for rerun in reruns.commands(metrics))
@@ -163,8 +163,10 @@ def test_a_leaky_headline_is_never_called_cross_validation(kind, leaky):
     text, said = text_of(metrics), limits.sentences(metrics)
     for word in ("cross-validation", "leave-one", "held out", "unseen", "whole subjects"):
         assert word not in text
-    assert f"{leaky} is leaky by name" in text and "no estimate of the accuracy on new data" in text
-    assert any("leaky by name" in sentence for sentence in said)
+    assert (
+        f"{leaky} is declared leaky" in text and "no estimate of the accuracy on new data" in text
+    )
+    assert any("is declared leaky" in sentence for sentence in said)
     answers = {check.asked: check.found for check in checks.make(metrics)}
     assert "LEAK, no result" in answers["headline"]
 
@@ -175,7 +177,7 @@ def test_rows_that_leak_are_called_so(kind):
     text = text_of(metrics)
     for arm in metrics["arms"]:
         if arm["protocol"] == "leaky" and not arm["on_noise"]:
-            before, after = text.split("Leaky by name, for comparison only: ", 1)
+            before, after = text.split("Declared leaky, for comparison only: ", 1)
             assert arm["name"] in after and f"{arm['name']} 0." not in before
 
 
@@ -196,7 +198,7 @@ def test_a_transductive_row_is_called_so():
 
 def test_every_analysis_stands_with_its_numbers():
     text = text_of(of() | analysed())
-    for number in ("0.777", "0.349", "p = 0.010", "99 permutations", "48 in all"):
+    for number in ("0.777", "0.349", "p = 0.010", "99 permutations", "48 blocks"):
         assert number in text
     assert "new levels of priming: 0.444 (95 % interval 0.401 to 0.487)" in text
     assert "null 0.340 (sd 0.031), p = 0.700" in text and "stimulus" not in text
@@ -206,12 +208,12 @@ def test_every_analysis_stands_with_its_numbers():
 
 def test_limits_follow_from_the_numbers():
     inside, outside = (limits.sentences(of() | analysed(p=p)) for p in (0.7, 0.01))
-    lost = "is not shown to know the labels at new levels of priming"
+    lost = "is not shown to decode the labels at new levels of priming"
     assert any(lost in said for said in inside) and not any(lost in said for said in outside)
     own, not_own = (
         limits.sentences(of() | analysed(gain=gain)) for gain in ((0.02, 0.12), (-0.2, -0.1))
     )
-    rival = "That other people help is not shown"
+    rival = "A benefit from other subjects is not shown"
     assert any(rival in said for said in own) and not any(rival in said for said in not_own)
     assert any("without any image" in said for said in own)
     none = limits.sentences(of())
@@ -219,7 +221,7 @@ def test_limits_follow_from_the_numbers():
         assert any(key in said for said in none), key
         assert not any(key in said for said in own), key
     assert any("4 folds are few" in said for said in none)
-    assert any("trained once, from seed 0" in said for said in none)
+    assert any("trained once, with seed 0" in said for said in none)
     assert not any("trained once" in said for said in limits.sentences(of("by_split")))
 
 
@@ -228,7 +230,7 @@ def test_worse_probabilities_than_base_rates_are_a_limit():
     assert not any("Probabilities are worse" in said for said in limits.sentences(metrics))
     metrics["arms"][0]["summary"]["network"]["nll"]["mean"] = 1.2
     (said,) = [said for said in limits.sentences(metrics) if "Probabilities are worse" in said]
-    assert "1.200 nats against 1.099" in said
+    assert "1.200 against 1.099 nats" in said
 
 
 def test_a_floor_above_chance_is_a_limit():
@@ -237,7 +239,7 @@ def test_a_floor_above_chance_is_a_limit():
     score = noise["summary"]["network"]["balanced_accuracy"]
     score |= {"mean": 0.7, "ci95": [0.65, 0.75]}
     said = " ".join(limits.sentences(metrics))
-    assert "On noise the procedure reaches 0.700" in said and "does not stand clear" in said
+    assert "The noise floor is 0.700" in said and "reaches down to the noise floor" in said
 
 
 def test_networks_of_several_random_numbers_are_compared():
@@ -255,7 +257,7 @@ def test_groups_stand_with_their_scores():
     both = {"subjects": 2, "tested": 2, "network": entry, "baselines": {}}
     metrics = of(groups={"patients": both, "controls": both})
     text = text_of(metrics)
-    assert "Groups of participants: 2 patients and 2 controls." in text
+    assert "Groups of subjects: 2 patients and 2 controls." in text
     assert "patients 0.610 (95 % interval 0.500 to 0.720), 2 tested" in text
     assert any("difference was not tested" in said for said in limits.sentences(metrics))
 
@@ -268,7 +270,7 @@ def test_exclusions_are_written():
     metrics["config"]["data"] |= {"subjects": "01,02", "drop_first": 3}
     text = text_of(metrics)
     assert "Run-3 of 02 is left out." in text and "7 other volumes have no label" in text
-    assert "Of 9 events of these classes, 2 label no volume and 1 begin after" in text
+    assert "Of 9 events of these classes, 2 labelled no volume and 1 began after" in text
     assert "4 volumes in events of two classes were dropped" in text
     assert "subjects 01,02" in text and "The first 3 volumes of every run" in text
 
@@ -281,7 +283,7 @@ def test_exclusions_are_written():
             "column trial_type of events.tsv) if at least 50% of its acq",
             ["gorgolewski2016"],
         ),
-        ("spm", "SPM's folders (images ra*)", []),
+        ("spm", "SPM folders (images ra*)", []),
         ("maps", "column trial_type is the label", []),
         ("arrays", "arrays of values", []),
         ("lab", "vectors that were aligned before", []),
@@ -364,7 +366,7 @@ def test_every_work_is_whole():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_older_results_are_read_and_shown(tmp_path, kind):
-    """A workdir that was finished before these keys were there."""
+    """A workdir finished before these keys existed is still shown."""
     result, *_ = hand_made.finished(kind)
     result.save(tmp_path)
     metrics = Result.load(tmp_path).metrics
@@ -393,13 +395,13 @@ def test_checks_name_keys_that_there_are(config):
 
 def test_checks_answer_every_question():
     answers = {check.asked: check.found for check in checks.make(of() | analysed())}
-    assert "0.401" in answers["new people and new conditions"]
-    assert "stimulus cannot be crossed: one level" in answers["new people and new conditions"]
-    assert "null 0.349 over 99 permutations" in answers["permuted labels"]
-    assert answers["the scored person's other runs alone"].startswith("LDA-shrinkage 0.444")
+    assert "0.401" in answers["new subjects and new levels"]
+    assert "stimulus cannot be crossed: one level" in answers["new subjects and new levels"]
+    assert "null 0.349 over 99 permutations" in answers["permutation test"]
+    assert answers["the test subject's own runs"].startswith("LDA-shrinkage 0.444")
     assert "1.000" in answers["the design without any image"]
     assert answers["who saw what"].startswith("measured by an audit of")
-    assert "neither train nor are scored" in answers["what was tuned on what"]
+    assert "neither trained on nor scored" in answers["what was tuned on what"]
 
 
 def test_what_was_tuned_is_on_the_record():
@@ -412,9 +414,9 @@ def test_what_was_tuned_is_on_the_record():
         fold["of_scored"] = {"values": 48 * leak, "labels": 48 * leak}
         arm["seen"].append(fold)
     rows = {(row[0], row[1]): row[2:] for row in tuned.table(metrics).rows}
-    assert rows["nested", "epoch"] == ["3", "monitored accuracy", "48 volumes of 02"]
-    assert rows["paper", "epoch"][2].startswith("LEAK: 48 volumes, among them values and labels")
-    assert rows["last", "epoch"] == ["the last", "", "nothing"]
+    assert rows["nested", "epoch"] == ["3", "monitored accuracy", "48 volumes of subject 02"]
+    assert rows["paper", "epoch"][2].startswith("LEAK: 48 volumes, including values and labels")
+    assert rows["last", "epoch"] == ["the last", "", "no data"]
     assert rows["nested", "voxels"][0] == "the best 200"
     assert rows["nested", "settings of 2 classical classifiers"][0] == "fixed"
     assert "Set on the command line of this run: balance." in tuned.table(metrics).note
@@ -438,12 +440,12 @@ def test_every_command_can_be_typed():
         places = [parsed(command)[1] for command in others]
         assert len(set(places)) == len(places) and all(p.startswith("runs/a-") for p in places)
         assert all(parsed(command)[0].balance == 20 for command in others)
-        config, _ = parsed(found["the null and p against chance"])
+        config, _ = parsed(found["the permutation test"])
         assert config.permutations == 99 and config.crossed == "" and not config.null_floor
         assert config.baselines == "logistic" and config.protocols == "nested"
-        config, _ = parsed(found["new participants and new levels"])
+        config, _ = parsed(found["new subjects and new levels"])
         assert config.crossed == "priming" and config.permutations == 99
-        config, _ = parsed(found["the scored participant's other runs alone"])
+        config, _ = parsed(found["the test subject's own runs"])
         assert config.within_subject and not config.audit and config.train.epochs == 1
         config, _ = parsed(found["the headline and its probabilities"])
         assert config.align.regimes == "independent_runs" and not config.leaks
@@ -459,7 +461,7 @@ def test_commands_of_experiment_b_keep_the_split():
     config, place = parsed(found["the headline and its probabilities"])
     assert config.splits == "by_subject" and place == "runs/b-headline"
     assert "restart" not in " ".join(found.values())
-    assert "the scored participant's other runs alone" not in found
+    assert "the test subject's own runs" not in found
 
 
 def test_a_run_from_python_has_commands_to_fill_in():

@@ -1,4 +1,4 @@
-"""The report's p values: the headline against chance, and Holm's correction beside every family."""
+"""The report's p values: the headline against chance, and Holm's correction of each family."""
 
 import copy
 import dataclasses
@@ -44,7 +44,7 @@ def test_the_headline_has_its_p_in_metrics_table_and_figure():
     table = tables.main(result.metrics)
     assert cell(table, "LDA", "p (chance)") == "0.020"  # its row, not that of the network
     assert cell(table, "nested", "p (chance)") == "" == cell(table, "paper", "p (chance)")
-    assert "p (chance): permuted labels" in table.note
+    assert "p (chance): permutation test" in table.note
     assert "p = 0.020" in result.captions["permutation"] and "permutation" in result.figures
     bars = result.figures["permutation"].axes[0].patches
     assert sum(bar.get_height() for bar in bars) == 99
@@ -54,11 +54,11 @@ def test_the_page_has_a_section_and_its_figure_once(tmp_path):
     result = result_of()
     images = {name: b"png" for name in result.figures}
     text = page.render(result.metrics, images, result.captions)
-    assert ">Against chance</h2>" in text and text.count('id="permutation"') == 1
-    assert text.index("Against chance") < text.index(">Figures</h2>")
-    assert "balanced accuracy 0.710 against a mean of 0.325" in text
+    assert ">Permutation test</h2>" in text and text.count('id="permutation"') == 1
+    assert text.index("Permutation test<") < text.index(">Figures</h2>")
+    assert "balanced accuracy 0.710, mean of the null 0.325" in text
     untested, _, _ = hand_made.finished("left_out")
-    assert ">Against chance</h2>" not in page.render(untested.metrics, {}, {})
+    assert ">Permutation test</h2>" not in page.render(untested.metrics, {}, {})
     assert "permutation" not in untested.figures and permutations.line(untested.metrics) == ""
     assert "p (chance)" not in tables.main(untested.metrics).header
     result.save(tmp_path)
@@ -102,8 +102,8 @@ def test_p_stands_in_the_row_of_the_classifier_that_was_permuted(classifier, row
         {row: 0.02} if row else {}
     )
     said = permutations.line(result.metrics)
-    assert said.startswith(f"Against chance, {row or 'bag: RF'}: p = 0.020")
-    assert ("has the features of bag" in said) == (row == "logistic n-1")
+    assert said.startswith(f"Permutation test of {row or 'bag: RF'}: p = 0.020")
+    assert ("uses the features of bag" in said) == (row == "logistic n-1")
     if row:
         table = tables.main(result.metrics)
         assert {line[0] for line in table.rows if line[table.header.index("p (chance)")]} == {row}
@@ -111,7 +111,7 @@ def test_p_stands_in_the_row_of_the_classifier_that_was_permuted(classifier, row
 
 def test_few_orders_and_none_are_said():
     few = permutations.line(result_of(null=[0.3] * 5, all=True, least_p=1 / 6).metrics)
-    assert few.endswith("There are no more, so that no p below 0.167 is possible.")
+    assert few.endswith("These are all permutations, so p cannot be below 0.167.")
     result, cohort, found = hand_made.finished("left_out")
     metrics = copy.deepcopy(result.metrics) | {"permutation": {"left out": "no other order"}}
     metrics["notes"] = ["before"]
@@ -125,7 +125,7 @@ def test_the_console_says_both():
     out = rich.console.Console(width=200, file=io.StringIO())
     console.print_table(result_of(), out)
     text = out.file.getvalue()
-    assert "Against chance, nested: LDA: p = 0.020" in text.replace("\n", " ")
+    assert "Permutation test of nested: LDA: p = 0.020" in text.replace("\n", " ")
     holm = "p corrected for 2 tests (Holm): LDA 1.000, nuisance only (logistic) 0.250."
     assert holm in text
 

@@ -93,10 +93,10 @@ def test_leaky_arms_have_no_temperature_and_the_report_says_why():
         assert has == [arm["strict"]] * 4
         assert ("uncalibrated" in arm["summary"]["network"]) == arm["strict"]
     said = metrics["probabilities"]["temperature"]
-    assert "(other subjects)" in said and "leaky by name" in said and "(paper; " in said
+    assert "(other subjects)" in said and "declared leaky" in said and "(paper; " in said
     _, cohort, found = made("left_out")
     alone = summarised(cohort, found[2:3])["probabilities"]
-    assert "paper is leaky by name: its monitored volumes may be" in alone["temperature"]
+    assert "paper is declared leaky: its monitored volumes may be" in alone["temperature"]
 
 
 def test_missing_or_broken_predictions_of_monitored_rows_give_no_temperature():
@@ -133,7 +133,7 @@ def test_blocks_are_those_of_the_labels():
     for block in np.unique(blocks):
         here = blocks == block
         right.append(np.log(p[here]).sum(0).argmax() == cohort.labels[rows][here][0])
-    assert len(right) == 12  # of four volumes each
+    assert len(right) == 12  # four volumes each
     head = result.metrics["arms"][0]
     assert head["folds"][2]["network"]["block_accuracy"] == pytest.approx(np.mean(right))
     values = [f["network"]["block_accuracy"] for f in head["folds"]]
@@ -147,7 +147,7 @@ def test_rows_without_time_have_no_blocks():
     assert metrics["arms"][0]["folds"][0]["network"]["block_accuracy"] is None
     assert "block_accuracy" not in metrics["arms"][0]["summary"]["network"]
     table = probabilities.table(metrics)
-    assert "of blocks" not in table.header and "NLL" in table.header
+    assert "accuracy of blocks" not in table.header and "NLL" in table.header
 
 
 def test_several_instances_have_a_temperature_each():
@@ -309,7 +309,7 @@ def test_the_report_has_a_section():
     assert lines["nested, without temperature"]["NLL"] == f"{before['nll']['mean']:.3f}"
     assert lines["class base rates"]["NLL"] == f"{summary['base_rate_nll']['mean']:.3f}"
     assert "paper, without temperature" not in lines and "noise floor" not in lines
-    assert lines["LDA"]["of blocks"] and "borders are taken from the labels" in table.note
+    assert lines["LDA"]["accuracy of blocks"] and "borders are taken from the labels" in table.note
     image = {"reliability": b"png", "accuracy": b"png"}
     text = page.render(result.metrics, image, result.captions)
     assert text.count('id="reliability"') == 1 == text.count(">Probabilities</h2>")
@@ -328,7 +328,7 @@ def test_the_terminal_compares_with_base_rates_in_a_line():
     summary = result.metrics["arms"][0]["summary"]["network"]
     assert line.startswith(f"Probabilities: NLL {summary['nll']['mean']:.3f} with a temperature")
     assert f"({summary['uncalibrated']['nll']['mean']:.3f} without)" in line
-    assert line.endswith(f"class base rates: NLL {summary['base_rate_nll']['mean']:.3f}.")
+    assert line.endswith(f"class base rates alone: NLL {summary['base_rate_nll']['mean']:.3f}.")
 
 
 def test_data_frames_have_scores_without_temperatures():

@@ -93,7 +93,7 @@ def test_balance_depends_on_the_key_alone():
     first = np.asarray(resampling.balance(KEY, labels, 200))
     np.testing.assert_array_equal(first, resampling.balance(KEY, labels, 200))
     assert (first != resampling.balance(OTHER_KEY, labels, 200)).any()
-    # Each subject has a key of its own: the same labels in another place give other rows.
+    # Each subject has its own key: the same labels in another place give other rows.
     assert (first[0] != resampling.balance(KEY, labels[::-1], 200)[-1]).any()
     with jax.enable_x64(True):
         double = resampling.balance(KEY, labels, 200)
@@ -277,7 +277,7 @@ def test_sizes_by_largest_remainder(num_rows, fractions, want):
 
 
 def nearest_by_search(counts, sizes):
-    """Least squared distance from proportional of any table with these margins."""
+    """Returns the least squared distance from proportional of any table with these margins."""
     exact = np.outer(counts, sizes) / np.sum(counts)
     rows = [
         [row for row in itertools.product(*(range(s + 1) for s in sizes)) if sum(row) == n]

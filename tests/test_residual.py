@@ -1,4 +1,4 @@
-"""The linear path that begins a network, what is added to it, and when that counts as a gain."""
+"""The linear path at the start of a network, the part added to it, and the test for a gain."""
 
 import dataclasses
 
@@ -55,7 +55,7 @@ def test_dropout_and_penalty_leave_the_linear_path_alone():
     rngs = {"dropout": jax.random.key(1)}
     got = module.apply({"params": params}, READ(ALL), train=True, rngs=rngs)
     alone = np.isclose(got, READ(ALL)[:, M:], atol=1e-6).all(1)
-    assert alone.mean() > 0.9  # all hidden units are dropped, but for a few
+    assert alone.mean() > 0.9  # all but a few hidden units are dropped
     want = 0.1 * sum((params[name]["kernel"] ** 2).sum() for name in params)
     assert float(NETWORK.penalty(params, "l2", 0.1)) == pytest.approx(float(want))
 
@@ -217,7 +217,7 @@ def test_gains_are_paired_over_folds():
 @pytest.mark.parametrize(
     ("differ", "counts", "said"),
     [
-        ((1, 1, 1, 1), False, "That is no gain"),  # 99 %
+        ((1, 1, 1, 1), False, "This is no gain"),  # 99 %
         ((2, 1, 2, 2), True, "adds to this linear path"),
         ((-2, -2, -1, -2), True, "makes the linear path worse"),
         ((2, -2, 3, -3), True, "adds nothing measurable"),

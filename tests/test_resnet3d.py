@@ -1,9 +1,10 @@
-"""The 3D ResNets against goldens of the published Keras code, and what holds for any of them."""
+"""The 3D ResNets against recorded outputs of the published Keras code, and their own laws."""
 
 import functools
 import importlib.util
 import json
 
+import goldens
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,18 +36,18 @@ def load_recipe(path):
 
 @pytest.fixture
 def recipe(shared):
-    """The module that makes the weights and inputs of the goldens."""
+    """Returns the module that makes the weights and inputs of the goldens."""
     return load_recipe(shared("golden/keras/recipe.py"))
 
 
 def flat(tree, separator="/"):
-    """{"stem/conv/kernel": array, ...}"""
+    """Returns {"stem/conv/kernel": array, ...}."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {separator.join(key.key for key in path): leaf for path, leaf in leaves}
 
 
 def tree(weights, dtype):
-    """Variables from {"stem/bn/gamma": array, ...}."""
+    """Returns variables from {"stem/bn/gamma": array, ...}."""
     variables = {"params": {}, "batch_stats": {}}
     for path, value in weights.items():
         *parents, leaf = path.split("/")
@@ -58,7 +59,7 @@ def tree(weights, dtype):
 
 
 def tiny(**options):
-    """Two narrow stages of bottlenecks; their variables and a batch."""
+    """Returns two narrow stages of bottlenecks, their variables and a batch."""
     model = ResNet3D(2, blocks=(1, 1), bottleneck=True, width=16, **options)
     x = jax.random.normal(jax.random.key(0), (2, 16, 16, 12))
     return model, jax.jit(model.init)(jax.random.key(1), x), x
@@ -71,6 +72,67 @@ def check_inference(recipe, golden, name, model, dtype, atol):
     assert logits.dtype == features.dtype == dtype
     np.testing.assert_allclose(features, golden[f"{name}/features_f64"], rtol=0, atol=atol)
     np.testing.assert_allclose(logits, golden[f"{name}/logits_f64"], rtol=0, atol=atol)
+
+
+NARROW = goldens.load("resnet3d")
+NETWORKS = {name: run for name, run in goldens.index(NARROW).items() if "block" in run}
+
+
+def narrow(name, dtype):
+    """Returns a network of tests/data, its variables, and what Keras recorded of it."""
+    run, z = NETWORKS[name], goldens.below(NARROW, name)
+    options = {"width": run["width"], "dtype": dtype, "param_dtype": dtype}
+    model = ResNet3D(2, tuple(run["blocks"]), run["block"] == "bottleneck", **options)
+    return model, tree(goldens.below(z, "weights"), dtype), z
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_narrow_networks_match_keras(name, dtype):
+    model, variables, z = narrow(name, dtype)
+    apply = jax.jit(functools.partial(model.apply, features=True))
+    logits, features = apply(variables, jnp.asarray(z["x"], dtype))
+    assert logits.dtype == features.dtype == dtype
+    atol = 1e-12 if dtype == np.float64 else 1e-5
+    np.testing.assert_allclose(features, z["features"].reshape(features.shape), rtol=0, atol=atol)
+    np.testing.assert_allclose(logits, z["logits"], rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_training_step_of_narrow_networks_matches_keras(name, dtype):
+    model, variables, z = narrow(name, dtype)
+    rtol = 1e-10 if dtype == np.float64 else 1e-3
+    x, y = jnp.asarray(z["train/x"], dtype), jnp.eye(2, dtype=dtype)[z["train/labels"]]
+    step = jax.jit(functools.partial(train_step, model))
+    (loss, (logits, statistics, penalty)), grads = step(variables, x, y)
+    np.testing.assert_allclose(logits, z["train/logits"], rtol=0, atol=rtol)
+    np.testing.assert_allclose(penalty, z["train/penalty"], rtol=min(rtol, 1e-6))
+    np.testing.assert_allclose(loss - penalty, z["train/nll"], rtol=rtol)
+    after = tree(goldens.below(z, "after"), dtype)["batch_stats"]
+    jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=0, atol=max(rtol / 10, 1e-8)),
+        statistics,
+        after,
+    )
+    want = flat(tree(goldens.below(z, "grad"), dtype)["params"])
+    grads = flat(grads)
+    assert set(want) == set(grads)
+    for path, array in want.items():
+        if np.linalg.norm(array) > 1e-9:  # the batch norm behind it takes a bias away
+            error = np.linalg.norm(grads[path] - array) / np.linalg.norm(array)
+            assert error < rtol, (path, error)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_weights_of_the_published_sizes_are_those_of_keras(name):
+    shapes = goldens.index(NARROW)[name]
+    x = jnp.zeros((1, 64, 64, 44))
+    variables = jax.eval_shape(getattr(resnet3d, name)(2).init, jax.random.key(0), x)
+    got = {path.split("/", 1)[1]: leaf.shape for path, leaf in flat(variables).items()}
+    want = {}
+    for path, shape in shapes.items():
+        layer, kind = path.rsplit("/", 1)
+        want[f"{layer}/{LEAVES.get(kind, kind)}"] = tuple(shape)
+    assert got == want
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -105,7 +167,7 @@ def test_parameters_are_those_of_keras(name, recipe, shared):
 
 
 def train_step(model, variables, x, y):
-    """((loss, (logits, moving statistics, penalty)), gradients) with the authors' penalty."""
+    """Returns ((loss, (logits, moving statistics, penalty)), gradients)."""
 
     def loss_fn(params):
         logits, updated = model.apply(

@@ -1,4 +1,4 @@
-"""From records of folds to metrics.json: one schema, one interval, and the names of the table."""
+"""Tests from records of folds to metrics.json: one schema, one interval, names of the table."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ KINDS = ("left_out", "by_split", "sweep", "classical")
 
 
 def same_scores(network, labels, probabilities):
-    """Returns whether a network has these scores; those that stand beside them are left out."""
+    """Returns whether a network has these scores, ignoring entries of other kinds."""
     want = scores.scores(labels, probabilities)
     return {name: network[name] for name in want} == want
 
@@ -226,7 +226,7 @@ def test_a_row_has_one_name_everywhere():
     arms = [arm["name"] for arm in metrics["arms"]]
     assert names == [*arms[:-1], "LDA", "nuisance only (logistic)", "noise floor"]
     by_title = {table.title: table for table in tables.make(metrics)}
-    assert list(by_title["Balanced accuracy of each fold"].header[1:]) == names
+    assert list(by_title["Balanced accuracy in each fold"].header[1:]) == names
     assert {row[0] for row in by_title["Trainings"].rows} <= set(arms)
     assert {row[0] for row in by_title["Who saw what"].rows} <= set(arms)
     assert [row[0] for row in by_title["Audit"].rows] == arms
@@ -254,7 +254,7 @@ def test_classical_classifiers_of_several_arms_are_told_by_their_arm():
     assert [axes.get_title() for axes in panels] == ["by_subject", "by_run", "random (leaky)"]
     assert [t.get_text() for t in panels[0].get_yticklabels()] == ["ResNet-50", "1-NN", "RF"]
     headline = texts.headline(result.metrics)
-    assert "random, which leaks," in headline and "over subjects or runs" in headline
+    assert "random (leaky) 0." in headline and "over subjects or runs" in headline
 
 
 def test_who_saw_what_tells_scored_volumes_from_other_runs():
@@ -338,7 +338,7 @@ def test_the_ladder_needs_the_published_procedure():
     some = [r for r in found if r.arm.name in ("nested", "paper")]
     metrics = results.summarise("A", hand_made.CONFIG, cohort, some)
     assert [row["protocol"] for row in metrics["leaks"]] == ["paper", "nested"]
-    assert metrics["leaks"][1]["closed"].startswith("voxels, alignment, epoch and rate")
+    assert metrics["leaks"][1]["closed"].startswith("voxels, alignment, epoch and learning")
     own = [r for r in found if r.arm.name != "leaky voxels"]
     metrics = results.summarise("A", hand_made.CONFIG, cohort, own)
     assert metrics["leaks"][-1]["closed"] == "alignment without the scored runs"

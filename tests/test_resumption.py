@@ -1,4 +1,4 @@
-"""Interrupted trainings: what is stored belongs to a fold, whichever way its epochs ran."""
+"""Interrupted trainings: stored state belongs to a fold, whichever strategy ran its epochs."""
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +38,7 @@ def three(program, kind):
 
 
 def run(program, work, tasks, strategy, *, epochs=6, every=2, log=lambda *line: None):
-    """Fits what is not finished, and keeps it, as the experiments do."""
+    """Fits and keeps the unfinished folds, as the experiments do."""
     kept = {task.name: work.load_finished(task.name) for task in tasks}
     todo = [task for task in tasks if kept[task.name] is None]
     options = {"epochs": epochs, "every": every, "factor": 1e-3, "strategy": strategy}
@@ -65,7 +65,7 @@ CHOSEN = {"best_by": "nll", "draws": "classes", "warmup": 2, "epoch_zero": True}
 
 @pytest.fixture(scope="module", params=["vectors", "volumes", "vectors, balanced draws"])
 def folds(request, tmp_path_factory):
-    """The program and tasks of three folds, and what they give without interruption."""
+    """Returns the program and tasks of three folds, and their results without interruption."""
     kind, _, balanced = request.param.partition(", ")
     options = CHOSEN if balanced else {}
     program = tiny.program(model=NETWORKS[kind], lr=2e-3, patience=2, **options)
@@ -76,7 +76,7 @@ def folds(request, tmp_path_factory):
 
 @pytest.mark.parametrize(("first", "second"), [("loop", "scan"), ("scan", "loop")])
 def test_a_run_goes_on_with_the_other_strategy(folds, tmp_path, first, second):
-    """One fold is finished, one is at epoch 2, and one has not begun."""
+    """A run resumes with one fold finished, one at epoch 2, and one not begun."""
     program, tasks, want = folds
     work = Workdir(tmp_path, {})
     run(program, work, tasks[:1], first)
@@ -130,7 +130,7 @@ def test_folds_side_by_side_go_on_in_a_loop(folds, tmp_path, first, second):
     ("pace", "later", "saved"), [(4, 4, [4]), (3, 2, [3, 4]), (2, 4, [2, 4]), (9, 9, [])]
 )
 def test_checkpoints_of_any_pace(folds, tmp_path, strategy, pace, later, saved):
-    """The pace need not divide the epochs, and may change with a resumption."""
+    """The pace need not divide the number of epochs and may change when a run resumes."""
     program, tasks, want = folds
     work, store = Workdir(tmp_path, {}), Memory()
     work.load, work.save = store.load, store.save
@@ -172,7 +172,7 @@ def test_a_signal_between_two_steps_loses_no_step(folds, tmp_path, monkeypatch, 
     got = run(program, work, tasks[:1], second, log=lambda *line: lines.append(line))
     close(got, {"fold 0": want["fold 0"]})
     assert [number for _, number, metrics in lines if metrics] == list(range(after // STEPS + 1, 7))
-    if second == "loop":  # not a step is taken twice
+    if second == "loop":  # no step is taken twice
         assert taken.count == 6 * STEPS - after
 
 
@@ -191,7 +191,7 @@ def test_a_signal_is_heard_behind_a_dispatch_of_scan(folds, tmp_path, monkeypatc
 @pytest.mark.parametrize("strategy", ["loop", "scan"])
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_a_loss_that_is_no_number_ends_the_run_in_one_line(tmp_path, kind, strategy):
-    """At once, and nothing of this training is kept: it would never recover."""
+    """The run ends at once and keeps nothing of this training, which would never recover."""
     program = tiny.program(model=NETWORKS[kind], lr=1e30)
     work, epochs = Workdir(tmp_path, {}), []
     options = {"epochs": 6, "every": 1, "strategy": strategy}
@@ -238,7 +238,7 @@ def test_folds_of_one_shape_go_side_by_side(monkeypatch):
         ["monitored"],
         ["short"],
     ]
-    # Each fold stops at an epoch of its own; devices share a batch of one fold.
+    # Each fold stops at its own epoch; devices share a batch of one fold.
     alone = [[name] for name in together]
     assert groups(program, tasks[:3], stop=(1e-9, 3)) == alone
     assert groups(tiny.program(8, Dropped()), tasks[:3]) == alone

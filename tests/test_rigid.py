@@ -1,4 +1,4 @@
-"""Rigid motion: known motions found again, what cannot be seen held, resampling beside SciPy."""
+"""Rigid motion: known motions recovered, invisible ones held, resampling against SciPy."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Regions of interest: voxels by millimetres, labels of an atlas, and what is refused."""
+"""Regions of interest: voxels by millimetres, labels of an atlas, refusals."""
 
 import dataclasses
 
@@ -144,7 +144,7 @@ def test_cut_sets_the_outside_to_zero_as_it_is_read():
 
 
 def own(data):
-    """A source of somebody else."""
+    """Returns a cohort, as a user's source does."""
     return make_cohort()
 
 

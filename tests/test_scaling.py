@@ -1,4 +1,4 @@
-"""Scaling against NumPy in float64; only training rows matter; what is constant becomes 0."""
+"""Scaling against NumPy in float64: only training rows matter, constant voxels become 0."""
 
 import jax.numpy as jnp
 import numpy as np

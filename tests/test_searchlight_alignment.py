@@ -26,7 +26,7 @@ def a_study(rows=ROWS, share=0.9, seed=0):
 
 
 def summed(data, spheres, combine=True, **options):
-    """PyMVPA's projections, dense: scale * rotation of every sphere, added up."""
+    """Returns PyMVPA's projections, dense: scale * rotation of every sphere, added up."""
     v = data.shape[2]
     out = np.zeros((len(data), v, v))
     for centre, count, own in zip(spheres.centres, spheres.counts, spheres.indices, strict=True):

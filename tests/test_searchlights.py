@@ -1,4 +1,4 @@
-"""The analysis of accuracy maps: what is found, what was seen, and what is said of it."""
+"""The analysis of accuracy maps: results, the record, and the report's statements."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def make_cohort(subjects=4, runs=2, signal=1.5, affine=AFFINE, seed=0):
     for s in range(subjects):
         name = f"s{s + 1}"
         masks[name] = np.ones(SHAPE, bool)
-        masks[name][s % 2 * 5, 0, 0] = False  # everybody lacks a corner
+        masks[name][s % 2 * 5, 0, 0] = False  # all subjects lack a corner
         for r in range(runs):
             y = rng.permutation(np.arange(PER_RUN) % 2)
             x = rng.normal(100 + 9 * s, 1, (PER_RUN, *SHAPE)).astype(np.float32)
@@ -58,7 +58,7 @@ def test_new_subjects_equal_scikit_learn(small):
     assert sum(ticks) == analyses.PERCENT
     assert found["folds"] == "subject" and found["protocol"] == "calibrated"
     assert found["unit"] == "mm" and found["left_out"] == 0
-    assert found["spheres"] == np.prod(SHAPE) - 2  # the corners that somebody lacks
+    assert found["spheres"] == np.prod(SHAPE) - 2  # the corners that any subject lacks
     volumes, labels, subject, run = found["volumes"], view.labels, view.subject, view.run
     x = view.volumes[np.arange(len(labels))].copy()
     for name in np.unique(subject):
@@ -122,7 +122,7 @@ def test_nothing_is_found_where_nothing_is(small):
     assert abs(found["mean"] - 0.5) < 0.05
     extras = {"volumes": found["volumes"], "mean": np.ones(SHAPE), "affine": None}
     ((_, (_, caption)),) = report.draw({"searchlight": found}, extras).items()
-    assert "none of them significant" in caption and "which side is left" in caption
+    assert "none of them significant" in caption and "do not define left and right" in caption
 
 
 def test_single_runs_and_uncentred_maps_are_strict(small):

@@ -27,7 +27,7 @@ def start(**more):
 
 
 def lines_of(n=20, first=1, took_ms=10.0, faults=None, extra=(), **more):
-    """Lines of a session whose single volumes are right but where `faults` change records."""
+    """Returns lines of a session whose volumes are right except where `faults` change records."""
     head = start(**more)
     reader, out = meaning.Reader(CLASSES, TR, meaning.Choices(**head["meaning"])), [head]
     for seq in range(n):
@@ -169,7 +169,7 @@ def test_a_report_is_one_page_that_says_it_all(tmp_path):
         assert text in page
     for name in ("quality", "log", "seen", "limits", "marks", "accuracy"):
         assert f'id="{name}"' in page
-    assert "is not whole" not in page and "not known here" in page
+    assert "is broken" not in page and "not known here" in page
 
 
 def test_texts_of_files_and_network_are_escaped(tmp_path):
@@ -192,7 +192,7 @@ def test_a_broken_chain_is_shown_up_to_where_it_breaks(tmp_path):
     path.write_bytes(b"".join(lines))
     found = session.report(path, tmp_path / "session.html")
     page = (tmp_path / "session.html").read_text()
-    assert "The journal is not whole" in page and "line 23" in page
+    assert "The journal is broken" in page and "line 23" in page
     assert sum(found.volumes.values()) == 10 and found.motion["max"] == 0.1
 
 
@@ -230,7 +230,7 @@ def test_what_is_no_journal_is_refused_and_nothing_is_written(tmp_path):
             session.report(path, tmp_path / "session.html")
     path.unlink()
     write(tmp_path, [start(), {"kind": "volume", "seq": 0, "volume": 1}])
-    with pytest.raises(InputError, match="lacks something"):
+    with pytest.raises(InputError, match="an incomplete line"):
         session.report(path, tmp_path / "session.html")
     assert not (tmp_path / "session.html").exists()
 

@@ -69,7 +69,7 @@ def cases():
 
 
 def changed(experiment, key, value):
-    """A config with any value at a key, whatever its type."""
+    """Returns a config with any value at a key, whatever its type."""
     config = common.get_config(experiment).copy_and_resolve_references()
     config.unlock()
     *path, last = key.split(".")
@@ -186,7 +186,7 @@ def test_a_config_of_the_other_experiment(experiment):
     ("experiment", "values", "said"),
     [
         ("A", {"mask.lower": 0.9}, "mask.lower: found 0.9; expected less than mask.upper, 0.85"),
-        ("A", {"align.alpha": 0.5}, "align.alpha: found 0.5; expected 1 where align.regimes has g"),
+        ("A", {"align.alpha": 0.5}, "align.alpha: found 0.5; expected 1 if align.regimes has g"),
         ("A", {"voxels.keep": 20}, "voxels.keep: found 20; expected 55 or more for the network"),
         ("A", {"baselines": "LDA,kNN"}, "baselines: found 'kNN'; expected one of SVM-linear"),
         (

@@ -1,4 +1,4 @@
-"""Folds divided among devices and processes: the numbers of one process, whoever trains what."""
+"""Folds divided among devices and processes give the numbers of one process."""
 
 import dataclasses
 import importlib
@@ -119,7 +119,7 @@ def lines(folder):
 
 @pytest.mark.slow
 def test_a_leader_of_several_writes_what_one_process_writes(tmp_path, monkeypatch):
-    """It finds pieces that others have done, and does the rest."""
+    """The leader uses pieces that others have finished and computes the rest."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     cohort = make_cohort(*make_values(), tr=2.0)
     for name, members in (("one", 1), ("many", 3)):
@@ -150,7 +150,7 @@ def launcher(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def alone(launcher):
-    """A run of one process."""
+    """Runs one process alone."""
     trial = launcher.base / "alone"
     trial.mkdir()
     assert launcher.whole("A", trial, *LONGER) == 0, said(trial)

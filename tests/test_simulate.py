@@ -1,4 +1,4 @@
-"""A simulated scanner: its files, its times, and what its faults leave on the disk."""
+"""A simulated scanner: its files, its times, and the traces of its faults on disk."""
 
 import io
 import subprocess
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
 
 
 def volumes(folder):
-    """What `dicom.read` makes of a folder: (kind, number) -> volume."""
+    """Returns {(kind, number): volume} as `dicom.read` finds them in a folder."""
     state, found = slices.init(), {}
     for path in sorted(folder.iterdir()):
         for part in dicom.read(path):
@@ -85,7 +85,7 @@ def test_dcm2niix_reads_the_files(form, run, tmp_path):
 
 
 def plain(data):
-    """All elements but the UIDs, and the text of XA with the number in it."""
+    """Returns all elements except the UIDs, and the text of XA with the number in it."""
     return [
         (element.tag, element.value)
         for element in data.iterall()
@@ -138,7 +138,7 @@ def test_volumes_are_closed_in_time(form, run, tmp_path):
 
 
 def after_each(fault, folder, form="nifti", **settings):
-    """Does the steps of three volumes with a fault in the second; yields each of them."""
+    """Runs the steps of three volumes with a fault in the second; yields each of them."""
     source = writers.Run(np.moveaxis(VALUES[:3], 0, -1), AFFINE, TR)
     writer = writers.writer(form, source, TR, "")
     folder.mkdir()

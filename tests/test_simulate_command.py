@@ -1,4 +1,4 @@
-"""`emojax simulate`: its flags, its end by Ctrl-C, and what it refuses."""
+"""`emojax simulate`: its flags, its end by Ctrl-C, refusals."""
 
 import json
 import os
@@ -125,5 +125,5 @@ def test_refuses_folders(run, tmp_path):
     write(run, tmp_path / "out", first=1 + COUNT)
     if os.getuid():  # root may write anywhere
         (tmp_path / "out").chmod(0o500)
-        with pytest.raises(InputError, match="no right to write"):
+        with pytest.raises(InputError, match="no permission to write"):
             simulate(run, tmp_path / "out", first=100)

@@ -24,12 +24,12 @@ def cohort():
 
 @pytest.fixture(autouse=True)
 def one_process(monkeypatch):
-    """Classical classifiers are fitted in this process."""
+    """Fits classical classifiers in this process."""
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
 
 
 def quick(folder, **settings):
-    """A config of the third experiment, which trains no network."""
+    """Returns a config of the third experiment, which trains no network."""
     config = common.get_config()
     config.data.progress, config.audit, config.experiment = False, False, "majority:EXPERIMENT"
     config.data.store = str(folder / "store")
@@ -40,7 +40,7 @@ def quick(folder, **settings):
 
 @pytest.fixture(scope="module")
 def finished(cohort, tmp_path_factory):
-    """A finished run: its config, its folder and what it returned."""
+    """Returns a finished run: its config, its folder and what it returned."""
     folder = tmp_path_factory.mktemp("finished")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LOKY_MAX_CPU_COUNT", "1")
@@ -154,7 +154,7 @@ def test_a_finished_workdir_belongs_to_its_config(finished):
 
 
 def test_a_finished_workdir_belongs_to_its_data(finished, cohort):
-    """Whether it is asked for its table, its plan or its counts."""
+    """Asking for its table, plan or counts checks the data alike."""
     config, folder, _ = finished
     before = contents(folder)
     labels = cohort.labels.copy()
@@ -256,7 +256,7 @@ FACTORS = (0.5, 0.25, 0.0)
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
-    """An L2 sweep of a network that is a single layer, whose rate leaves it as it was made."""
+    """Returns an L2 sweep of a single-layer network whose rate leaves it at its initial weights."""
     folder = tmp_path_factory.mktemp("sweep")
     config = common.get_config("B")
     config.data.update({"progress": False, "store": str(folder / "store")})

@@ -40,7 +40,7 @@ def rows(n=90, v=12, classes=3, strength=2.0, seed=0):
 
 
 def subjects(count=4, n=30, v=8, seed=0):
-    """Rows of subjects with topographies of their own: x [count * n, v], subject, moment."""
+    """Returns rows of subjects with different topographies: x [count * n, v], subject, moment."""
     rng = np.random.default_rng(seed)
     common = rng.normal(size=(n, v))
     turned = [common @ np.linalg.qr(rng.normal(size=(v, v)))[0] for _ in range(count)]

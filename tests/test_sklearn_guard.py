@@ -254,7 +254,7 @@ class ByAttribute(TransformerMixin, BaseEstimator):
 
 
 class Remembers(TransformerMixin, BaseEstimator):
-    """Keeps what it learned first, in its class."""
+    """A transformer whose class keeps the first thing that it learned."""
 
     seen = None
 
@@ -309,7 +309,7 @@ class LooksUp(BaseEstimator, sklearn.base.ClassifierMixin):
 
 
 class Hashed(LooksUp):
-    """The same with hashes instead of rows, which nobody can compare with rows."""
+    """The same transformer with hashes instead of rows, which cannot be compared with rows."""
 
     def predict(self, X_some):
         return np.array([self.table.get(hash(row.tobytes()), 0) for row in X_some])
@@ -500,7 +500,7 @@ def test_blank_rows_belong_to_no_group():
     found = guarded(honest(), blank)
     assert found["groups of equal rows"].startswith("7 of 48 rows occur in several groups")
     assert found["rows of one value"] == "2 scored rows equal training rows, as blank rows do"
-    blank[8] = X[50]  # a copy is one, beside blank rows, too
+    blank[8] = X[50]  # a copy is refused, even beside blank rows
     with pytest.raises(LeakageError, match="1 of 12 scored rows are training rows, too"):
         guarded(honest(), blank)
 
@@ -567,7 +567,7 @@ def test_float32_rounds_the_means_of_a_scaler_by_hand():
 
 @pytest.mark.parametrize("kind", ["apart", "alike", "of rank 3"])
 def test_means_that_are_near_0_by_chance_are_no_scaler(kind):
-    """A thousand folds; columns that are alike have small means together."""
+    """Similar columns have small means together in some of a thousand folds."""
     from emojax.sklearn import findings
 
     for seed in range(200):

@@ -76,7 +76,7 @@ def test_refuses_rows_without_a_place(tmp_path):
 
 
 def own(data):
-    """A source of somebody else."""
+    """Returns a cohort, as a user's source does."""
     return make_cohort()
 
 

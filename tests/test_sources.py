@@ -1,4 +1,4 @@
-"""The one way in: registered sources, somebody else's function, and what is refused."""
+"""The entry point of all data: registered sources, a user's function, refusals."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ MODULE = """
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """The name of an importable module with sources."""
+    """Returns the name of an importable module with sources."""
     (tmp_path / "own_sources.py").write_text(textwrap.dedent(MODULE))
     (tmp_path / "own_broken.py").write_text("import no_such_package\n")
     (tmp_path / "own_typo.py").write_text("def load(data:\n")
@@ -113,6 +113,6 @@ def test_keys_of_cleaning_are_its_settings(config):
 
 
 def test_sources_load_without_jax():
-    """Counting a study must not pay for what trains networks."""
+    """Counting a study does not import the training dependencies."""
     code = "import sys, emojax.sources; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

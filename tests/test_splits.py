@@ -33,7 +33,7 @@ quick = settings(derandomize=True, deadline=None, max_examples=50)
 
 
 def make_cohort(labels, subject, run_index, frame, prior=()):
-    """What splits and ledgers need of a cohort."""
+    """Returns the parts of a cohort that splits and ledgers need."""
     return SimpleNamespace(
         labels=np.asarray(labels),
         subject=np.asarray(subject),
@@ -52,7 +52,7 @@ def design(subjects=8, runs=2, volumes=10, **options):
 
 
 def judge(cohort, fold, kind, claimed=None, unit=None):
-    """The class of protocol after the reads of a training: scaler, network, choice of the epoch."""
+    """Returns the protocol class after the reads of a scaler, a network and the chosen epoch."""
     ledger = Ledger(cohort)
     ledger.values("scaler", np.unique(fold.train))
     ledger.reader({"network": fold.train, "epoch choice": fold.monitor})
@@ -99,7 +99,7 @@ def test_rows_are_those_of_0_3_0():
 
 
 def shares(cohort, fold, patients):
-    """The share of patients among the subjects of each part of a fold."""
+    """Returns the share of patients among the subjects of each part of a fold."""
     people = [np.unique(cohort.subject[part]) for part in fold[1:]]
     return [np.isin(names, patients).mean() for names in people]
 

@@ -1,4 +1,4 @@
-"""SPM folders: a real scan in every layout, motion, filters, and what is refused."""
+"""SPM folders: a real scan in every layout, motion, filters, refusals."""
 
 import gzip
 import os
@@ -132,7 +132,7 @@ def test_motion_goes_to_its_run(root, store):
     np.savetxt(root / "S1" / "r1" / "rp_af.txt", parameters[:7])
     with pytest.raises(InputError, match=r"rp_af.txt: found 7 rows of 6 numbers; .* 8 volumes"):
         spm.read(root, store, labels=labels, motion=True)
-    cohort = spm.read(root, store, labels=labels)  # nobody needs them
+    cohort = spm.read(root, store, labels=labels)  # they are not needed
     assert cohort.runs[0].motion is None and "rp_af" not in " ".join(cohort.hashes)
     (said,) = cohort.notes
     assert said.startswith("no six whole columns of realignment parameters for 4 of 4 runs")
@@ -302,7 +302,7 @@ def test_names_of_other_digits_are_names(root, store):
 def test_refuses_names_of_labels(root, store, labels):
     small_study(root)
     with pytest.raises(
-        InputError, match=r"found (no such file|something that is no file|a path that cannot)"
+        InputError, match=r"found (no such file|something that is not a file|a path that cannot)"
     ):
         spm.read(root, store, labels=labels)
 
@@ -311,7 +311,7 @@ def test_refuses_what_is_no_file(root, store):
     given = small_study(root)
     (root / "S1" / "r1" / "raf.nii.gz").unlink()
     os.mkfifo(root / "S1" / "r1" / "raf.nii.gz")
-    with pytest.raises(InputError, match=r"raf.nii.gz: found something that is no file"):
+    with pytest.raises(InputError, match=r"raf.nii.gz: found something that is not a file"):
         spm.read(root, store, labels=table(root, alternating(given)))
 
 

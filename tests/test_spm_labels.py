@@ -1,4 +1,4 @@
-"""Labels of SPM folders: tables of volumes and of onsets, condition files, and what is refused."""
+"""Labels of SPM folders: tables of volumes and of onsets, condition files, refusals."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_onset_tables(haxby, root, store, name, column):
 
 
 def conditions(e, scale=1.0):
-    """SPM's cell arrays; a duration per condition, or one for each onset."""
+    """Returns SPM's cell arrays; a duration per condition, or one for each onset."""
     values = sorted(set(e.value))
     onsets, durations = (np.empty((1, len(values)), object) for _ in range(2))
     for i, value in enumerate(values):
@@ -62,7 +62,7 @@ def conditions(e, scale=1.0):
 @pytest.mark.parametrize("unit", ["s", "scans"])
 @pytest.mark.parametrize("per_name", [False, True])
 def test_condition_files(haxby, root, store, unit, per_name):
-    """In folders of runs, and of several 4-D files in one folder."""
+    """Condition files are found in folders of runs, and for several 4-D files in one folder."""
     write_haxby(root, haxby, "S1/{run}.nii" if per_name else "S1/{run}/raf.nii")
     for run, (_, e) in haxby.items():
         path = root / ("S1/cond_{}.mat" if per_name else "S1/{}/cond.mat").format(run)
@@ -143,7 +143,7 @@ def test_refuses_tables(root, store, rows, header, message):
 
 
 def test_names_of_conditions_are_read_without_blanks(root, store):
-    """MATLAB pads names to one length; the condition is the same."""
+    """MATLAB pads names to one length; the blanks are removed."""
     for i, (run, name) in enumerate((("run1", "neutral"), ("run2", "neutral "))):
         write(root / "S1" / run / "raf.nii", small(i))
         given = {key: np.empty((1, 2), object) for key in ("names", "onsets", "durations")}
@@ -159,7 +159,7 @@ def test_names_of_conditions_are_read_without_blanks(root, store):
 
 
 def test_events_of_no_or_of_unknown_duration(root, store):
-    """At a TR of 2.5 s: what is known labels; what is not leaves volumes without a class."""
+    """Unknown durations leave volumes without a class (TR 2.5 s)."""
     write(root / "S1" / "r1" / "raf.nii", small())
     rows = [("S1", "r1", "a", 2.5, 5), ("S1", "r1", "b", 7.5, 5), ("S1", "r1", "b", 12.5, "n/a")]
     labels = table(root, rows, "subject,run,name,onset,duration")

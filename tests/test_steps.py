@@ -36,7 +36,7 @@ def test_noise_depends_on_the_step_and_evaluation_has_none(state, batch):
 
 
 def test_a_rising_rate(state, batch):
-    """The first of four steps is a quarter as long, and the fifth is whole."""
+    """The first of four steps is a quarter as long, and the fifth has full length."""
     whole, rising = (jax.jit(make_train_step(MODEL, TX, None, n)) for n in (None, 4))
     for number, share in ((0, 0.25), (2, 0.75), (3, 1), (4, 1), (9, 1)):
         now = state.replace(step=jnp.int32(number))

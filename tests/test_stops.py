@@ -21,7 +21,7 @@ def send(name):
 
 
 def run(text, timeout=20):
-    """Runs a command in a process of its own: (exit code, stdout, lines on stderr)."""
+    """Runs a command in its own process: (exit code, stdout, lines on stderr)."""
     script = HEAD + text + "\nprint('code', guard.run(command, [], resumes=True))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=timeout
@@ -54,7 +54,7 @@ def command():
 
 
 def test_a_signal_that_a_callback_swallows_is_raised_again():
-    """As of jax, which cleans up at every collection of garbage."""
+    """jax has such a callback: it cleans up at every garbage collection."""
     text = """
 def callback(phase, info):
     if phase == "start" and not stops.asked():
@@ -72,7 +72,7 @@ def command():
 
 
 def test_a_second_interrupt_ends_compiled_code():
-    """The main thread cannot hear anything while it waits in C."""
+    """The main thread cannot react while it waits in C."""
     text = """
 import threading
 def twice():
@@ -104,7 +104,7 @@ def test_handlers_are_put_back(monkeypatch):
 
 
 def test_an_ignored_signal_stays_ignored():
-    """As nohup and background jobs of shells leave it."""
+    """nohup and background jobs of shells leave signals ignored."""
     text = """
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 def command():
@@ -125,7 +125,7 @@ sys.exit(main(["emojax", "data", "expA:demo", f"--workdir={sys.argv[1]}"]))
 
 @pytest.mark.parametrize("delay", [0.05, 0.1, 0.2, 0.4, 0.7])
 def test_imports_end_without_a_traceback(delay, tmp_path):
-    """From the moment at which the command has the word."""
+    """An interrupt during the imports ends the command without a traceback."""
     process = subprocess.Popen(
         [sys.executable, "-c", IMPORTS, str(tmp_path / "run")],
         stdout=subprocess.PIPE,

@@ -209,7 +209,7 @@ def test_disk_too_small(tmp_path, store, monkeypatch):
     usage = type("usage", (), {"free": 1100})
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
     path = save(tmp_path / "a.nii.gz")
-    match = f"1,100 bytes free on its disk; expected 2,032 for what is made of {path} .data.store"
+    match = f"1,100 bytes free on its disk; expected 2,032 for data made from {path} .data.store"
     with pytest.raises(InputError, match=match):
         store.images([path])
 
@@ -259,7 +259,7 @@ def test_a_store_of_030_is_used_and_what_it_has_no_hash_of_is_made_once_more(
         assert abs(cleaned.volumes[:].mean()) < 1e-5  # 0.3.0's, without a hash, was 0.5
         if not again:
             more = {file.name for file in store.folder.glob("**/*.*")} - names
-            assert [name.rpartition(".")[2] for name in more] == ["json"]  # of the array
+            assert [name.rpartition(".")[2] for name in more] == ["json"]  # the array's record
             monkeypatch.setattr(Store, "_decode", lambda *_: pytest.fail("decoded again"))
             store = Store(store.folder)
     assert capsys.readouterr().err == ""

@@ -1,4 +1,4 @@
-"""One command for one's own study: an fMRIPrep tree with everything in it ends in a trained report.
+"""One command for a user's study: an fMRIPrep tree with everything in it ends in a trained report.
 
 The tree has two echoes and two resolutions of every run, lies inside its raw data set, and comes
 with a region of interest, confounds, groups of people and orders of events that all differ.
@@ -130,7 +130,7 @@ def tree(tmp_path_factory):
 
 
 def readme_commands():
-    """Returns the commands for one's own data, as words."""
+    """Returns the README's commands for a user's own data, as words."""
     readme = (ROOT / "README.md").read_text()
     block = re.search(r"## Your data.*?```sh\n(.*?)```", readme, re.DOTALL)[1]
     return [shlex.split(line) for line in block.replace("\\\n", " ").splitlines()]
@@ -138,7 +138,7 @@ def readme_commands():
 
 @pytest.mark.slow
 def test_the_commands_of_the_readme_reach_a_trained_report(tree, tmp_path, quick_compile, capsys):
-    """As they are typed there, but for the paths, and with a training of seconds."""
+    """The commands run as printed, except for paths and a training of seconds."""
     counting, training = readme_commands()
     assert counting[:3] == ["python", "launch.py", "--mode=data"]
     given = [word for word in training if word.startswith("--config.")]
@@ -175,7 +175,7 @@ def arm(result, name):
 
 
 def row_count():
-    """Volumes of a class in a run: six events of 12 s, each with seven volumes half inside it."""
+    """Counts volumes of a class in a run: six events of 12 s, seven volumes half inside each."""
     return 6 * 7
 
 
@@ -231,7 +231,7 @@ def test_experiment_b_trains_on_the_same_tree(tree, tmp_path, quick_compile):
 
 
 def test_the_commands_of_readme_and_docs_have_keys_that_exist():
-    """Every --config of a command with configs/study.py is a key, and its value is in range."""
+    """Every --config of a command with configs/study.py is a key, with a value in range."""
     found = 0
     for page in ("README.md", "docs/data.md"):
         for block in re.findall(r"```sh\n(.*?)```", (ROOT / page).read_text(), re.DOTALL):

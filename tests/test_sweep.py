@@ -1,4 +1,4 @@
-"""Sweeps of Experiment A: every fold chooses by what it monitors, and never by what is scored."""
+"""Sweeps of Experiment A: every fold chooses by its monitored rows, never by scored ones."""
 
 import dataclasses
 import json
@@ -76,8 +76,8 @@ def test_what_cannot_be_swept_is_refused_in_one_line(text, line):
 def test_a_choice_that_is_not_nested_is_refused():
     config = swept(protocols="paper")
     assert refused(config) == (
-        "sweep: found protocols='paper'; expected nested among the protocols: a setting chosen by "
-        "scored subjects is no result"
+        "sweep: found protocols='paper'; expected nested among the protocols, since test scores "
+        "must not choose settings"
     )
     config = swept(instances=2)
     assert "several networks in each fold" in refused(config)

@@ -1,4 +1,4 @@
-"""The simulated cohort: design, determinism, and what its signal and noise are."""
+"""The simulated cohort: design, determinism, and properties of its signal and noise."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ KEY = jax.random.key(3)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A store that all tests share; the key of a run names all that it depends on."""
+    """Returns a store that all tests share; a run's key names everything that it depends on."""
     return tmp_path_factory.mktemp("store")
 
 
@@ -37,7 +37,7 @@ def make(folder):
 
 @pytest.fixture
 def bare(monkeypatch):
-    """Responses without what blocks and pictures add to those of their class."""
+    """Returns responses without the parts that blocks and pictures add to those of their class."""
     monkeypatch.setattr(pictures, "BLOCKS", 0.0)
     monkeypatch.setattr(pictures, "PICTURES", 0.0)
     return pictures.responses.__wrapped__  # not compiled
@@ -63,8 +63,8 @@ def test_design_a_is_the_papers():
     assert len({scan.subject for scan in scans}) == 11
     assert [scan.volumes for scan in scans] == 22 * [200]
     assert all(np.bincount(label).tolist() == [100, 50, 50] for label in labels)
-    assert all((label == labels[0]).all() for label in labels[::2])  # in step over subjects
-    assert (labels[0] != labels[1]).any()  # not over runs
+    assert all((label == labels[0]).all() for label in labels[::2])  # synchronous over subjects
+    assert (labels[0] != labels[1]).any()  # but not over runs
 
 
 def test_design_b_is_the_papers():
@@ -133,7 +133,7 @@ def test_a_subject_does_not_depend_on_how_many_there_are(make):
 
 
 def test_keys_at_0_leave_the_name_of_a_run_as_it_was_without_them(make):
-    """So that a store, and the identity of a workdir, outlive them."""
+    """Stores and workdir identities from before these keys stay valid."""
     settings = [0, "A", 0, 0, [20, 20, 14], 1.0, "shared", False]
     name = json.dumps(["synthetic", 1, *settings, 1, 1, 60])
     assert hashlib.sha256(name.encode()).hexdigest() in make(shared=0.0).hashes.values()
@@ -142,7 +142,7 @@ def test_keys_at_0_leave_the_name_of_a_run_as_it_was_without_them(make):
 
 
 def test_null_differs_by_the_response_alone(make):
-    """Where no pictures evoke a response, and in the air, the same noise to the last digit."""
+    """The noise is identical to the last digit without a response, and in the air."""
     cohort, null = make(shared=0.0), make(null=True)
     a, b = (np.asarray(c.runs[0].frames, int) for c in (cohort, null))
     places = simulation.places((20, 20, 14))
@@ -210,7 +210,7 @@ def test_noise_is_autoregressive_of_sd_1():
 
 @pytest.mark.slow
 def test_noise_of_a_run_is_that_of_a_3t_scanner(make):
-    """Median tSNR 40 to 90; autocorrelation, drift and task included, above that of the noise."""
+    """Median tSNR is 40 to 90; autocorrelation, with drift and task, exceeds that of the noise."""
     frames = np.asarray(make(DEMO, null=True).runs[0].frames, np.float32)
     mask = masking.brain_mask(frames.mean(0))
     tsnr = frames.mean(0)[mask] / frames.std(0)[mask]

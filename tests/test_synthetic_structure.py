@@ -1,4 +1,4 @@
-"""What decoders find in the simulated cohort: aligned or not, linear or not, in new people."""
+"""Tests of decoding in the simulated cohort: aligned or not, linear or not, in new subjects."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def zscored(cohort, features):
 
 
 def accuracies(cohort, voxels=100):
-    """Balanced accuracy of the last subject, without and with alignment by its other run."""
+    """Returns the last subject's balanced accuracy, without and with alignment by its other run."""
     mask = masking.brain_mask(np.mean([run.frames.mean(0) for run in cohort.runs], 0))
     x, y = zscored(cohort, cohort.features(mask)), cohort.labels
     train = cohort.subject != cohort.subjects[-1]
@@ -61,7 +61,7 @@ def test_alignment_helps_and_null_is_chance(make):
 
 
 def leaving_one_subject_out(cohort, names):
-    """Balanced accuracies [subjects, classifiers] of Experiment A."""
+    """Returns balanced accuracies [subjects, classifiers] of Experiment A."""
     config, out = expA.get_config("demo"), []
     config.headline, config.baselines = "network", ",".join(names)
     view = experiment_a.view(config, cohort)
@@ -86,9 +86,9 @@ def test_a_nonlinear_classifier_gains_where_patterns_are_opposed_and_only_there(
 
 
 def contrast_maps(cohort):
-    """Negative minus neutral of each subject, as part of the mean, where it is bright.
+    """Returns negative minus neutral of each subject, relative to the mean, in bright voxels.
 
-    Voxels are those above .8 of the brain's mean, as SPM has it; runs are averaged.
+    Only voxels above .8 of the brain's mean count, as in SPM; runs are averaged.
     """
     means = np.array([run.frames.mean(0) for run in cohort.runs])
     least = 0.8 * means.mean(0)[masking.brain_mask(means.mean(0))].mean()
@@ -106,7 +106,7 @@ def contrast_maps(cohort):
 
 @pytest.mark.slow
 def test_contrast_maps_of_subjects_agree_as_peoples_do(make):
-    """Mean cosine of pairs, over cohorts: .18 in real contrast maps of 100 people."""
+    """The mean cosine of pairs over cohorts is near the .18 of real contrast maps of 100 people."""
     found = {}
     for shared in (0.0, 1.0):
         found[shared] = []

@@ -144,7 +144,7 @@ def test_data_tr_overrules_the_steps_but_not_the_pause():
         ({"VolumeTiming": SPARSE, "DelayTime": 8}, "DelayTime, and VolumeTiming with several"),
         (
             {"RepetitionTime": 2, "AcquisitionDuration": 300},
-            'AcquisitionDuration 300, and .*type "AcquisitionDuration": 2',
+            'AcquisitionDuration 300, and .*write "AcquisitionDuration": 2',
         ),
         ({"RepetitionTime": 2, "AcquisitionDuration": 0}, "AcquisitionDuration 0, and"),
         ({"RepetitionTime": 2, "DelayTime": 2}, "DelayTime 2, and a volume every 2 s"),

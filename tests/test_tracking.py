@@ -1,4 +1,4 @@
-"""Loggers: they get what metrics.jsonl gets, and whatever they do, the training goes on."""
+"""Loggers get the content of metrics.jsonl, and their failures do not stop the training."""
 
 import importlib.metadata
 import json
@@ -80,7 +80,7 @@ def follow(names, folder, epochs=EPOCHS, config=None):
 
 
 def documented():
-    """The logger that docs/install.md shows."""
+    """Returns the logger that docs/install.md shows."""
     text = (ROOT / "docs" / "install.md").read_text()
     return re.search(r"```python\n(import json\n.*?)```", text, re.DOTALL)[1]
 
@@ -111,7 +111,7 @@ def test_a_logger_that_fails_is_one_line(module, tmp_path, capsys, monkeypatch, 
     module("faulty", FAULTY)
     follow(f"faulty:{name}", tmp_path, EPOCHS * 5)
     out, err = capsys.readouterr()
-    line = f"train.loggers: faulty:{name} follows no longer ({why}); the training goes on\n"
+    line = f"train.loggers: faulty:{name} no longer follows the run ({why}); training continues\n"
     assert (out, err) == ("", line)
 
 
@@ -150,7 +150,7 @@ def test_a_slow_logger_does_not_hold_up_the_training(tmp_path, monkeypatch, caps
             track(*EPOCHS[0])
     assert time.perf_counter() - start < 5
     err = capsys.readouterr().err
-    assert err.count("\n") == 1 and "follows no longer (it is 3 epochs behind)" in err
+    assert err.count("\n") == 1 and "no longer follows the run (it is 3 epochs behind)" in err
     free.set()
 
 
@@ -201,7 +201,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
             tracking.check(name)
         assert str(refused.value) == (
             f"train.loggers: found {name!r} without the package {package}; "
-            "expected it to be installed (pip install 'emojax[tracking]')"
+            "expected the package (pip install 'emojax[tracking]')"
         )
 
 

@@ -1,6 +1,6 @@
 """The shapes written in the signatures are true: public functions run under a type checker.
 
-The checker has to be in place before emojax is imported, hence a process of its own.
+The checker has to be in place before emojax is imported, hence a separate process.
 """
 
 import os

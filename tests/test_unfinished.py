@@ -1,4 +1,4 @@
-"""What a kill left is removed, what a process is writing never."""
+"""Tests of the removal of leftovers of killed processes, never of files being written."""
 
 import os
 import subprocess

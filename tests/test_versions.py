@@ -1,4 +1,4 @@
-"""One version of each acquisition enters; what is ambiguous is refused with what to type."""
+"""One version of each acquisition is read; ambiguity is refused, with the flag to type."""
 
 import pathlib
 
@@ -12,7 +12,7 @@ ROOT = pathlib.Path("study")
 
 
 def scans(*names):
-    """Files of a study, from the part of their names between the task and the suffix."""
+    """Writes files of a study, named by the part between the task and the suffix."""
     out = []
     for name in names:
         sub, _, rest = name.partition(" ")
@@ -111,7 +111,7 @@ def test_one_version_of_each_acquisition(names, text, left):
         (["01 space-a", "02 space-b_res-2"], "space=a|b", "res: 2, none .*=space=a.b,res=none, or"),
         (["01 echo-2", "02 "], "", "different echo: 2, none"),
         (["01 desc-preproc", "02 "], "", "different desc: preproc, none"),
-        (["01 part-mag", "02 part-phase"], "", "only part-phase of sub-02 task-emo, .* no BOLD"),
+        (["01 part-mag", "02 part-phase"], "", "only part-phase of sub-02 task-emo, .* not BOLD"),
         (["01 part-phase"], "", "sub-01_.*: found only part-phase .* magnitude"),
         (
             ["01 part-mag", "01 part-phase"],

@@ -1,4 +1,4 @@
-"""Watching as a whole: files in a folder, records in a journal and with whoever listens."""
+"""Watching as a whole: files in a folder, records in a journal and with each listener."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ FLAGS = dict.fromkeys(("host", "token", "udp", "tcp", "http", "lsl", "page"), ""
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A decoder as a bundle, and volumes as the scanner has them."""
+    """Returns a decoder as a bundle, and volumes as the scanner has them."""
     folder = tmp_path_factory.mktemp("decoder")
     decoder, later, labels = made()
     bundle.save(decoder, folder / "decoder")
@@ -239,7 +239,7 @@ def test_numbers_that_begin_later_are_said(tmp_path, scans, study, capsys):
     assert [own["status"] for own in found] == ["missing"] * 3 + ["ok"] * 3
     said = capsys.readouterr().err
     assert "volume 4 came first" in said and "--first=4" in said
-    assert "3 files were there before" in said
+    assert "3 files exist already" in said
     assert watch(decoder, scans, tmp_path / "other", "idle_s=1", "first=4") == 0
     assert [own["volume"] for own in lines(tmp_path / "other")] == [4, 5, 6]
 
@@ -385,7 +385,7 @@ def test_a_replay_is_the_same_and_keeps_to_a_budget(tmp_path, scans, study, caps
     assert cli.main(argv) == 1
     said = capsys.readouterr().out
     assert "volume 2: another status" in said and "other values than in the session" in said
-    assert "volume 5: another status" in said and "no such file any more" in said
+    assert "volume 5: another status" in said and "no such file" in said
     assert "of 6 records are the same" in said and "6 of 6 records" not in said
 
 

@@ -27,7 +27,7 @@ def folder(tmp_path, request):
 
 
 def collect(folder, count, patience=PATIENCE):
-    """Returns the names that come, until there are so many."""
+    """Returns the first `count` names that come."""
     names, end = [], time.monotonic() + patience
     while len(names) < count and time.monotonic() < end:
         names += [path.name for path in folder.get(0.05)]
@@ -171,7 +171,7 @@ def test_names_that_are_gone_are_forgotten(tmp_path):
 
 
 def test_many_files_are_listed_seldom(tmp_path, monkeypatch):
-    """Where the folder's time has not changed, listing takes a twentieth of the time."""
+    """A folder whose modification time is unchanged takes a twentieth of the time to list."""
     for number in range(2000):
         write(tmp_path / f"{number}.nii", b"")
     calls, scandir = [], os.scandir

@@ -1,4 +1,4 @@
-"""Whatever happens in a folder: no exception, no stall, and the right values under each number."""
+"""Random events in a folder: no exception, no stall, and the right values under each number."""
 
 import gzip
 import os
@@ -26,7 +26,7 @@ def event(kinds):
 
 
 class Place:
-    """Where one event happens: the folder, one beside it, and the content of the volume."""
+    """The place of one event: the folder, one beside it, and the content of the volume."""
 
     def __init__(self, folder, number, ending):
         self.folder, self.beside, self.number = folder, folder.parent, number

@@ -283,7 +283,7 @@ def test_zeros_at_the_end_are_doubted_until_they_are_usual(tmp_path):
     second = put(tmp_path / "vol_2.nii", bytes(data))  # as where the background is masked
     assert [scan.number for scan in taken(intake, second)] == [2]
     assert len(taken(intake, put(tmp_path / "vol_3.nii", nifti_bytes()))) == 1
-    fourth = put(tmp_path / "vol_4.nii", bytes(data))  # not usual after all
+    fourth = put(tmp_path / "vol_4.nii", bytes(data))  # not usual
     assert taken(intake, fourth) == []
     put(fourth, nifti_bytes(4))
     intake.retry(1.0)
@@ -373,7 +373,7 @@ def test_what_is_no_file_of_the_scanner_is_a_note(tmp_path):
         assert taken(intake, *(folder / name for name in names), now=float(turn)) == []
         assert intake.retry(turn + 0.5) == []
     texts = {note.text.partition(":")[0]: note.text for note in intake.notes()}
-    assert texts["vol_1.nii"].endswith("no regular file")
+    assert texts["vol_1.nii"].endswith("not a regular file")
     assert texts["vol_2.nii"].endswith("a folder")
     assert texts["vol_3.nii"].endswith("a link out of the folder")
     assert {"pipe", "log.txt", "short.txt", "vol_5.nii", "vol_6.img", "vol_7.hdr"} <= set(texts)

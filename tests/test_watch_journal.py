@@ -1,4 +1,4 @@
-"""The journal: what is written can be read again, and no line can be changed unseen."""
+"""The journal: records can be read again, and no line can be changed unnoticed."""
 
 import errno
 import json
@@ -67,7 +67,7 @@ def test_what_is_not_finite_is_null(tmp_path, value):
 
 
 def test_every_change_is_found(tmp_path):
-    """A bit, a digit, a line less, two lines in another order, a line more."""
+    """Changes are a bit, a digit, a removed line, two swapped lines, an added line."""
     path = tmp_path / "j"
     write(path, [START, *(volume(i) for i in range(5))])
     whole = path.read_bytes()

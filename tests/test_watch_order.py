@@ -37,7 +37,7 @@ def test_each_number_comes_once_and_in_order_and_lost_ones_are_declared(there, r
     came = {n for _, n, item in out if item is not None}
     assert came <= there
     ready = {n: time for time, n in arrivals}
-    for _, number, item in out:  # what is given up although it came was waited for
+    for _, number, item in out:  # a number given up although it came had been waited for
         if item is None and number in there:
             assert ready[number] >= WINDOW + min(t for n, t in ready.items() if n > number)
 
@@ -48,7 +48,7 @@ def test_each_number_comes_once_and_in_order_and_lost_ones_are_declared(there, r
 )
 @settings(max_examples=200, deadline=None)
 def test_nothing_stalls_or_fills_memory(events, first):
-    """Any numbers, any clock: what is given out ascends, and little waits."""
+    """The output ascends and few volumes wait, for any numbers and any clock."""
     order, given_out = Order(first, WINDOW), []
     for number, now in events:
         status = order.add(number, "x", str(number), now)

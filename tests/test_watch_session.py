@@ -1,4 +1,4 @@
-"""A session: every volume has one record, in the journal before it is sent; a restart goes on."""
+"""A session: every volume has one record, in the journal before it is sent; restarts resume."""
 
 import errno
 import json
@@ -24,7 +24,7 @@ def scan(number, values, affine=AFFINE, reason=""):
 
 
 class Listener:
-    """Takes what is sent, and looks whether the journal has it already."""
+    """A listener that checks whether the journal already has what is sent."""
 
     def __init__(self, path):
         self.path, self.got, self.journaled = path, [], []

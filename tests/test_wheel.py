@@ -1,4 +1,4 @@
-"""The wheel alone, and the archive of the sources: what is in them, and what a new user types."""
+"""The wheel and the source archive: their content, and a new user's first commands."""
 
 import email
 import os
@@ -180,7 +180,7 @@ MISTAKES = {
 
 
 def test_a_type_checker_sees_the_types(built, tmp_path):
-    """Without a mistake mypy is content; each mistake is found, and nothing else."""
+    """mypy accepts correct code and finds each planted mistake, and nothing else."""
     pytest.importorskip("mypy")
     with zipfile.ZipFile(built[0]) as archive:
         archive.extractall(tmp_path / "site")

@@ -1,4 +1,4 @@
-"""Who saw what, of studies whose steps see labels of the test subject's other runs."""
+"""The record of who saw what, if steps see labels of the test subject's other runs."""
 
 import pytest
 from small_studies import PER_RUN, make_cohort, make_values, read
@@ -13,7 +13,7 @@ VALUES, Y = make_values()
 
 @pytest.fixture
 def small(config):
-    """Settings for these vectors."""
+    """Returns settings for these vectors."""
     config.update({"protocols": "nested", "baselines": "logistic", "null_floor": False})
     config.voxels.keep, config.balance, config.headline = 20, 8, "network"
     config.model.update({"filters": (8,), "window": 3, "dense": (8,)})
@@ -21,7 +21,7 @@ def small(config):
 
 
 def seen(config):
-    """Returns step -> (what was seen of the test subject in words, its class, the row)."""
+    """Returns {step: (what it saw of the test subject in words, its class, the row)}."""
     cohort = make_cohort(VALUES, Y, tr=2.0)
     view = read(cohort)
     arm = experiment_a.arms(config, cohort)[0]
@@ -35,7 +35,7 @@ def seen(config):
 
 
 def test_labels_of_other_runs_are_told_from_scored_volumes(small):
-    """Each person has voxels of its own, and is aligned by class means: as 7 T finger movements."""
+    """Each person has own voxels and is aligned by class means, as in the 7 T finger movements."""
     small.align.regimes, small.align.match, small.voxels.own = "independent_runs", "class", True
     found = seen(small)
     for step in ("voxels", "alignment"):

@@ -16,7 +16,7 @@ COHORT = make_cohort(VALUES, Y, tr=2.0)
 
 @pytest.fixture
 def small(config):
-    """Settings for these vectors, with a map of each run."""
+    """Returns settings for these vectors, with a map of each run."""
     config.update({"protocols": "nested", "baselines": "logistic", "null_floor": False})
     config.voxels.keep, config.balance, config.within_subject = 20, 8, True
     config.align.regimes, config.headline = "independent_runs", "network"

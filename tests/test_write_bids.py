@@ -16,7 +16,7 @@ from emojax.sources.write_bids import write_bids
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """The config of a small simulated cohort, in a store that all tests share."""
+    """Returns the config of a small simulated cohort, in a store that all tests share."""
     config = common.get_config()
     config.data.store = str(tmp_path_factory.mktemp("store"))
     config.data.progress = False

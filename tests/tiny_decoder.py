@@ -11,7 +11,7 @@ CLASSES = ("rest", "fear")
 
 
 def study(seed=0, length=24):
-    """A head, its mask, and a calibration and a scored run in which one pattern comes and goes."""
+    """Returns a head, its mask, a calibration run and a scored run with one varying pattern."""
     rng = np.random.default_rng(seed)
     x = ndimage.gaussian_filter(rng.normal(size=GRID), 2)
     mask = np.zeros(GRID, bool)

@@ -14,7 +14,7 @@ from emojax.training import feeds, loop, optimizer
 from emojax.training.trial import CURVES
 
 N = 64  # rows of the data, and who trains, is monitored, is tested
-STEPS = 5  # of an epoch: batches of 8
+STEPS = 5  # steps of an epoch: batches of 8
 TRAIN, MONITOR, TEST = np.arange(35), np.arange(35, 48), np.arange(48, 64)
 
 
@@ -49,7 +49,7 @@ def penalty(params, factor):
 
 @contextlib.contextmanager
 def quick_compile():
-    """For fixtures of whole modules: one rounding for all that is compared."""
+    """Compiles with fewer optimisations for a module, so that all results round alike."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)

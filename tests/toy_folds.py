@@ -14,7 +14,7 @@ MASKS = {f"0{i}": np.random.default_rng(i).random(GRID) < 0.7 for i in range(1, 
 
 
 def integers(cohort):
-    """Integer values, whose sums do not depend on their order."""
+    """Returns integer values, whose sums do not depend on their order."""
     rng = np.random.default_rng(0)
     runs = [
         dataclasses.replace(run, frames=rng.integers(0, 999, run.frames.shape).astype(np.float32))
@@ -33,10 +33,10 @@ def nothing(ledger, cohort, fold):
 
 
 def make_with(leak=nothing, **changes):
-    """A function cohort -> fold: volumes minus a mean of training rows, plus what `leak` returns.
+    """Returns a function cohort -> fold: volumes minus a mean of training rows and a leak.
 
     Args:
-      leak: (ledger, cohort, fold) -> what is subtracted, too; it may read past the ledger.
+      leak: (ledger, cohort, fold) -> values to subtract as well; it may read past the ledger.
       changes: field of `FoldData` -> (cohort, fold) -> its value.
     """
 
@@ -71,7 +71,7 @@ def fold_data(ledger, cohort, mean, changes=None):
 
 
 def make_by_run(cohort):
-    """A fold in which each run is centred by the other runs of the test subject."""
+    """Returns a fold in which each run is centred by the other runs of the test subject."""
     ledger = Ledger(cohort)
     runs = cohort.run_index[FOLD.test]
     means = {}

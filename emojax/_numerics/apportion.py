@@ -7,7 +7,7 @@ import numpy as np
 
 
 def part_sizes(total: int, fractions: Sequence[int | float], unit: str) -> np.ndarray:
-    """Returns [parts] int >= 1 with sum `total`, as `resampling.random_split` describes."""
+    """Returns [parts] int >= 1 with sum `total`; see `resampling.random_split`."""
     given = tuple(fractions)
     if not given or not all(isinstance(f, Real) and f > 0 for f in given):
         raise ValueError(f"want one fraction > 0 per part; got {given}")
@@ -32,16 +32,16 @@ def _largest_remainder(total: int, weights: np.ndarray) -> np.ndarray:
 
 
 def nearest_table(counts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Finds the integer table, with these row and column sums, that is nearest to proportional.
+    """Finds the integer table with these row and column sums that is closest to proportional.
 
-    Each class alone is nearest when rounded by largest remainder. Then rows move, one at a time,
-    from parts with too many to parts with too few along the cheapest path of moves, which stays
-    nearest at every step (successive shortest paths; Bellman-Ford, as a move may cost < 0).
+    Rounding by largest remainder is optimal for each class alone. Then rows move, one at a time,
+    from parts with too many to parts with too few along the cheapest path of moves, which keeps the
+    table optimal at every step (successive shortest paths; Bellman-Ford, as a move may cost < 0).
     """
     exact = np.outer(counts, sizes) / counts.sum()
     table = np.stack([_largest_remainder(n, sizes) for n in counts.tolist()])
     while (table.sum(0) != sizes).any():
-        # 2 cost[k, a, b] is the change of the squared distance if one of class k goes from a to b.
+        # 2 cost[k, a, b] is the change of the squared distance if one of class k moves from a to b.
         off = table - exact
         cost = np.where(table[:, :, None] > 0, 1 - off[:, :, None] + off[:, None, :], np.inf)
         mover, cost = cost.argmin(0), cost.min(0)

@@ -1,4 +1,4 @@
-"""Integrated gradients: the share of every input in what a network says."""
+"""Integrated gradients: the contribution of every input to a network's outputs."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from emojax import fusion, models
 from emojax._numerics.checks import Array, as_float
 
-STEPS = 32  # of a path from the baseline to a volume
-CHUNK = 256  # points of paths that a vector's network reads at a time; of volumes, one path
+STEPS = 32  # points of a path from the baseline to a volume
+CHUNK = 256  # points that a network of vectors reads at a time; for volumes, one path
 
 
 def integrated_gradients(
@@ -24,12 +24,12 @@ def integrated_gradients(
 ) -> Float[jax.Array, "n k *shape"]:
     """Returns the share of every input in every output's change from the baseline to x.
 
-    (x - b) times the mean gradient at `steps` points in the middle of equal parts of the line from
+    A share is (x - b) times the mean gradient at `steps` midpoints of equal parts of the line from
     b to x (midpoint rule). Shares sum to f(x) - f(b) up to the error of that rule: none for linear
-    f, of the order 1 / steps at the kinks of a network with ReLU.
+    f, of order 1 / steps at the kinks of a network with ReLU.
 
     Args:
-      f: pure function of rows [r, *shape] to outputs [r, k], row by row.
+      f: pure function from rows [r, *shape] to outputs [r, k], row by row.
       x: [n, *shape] float.
       baseline: [*shape] float, one for all rows.
       steps: number of points, >= 1.
@@ -51,7 +51,7 @@ def integrated_gradients(
     path = baseline + at.reshape(-1, *[1] * (x.ndim - 1)) * change[:, None]  # [n, steps, *shape]
     flat = path.reshape(-1, *baseline.shape)
     outputs, back = jax.vjp(f, flat)
-    slopes = [  # one after another: each holds as much as the path
+    slopes = [  # one after another, as each takes as much memory as the path
         back(jnp.broadcast_to(row, outputs.shape))[0].reshape(path.shape).mean(1)
         for row in jnp.eye(outputs.shape[1], dtype=outputs.dtype)
     ]
@@ -69,21 +69,21 @@ def saliency(
 ) -> Float[np.ndarray, "X Y Z k"]:
     """Returns the share of every voxel in a decoder's logits, by integrated gradients.
 
-    Logits are less their mean over classes, which probabilities do not depend on; those of a bag
-    are logarithms of its probabilities.
+    The mean over classes, on which probabilities do not depend, is subtracted from logits. Logits
+    of a bag are the logarithms of its probabilities.
 
     Args:
-      decoder: a `decoder.Decoder`; values are not checked, see `decoder.verify`.
-      volumes: [X, Y, Z], or [t, X, Y, Z]; in the units that it decodes.
-      labels: [t] int, class of each volume, -1 for none; None: the class that the decoder names.
-      baseline: the volume from which changes count; None: the decoder's reference (the mean of
-        training runs), or without it the mean that its weights hold.
-      steps: points on the line from baseline to volume; see `integrated_gradients`.
-      tick: called with the number of volumes that are done.
+      decoder: a `decoder.Decoder`; its values are not checked, see `decoder.verify`.
+      volumes: [X, Y, Z] or [t, X, Y, Z], in the units that it decodes.
+      labels: [t] int, class of each volume, -1 for none; None: the decoded class.
+      baseline: volume from which changes count; None: the decoder's reference (the mean of training
+        runs) or, without one, the mean in its weights.
+      steps: number of points on the line from baseline to volume; see `integrated_gradients`.
+      tick: called with the number of volumes done.
 
     Returns:
-      Share in class k, summed over voxels the change of its logit. One volume: of each class.
-      Several: the mean over the volumes of class k; 0 for a class without any.
+      Shares for each class k; their sum over voxels is the change of its logit. For several
+      volumes, the mean over the volumes of class k; 0 for a class without any.
 
     Raises:
       ValueError: shapes do not fit, a label out of range, or a network without folding.
@@ -112,13 +112,13 @@ def saliency(
 
 
 class _Reader:
-    """A decoder's centred logits as a function of what it reads, and the way back to the grid."""
+    """A decoder's centred logits as a function of its inputs, and the way back to the grid."""
 
     def __init__(self, decoder: Any, baseline, steps: int):
         network, weights = decoder.network, dict(decoder.weights)
         self.grid = tuple(decoder.facts.grid)
         self.is_vector = models.find(network).input == "vector"
-        self.voxels = np.asarray(weights.pop("voxels", ()))  # of a vector
+        self.voxels = np.asarray(weights.pop("voxels", ()))  # for vectors
         if baseline is None:
             baseline = decoder.reference
         self.baseline = self._start(weights) if baseline is None else self._given(baseline)
@@ -128,7 +128,7 @@ class _Reader:
         self._network = network
 
     def _start(self, weights):
-        """Returns the mean that weights hold, on the grid where they are padded."""
+        """Returns the mean in the weights, cropped to the grid if it is padded."""
         mean = np.asarray(weights.get("centre" if self.is_vector else "mean", 0), np.float32)
         if self.is_vector:
             return np.broadcast_to(mean, self.voxels.shape)
@@ -161,9 +161,9 @@ class _Reader:
 def centred_logits(
     network: str, weights: Mapping[str, Any], x: Float[jax.Array, "n ..."]
 ) -> Float[jax.Array, "n k"]:
-    """Returns logits less their mean over classes, which probabilities do not depend on.
+    """Returns logits minus their mean over classes, on which probabilities do not depend.
 
-    Args: as `fusion.logits`.
+    Args: as for `fusion.logits`.
     """
     found = fusion.logits(network, weights, x)
     return found - found.mean(-1, keepdims=True)

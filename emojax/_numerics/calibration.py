@@ -1,32 +1,38 @@
-"""Probabilities against what happened: bins of confidence, and the temperature that fits them."""
+"""Calibration of probabilities: scores, bins of confidence, and temperature scaling."""
 
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Int32
 
-LIMITS = (0.05, 100.0)  # of a temperature
-HALVINGS = 30  # of these limits, on a log scale; a Newton step follows
+LIMITS = (0.05, 100.0)  # range of temperatures
+HALVINGS = 30  # bisections of this range, on a log scale; a Newton step follows
 
 
 @jax.jit
-def brier(labels, probabilities):
+def brier(
+    labels: Int[Array, " samples"], probabilities: Float[Array, "samples classes"]
+) -> Float[Array, ""]:
     """Returns the Brier score, see `metrics.brier`."""
     truth = labels[:, None] == jnp.arange(probabilities.shape[1])
     return jnp.square(probabilities - truth).sum(1).mean()
 
 
 @jax.jit
-def nll(labels, probabilities):
+def nll(
+    labels: Int[Array, " samples"], probabilities: Float[Array, "samples classes"]
+) -> Float[Array, ""]:
     """Returns the mean negative log-likelihood, see `metrics.nll`."""
     chosen = jnp.take_along_axis(probabilities, labels[:, None], 1)
     return -jnp.log(jnp.maximum(chosen, jnp.finfo(jnp.float32).tiny)).mean()
 
 
 @partial(jax.jit, static_argnames="num_bins")
-def gap(labels, probabilities, num_bins):
+def gap(
+    labels: Int[Array, " samples"], probabilities: Float[Array, "samples classes"], num_bins: int
+) -> Float[Array, ""]:
     """Returns the expected calibration error, see `metrics.expected_calibration_error`."""
     confidence, right, bins = _binned(labels, probabilities, num_bins)
     sums = jnp.zeros(num_bins, confidence.dtype).at[bins].add(right - confidence)
@@ -34,7 +40,9 @@ def gap(labels, probabilities, num_bins):
 
 
 @partial(jax.jit, static_argnames="num_bins")
-def bins(labels, probabilities, num_bins):
+def bins(
+    labels: Int[Array, " samples"], probabilities: Float[Array, "samples classes"], num_bins: int
+) -> tuple[Int32[Array, " bins"], Float[Array, " bins"], Float[Array, " bins"]]:
     """Returns count, mean confidence and accuracy of each bin, see `metrics.reliability`."""
     confidence, right, where = _binned(labels, probabilities, num_bins)
     none = jnp.zeros(num_bins, confidence.dtype)
@@ -43,7 +51,7 @@ def bins(labels, probabilities, num_bins):
 
 
 def _binned(labels, probabilities, num_bins):
-    """Returns confidence, whether it is right, and the bin, of each sample."""
+    """Returns the confidence, correctness and bin of each sample."""
     confidence = probabilities.max(1)
     right = (probabilities.argmax(1) == labels).astype(confidence.dtype)
     edges = jnp.asarray(np.arange(num_bins) / num_bins, confidence.dtype)
@@ -56,12 +64,12 @@ def temperature(
     logits: Float[Array, "samples classes"],
     weights: Float[Array, " samples"],
 ) -> Float[Array, ""]:
-    """Returns the temperature of the least weighted NLL, see `metrics.temperature_fit`.
+    """Returns the temperature that minimises the weighted NLL, see `metrics.temperature_fit`.
 
     The NLL is convex in the inverse temperature b: its slope is the mean of
     E_b[logit] - logit of the label, its curvature the mean variance of the logits under softmax(b
-    logits). The limits are halved by the sign of the slope. The Newton step at the end also carries
-    the derivative of the minimum by logits and weights.
+    logits). The sign of the slope drives a bisection. The Newton step at the end also carries the
+    derivative of the minimum with respect to logits and weights.
     """
     weights = weights / weights.sum()
     chosen = jnp.take_along_axis(logits, labels[:, None], 1)[:, 0]

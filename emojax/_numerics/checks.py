@@ -1,8 +1,8 @@
 """Checks of a caller's arguments, made on the host before anything is traced.
 
-Shapes are static and always checked. Values are checked where they are known: inside `jax.jit`,
-`jax.vmap` or `jax.grad` of the caller they are not, and these checks pass silently.
-Arrays are taken as they come, without a copy; lists and data frames become arrays.
+Shapes are static and always checked. Values are checked only if they are known: inside the caller's
+`jax.jit`, `jax.vmap` or `jax.grad` they are not, and these checks pass silently. Arrays are used
+without a copy; lists and data frames become arrays.
 """
 
 import operator
@@ -17,16 +17,16 @@ from jax.core import Tracer
 Array = jax.Array | np.ndarray
 
 
-def is_concrete(*arrays: Array) -> bool:
-    """Returns True if the values of all arrays are known now, i.e. none is being traced."""
+def is_concrete(*arrays: object) -> bool:
+    """Returns True if the values of all arrays are known, i.e. none is being traced."""
     return not any(isinstance(a, Tracer) for a in arrays)
 
 
 def as_array(x: Any, name: str = "x") -> Array:
-    """Returns an array as it is, and a list or data frame as a NumPy array.
+    """Returns an array unchanged, and a list or data frame as a NumPy array.
 
     Raises:
-      ValueError: an image, values that are no numbers, or lists of several lengths.
+      ValueError: an image, values that are not numbers, or lists of different lengths.
     """
     if isinstance(x, jax.Array):
         return x
@@ -51,7 +51,7 @@ def _are_whole(x: np.ndarray) -> bool:
 
 
 def _shown(x: Any) -> str:
-    """Returns in words what is no array of numbers: its type, and the first such value."""
+    """Describes an object that is not an array of numbers: its type, or its first bad value."""
     flat = np.ravel(x) if isinstance(x, np.ndarray) else []
     other = [own for own in flat if not isinstance(own, int | float | np.number)]
     if other:
@@ -63,7 +63,7 @@ def as_float(x: Any, name: str = "x") -> jax.Array:
     """Converts `x` to a jax array of at least float32; integers become the default float.
 
     Half precision has too few digits for a sum of squares. NumPy's float64 becomes float32, as
-    everywhere in jax, unless `jax_enable_x64` is set. Raises as `as_array`.
+    everywhere in jax, unless `jax_enable_x64` is set. Raises: as for `as_array`.
     """
     x = as_array(x, name)
     if x.dtype.kind in "USM":
@@ -75,10 +75,10 @@ def as_float(x: Any, name: str = "x") -> jax.Array:
 
 
 def as_labels(labels: Any, name: str = "labels") -> Array:
-    """Returns labels or ids as an array: of pandas or a list, too; `check_labels` looks at them.
+    """Returns labels or ids (also pandas or a list) as an array; `check_labels` checks them.
 
     Raises:
-      ValueError: lists of several lengths.
+      ValueError: lists of different lengths.
     """
     if isinstance(labels, jax.Array):
         return labels
@@ -94,10 +94,10 @@ def as_labels(labels: Any, name: str = "labels") -> Array:
 
 
 def count_classes(num_classes: Any, *labels: Array) -> int:
-    """Returns the number of classes; for None one more than the largest label.
+    """Returns the number of classes; for None, one more than the largest label.
 
     Raises:
-      ValueError: it is traced, or None while labels are; or no whole number.
+      ValueError: it is traced, None with traced labels, or not a whole number.
     """
     traced = isinstance(num_classes, Tracer)
     if traced or (num_classes is None and not is_concrete(*labels)):
@@ -119,7 +119,7 @@ def count_classes(num_classes: Any, *labels: Array) -> int:
 def known(predicate: Callable[..., Array], *arrays: Array) -> bool | None:
     """Returns the truth of predicate(*arrays), or None if an array is being traced.
 
-    Inside a caller's `jit` even arrays that it closed over would be traced by a jax predicate.
+    Inside a caller's `jit`, a jax predicate would trace even arrays that the caller closes over.
     """
     if not is_concrete(*arrays):
         return None
@@ -131,7 +131,7 @@ _all_finite = jax.jit(lambda x: jnp.isfinite(x).all())
 
 
 def check_finite(name: str, x: Array) -> None:
-    """Raises ValueError, with their number and first place, if `x` has NaN or infinite entries."""
+    """Raises ValueError, with their number and first index, if `x` has NaN or infinite entries."""
     if known(_all_finite, x) is False:
         bad = np.argwhere(~np.isfinite(np.asarray(x)))
         where = tuple(int(i) for i in bad[0])
@@ -141,7 +141,7 @@ def check_finite(name: str, x: Array) -> None:
 
 
 def check_labels(name: str, labels: Array, num_classes: int) -> None:
-    """Raises ValueError if a label lies outside [0, num_classes) or is no integer."""
+    """Raises ValueError if a label lies outside [0, num_classes) or is not an integer."""
     check_integers(name, labels)
     if is_concrete(labels) and labels.size:
         low, high = int(np.asarray(labels).min()), int(np.asarray(labels).max())
@@ -150,7 +150,7 @@ def check_labels(name: str, labels: Array, num_classes: int) -> None:
 
 
 def check_integers(name: str, labels: Array) -> None:
-    """Raises ValueError if labels or ids are no integers."""
+    """Raises ValueError if labels or ids are not integers."""
     if not np.issubdtype(labels.dtype, np.integer):
         text = labels.dtype.kind in "USO"
         hint = f": np.unique({name}, return_inverse=True)[1] numbers them" if text else ""

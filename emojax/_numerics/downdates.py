@@ -1,50 +1,51 @@
 """Scores of held-out rows of many folds, for one small set of voxels.
 
-One decomposition per set serves all folds and all labellings: the rows that a fold does not train
-on are taken out of it again, and labels enter as right-hand sides. Everything is written for one
-set of voxels; `jax.vmap` makes it many.
+One decomposition per set serves all folds and all labellings: rows that a fold does not train on
+are removed by a downdate, and labels enter as right-hand sides. Everything is written for one set
+of voxels; use `jax.vmap` for many.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from emojax._numerics.checks import Array
 
-FEW = 5  # labellings, for each of which a solution (`within`) costs less than axes for all
-SMALL = 9  # matrices up to this size are inverted row by row
+FEW = 5  # labellings up to which one solution each (`within`) costs less than axes for all
+SMALL = 9  # largest size of matrices that are inverted row by row
 
 
 class Folds(NamedTuple):
-    """Folds of the rows that take part in any. Row n is a row of zeros that fills up."""
+    """Folds of the rows that take part in any of them. Row n is a padding row of zeros."""
 
     rows: Int[np.ndarray, " n"]  # rows that train or are tested in some fold
     out: Int[np.ndarray, "f r"]  # rows that a fold does not train on, tested ones first
-    test: Int[np.ndarray, "f t"]  # its tested rows: the first columns of `out`
-    train: Bool[np.ndarray, "f n"]
+    test: Int[np.ndarray, "f t"]  # tested rows of a fold: the first columns of `out`
+    train: Bool[np.ndarray, "f n"]  # whether a row trains in a fold
 
 
 class Ridge(NamedTuple):
-    """One set of voxels, decomposed. The first voxel is the intercept's: a row of ones."""
+    """One decomposed set of voxels. The first "voxel" is the intercept: a row of ones."""
 
-    x: Float[Array, "k n"]
-    inverse: Float[Array, "k k"]  # of x x' + penalty
-    # Of I - H over the rows left out, H = x' inverse x; or, where these are more than voxels, of
-    # x x' + penalty over the rows that train.
-    folds: Float[Array, "f s s"]
+    x: Float[jax.Array, "k n"]
+    inverse: Float[jax.Array, "k k"]  # inverse of x x' + penalty
+    # Inverses of I - H over the rows left out, H = x' inverse x; or, if there are more of these
+    # than voxels, of x x' + penalty over the rows that train.
+    folds: Float[jax.Array, "f s s"]
 
 
 class Scatter(NamedTuple):
-    """Scatter of one set of voxels over the training rows of every fold, around their mean."""
+    """The scatter of one set of voxels around the mean of every fold's training rows."""
 
-    total: Float[Array, "f k"]  # in its principal axes
-    axes: Float[Array, "f k k"]
-    mean: Float[Array, "f k"]
-    x: Float[Array, "k n"]
-    size: Float[Array, ""]  # number of voxels
+    total: Float[jax.Array, "f k"]  # in its principal axes
+    axes: Float[jax.Array, "f k k"]
+    mean: Float[jax.Array, "f k"]
+    x: Float[jax.Array, "k n"]
+    size: Float[jax.Array, ""]  # number of voxels
 
 
 def plan(folds: Sequence[tuple[Array, Array]], num_rows: int) -> Folds:
@@ -79,17 +80,17 @@ def plan(folds: Sequence[tuple[Array, Array]], num_rows: int) -> Folds:
     return Folds(rows, out, tested, train)
 
 
-def compress(x: Float[Array, "k n"]) -> Float[Array, "_ n"]:
-    """Rotates voxels so that no more are left than there are rows; inner products stay."""
+def compress(x: Float[jax.Array, "k n"]) -> Float[jax.Array, "_ n"]:
+    """Rotates voxels so that there are no more of them than rows; inner products are kept."""
     return jnp.linalg.qr(x, mode="r") if x.shape[0] > x.shape[1] else x
 
 
-def ridge(x: Float[Array, "k n"], out: Int[Array, "f r"], alpha: float) -> Ridge:
-    """Decomposes centred voxels for ridge regression with a free intercept.
+def ridge(x: Float[jax.Array, "k n"], out: Int[Array, "f r"], alpha: float) -> Ridge:
+    """Decomposes centred voxels for ridge regression with an unpenalised intercept.
 
     Args:
-      x: [k, n] voxels x rows, centred over the rows; 0 where a voxel only fills up.
-      out: [f, r] int, rows to leave out, n where there are none.
+      x: [k, n] voxels x rows, centred over the rows; 0 for padding voxels.
+      out: [f, r] int, rows to leave out; n is padding.
       alpha: penalty of the squared weights, > 0.
     """
     k, n = x.shape
@@ -105,12 +106,18 @@ def ridge(x: Float[Array, "k n"], out: Int[Array, "f r"], alpha: float) -> Ridge
 
 
 def ridge_scores(
-    made: Ridge, target: Float[Array, "n m"], out: Int[Array, "f r"], most: int
-) -> Float[Array, "f t m"]:
-    """Predicts the first `most` rows that each fold leaves out, of m targets.
+    made: Ridge, target: Float[jax.Array, "n m"], out: Int[Array, "f r"], most: int
+) -> Float[jax.Array, "f t m"]:
+    """Predicts m targets for the first `most` rows that each fold leaves out.
 
-    With the residuals e of the fit to all rows: y - (I - H)^-1 e over the rows left out; where
-    these are more than voxels, from the weights of each fold.
+    Predictions are y - (I - H)^-1 e over the rows left out, with the residuals e of the fit to all
+    rows; if there are more of these rows than voxels, they come from the weights of each fold.
+
+    Args:
+      made: from `ridge`.
+      target: [n, m] float.
+      out: [f, r] int, the rows left out that `made` was made with.
+      most: number of tested rows.
     """
     moments = made.x @ target  # [k, m]
     own = target.at[out].get(mode="fill", fill_value=0)  # [f, r, m]
@@ -123,13 +130,15 @@ def ridge_scores(
     return left[:, :, :most].mT @ weights
 
 
-def scatter(x: Float[Array, "k n"], size: Int[Array, ""], out: Int[Array, "f r"]) -> Scatter:
+def scatter(
+    x: Float[jax.Array, "k n"], size: Int[jax.Array, ""], out: Int[Array, "f r"]
+) -> Scatter:
     """Returns the scatter of every fold's training rows around their mean, in principal axes.
 
     Args:
-      x: [k, n] voxels x rows, centred over the rows; 0 where a voxel only fills up.
-      size: number of voxels, of which k may be a rotation or a filling up.
-      out: [f, r] int, rows to leave out, n where there are none.
+      x: [k, n] voxels x rows, centred over the rows; 0 for padding voxels.
+      size: original number of voxels; k differs after a rotation or padding.
+      out: [f, r] int, rows to leave out; n is padding.
     """
     left = of_rows(x, out)
     kept = (x.shape[1] - (out < x.shape[1]).sum(1)).astype(x.dtype)[:, None]
@@ -141,28 +150,28 @@ def scatter(x: Float[Array, "k n"], size: Int[Array, ""], out: Int[Array, "f r"]
 
 def lda_scores(
     made: Scatter,
-    member: Float[Array, "n p q"],
+    member: Float[jax.Array, "n p q"],
     out: Int[Array, "f r"],
     most: int,
     shrinkage: float,
     equal_priors: bool,
-) -> Float[Array, "f t p q"]:
+) -> Float[jax.Array, "f t p q"]:
     """Returns linear discriminants of the first `most` rows that each fold leaves out.
 
     Within-class scatter is total scatter minus that of the class means, m'C m with the means m of
-    all classes but the first, around the mean of all. Woodbury's identity takes it out, so that in
-    the axes of the total no labelling needs a decomposition.
+    all classes except the first, around the overall mean. Woodbury's identity removes it, so that
+    in the axes of the total scatter no labelling needs a decomposition.
 
     Args:
-      made: of `scatter`.
-      member: [n, p, q] 1 where a row belongs to a class, of p labellings.
-      out: [f, r] int, as `made` was made with.
+      made: from `scatter`.
+      member: [n, p, q] 1 if a row belongs to a class, for p labellings.
+      out: [f, r] int, the rows left out that `made` was made with.
       most: number of tested rows.
-      shrinkage: share of the mean variance in the covariance.
-      equal_priors: whether classes count alike, however many rows of them train.
+      shrinkage: weight of the mean variance in the covariance.
+      equal_priors: whether classes have equal priors, however many of their rows train.
 
     Returns:
-      [f, t, p, q] discriminants, around the mean; of two classes their difference, [f, t, p, 1].
+      [f, t, p, q] discriminants, around the mean; for two classes their difference, [f, t, p, 1].
     """
     left, own = of_rows(made.x, out), member.at[out].get(mode="fill", fill_value=0)
     count = member.sum(0) - own.sum(1)  # [f, p, q]
@@ -175,7 +184,7 @@ def lda_scores(
     share = jnp.maximum(share, jnp.finfo(share.dtype).tiny)
     outer = means / ((1 - shrinkage) * made.total[:, None] + share[..., None])[:, :, None]
     gram = jnp.einsum("fpqk,fpsk->fpqs", means, outer)
-    # Of the covariance, not of the scatter: hence the number of rows.
+    # The number of rows turns scatter into covariance.
     weights = mixed @ solve_small(mixed - (1 - shrinkage) * gram, outer) * rows[..., None, None]
     zeroth = -(c[..., None] * weights).sum(2, keepdims=True) / count[..., :1, None]
     weights, means = (jnp.concatenate(pair, 2) for pair in ((zeroth, weights), (first, means)))
@@ -188,17 +197,17 @@ def lda_scores(
 
 
 def _means(made: Scatter, left, member, own, count):
-    """Returns class means of every fold's training rows in its axes, around their mean."""
+    """Returns class means of every fold's training rows, centred, in the fold's axes."""
     (n, *sizes), (f, r) = member.shape, own.shape[:2]
     sums = made.x @ member.reshape(n, -1) - left @ own.reshape(f, r, -1)  # [f, k, p * q]
     sums -= made.mean[..., None] * count.reshape(f, 1, -1)
     return (sums.mT @ made.axes).reshape(f, *sizes, -1) / count[..., None]
 
 
-def inverse(a: Float[Array, "*b k k"]) -> Float[Array, "*b k k"]:
-    """Inverts symmetric positive definite matrices by halves, with matrix products.
+def inverse(a: Float[jax.Array, "*b k k"]) -> Float[jax.Array, "*b k k"]:
+    """Inverts symmetric positive definite matrices by recursive halving, with matrix products.
 
-    For many small ones at a time: LAPACK is called for each, and its threads wait for each other.
+    This is for many small matrices: LAPACK is called for each, and its threads wait for each other.
     """
     k = a.shape[-1]
     if k <= SMALL:
@@ -212,8 +221,8 @@ def inverse(a: Float[Array, "*b k k"]) -> Float[Array, "*b k k"]:
     return jnp.concatenate([upper, jnp.concatenate([beside.mT, last], -1)], -2)
 
 
-def of_rows(x: Float[Array, "k n"], out: Int[Array, "f r"]) -> Float[Array, "f k r"]:
-    """Returns the values of some rows; zeros for row n."""
+def of_rows(x: Float[jax.Array, "k n"], out: Int[Array, "f r"]) -> Float[jax.Array, "f k r"]:
+    """Returns the values of rows `out`; zeros for padding row n."""
     return jnp.moveaxis(x.at[:, out].get(mode="fill", fill_value=0), 1, 0)
 
 
@@ -221,12 +230,14 @@ def _few(x, out):
     return out.shape[1] <= x.shape[0]
 
 
-def solve_small(a: Float[Array, "*b q q"], b: Float[Array, "*b q m"]) -> Float[Array, "*b q m"]:
+def solve_small(
+    a: Float[jax.Array, "*b q q"], b: Float[jax.Array, "*b q m"]
+) -> Float[jax.Array, "*b q m"]:
     """Solves a x = b for many small positive definite a, without a call for each."""
     for i in range(a.shape[-1]):
         pivot = 1 / a[..., i : i + 1, i : i + 1]
         row, values = a[..., i : i + 1, :] * pivot, b[..., i : i + 1, :] * pivot
-        # The row of the pivot is put in its place: as a difference it would cancel to rounding.
+        # The pivot row is set, not subtracted, which would leave only rounding errors.
         factor = a[..., :, i : i + 1].at[..., i, :].set(0)
         a = (a - factor * row).at[..., i : i + 1, :].set(row)
         b = (b - factor * values).at[..., i : i + 1, :].set(values)

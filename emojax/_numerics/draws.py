@@ -1,4 +1,4 @@
-"""Permutations, resamples and sign flips from one key, in chunks that fit into memory."""
+"""Permutations, resamples and sign flips from one key, in chunks that fit in memory."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ import numpy as np
 from emojax._numerics.checks import Array, as_float, is_concrete
 
 _CHUNK = 2**22  # numbers held at a time, per array, while resampling
-_EXACT_FOLDS = 16  # 2**16 sign patterns are cheaper than their Monte Carlo sample is imprecise
+_EXACT_FOLDS = 16  # up to 2**16 sign patterns are enumerated instead of sampled
 
 
 def check_count(name: str, count: int) -> None:
@@ -20,10 +20,10 @@ def check_count(name: str, count: int) -> None:
 
 
 def small_ids(name: str, ids: Array) -> jax.Array:
-    """Returns ids as a jax array; those of NumPy are numbered anew, as int64 may not fit.
+    """Returns ids as a jax array; NumPy ids are renumbered, as int64 may not fit.
 
     Raises:
-      ValueError: ids that are no integers.
+      ValueError: ids that are not integers.
     """
     if not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(f"want integer {name}; got dtype {ids.dtype}")
@@ -44,7 +44,7 @@ def check_blocks(labels: Array, blocks: Array, runs: Array) -> None:
 
 
 def _map(f: Callable, xs: jax.Array, size: int):
-    """Returns f(x) for each x, as many at a time as hold `_CHUNK` numbers if one holds `size`."""
+    """Returns f(x) for each x, in chunks of about `_CHUNK` numbers if one takes `size`."""
     at_once = max(1, _CHUNK // size)
     return jax.vmap(f)(xs) if at_once >= len(xs) else jax.lax.map(f, xs, batch_size=at_once)
 
@@ -57,7 +57,7 @@ def permute_within(key: jax.Array, units: tuple[jax.Array, ...]) -> jax.Array:
     """
     n = units[0].size
     shuffled = jnp.lexsort((jax.random.bits(key, (n,)), *units))
-    places = jnp.lexsort(units)  # unit by unit as in `shuffled`, so each keeps its own places
+    places = jnp.lexsort(units)  # the same order of units, so each keeps its own positions
     return jnp.zeros(n, jnp.int32).at[places].set(shuffled.astype(jnp.int32), unique_indices=True)
 
 
@@ -86,7 +86,7 @@ def permutation_test(
     if observed.shape:
         raise ValueError(f"want a statistic that is a scalar; got shape {observed.shape}")
     first = jnp.arange(labels.size)
-    if len(units) > 1:  # each block is represented by its first volume, which moves within the run
+    if len(units) > 1:  # the first volume of each block represents it and moves within the run
         first = _first_of_unit(units)
         units = (first == jnp.arange(labels.size), units[-1])
 
@@ -102,14 +102,14 @@ def permutation_test(
 def bootstrap(
     key: jax.Array, values: jax.Array, *, count: int, level: float, statistic: Callable | None
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns estimate and percentile limits over rows of `values`, drawn with replacement."""
+    """Returns the estimate and percentile limits over rows of `values` drawn with replacement."""
     keys, n = jax.random.split(key, count), values.shape[0]
 
     def limits(f, size):
         drawn = as_float(_map(f, keys, size))
         return jnp.quantile(drawn, jnp.array([1 - level, 1 + level], drawn.dtype) / 2, axis=0)
 
-    def draw(key):  # the remainder favours some rows by n / 2**32: nothing
+    def draw(key):  # the remainder favours some rows by a negligible n / 2**32
         return jax.random.bits(key, (n,)) % n
 
     if statistic is not None:
@@ -148,7 +148,7 @@ def sign_flips(
     else:
         keys = jax.random.split(key, count)
         sizes = _map(lambda key: size(jax.random.bernoulli(key, shape=(folds,))), keys, folds)
-    # Equal sums differ by the rounding of their terms, which is relative to a and b.
+    # Equal sums may differ by the rounding of their terms, relative to a and b.
     tolerance = folds * jnp.finfo(a.dtype).eps * (jnp.abs(a) + jnp.abs(b)).mean()
     extreme = (sizes >= jnp.abs(difference.mean()) - tolerance).sum(dtype=a.dtype)
     p = extreme / 2**folds if exact else (1 + extreme) / (1 + count)

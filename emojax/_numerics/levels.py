@@ -1,6 +1,6 @@
-"""Walks through the subjects of a hyperalignment, one after the other or block by block.
+"""Loops over the subjects of a hyperalignment, one after another or block by block.
 
-The steps themselves are functions of a single subject; `hyperalignment` has them.
+The steps are functions of a single subject, defined in `hyperalignment`.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -22,7 +22,7 @@ def scan_subjects(
     """Applies a step to subjects in turn: step(carry, source, count, settings) -> (carry, out).
 
     Args:
-      step: function of a module, compiled once; `count` starts at 1.
+      step: module-level function, compiled once; `count` starts at 1.
       carry: array that each step hands to the next.
       subjects: all subjects.
       order: indices of the subjects to visit.
@@ -33,7 +33,7 @@ def scan_subjects(
     """
     places = [subjects.places[i] for i in order]
     if is_concrete(carry) or len(subjects.blocks) > 1:
-        # A loop on the host: XLA's CPU runs the body of a scan on one thread.
+        # A loop on the host, as XLA on CPUs runs the body of a scan on one thread.
         outs = []
         for count, (b, i) in enumerate(places, start=1):
             carry, out = _step_one(step, carry, subjects.blocks[b], i, count, settings)
@@ -58,15 +58,15 @@ def map_subjects(
     """Applies a step to all subjects: step(source, own, shared, settings) -> (kept, added).
 
     Args:
-      step: function of a module, compiled once for each shape of a block.
+      step: module-level function, compiled once for each shape of a block.
       subjects: all subjects.
-      own: [s, ...], of which each step gets its subject's part; or None.
+      own: [s, ...], of which each step gets its subject's entry; or None.
       shared: pytree of arrays that all steps get.
       settings: static arguments of the step.
 
     Returns:
-      What the steps of each block kept, stacked; and the sum over all subjects of what they added,
-      a pytree (None adds nothing).
+      The `kept` of each block, stacked; and the sum of `added` over all subjects, a pytree (None
+      adds nothing).
     """
     blocks: list[Any] = []
     total: Any = None
@@ -83,7 +83,7 @@ def map_subjects(
 def pool(
     parts: Sequence[tuple[jax.Array, jax.Array]], put: Callable
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Puts the mapped rows and the residuals of all subjects together.
+    """Joins the mapped rows and the residuals of all subjects.
 
     Args:
       parts: (mapped rows, residual) of single subjects, or of blocks.
@@ -113,10 +113,10 @@ def join(blocks: Sequence[Any]) -> Any:
 def compose_maps(
     subjects: Subjects, fitted: list, components: Components | None
 ) -> Mappings | list[Mappings]:
-    """Puts links and components, if any, around the rotations of all blocks.
+    """Composes the rotations of all blocks with links and components, if any.
 
     Returns:
-      One stack of maps, or a list where widths differ.
+      One stack of maps, or a list if widths differ.
     """
 
     def compose(rotation, links):

@@ -25,7 +25,7 @@ class Mapping(abc.ABC):
     @property
     @abc.abstractmethod
     def widths(self) -> tuple[int, int]:
-        """Number of voxels in, and of dimensions out."""
+        """Numbers of input voxels and output dimensions."""
 
     @abc.abstractmethod
     def forward(self, x: Float[Array, "t p"]) -> Float[Array, "t q"]:
@@ -49,7 +49,7 @@ class Mapping(abc.ABC):
 
 
 class _Rotation(Mapping):
-    """A map x -> scale * (x - source_mean) @ rotation + target_mean, however kept."""
+    """A map x -> scale * (x - source_mean) @ rotation + target_mean, in any representation."""
 
     scale: Float[Array, "*stack"]
     source_mean: Float[Array, "*stack p"]
@@ -62,7 +62,7 @@ class _Rotation(Mapping):
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Number of voxels in, and of dimensions out."""
+        """Numbers of input voxels and output dimensions."""
         return self.source_mean.shape[-1], self.target_mean.shape[-1]
 
     def forward(self, x: Float[Array, "t p"]) -> Float[Array, "t q"]:
@@ -87,7 +87,7 @@ class _Rotation(Mapping):
 class Procrustes(_Rotation):
     """A fitted map x -> scale * (x - source_mean) @ rotation + target_mean.
 
-    Stacked along a leading axis (as `jax.vmap` makes it), it is a set of maps.
+    Stacked along a leading axis (as by `jax.vmap`), it is a set of maps.
     """
 
     rotation: Float[Array, "*stack p q"]  # orthonormal rows or columns; orthogonal where p == q
@@ -113,10 +113,10 @@ class LowRankProcrustes(_Rotation):
     """A `Procrustes` whose rotation, left @ right.T, is kept as two thin factors.
 
     The rotation has the rank r of the fitted rows: it maps the span of the source's rows onto that
-    of the target's and drops what lies outside, where the data say nothing. (A dense fit rotates
-    what lies outside to an arbitrary place; so do both within the span of rounding noise where rows
-    have a lower rank than n - 1, as after centring within runs. Fitted rows are not affected.)
-    `rotation` and `projection` form the p x q matrix.
+    of the target's and drops the rest, about which the data say nothing. (A dense fit rotates the
+    rest to an arbitrary place. If rows have a lower rank than n - 1, as after centring within runs,
+    both do so within the span of rounding noise. Fitted rows are not affected.) `rotation` and
+    `projection` form the p x q matrix.
     """
 
     left: Float[Array, "*stack p r"]
@@ -127,7 +127,7 @@ class LowRankProcrustes(_Rotation):
 
     @property
     def rotation(self) -> Float[Array, "*stack p q"]:
-        """[p, q], formed anew at each call: large for whole brains."""
+        """[p, q], computed at each access; large for whole brains."""
         return self.left @ jnp.swapaxes(self.right, -1, -2)
 
     @property

@@ -1,4 +1,4 @@
-"""Perturbations of what is scored: other values, labels and masks, one by one or at once."""
+"""Perturbations of the scored data: other values, labels and masks, one by one or together."""
 
 import dataclasses
 import itertools
@@ -9,7 +9,7 @@ import numpy as np
 
 from emojax._numerics.seen import Provenance, Seen
 
-SOME = 64  # rows whose mean is taken
+SOME = 64  # number of rows to average
 VALUES, LABELS, MASK = (
     "the values of one scored volume were replaced",
     "the labels of the scored unit were rotated",
@@ -21,30 +21,30 @@ ALL_LABELS = "the labels of all units that are scored together were rotated"
 
 
 class Change(NamedTuple):
-    """A perturbed cohort, and what of it differs."""
+    """A perturbed cohort, and where it differs."""
 
     cohort: Any
     row: int  # the scored volume that was drawn; -1: no values differ
-    replaced: np.ndarray  # [n] rows whose values differ
-    rotated: np.ndarray  # [n] rows whose labels differ
-    masked: np.ndarray  # [n] rows of the subject whose mask differs
+    replaced: np.ndarray  # [n] bool, rows whose values differ
+    rotated: np.ndarray  # [n] bool, rows whose labels differ
+    masked: np.ndarray  # [n] bool, rows of the subject whose mask differs
 
 
 class Changes:
-    """Perturbations of a cohort, one by one or several at once."""
+    """Perturbations of a cohort, one by one or several together."""
 
     def __init__(self, cohort: Any, each: Mapping[str, Change], rounds: Sequence[tuple[str, ...]]):
-        """Args: the cohort, its perturbations, and those that are tried together, in order."""
+        """Args: the cohort, its perturbations, and rounds of those to try together."""
         self.cohort, self.each, self.rounds = cohort, each, tuple(rounds)
-        self._joined = {(name,): change for name, change in each.items()}
+        self._joined: dict[tuple[str, ...], Change] = {(name,): own for name, own in each.items()}
 
     @property
     def all(self) -> Change:
-        """The perturbations of the first round at once."""
+        """The perturbations of the first round together."""
         return self.of(self.rounds[0])
 
     def of(self, names: tuple[str, ...]) -> Change:
-        """Returns several perturbations at once, or none; the same object whenever it is asked."""
+        """Returns several perturbations together, or none; the result is cached."""
         if names not in self._joined:
             several = [self.each[name] for name in names]
             self._joined[names] = _join(self.cohort, several)
@@ -52,8 +52,8 @@ class Changes:
 
 
 def perturb(
-    cohort,
-    before,
+    cohort: Any,
+    before: Any,
     *,
     seed: Any,
     masks: Mapping[str, np.ndarray] | None,
@@ -62,12 +62,12 @@ def perturb(
     """Perturbs the data behind scored volumes of a fold.
 
     Args:
-      cohort: the cohort.
-      before: the fold as made from it.
-      seed: of the choice of the volume.
-      masks: the test subject's mask, changed: subject -> mask; None where there is none to change.
-      together: a second round, `ALL_VALUES` or `SOME_VALUES`; where several units are scored
-        together, their labels are rotated in it, too.
+      cohort: a `data.cohort.Cohort`.
+      before: the fold made from it, a `records.FoldData`.
+      seed: seed for choosing the volume.
+      masks: the test subject's changed mask: subject -> mask; None if there is none to change.
+      together: second rounds, `ALL_VALUES` or `SOME_VALUES`; if several units are scored together,
+        their labels are rotated as well.
     """
     fold, n, rng = before.fold, len(cohort.labels), np.random.default_rng(seed)
     row = int(rng.choice(fold.test))
@@ -100,7 +100,7 @@ def perturb(
 
 
 def _other_values(cohort, row: int) -> np.ndarray:
-    """Returns other values of a volume: another mean, another sd, and all places exchanged."""
+    """Returns other values of a volume: another mean and sd, and reversed positions."""
     run = cohort.runs[cohort.run_index[row]]
     values = run.read([cohort.frame[row]])[0]
     finite = np.isfinite(values)
@@ -111,10 +111,10 @@ def _other_values(cohort, row: int) -> np.ndarray:
 
 
 def _other_labels(cohort, unit: np.ndarray, rng) -> np.ndarray:
-    """Returns labels [n] of which those of a unit differ.
+    """Returns labels [n] that differ in the rows of a unit.
 
-    All classes are exchanged in turn; then half of the commonest class of each run are dealt to the
-    others, so that neither the sizes of classes nor who shares a label stay the same.
+    All classes are rotated; then half of the most frequent class of each run are distributed over
+    the others, so that both the class sizes and the sets of rows that share a label change.
     """
     count = len(cohort.classes)
     labels = np.where(unit, (cohort.labels + 1) % count, cohort.labels)
@@ -128,10 +128,10 @@ def _other_labels(cohort, unit: np.ndarray, rng) -> np.ndarray:
 
 
 def _turned_over(cohort, rows: np.ndarray, rng):
-    """Returns the cohort with rows that are turned over about the mean of others, plus noise.
+    """Returns the cohort with rows reflected about the mean of others, plus noise.
 
-    Whoever was nearest to a scored row is then farthest from it: what is only chosen by scored
-    values, among few, becomes another one. Noise drowns all that is left.
+    The nearest neighbour of a scored row is then the farthest from it: a choice made among a few
+    candidates by scored values alone changes. The noise hides any remaining signal.
     """
     runs, centres = list(cohort.runs), {}
     others = rng.permutation(np.setdiff1d(np.arange(len(cohort.labels)), rows))
@@ -143,16 +143,16 @@ def _turned_over(cohort, rows: np.ndarray, rng):
             centres[shape] = _mean_of(cohort, others, shape)
         turned = 2 * centres[shape] - values[frames]
         values[frames] = np.where(np.isfinite(turned), turned, values[frames])
-        sd = values[frames].std(0)  # 0 outside of the head: masks stay possible
+        sd = values[frames].std(0)  # 0 outside the head, so that masks can still be made
         sd = sd if np.nan_to_num(sd).any() else np.ones_like(sd)
         noise = rng.standard_normal((1 + len(frames), *shape), np.float32)
-        values[frames] += 3 * sd * (noise[1:] + noise[0])  # another mean, too
+        values[frames] += 3 * sd * (noise[1:] + noise[0])  # noise[0] also changes the mean
         runs[index] = runs[index].with_values(values, f"volumes {frames.tolist()} turned over")
     return _with_motion(dataclasses.replace(cohort, runs=tuple(runs)), rows)
 
 
 def _with_motion(cohort, rows: np.ndarray):
-    """Returns the cohort with other motion parameters, too, which were made from the values."""
+    """Returns the cohort with other motion parameters, as these derive from the values."""
     runs = list(cohort.runs)
     for index in np.unique(cohort.run_index[rows]).tolist():
         if runs[index].motion is not None:
@@ -163,7 +163,7 @@ def _with_motion(cohort, rows: np.ndarray):
 
 
 def _mean_of(cohort, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns the mean of some rows of a shape, NaN without any."""
+    """Returns the mean of some rows of a shape; NaN if there are none."""
     found = (cohort.runs[cohort.run_index[row]] for row in rows)
     pairs = ((run, cohort.frame[row]) for run, row in zip(found, rows, strict=True))
     fitting = (run.read([frame])[0] for run, frame in pairs if run.frames.shape[1:] == shape)
@@ -172,12 +172,12 @@ def _mean_of(cohort, rows: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _join(cohort, several: Sequence[Change]) -> Change:
-    """Returns perturbations at once: whatever may move by none of them must not move."""
+    """Returns several perturbations together, as a single change."""
     masks, joined, row = cohort.masks, cohort, -1
     none = np.zeros(len(cohort.labels), bool)
-    replaced, rotated, masked = (
-        np.any([none, *(c[i] for c in several)], axis=0) for i in (2, 3, 4)
-    )
+    replaced = np.any([none, *(c.replaced for c in several)], axis=0)
+    rotated = np.any([none, *(c.rotated for c in several)], axis=0)
+    masked = np.any([none, *(c.masked for c in several)], axis=0)
     for change in several:
         if change.row >= 0:
             joined, row = change.cohort, change.row
@@ -191,7 +191,7 @@ def _join(cohort, several: Sequence[Change]) -> Change:
 
 
 def explains(steps: Iterable[Seen], change: Change) -> bool:
-    """Returns whether a step read what was perturbed."""
+    """Returns whether any step read what was perturbed."""
     for seen in steps:
         if (seen.values & change.replaced).any() or (seen.labels & change.rotated).any():
             return True

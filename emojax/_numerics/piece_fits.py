@@ -1,4 +1,4 @@
-"""The programs of piecewise alignment: batches of padded parcels, each fitted by itself."""
+"""Programs of piecewise alignment: batches of padded parcels, each fitted on its own."""
 
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -30,7 +30,7 @@ class Settings(NamedTuple):
 class Fitted(NamedTuple):
     """Maps of a batch of parcels."""
 
-    template: Float[Array, "n k p"] | None  # None: it was given
+    template: Float[Array, "n k p"] | None  # None: the template was given
     maps: Any  # `Procrustes`, `LowRankProcrustes`, `ComposedMapping` or `Linear`, stacked [s, k]
     residuals: Float[Array, "s k"] | None  # ||mapped - template||
     alive: Bool[Array, "s k"]  # whether any voxel of the subject varies in the parcel
@@ -39,7 +39,7 @@ class Fitted(NamedTuple):
 @partial(jax.jit, static_argnames="settings")
 @jax.default_matmul_precision("highest")
 def fit_batch(x: Float[Array, "k s n p"], settings: Settings) -> Fitted:
-    """Fits a template to each parcel of a batch, and maps every subject onto it."""
+    """Fits a template to each parcel of a batch and maps every subject onto it."""
     options = of_batch(x, settings)
 
     def one(x):
@@ -58,7 +58,7 @@ def fit_batch(x: Float[Array, "k s n p"], settings: Settings) -> Fitted:
 @partial(jax.jit, static_argnames="settings")
 @jax.default_matmul_precision("highest")
 def align_batch(x: Float[Array, "k s+1 n p"], settings: Settings) -> Fitted:
-    """Maps parcels of subjects, x[:, :-1], onto those of the template, x[:, -1]."""
+    """Maps the parcels of subjects, x[:, :-1], onto those of the template, x[:, -1]."""
     options = of_batch(x, settings)
 
     def one(x):
@@ -74,12 +74,12 @@ def align_batch(x: Float[Array, "k s+1 n p"], settings: Settings) -> Fitted:
 
 
 def of_batch(x: Float[Array, "k s n p"], settings: Settings) -> Options:
-    """Returns the options of a batch: thin factors where parcels have more voxels than rows."""
+    """Returns the options of a batch, with thin factors if parcels have more voxels than rows."""
     return settings.options._replace(lowrank=x.shape[3] > x.shape[2])
 
 
 def serial(settings: Settings) -> Settings | None:
-    """Returns settings whose programs decompose one matrix at a time, where these can."""
+    """Returns settings whose programs decompose one matrix at a time, or None if impossible."""
     options = settings.options
     batched = options.alpha < 1 or not options.reflection or options.method == "polar"
     if settings.method != "procrustes" or batched:
@@ -92,7 +92,7 @@ def _alive(x, options: Options):
 
 
 def _ridge(x, template, settings: Settings) -> tuple[Linear, jax.Array]:
-    """Fits the ridge map of one subject's parcel [n, p] onto the template, and its residual."""
+    """Returns the ridge map of one subject's parcel [n, p] onto the template, and its residual."""
     x, y = (as_rows(own, settings.options.demean) for own in (x, template))
     scale = settings.penalty * (x.left**2).sum() / len(x.left)
     scale = jnp.where(scale > 0, scale, 1)

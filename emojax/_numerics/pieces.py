@@ -1,4 +1,4 @@
-"""Parcels of voxels in batches of equal width, and maps that move each parcel by itself."""
+"""Parcels of voxels in batches of equal width, and maps that move each parcel on its own."""
 
 import dataclasses
 import functools
@@ -13,22 +13,22 @@ from jaxtyping import Bool, Float, Int, Shaped
 from emojax._numerics.checks import Array, is_concrete
 from emojax._numerics.maps import Mapping
 
-STEPS = 4  # sizes in an octave: at most 1 / 4 more than is needed, and few programs to compile
+STEPS = 4  # sizes per octave: at most 1 / 4 padding, and few programs to compile
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Layout:
-    """Parcels by padded width; parcels of one bucket go through one program."""
+    """Parcels grouped by padded width; parcels of one bucket go through one program."""
 
     labels: Int[np.ndarray, " v"]
     num_rows: int
     names: Int[np.ndarray, " k"]  # label of each parcel, in order of the buckets
-    buckets: tuple[Int[np.ndarray, "_ _"], ...]  # voxels of each parcel; v fills up
-    is_outside: Bool[np.ndarray, " v"]  # in no parcel
+    buckets: tuple[Int[np.ndarray, "_ _"], ...]  # voxels of each parcel, padded with v
+    is_outside: Bool[np.ndarray, " v"]  # voxels in no parcel
 
     @functools.cached_property
     def key(self) -> tuple:
-        """Whatever makes two layouts equal, so that they share compiled programs."""
+        """Key that equal layouts share, and with it compiled programs."""
         own = ((bucket.shape, bucket.tobytes()) for bucket in self.buckets)
         return self.num_rows, len(self.labels), self.names.tobytes(), *own
 
@@ -40,7 +40,7 @@ class Layout:
 
     @property
     def slices(self) -> list[slice]:
-        """The parcels of each bucket, as places in `names`."""
+        """Positions in `names` of the parcels of each bucket."""
         ends = np.cumsum([0, *map(len, self.buckets)]).tolist()
         return [slice(*pair) for pair in itertools.pairwise(ends)]
 
@@ -50,7 +50,7 @@ class Layout:
         return np.concatenate([(own < len(self.labels)).sum(1) for own in self.buckets])
 
     def spread(self, per_parcel: Shaped[Array, "*s k"]) -> Shaped[Array, "*s v"]:
-        """Gives each voxel its parcel's value, and 0 outside of parcels."""
+        """Gives each voxel its parcel's value, and 0 outside parcels."""
         place = np.full(len(self.labels) + 1, len(self.names))
         for own, part in zip(self.buckets, self.slices, strict=True):
             place[own] = np.arange(part.start, part.stop)[:, None]
@@ -62,16 +62,16 @@ class Layout:
 def lay_out(labels: Int[np.ndarray, " v"], num_rows: int, background: int | None) -> Layout:
     """Sorts parcels into buckets of padded width.
 
-    No bucket has parcels of both at most and more than `num_rows` voxels: the two have another
-    representation, and padding must not change it.
+    Parcels of more than `num_rows` voxels are never in one bucket with smaller ones: their maps
+    have another representation, which padding must not change.
 
     Args:
       labels: [v] int, the parcel of each voxel.
       num_rows: number of rows that parcels are aligned by.
-      background: label of voxels in no parcel, beside negative ones; None: only those.
+      background: label of voxels in no parcel, besides negative ones; None: only negative ones.
 
     Raises:
-      ValueError: labels are no vector of integers, or no voxel is in a parcel.
+      ValueError: labels are not a vector of integers, or no voxel is in a parcel.
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -96,7 +96,7 @@ def lay_out(labels: Int[np.ndarray, " v"], num_rows: int, background: int | None
 
 
 def rounded(size: int) -> int:
-    """Rounds a size up to one of `STEPS` in an octave; up to 32 to 8, 16 or 32."""
+    """Rounds a size up to one of `STEPS` per octave; sizes up to 32 become 8, 16 or 32."""
     if size <= 32:
         return max(8, 1 << (size - 1).bit_length())
     step = 2 ** (size.bit_length() - 1) // STEPS
@@ -104,7 +104,7 @@ def rounded(size: int) -> int:
 
 
 def _padded(size: int, num_rows: int) -> int:
-    """Returns the padded width of a parcel, on the same side of num_rows."""
+    """Returns the padded width of a parcel, on the same side of `num_rows`."""
     return min(rounded(size), num_rows) if size <= num_rows else rounded(size)
 
 
@@ -125,10 +125,10 @@ class Linear(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PiecewiseMapping(Mapping):
-    """A map that moves each parcel by itself, or a stack of them over subjects."""
+    """A map that moves each parcel on its own, or a stack of such maps over subjects."""
 
-    parts: tuple[Any, ...]  # of each bucket: maps of its parcels, stacked [*stack, k]
-    moves: Bool[Array, "*stack v"]  # False: the voxel stays as it is
+    parts: tuple[Any, ...]  # for each bucket: maps of its parcels, stacked [*stack, k]
+    moves: Bool[Array, "*stack v"]  # False: the voxel is left as it is
     layout: Layout = dataclasses.field(metadata={"static": True})
 
     @property
@@ -138,7 +138,7 @@ class PiecewiseMapping(Mapping):
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Number of voxels in and out."""
+        """Numbers of input and output voxels."""
         return self.moves.shape[-1], self.moves.shape[-1]
 
     def forward(self, x: Float[Array, "t v"]) -> Float[Array, "t v"]:
@@ -166,7 +166,7 @@ class PiecewiseMapping(Mapping):
         return jnp.asarray(xp.where(self.moves, moved, x).reshape(*rows, -1))
 
     def _on_host(self, x, way: str) -> np.ndarray:
-        """Moves parcel by parcel, without a program that would be compiled for each layout."""
+        """Maps parcel by parcel, without compiling a program for each layout."""
         x = np.asarray(x)
         y, size = x.copy(), x.shape[1]
         for part, bucket in zip(self.parts, self.layout.buckets, strict=True):
@@ -178,7 +178,7 @@ class PiecewiseMapping(Mapping):
         return y
 
     def _in_batches(self, x, way: str) -> jax.Array:
-        columns = jnp.concatenate([x.T, jnp.zeros((1, len(x)), x.dtype)])  # one that fills up
+        columns = jnp.concatenate([x.T, jnp.zeros((1, len(x)), x.dtype)])  # the last is padding
         y = columns
         for part, own in zip(self.parts, self.layout.buckets, strict=True):
             taken = jnp.swapaxes(columns[own], 1, 2)  # [k, t, p]

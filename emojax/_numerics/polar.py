@@ -1,4 +1,4 @@
-"""Orthogonal polar factor of a small matrix, the heart of every Procrustes problem."""
+"""Orthogonal polar factor of a small matrix, the core of every Procrustes problem."""
 
 from functools import partial
 from typing import Literal
@@ -15,13 +15,13 @@ Method = Literal["svd", "polar", "serial"]  # "serial" is for programs that run 
 
 
 def scaled_newton_schulz_steps(dtype: np.dtype) -> list[float]:
-    """Returns the scales rho of X <- rho X (3 I - rho^2 X'X) / 2, which ends in the polar factor.
+    """Returns the scales rho of X <- rho X (3 I - rho^2 X'X) / 2, which gives the polar factor.
 
     Singular values in [low, 1] go to rho s (3 - rho^2 s^2) / 2. The best rho for the interval is
-    sqrt(3 / (1 + low + low^2)), but it sends s = 1 to `low`, where rounding drowns it; a cap at 1.6
+    sqrt(3 / (1 + low + low^2)), but it sends s = 1 to `low`, where rounding hides it; a cap at 1.6
     keeps it above 0.35 (Chen and Chow, A stable scaling of Newton-Schulz for improving the sign
-    function computation of a Hermitian matrix, 2014, argue for such a cap). The bounds are numbers
-    known beforehand, so the number of steps is too: 25 in float32 and 49 in float64.
+    function computation of a Hermitian matrix, 2014, argue for such a cap). The bounds are known
+    beforehand, and so is the number of steps: 25 in float32 and 49 in float64.
     """
     eps = float(jnp.finfo(dtype).eps)
     low, rhos = eps / 8, []
@@ -67,10 +67,9 @@ def polar(
       reflection: False asks for det W = +1 where a == b: if det(U V') = -1 the direction of the
         smallest singular value is flipped, and that value counts as negative in the trace.
       method: "svd"; "serial", the same with the matrices of a batch one by one (two programs with
-        batches wait for each other's threads, for ever); or "polar": scaled Newton-Schulz, matrix
-        products alone (and one `eigh` where a flip is needed). Where x has a null space, "svd"
-        completes W there at will, "polar" leaves W zero; x-weighted results (x.T @ W, the trace)
-        agree.
+        batches at once would deadlock); or "polar": scaled Newton-Schulz, matrix products alone
+        (and one `eigh` for a flip). If x has a null space, "svd" completes W there arbitrarily and
+        "polar" leaves W zero; x-weighted results (x.T @ W, the trace) agree.
 
     Returns:
       W [a, b] and the trace [].
@@ -95,10 +94,10 @@ def polar(
 
 @polar.defjvp
 def _polar_jvp(reflection, method, primals, tangents):
-    """Differentiates x = W H, H symmetric: smooth where sums of singular values are not zero.
+    """Differentiates x = W H, H symmetric: smooth unless a sum of singular values is zero.
 
     W' dW = K is skew with K H + H K = W'dx - dx'W; in the eigenbasis of H that is one division. The
-    derivative of `svd` itself would divide by differences, so that equal singular values break it.
+    derivative of `svd` itself would divide by differences, and fail for equal singular values.
     """
     (x,), (dx,) = primals, tangents
     w, trace = polar(x, reflection, method)

@@ -4,12 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int32
 
-MAX_SCORES = 2_000_000  # up to here the integer sums of `auc` stay below 2**31
+MAX_SCORES = 2_000_000  # up to this size, the integer sums of `auc` stay below 2**31
 
 
-def ratio(count, total, dtype=float) -> jax.Array:
+def ratio(count: jax.Array, total: jax.Array | int, dtype: DTypeLike = float) -> jax.Array:
     """Returns count / total, exactly 1 if they are equal; 0 / 0 is NaN.
 
     jax divides two int32 in float32 even under x64, and XLA may multiply by the rounded reciprocal
@@ -25,7 +26,7 @@ class _Ranking(NamedTuple):
 
     scores: Float[Array, " n"]
     is_positive: Bool[Array, " n"]
-    positives: Int32[Array, " n+1"]  # number among the first i samples
+    positives: Int32[Array, " n+1"]  # number of positives among the first i samples
     negatives: Int32[Array, " n+1"]
     first: Int32[Array, " n"]
     end: Int32[Array, " n"]
@@ -56,18 +57,18 @@ def auc(is_positive: jax.Array, scores: jax.Array) -> jax.Array:
     """Returns the area under the ROC curve, see `metrics.auc`."""
     ranking = _rank(is_positive, scores)
     positives, negatives = ranking.positives[-1], ranking.negatives
-    # Twice the negatives below plus those tied. Its sum, up to n^2 / 2, leaves int32 and the digits
-    # of float32; the sums of its low ten and its high bits stay exact up to `MAX_SCORES`.
+    # Twice the negatives below plus those tied. Their sum, up to n^2 / 2, exceeds int32 and the
+    # digits of float32; the sums of low ten and high bits stay exact up to `MAX_SCORES`.
     wins = 2 * negatives[-1] - negatives[ranking.first] - negatives[ranking.end]
     wins = jnp.where(ranking.is_positive, wins, 0)
     low, high = (x.sum(dtype=jnp.int32).astype(scores.dtype) for x in (wins & 1023, wins >> 10))
     pairs = positives.astype(scores.dtype) * negatives[-1].astype(scores.dtype)
-    return jnp.minimum((1024 * high + low) / (2 * pairs), 1)  # 0 / 0 is NaN, and stays so
+    return jnp.minimum((1024 * high + low) / (2 * pairs), 1)  # 0 / 0 stays NaN
 
 
 @jax.jit
 def class_areas(labels: jax.Array, scores: jax.Array) -> tuple[jax.Array, ...]:
-    """Returns areas per class, of all pairs pooled, and their mean, see `metrics.roc_auc`."""
+    """Returns the areas per class, over all pairs pooled, and their mean, see `metrics.roc_auc`."""
     is_class = labels[:, None] == jnp.arange(scores.shape[1])
     per_class = jax.vmap(auc, in_axes=1)(is_class, scores)
     return per_class, auc(is_class.ravel(), scores.ravel()), per_class.mean()

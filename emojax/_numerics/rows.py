@@ -1,4 +1,4 @@
-"""Centred rows of one subject, compressed to the small factor that a Procrustes problem needs."""
+"""Centred rows of one subject, compressed to the small factor that Procrustes problems need."""
 
 from functools import partial
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from emojax._numerics.order import after
 class Rows(NamedTuple):
     """Centred rows A = left @ basis.T of one subject, compressed if it has more voxels than rows.
 
-    Only the small `left` enters a Procrustes fit, whose cost then depends on voxels only through
-    the one QR decomposition that made it.
+    Only the small `left` enters a Procrustes fit, so that the cost depends on the number of voxels
+    only through one QR decomposition.
     """
 
     left: Float[Array, "n r"]
@@ -25,12 +25,12 @@ class Rows(NamedTuple):
 
 
 def column_mean(x: Float[Array, "n p"]) -> Float[Array, " p"]:
-    """Returns x.mean(0), as a product because XLA's CPU sums down columns 25 times slower."""
+    """Returns x.mean(0) as a product, as XLA on CPUs sums down columns 25 times slower."""
     return jnp.full(x.shape[0], 1 / x.shape[0], x.dtype) @ x
 
 
 def centre(x: Float[Array, "n p"]) -> tuple[Float[Array, "n p"], Float[Array, " p"]]:
-    """Subtracts column means, and returns them too; twice, as float32 rounds the first mean."""
+    """Subtracts column means and returns both; done twice, as float32 rounds the first mean."""
     mean = column_mean(x)
     rest = x - mean
     left_over = column_mean(rest)
@@ -40,29 +40,29 @@ def centre(x: Float[Array, "n p"]) -> tuple[Float[Array, "n p"], Float[Array, " 
 @partial(jax.jit, static_argnames="demean")
 @jax.default_matmul_precision("highest")
 def varies(x: Float[Array, "n p"], demean: bool = True) -> Bool[Array, ""]:
-    """Returns False if every column is constant up to rounding (or zero, if not centred)."""
+    """Returns False if every column is constant up to rounding (or zero, without centring)."""
     rows, mean = _centre_if(x, demean)
     tolerance = (x.shape[0] * jnp.finfo(x.dtype).eps * mean) ** 2
     return jnp.any(column_mean(rows**2) * x.shape[0] > tolerance)
 
 
 def as_rows(x: Float[Array, "n p"], demean: bool = True) -> Rows:
-    """Centres x, if asked, without compressing it."""
+    """Centres x, if requested, without compressing it."""
     rest, mean = _centre_if(x, demean)
     return Rows(rest, None, mean)
 
 
 def compress(x: Float[Array, "n p"], demean: bool = True, square: bool = False) -> Rows:
-    """Centres x and, where p > n, factors it by a QR decomposition of its transpose.
+    """Centres x and, if p > n, factors it by a QR decomposition of its transpose.
 
     Centred rows have rank n - 1. A Householder reflection that takes the vector of ones to the
     first axis leaves n - 1 rows of full rank, so that r = n - 1 and derivatives exist.
 
     Without centring r = n, and the last column of `basis` is the part of the mean that lies outside
-    the span of the centred rows. Where the rows are centred already, as those of a z-scored
-    template, that part is rounding noise, and the column is zero: nothing tells where the mean of
-    another subject belongs in such a space, so that a rotation drops this one direction. With
-    `square` that holds for p = n voxels, too.
+    the span of the centred rows. If the rows are already centred, like those of a z-scored
+    template, that part is rounding noise and the column is zero: nothing determines where the mean
+    of another subject belongs in such a space, so a rotation drops this one direction. With
+    `square`, the same holds for p = n voxels.
     """
     n, p = x.shape
     if p < n or (p == n and (demean or not square)):
@@ -99,7 +99,7 @@ def dense_map(
     target: Rows,
     reflection: bool,
 ) -> Procrustes:
-    """Builds the map with its rotation as one matrix, orthogonal also outside the rows' span."""
+    """Builds the map with its rotation as one matrix, orthogonal even outside the rows' span."""
     rotation = core if source.basis is None else source.basis @ core
     if target.basis is not None:
         rotation = rotation @ target.basis.T
@@ -108,7 +108,7 @@ def dense_map(
         extra = min(p, q) - min(core.shape)
         outside = _complement(after(source.basis, core))[:, :extra]
         rotation += outside @ _complement(after(target.basis, outside))[:, :extra].T
-        if p == q and not reflection:  # flip a direction in which nothing can be seen of it
+        if p == q and not reflection:  # flip a direction outside the data, where it has no effect
             flip = jnp.where(jnp.linalg.det(rotation) < 0, 2, 0).astype(rotation.dtype)
             rotation -= flip * outside[:, :1] @ (outside[:, :1].T @ rotation)
     return Procrustes(rotation, scale, source.mean, target.mean)
@@ -136,10 +136,10 @@ def _reflect_ones(x):
 
 def _qr(x):
     q, r = jnp.linalg.qr(x)
-    return q, after(r, q)  # LAPACK makes q from r, and both in batches
+    return q, after(r, q)  # LAPACK computes q from r, each in a batch
 
 
 def _complement(basis):
-    """Returns [p, p - r] orthonormal columns, of arbitrary choice, orthogonal to basis [p, r]."""
+    """Returns arbitrary orthonormal columns [p, p - r] orthogonal to basis [p, r]."""
     q, _ = jnp.linalg.qr(jax.lax.stop_gradient(basis), mode="complete")
     return q[:, basis.shape[1] :]

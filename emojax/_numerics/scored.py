@@ -14,7 +14,7 @@ from emojax._numerics.checks import (
 )
 from emojax._numerics.ranking import MAX_SCORES
 
-_ROUNDING = 1e-3  # of the sum of a row of probabilities
+_ROUNDING = 1e-3  # tolerance of the sum of a row of probabilities
 
 Pair = tuple[jax.Array, jax.Array]
 
@@ -87,7 +87,7 @@ def _are_probabilities(p):
 
 
 def weights(labels: jax.Array, w: Array, dtype: jnp.dtype) -> jax.Array:
-    """Returns one weight >= 0 per label, not all of them 0, or raises ValueError."""
+    """Returns one weight >= 0 per label, not all 0, or raises ValueError."""
     w = jnp.asarray(w, dtype)
     if w.shape != labels.shape:
         raise ValueError(f"want weights of the shape of labels, {labels.shape}; got {w.shape}")
@@ -103,6 +103,6 @@ def _are_weights(w):
 
 
 def check_size(scores: jax.Array) -> None:
-    """Raises ValueError if there are more scores than exact sums can hold."""
+    """Raises ValueError if there are too many scores for exact sums."""
     if scores.size > MAX_SCORES:
         raise ValueError(f"want at most {MAX_SCORES} scores; got shape {scores.shape}")

@@ -1,16 +1,19 @@
-"""The record of what fitted steps have seen: an algebra of masks over a cohort's volumes."""
+"""The record of what fitted steps have seen, as masks over a cohort's volumes."""
 
 import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Bool, Shaped
 
 from emojax._numerics.checks import Array
 
 
 class LeakageError(Exception):
-    """A volume about to be scored has been seen by a fitted step."""
+    """An error: a fitted step has seen a volume that is about to be scored."""
+
+    __module__ = "emojax.provenance"  # its public place, which tracebacks name
 
 
 class Seen(NamedTuple):
@@ -24,9 +27,9 @@ class Seen(NamedTuple):
 class Provenance:
     """The record of what steps have seen of a cohort; made by `empty` and `of`, combined with `|`.
 
-    `|` joins by name: the same step fitted twice has seen what either fit saw. It is commutative,
-    associative and idempotent, and `empty` is its neutral element. Two are equal if they have the
-    same steps and each step has seen the same volumes.
+    `|` joins by name: a step fitted twice has seen what either fit saw. It is commutative,
+    associative and idempotent, and `empty` is its neutral element. Two records are equal if they
+    have the same steps and each step has seen the same volumes.
     """
 
     num_volumes: int
@@ -34,7 +37,7 @@ class Provenance:
 
     @classmethod
     def empty(cls, num_volumes: int) -> "Provenance":
-        """Nothing fitted yet, over a cohort of `num_volumes` volumes."""
+        """Returns a record without steps, over a cohort of `num_volumes` volumes."""
         return cls(num_volumes, ())
 
     @classmethod
@@ -45,14 +48,14 @@ class Provenance:
         values: Shaped[Array, "_"] | None = None,
         labels: Shaped[Array, "_"] | None = None,
     ) -> "Provenance":
-        """One step.
+        """Returns the record of one step.
 
         Args:
-          step: its name, as errors and the report show it.
-          num_volumes: n, of the cohort.
-          values: the volumes whose values it saw: a bool mask [n], int indices, or None for none.
-            Integers are always indices, also where they are all 0 or 1.
-          labels: the volumes whose labels it saw, likewise.
+          step: name of the step, as shown in errors and the report.
+          num_volumes: n, the number of volumes of the cohort.
+          values: volumes whose values it saw: a bool mask [n], int indices, or None for none.
+            Integers are always indices, even if they are all 0 or 1.
+          labels: volumes whose labels it saw, likewise.
 
         Raises:
           ValueError: the step has no name, a mask is not of length n, or an index is not below n.
@@ -93,10 +96,10 @@ class Provenance:
         return self._union(self.values, self.labels)
 
     def __or__(self, other: "Provenance") -> "Provenance":
-        """What either has seen.
+        """Returns the record of what either has seen.
 
         Raises:
-          ValueError: they are over cohorts of different sizes.
+          ValueError: the records are over cohorts of different sizes.
         """
         if not isinstance(other, Provenance):
             return NotImplemented
@@ -129,16 +132,16 @@ class Provenance:
 
 
 def frozen(mask: np.ndarray) -> np.ndarray:
-    """Returns the same array, which can no longer be written."""
+    """Returns the same array, made read-only."""
     mask.setflags(write=False)
     return mask
 
 
-def per_volume(name: str, x, n: int) -> np.ndarray:
-    """Returns an array after a check that it has one value per volume.
+def per_volume(name: str, x: ArrayLike, n: int) -> np.ndarray:
+    """Returns an array after checking that it has one value per volume.
 
     Raises:
-      ValueError: it has another shape than [n].
+      ValueError: its shape is not [n].
     """
     x = np.asarray(x)
     if x.shape != (n,):
@@ -146,8 +149,8 @@ def per_volume(name: str, x, n: int) -> np.ndarray:
     return x
 
 
-def row_mask(name: str, rows, n: int) -> np.ndarray:
-    """A read-only bool mask [n] of its own, from a mask, indices or None."""
+def row_mask(name: str, rows: ArrayLike | None, n: int) -> np.ndarray:
+    """Returns a new read-only bool mask [n], from a mask, indices or None."""
     mask = np.zeros(n, bool)
     rows = np.asarray([] if rows is None else rows)
     if rows.dtype == bool:

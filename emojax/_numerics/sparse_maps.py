@@ -1,4 +1,4 @@
-"""Maps between voxels of one grid that are near each other, as sparse matrices of one pattern."""
+"""Maps between nearby voxels of one grid, as sparse matrices that share a pattern."""
 
 import dataclasses
 
@@ -13,22 +13,22 @@ KEYS = 2**24  # pairs of voxels that are sorted at a time
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pattern:
-    """Pairs of voxels that have an entry, in order of source and target: a CSR pattern."""
+    """Pairs of voxels that have an entry, ordered by source and target: a CSR pattern."""
 
-    starts: Int[np.ndarray, " v+1"]  # of each source's entries
+    starts: Int[np.ndarray, " v+1"]  # first entry of each source
     targets: Int[np.ndarray, " e"]
     keys: Int[np.ndarray, " e"]  # source * v + target
 
     def places(
         self, sources: Int[np.ndarray, "*b"], targets: Int[np.ndarray, "*b"]
     ) -> Int[np.ndarray, "*b"]:
-        """Returns the entry of each pair."""
+        """Returns the index of each pair's entry."""
         return np.searchsorted(self.keys, _keys(sources, targets, len(self.starts) - 1))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SparseMaps:
-    """A map x -> (x - mean) @ M for every subject; all M have one pattern."""
+    """Maps x -> (x - mean) @ M of all subjects, where all M share one pattern."""
 
     values: Float[np.ndarray, "s e"]
     mean: Float[np.ndarray, "s v"]
@@ -39,16 +39,16 @@ class SparseMaps:
         return len(self.values)
 
     def matrix(self, subject: int) -> scipy.sparse.csr_array:
-        """Returns the map of a subject, [voxels, dimensions of the common space]."""
+        """Returns a subject's map, [voxels, dimensions of the common space]."""
         own, v = self.pattern, self.mean.shape[1]
         return scipy.sparse.csr_array((self.values[subject], own.targets, own.starts), (v, v))
 
     def forward(self, subject: int, x: Float[np.ndarray, "t v"]) -> Float[np.ndarray, "t v"]:
-        """Moves rows of a subject into the common space."""
+        """Maps rows of a subject into the common space."""
         return (self.matrix(subject).T @ (x - self.mean[subject]).T).T
 
     def reverse(self, subject: int, y: Float[np.ndarray, "t v"]) -> Float[np.ndarray, "t v"]:
-        """Moves rows of the common space towards a subject by the transposed map."""
+        """Maps rows of the common space back to a subject by the transposed map."""
         return (self.matrix(subject) @ y.T).T + self.mean[subject]
 
 
@@ -56,7 +56,7 @@ def pattern(spheres: Spheres, centres_only: bool) -> Pattern:
     """Finds the pairs of voxels that share a sphere.
 
     Args:
-      spheres: with v voxels.
+      spheres: spheres over v voxels.
       centres_only: whether targets are the spheres' centres alone.
     """
     v, width = spheres.num_voxels, spheres.indices.shape[1]
@@ -66,7 +66,7 @@ def pattern(spheres: Spheres, centres_only: bool) -> Pattern:
         part = spheres.take(np.arange(first, min(first + size, len(spheres))), width)
         new = _keys(*pairs(part, centres_only), v)
         found = np.unique(np.concatenate([found, new.ravel()]))
-    found = found[found < np.int64(v) * v]  # without what fills up
+    found = found[found < np.int64(v) * v]  # without padding
     sources, targets = np.divmod(found, v)
     starts = np.searchsorted(sources, np.arange(v + 1))
     return Pattern(starts, targets.astype(np.int32), found)
@@ -75,12 +75,13 @@ def pattern(spheres: Spheres, centres_only: bool) -> Pattern:
 def pairs(
     spheres: Spheres, centres_only: bool
 ) -> tuple[Int[np.ndarray, "b k _"], Int[np.ndarray, "b k _"]]:
-    """Returns sources and targets of the maps of spheres."""
+    """Returns the sources and targets of the maps of spheres."""
     targets = spheres.centres[:, None] if centres_only else spheres.indices
-    return np.broadcast_arrays(spheres.indices[:, :, None], targets[:, None, :])
+    sources, targets = np.broadcast_arrays(spheres.indices[:, :, None], targets[:, None, :])
+    return sources, targets
 
 
 def _keys(sources, targets, v: int) -> Int[np.ndarray, "*b"]:
-    """Returns one number for each pair; pairs with a voxel that fills up have the largest."""
+    """Returns one number for each pair; pairs with padding have the largest."""
     keys = sources.astype(np.int64) * v + targets
     return np.where((sources < v) & (targets < v), keys, np.int64(v) * v)

@@ -7,23 +7,20 @@ from jaxtyping import Bool, Float, Int
 
 from emojax._numerics.checks import Array
 
-MOST = 2**29  # voxels of all spheres: indices of 2 GiB
-EDGE = 1e-6  # of the radius: voxels at exactly this distance are inside, however mm are rounded
+MOST = 2**29  # maximum number of voxels of all spheres: 2 GiB of indices
+EDGE = 1e-6  # relative tolerance that keeps voxels at exactly the radius inside
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Spheres:
-    """Voxels of each sphere, as indices into the mask's voxels (C order).
+    """The voxels of each sphere, as indices into the mask's voxels (C order)."""
 
-    Spheres of fewer voxels than asked are not among them; `left_out` counts these.
-    """
-
-    indices: Int[np.ndarray, "c k"]  # in ascending order; filled up with `num_voxels`
-    counts: Int[np.ndarray, " c"]  # voxels of each
-    centres: Int[np.ndarray, " c"]  # the voxel in the middle of each
+    indices: Int[np.ndarray, "c k"]  # in ascending order, padded with `num_voxels`
+    counts: Int[np.ndarray, " c"]  # number of voxels of each
+    centres: Int[np.ndarray, " c"]  # voxel at the centre of each
     num_voxels: int  # of the mask
     radius_mm: float
-    left_out: int
+    left_out: int  # number of spheres left out for having too few voxels
 
     def __len__(self) -> int:
         """Returns the number of spheres."""
@@ -37,7 +34,7 @@ class Spheres:
         )
 
     def fill(self, values: Float[np.ndarray, "*p c"]) -> Float[np.ndarray, "*p v"]:
-        """Returns one value per voxel of the mask; NaN where no sphere has its centre."""
+        """Returns one value per voxel of the mask; NaN if no sphere is centred there."""
         out = np.full((*values.shape[:-1], self.num_voxels), np.nan, values.dtype)
         out[..., self.centres] = values
         return out
@@ -53,15 +50,15 @@ def spheres(
 ) -> Spheres:
     """Finds the sphere around every voxel of a mask.
 
-    A voxel belongs to a sphere if its centre is at most `radius_mm` away. A sphere that leaves the
-    mask keeps the voxels that lie inside; with fewer than `least` it is left out and counted.
+    A voxel belongs to a sphere if its centre is at most `radius_mm` away. A sphere that extends
+    beyond the mask keeps the voxels inside; with fewer than `least` it is left out and counted.
 
     Args:
       mask: [x, y, z] bool.
-      affine: [4, 4] float, voxel indices -> mm; it may be oblique. The identity counts in voxels.
+      affine: [4, 4] float, voxel indices -> mm, possibly oblique. The identity counts in voxels.
       radius_mm: radius in mm, > 0.
-      least: smallest number of voxels of a sphere, >= 1.
-      centres: [x, y, z] bool: voxels to put spheres around; default: all of the mask.
+      least: minimum number of voxels of a sphere, >= 1.
+      centres: [x, y, z] bool, voxels to put spheres around; default: all of the mask.
 
     Raises:
       ValueError: shapes disagree, the affine is singular, the radius is not positive, or no

@@ -1,7 +1,7 @@
 """Subjects of a hyperalignment: their settings, checks, and compressed rows in blocks.
 
-Subjects come in blocks [g, n, v] of equal width. One block at a time is decomposed, its subjects in
-parallel, so that whole brains fit in memory and small data keep all cores busy.
+Subjects are in blocks [g, n, v] of equal width. Blocks are decomposed one at a time, their subjects
+in parallel, so that whole brains fit in memory and small data keep all cores busy.
 """
 
 import dataclasses
@@ -24,9 +24,9 @@ BLOCK_BYTES = 2**26
 
 
 class Options(NamedTuple):
-    """Settings of a hyperalignment that new subjects are aligned with, too; defaults as PyMVPA's.
+    """Settings of a hyperalignment that also apply to new subjects; defaults are PyMVPA's.
 
-    `hyperalignment.fit` explains each of them.
+    See `hyperalignment.fit` for each of them.
     """
 
     scaling: bool = True
@@ -50,15 +50,15 @@ class Options(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Subjects:
-    """Rows of all subjects, compressed, in blocks [g, ...] of equal width."""
+    """The compressed rows of all subjects, in blocks [g, ...] of equal width."""
 
     blocks: list[Rows]
-    links: list[tuple]  # of each block: the links that led to its rows
+    links: list[tuple]  # for each block: the links that led to its rows
     stacked: bool  # whether the subjects came as one array, and their maps leave as one stack
 
     @property
     def places(self) -> list[tuple[int, int]]:
-        """Block of every subject, and its index in it."""
+        """Block of every subject and index within it."""
         return [(b, i) for b, rows in enumerate(self.blocks) for i in range(len(rows.mean))]
 
     @property
@@ -82,11 +82,11 @@ class Subjects:
 
 
 def compress_subjects(data: Array | Sequence[Array], options: Options) -> Subjects:
-    """Checks subjects, z-scores and whitens them if asked, and compresses their rows.
+    """Checks subjects, z-scores and whitens them if requested, and compresses their rows.
 
     Raises:
-      ValueError: data are not subjects of equal row count (>= 2), hold values that are not finite
-        or a subject without a varying voxel.
+      ValueError: data are not subjects of equal row count (>= 2), contain values that are not
+        finite or a subject without a varying voxel.
     """
     blocks, stacked = _split(data)
     pairs = [waited(_compress_block(block, options)) for block in blocks]
@@ -99,7 +99,7 @@ def choose_rows(
     """Returns the template's rows that the `count` rows of the data correspond to.
 
     Raises:
-      ValueError: another number of rows, or a row that the template does not have.
+      ValueError: a wrong number of rows, or a row that the template does not have.
     """
     want = len(template) if rows is None else len(rows)
     if count != want:
@@ -136,32 +136,32 @@ def check_settings(
         raise ValueError(f"want method in {get_args(Method)}; got {options.method!r}")
 
 
-def _split(data):
-    """Checks subjects and returns them in blocks [g, n, v], and whether they form one stack."""
+def _split(data: Any) -> tuple[list[jax.Array], bool]:
+    """Checks subjects; returns them in blocks [g, n, v], and whether they form one stack."""
+    subjects, stack = [], None
     if isinstance(data, list | tuple):
-        data = [as_array(x, f"data[{i}]") for i, x in enumerate(data)]
-    elif not hasattr(data, "dtype"):  # an array on disk stays there: blocks of it are read in turn
-        data = as_array(data, "data")
-    if isinstance(data, list) and len({x.shape for x in data}) == 1:
-        data = jnp.stack([as_float(x) for x in data])
-    stacked = hasattr(data, "ndim")
-    if stacked:
-        if data.ndim != 3 or not len(data):
-            raise ValueError(f"want data [subjects, rows, voxels]; got shape {data.shape}")
-        _check_shapes([data.shape[1:]])
-        size = BLOCK_BYTES // (data[0].size * data.dtype.itemsize)
-        size = max(1, size) if is_concrete(data) else len(data)
-        blocks = [as_float(data[i : i + size]) for i in range(0, len(data), size)]
+        subjects = [as_array(x, f"data[{i}]") for i, x in enumerate(data)]
+        if len({x.shape for x in subjects}) == 1:
+            stack = jnp.stack([as_float(x) for x in subjects])
+    else:  # an array on disk stays there and is read block by block
+        stack = data if hasattr(data, "dtype") else as_array(data, "data")
+    if stack is not None:
+        if stack.ndim != 3 or not len(stack):
+            raise ValueError(f"want data [subjects, rows, voxels]; got shape {stack.shape}")
+        _check_shapes([stack.shape[1:]])
+        size = BLOCK_BYTES // (stack[0].size * stack.dtype.itemsize)
+        size = max(1, size) if is_concrete(stack) else len(stack)
+        blocks = [as_float(stack[i : i + size]) for i in range(0, len(stack), size)]
     else:
-        _check_shapes([x.shape for x in data])
-        blocks, size = [as_float(x)[None] for x in data], 1
+        _check_shapes([x.shape for x in subjects])
+        blocks, size = [as_float(x)[None] for x in subjects], 1
     for i, block in enumerate(blocks):
         check_finite(f"data (subjects from {i * size})", block)
         if known(_all_vary, block) is False:
             raise ValueError(
                 f"want voxels that vary in every subject; see subjects from {i * size}"
             )
-    return blocks, stacked
+    return blocks, stack is not None
 
 
 def _check_shapes(shapes):

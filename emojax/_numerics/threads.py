@@ -1,4 +1,4 @@
-"""Programs that run side by side, a thread of Python for each core."""
+"""Programs that run in parallel, on one Python thread per core."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -15,15 +15,15 @@ def cores() -> int:
 
 
 def side_by_side(function: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
-    """Computes function(job) of every job, and waits for the results.
+    """Computes function(job) for every job and waits for the results.
 
-    Do not use it for programs that decompose batches of matrices: on a CPU two of them wait for
-    each other's threads, for ever.
+    Do not use it for programs that decompose batches of matrices: on a CPU two of them deadlock.
     """
-    double, device = jax.config.jax_enable_x64, jax.config.jax_default_device
+    config: Any = jax.config  # whose values are not declared
+    double, device = config.jax_enable_x64, config.jax_default_device
 
     def one(job):
-        with jax.enable_x64(double), jax.default_device(device):  # a thread does not inherit them
+        with jax.enable_x64(double), jax.default_device(device):  # threads do not inherit these
             return jax.block_until_ready(function(job))
 
     with ThreadPoolExecutor(cores()) as pool:

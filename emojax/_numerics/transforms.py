@@ -14,14 +14,14 @@ from emojax._numerics.rows import centre, column_mean
 
 
 class ZScore(NamedTuple):
-    """Link x -> (x - mean) / sd: columns to mean 0 and standard deviation 1."""
+    """A link x -> (x - mean) / sd: columns to mean 0 and standard deviation 1."""
 
     mean: Float[Array, "*stack v"]
     sd: Float[Array, "*stack v"]  # 1 where the column is constant
 
 
 class Whitening(NamedTuple):
-    """Link x -> (x - mean) @ basis @ diag(gain) @ basis.T, of rank at most min(rows, voxels)."""
+    """A link x -> (x - mean) @ basis @ diag(gain) @ basis.T of rank at most min(rows, voxels)."""
 
     mean: Float[Array, "*stack v"]
     basis: Float[Array, "*stack v r"]
@@ -29,19 +29,19 @@ class Whitening(NamedTuple):
 
 
 class Components(NamedTuple):
-    """Link y -> (y - mean) @ basis: principal components of the aligned data."""
+    """A link y -> (y - mean) @ basis: principal components of the aligned data."""
 
     mean: Float[Array, "*stack q"]
     basis: Float[Array, "*stack q d"]
 
 
 def zscore(x: Float[Array, "n v"]) -> tuple[Float[Array, "n v"], ZScore]:
-    """Z-scores the columns of x over rows, ddof 0; a column constant up to rounding becomes 0.
+    """Standardises the columns of x (z-score, ddof 0); one constant up to rounding becomes 0.
 
-    A voxel without signal in any subject comes out of a rotation as rounding noise, about eps times
-    its neighbours. PyMVPA tests for a standard deviation of exactly 0, lets the noise through and
-    scales it to variance 1. Here `constant` is relative: to the column's mean, for raw scanner
-    units, and to the mean variance of all columns.
+    After a rotation, a voxel without signal in any subject is rounding noise, about eps times its
+    neighbours. PyMVPA tests for a standard deviation of exactly 0, and scales such noise to
+    variance 1. Here `constant` is relative to the column's mean, for raw scanner units, and to the
+    mean variance of all columns.
     """
     n, v = x.shape
     rest, mean = centre(x)
@@ -56,7 +56,7 @@ def zscore(x: Float[Array, "n v"]) -> tuple[Float[Array, "n v"], ZScore]:
 def whiten(x: Float[Array, "n v"], alpha: float) -> tuple[Float[Array, "n v"], Whitening]:
     """Weights the singular directions of the *uncentred* x by 1 / sqrt((1 - alpha) s^2 + alpha).
 
-    Directions beyond the rank min(n, v) get weight 0. The mean is removed on application.
+    Directions beyond the rank min(n, v) get weight 0. The mean is subtracted on application.
     """
     _, s, vt = jnp.linalg.svd(x, full_matrices=False)
     link = Whitening(column_mean(x), vt.T, 1 / jnp.sqrt((1 - alpha) * s**2 + alpha))
@@ -70,7 +70,7 @@ def _apply_whitening(link, x):
 def prepare(
     x: Float[Array, "n v"], zscore_all: bool, alpha: float
 ) -> tuple[Float[Array, "n v"], tuple[ZScore | None, Whitening | None]]:
-    """Z-scores and whitens one subject's rows, if asked, and returns the links for new rows."""
+    """Standardises and whitens one subject's rows, if requested; also returns the links."""
     standard = whitening = None
     if zscore_all:
         x, standard = zscore(x)
@@ -84,10 +84,10 @@ def prepare(
 def principal_components(
     mean_aligned: Float[Array, "n q"], template: Float[Array, "n q"], count: int
 ) -> Components:
-    """Takes the first `count` right singular vectors of the mean aligned data, min(n, q) at most.
+    """Returns the first `count` right singular vectors of the mean aligned data, at most min(n, q).
 
-    PyMVPA leaves the sign to LAPACK and the offset to whatever is mapped first; here the largest
-    entry of a component is positive and the offset is the template's mean.
+    PyMVPA leaves the sign to LAPACK and the offset to the data mapped first. Here the largest entry
+    of a component is positive and the offset is the template's mean.
     """
     vt = jnp.linalg.svd(centre(mean_aligned)[0], full_matrices=False)[2][:count]
     largest = jnp.take_along_axis(vt, jnp.abs(vt).argmax(1, keepdims=True), axis=1)
@@ -97,9 +97,9 @@ def principal_components(
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ComposedMapping(Mapping):
-    """A map that z-scores, whitens, rotates and reduces, where the fit asked for it.
+    """A map that z-scores, whitens, rotates and reduces, as far as the fit requested it.
 
-    `rotation`, `scale`, `source_mean`, `target_mean` and `projection` are those of the rotation.
+    `rotation`, `scale`, `source_mean`, `target_mean` and `projection` are those of `procrustes`.
     """
 
     zscore: ZScore | None
@@ -120,7 +120,7 @@ class ComposedMapping(Mapping):
 
     @property
     def widths(self) -> tuple[int, int]:
-        """Number of voxels in, and of dimensions out."""
+        """Numbers of input voxels and output dimensions."""
         wide, narrow = self.procrustes.widths
         return wide, narrow if self.components is None else self.components.basis.shape[-1]
 
@@ -136,9 +136,9 @@ class ComposedMapping(Mapping):
         return y
 
     def reverse(self, y: Float[Array, "t d"]) -> Float[Array, "t v"]:
-        """Undoes the links in turn, by pseudo-inverses where they lose something.
+        """Undoes the links in reverse order, by pseudo-inverses if they lose information.
 
-        PyMVPA does not undo `zscore_all`; this does.
+        Unlike PyMVPA, it also undoes `zscore_all`.
         """
         if self.components is not None:
             y = y @ self.components.basis.T + self.components.mean

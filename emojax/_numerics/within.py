@@ -1,12 +1,13 @@
 """Linear discriminants of one labelling, from the scatter within classes of every fold.
 
-Rows are centred by class before they are multiplied, so that float32 loses nothing where classes
-lie far apart. For many labellings `downdates.lda_scores` shares one decomposition instead. Written
-for one set of voxels and one labelling; `jax.vmap` makes them many.
+Rows are centred by class before they are multiplied, so that float32 keeps its digits if classes
+lie far apart. For many labellings, `downdates.lda_scores` shares one decomposition instead.
+Everything is written for one set of voxels and one labelling; use `jax.vmap` for many.
 """
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Float, Int
 
@@ -17,33 +18,33 @@ from emojax._numerics.downdates import SMALL, of_rows, solve_small
 class Voxels(NamedTuple):
     """One set of voxels."""
 
-    x: Float[Array, "k n"]  # centred over the rows; 0 where a voxel only fills up
-    size: Float[Array, ""]  # number of voxels, of which k may be a rotation or a filling up
+    x: Float[jax.Array, "k n"]  # centred over the rows; 0 for padding voxels
+    size: Float[jax.Array, ""]  # original number of voxels; k differs after a rotation or padding
 
 
 def lda_scores(
     voxels: Voxels,
-    member: Float[Array, "n q"],
+    member: Float[jax.Array, "n q"],
     out: Int[Array, "f r"],
     most: int,
     shrinkage: float,
     equal_priors: bool,
-) -> Float[Array, "f t q"]:
+) -> Float[jax.Array, "f t q"]:
     """Returns linear discriminants of the first `most` rows that each fold leaves out.
 
-    The rows that a fold leaves out are taken out of the scatter of all rows around their class
-    means, and so is what their going moves these means by.
+    The rows that a fold leaves out are removed from the scatter of all rows around their class
+    means, and so is the shift of these means that their removal causes.
 
     Args:
       voxels: the values.
-      member: [n, q] 1 where a row belongs to a class.
-      out: [f, r] int, rows to leave out, n where there are none.
+      member: [n, q] 1 if a row belongs to a class.
+      out: [f, r] int, rows to leave out; n is padding.
       most: number of tested rows.
-      shrinkage: share of the mean variance in the covariance.
-      equal_priors: whether classes count alike, however many rows of them train.
+      shrinkage: weight of the mean variance in the covariance.
+      equal_priors: whether classes have equal priors, however many of their rows train.
 
     Returns:
-      [f, t, q] discriminants, around the mean; of two classes their difference, [f, t, 1].
+      [f, t, q] discriminants, around the mean; for two classes their difference, [f, t, 1].
     """
     x, count = voxels.x, member.sum(0)
     centre = x @ member / count  # [k, q]
@@ -72,10 +73,12 @@ def lda_scores(
     return tested.mT @ weights + offset[:, None]
 
 
-def solve(a: Float[Array, "*b k k"], b: Float[Array, "*b k m"]) -> Float[Array, "*b k m"]:
-    """Solves a x = b, a symmetric positive definite, by halves, with matrix products.
+def solve(
+    a: Float[jax.Array, "*b k k"], b: Float[jax.Array, "*b k m"]
+) -> Float[jax.Array, "*b k m"]:
+    """Solves a x = b, a symmetric positive definite, by recursive halving, with matrix products.
 
-    For many small ones at a time, of which LAPACK would be called for each.
+    This is for many small systems, as LAPACK would be called for each.
     """
     k = a.shape[-1]
     if k <= SMALL:

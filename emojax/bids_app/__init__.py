@@ -1,1 +1,1 @@
-"""A BIDS App: a BIDS data set in, BIDS derivatives with decoded events and reports out."""
+"""A BIDS App that turns a BIDS data set into derivatives with decoded events and reports."""

@@ -1,4 +1,4 @@
-"""The files at the top of the output: description, README, .bidsignore, citations."""
+"""The top-level files of the output: description, README, .bidsignore and citations."""
 
 import importlib.metadata
 import json
@@ -15,9 +15,9 @@ from emojax.files import atomic_write
 from emojax.report.paper import methods
 from emojax.sources.inheritance import read_json
 
-VERSION = "1.10.0"  # of BIDS
-DERIVATIVES = "derivatives"  # name of a link, beside RAW
-# Folders as the validator reads them. Its schema has no rule yet for events with a desc.
+VERSION = "1.10.0"  # version of BIDS
+DERIVATIVES = "derivatives"  # name of a link, like RAW
+# Patterns in the validator's syntax. Its schema has no rule yet for events with a desc.
 IGNORED = ("*.html", "logs", "figures", f"/{FOLDER}", "*_desc-labels_events.*")
 IGNORED += ("*_desc-decoded_events.*",)
 README = """{title}
@@ -26,17 +26,17 @@ Written by emojax {version}, as a BIDS App, from {sources}:
 
     {typed}
 
-sub-*/**/*_desc-labels_events.tsv    volumes with the class that the events of their run give them
-sub-*/**/*_desc-decoded_events.tsv   scored volumes with their class and what the decoder says
+sub-*/**/*_desc-labels_events.tsv    volumes with their class according to the events of the run
+sub-*/**/*_desc-decoded_events.tsv   scored volumes with their class and the decoder's prediction
 sub-*.html                           pages of single participants
 report.html                          report of the group
 logs/CITATION.md, .bib               methods of this run as text, with references
-{run:<37}workdir of the run of the group: metrics.json, figures, maps,
+{run:<37}workdir of the group run: metrics.json, figures, maps,
                                      predictions.csv with every row of the result table
 {store:<37}decoded scans; may be removed
 
 Events in *_desc-decoded_events.tsv are volumes: onset is the start of a volume in s, trial_type its
-true class, predicted the class that the decoder says. Columns are described in the .json beside.
+true class, predicted the decoded class. The .json file beside each table describes its columns.
 """
 
 
@@ -84,7 +84,7 @@ def describe(request: Request) -> dict[str, Any]:
 
 
 def source_uri(request: Request, path: str) -> str:
-    """Returns the BIDS URI of a source file; its name where it is outside of both data sets."""
+    """Returns the BIDS URI of a source file, or its name if it is outside both data sets."""
     places = ((DERIVATIVES, request.root), (RAW, request.bids_dir))
     for name, root in places if request.root != request.bids_dir else places[1:]:
         if pathlib.Path(path).is_relative_to(root):
@@ -93,7 +93,7 @@ def source_uri(request: Request, path: str) -> str:
 
 
 def write_citation(out: pathlib.Path, metrics: Mapping[str, Any]) -> None:
-    """Writes logs/CITATION.md and logs/CITATION.bib: the methods of the run, as its report has."""
+    """Writes the methods of the run, as in its report, to logs/CITATION.md and CITATION.bib."""
     written = methods.make(metrics)
     if written is None:
         return
@@ -108,7 +108,7 @@ def write_citation(out: pathlib.Path, metrics: Mapping[str, Any]) -> None:
 
 
 def link(path: pathlib.Path, out: pathlib.Path) -> str:
-    """Returns a folder as seen from the output, so that both can be moved together."""
+    """Returns the path of a folder relative to the output, so that both can be moved together."""
     try:
         return pathlib.Path(os.path.relpath(real(path), real(out))).as_posix()
     except ValueError:  # another drive
@@ -116,13 +116,13 @@ def link(path: pathlib.Path, out: pathlib.Path) -> str:
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-    """Writes a file whole or not at all."""
+    """Writes a text file atomically."""
     with atomic_write(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Writes a JSON file whole or not at all."""
+    """Writes a JSON file atomically."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -140,7 +140,7 @@ def _generator() -> dict[str, Any]:
 
 
 def _code_url() -> str:
-    """Returns where the installed package says that its source is; "" where it does not."""
+    """Returns the source URL in the metadata of the installed package, or ""."""
     try:
         stated: Sequence[str] = importlib.metadata.metadata(NAME).get_all("Project-URL") or ()
     except importlib.metadata.PackageNotFoundError:
@@ -151,7 +151,7 @@ def _code_url() -> str:
 
 
 def _stated(root: pathlib.Path) -> dict[str, Any]:
-    """Returns the description of a source; {} where there is none that can be read."""
+    """Returns the description of a source data set; {} if none can be read."""
     try:
         return read_json(root / DESCRIPTION)
     except InputError:

@@ -1,4 +1,4 @@
-"""The two levels of the app: each participant by itself, and the experiment on the group."""
+"""The two analysis levels of the app: single participants, and the experiment on the group."""
 
 import contextlib
 import pathlib
@@ -20,15 +20,15 @@ from emojax.locks import Held
 from emojax.report import console as consoles
 from emojax.report.schema import Result
 
-LABELS, DECODED = "labels", "decoded"  # desc of tables
+LABELS, DECODED = "labels", "decoded"  # values of entity desc in names of tables
 LINK = re.compile(r'(<a href=")(?!#|[a-z]+:)')
 
 
 def participant(request: Request) -> None:
-    """Reads and checks each participant; writes its labels, its counts and a page.
+    """Reads and checks each participant, and writes its labels, its counts and a page.
 
     Raises:
-      InputError: a participant cannot be used; the others are written all the same.
+      InputError: a participant cannot be used; the others are still written.
     """
     settings.check(request.config)
     console, failed = consoles.make(), {}
@@ -53,23 +53,23 @@ def participant(request: Request) -> None:
 
 
 def _failed(failed: Mapping[str, InputError], count: int) -> InputError:
-    """Returns the line about participants that cannot be used, after a line on each of them.
+    """Returns the error about unusable participants, after printing a line on each of them.
 
-    What is wrong with all in the same way is a setting, and has one line.
+    If all have the same error, a setting is wrong, and this error alone is returned.
     """
     if len(failed) == count and len(set(map(str, failed.values()))) == 1:
         return next(iter(failed.values()))
     for name, error in failed.items():
         say(f"{name}: {error}")
     found = f"{len(failed)} of {count} that cannot be used: {', '.join(failed)}"
-    expected = "data as the lines above say, or the others (--participant-label)"
+    expected = "data that meet the lines above, or only the others (--participant-label)"
     return InputError("participants", found, expected)
 
 
 def group(request: Request) -> None:
-    """Runs the experiment on all participants together, and writes what it says as derivatives.
+    """Runs the experiment on all participants, and writes its results as derivatives.
 
-    A run that was stopped goes on; one that has ended prints its table, and is written again.
+    An interrupted run resumes; a finished one prints its table, and its derivatives are rewritten.
 
     Raises:
       InputError: as `experiments.run`.
@@ -85,7 +85,7 @@ def group(request: Request) -> None:
             restart=request.restart,
         )
     dataset.write(request)
-    result = Result.load(request.workdir)  # as stored: the same whether it ran now or before
+    result = Result.load(request.workdir)  # from disk, so that a finished run gives the same files
     _write_labels(request, cohort)
     written = _write_decoded(request, cohort, result)
     pages.write(request.out, cohort, written, result)
@@ -96,10 +96,10 @@ def group(request: Request) -> None:
 
 @contextlib.contextmanager
 def _nothing_left(request: Request, labels: Sequence[str]) -> Iterator[None]:
-    """Removes decoded scans, and empty folders, of an output that was not there, on a refusal.
+    """Removes decoded scans and empty folders of a newly created output if input is rejected.
 
-    Another job may have begun to write the same output: what is in it by then stays. So does what a
-    signal has stopped; it goes on.
+    Files that another job has begun to write there are kept, and so is an interrupted output, which
+    can be resumed.
 
     Args:
       request: the call.
@@ -118,35 +118,35 @@ def _nothing_left(request: Request, labels: Sequence[str]) -> Iterator[None]:
 
 
 def _remove_scans(request: Request, labels: Sequence[str]) -> None:
-    """Removes decoded scans of participants from an output without results, and empty folders.
+    """Removes decoded scans of participants, and empty folders, from an output without results.
 
     Raises:
-      OSError: a folder holds something else, or cannot be removed.
-      InputError: the store of the output holds something else.
+      OSError: a folder holds other files, or cannot be removed.
+      InputError: the store of the output holds other files.
     """
     results = (request.out / DESCRIPTION, request.workdir, *request.out.glob("sub-*"))
     if any(path.exists() for path in results):
         return
     folder = request.out / FOLDER / STORE
-    if folder.is_dir() and not any(folder.rglob("*.partial")):  # else another job decodes scans
+    if folder.is_dir() and not any(folder.rglob("*.partial")):  # no other job is decoding scans
         own = {f"sub-{label}" for label in labels}
         entries = store.entries(folder)
         ours = {e.source for e in entries if own & set(pathlib.Path(e.source).parts)}
         if {e.source for e in entries if e.source} <= ours:
-            ours.add("")  # nobody else's: arrays, which do not say whose they are
+            ours.add("")  # arrays do not name their scans, but all scans are ours
         for entry in entries:
             if entry.source in ours:
                 entry.path.unlink(missing_ok=True)
     for path in (folder / "paths", folder, request.out / FOLDER, request.out):
         if path.exists():
-            path.rmdir()  # of an empty folder only
+            path.rmdir()  # fails unless the folder is empty
 
 
 def _read(request: Request, labels: Sequence[str]) -> Cohort:
-    """Reads participants; all where there are no labels.
+    """Reads participants; all if there are no labels.
 
     Raises:
-      InputError: they cannot be used.
+      InputError: their data cannot be used.
     """
     config = request.config.copy_and_resolve_references()
     config.data.subjects = ",".join(labels)
@@ -162,7 +162,7 @@ def _runs(cohort: Cohort) -> Iterator[tuple[int, names.Place]]:
 
 
 def _sources(request: Request, cohort: Cohort, index: int) -> list[str]:
-    """Returns the files that a run was read from: scan, events, mask, sidecars."""
+    """Returns the source files of a run: scan, events, mask and sidecars."""
     return [dataset.source_uri(request, path) for path in cohort.runs[index].hashes]
 
 
@@ -185,7 +185,7 @@ def _write_labels(request: Request, cohort: Cohort) -> None:
 
 
 def _write_decoded(request: Request, cohort: Cohort, result: Result) -> dict[str, list[str]]:
-    """Writes the decoded events of each run that was scored, and removes those of other runs.
+    """Writes the decoded events of each scored run, and removes tables of other runs.
 
     Returns:
       Subject -> its tables, relative to the output.
@@ -203,12 +203,12 @@ def _write_decoded(request: Request, cohort: Cohort, result: Result) -> dict[str
         kept.add(request.out / name)
     for path in request.out.glob(f"sub-*/**/*_desc-{DECODED}_events.*"):
         if path.with_suffix(".tsv") not in kept:
-            path.unlink()  # of an earlier run, which --restart has removed
+            path.unlink()  # left by an earlier run, whose workdir --restart has removed
     return written
 
 
 def _write_report(request: Request) -> None:
-    """Copies the report of the run to the top; its links lead to the files of the run."""
+    """Copies the report of the run to the top of the output, and adapts its links."""
     text = (request.workdir / "report.html").read_text(encoding="utf-8")
     place = pathlib.PurePosixPath(FOLDER, RUN)
     dataset.write_text(request.out / "report.html", LINK.sub(rf"\g<1>{place}/", text))

@@ -1,4 +1,4 @@
-"""Names of the files of one run: its acquisition, whatever version of it was read."""
+"""File names of one run, from its acquisition, whatever version of it was read."""
 
 import pathlib
 from typing import NamedTuple
@@ -23,11 +23,11 @@ def of(run: Run) -> Place:
     """Returns the place of a run's files.
 
     Raises:
-      InputError: its scan has no name of BIDS.
+      InputError: the scan's name is not a BIDS name.
     """
     written = parse(pathlib.Path(run.place)).written
     if "sub" not in written:
-        raise InputError(run.place, "a name without sub-", "a name of BIDS")
+        raise InputError(run.place, "a name without sub-", "a BIDS name")
     entities = [f"{name}-{written[name]}" for name in ACQUISITION if name in written]
     above = [entity for entity in entities if entity.startswith(("sub-", "ses-"))]
     return Place(pathlib.PurePosixPath(*above, "func"), "_".join(entities))

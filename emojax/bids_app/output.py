@@ -1,4 +1,4 @@
-"""The folder of the output, and what may be in it before anything is written."""
+"""The output folder, with checks that it may be written to."""
 
 import os
 import pathlib
@@ -7,20 +7,20 @@ from emojax.errors import InputError
 from emojax.sources.inheritance import read_json
 
 DESCRIPTION = "dataset_description.json"
-NAME = "emojax"  # of GeneratedBy
+NAME = "emojax"  # name in GeneratedBy
 RAW = "raw"  # name of the link to the data set, as in "bids:raw:sub-01/..."
-FOLDER = "emojax"  # of the output: workdir and store, which are no part of the data set
-RUN, STORE = "run", "store"  # in FOLDER
+FOLDER = "emojax"  # subfolder for workdir and store, which are not part of the data set
+RUN, STORE = "run", "store"  # folders in FOLDER
 
 
 def check_output(source: pathlib.Path, root: pathlib.Path, out: pathlib.Path) -> pathlib.Path:
-    """Returns the folder of the output, unless it would mix with data that are there.
+    """Returns the output folder, unless the output would mix with existing data.
 
     Raises:
       InputError: it is the data set, lies in its data, is a file, or holds another data set.
     """
     example = source / "derivatives" / "emojax"
-    expected = f"a folder of its own, such as {example}"
+    expected = f"a separate folder, such as {example}"
     target = real(out)
     for data in dict.fromkeys((source, root)):
         inside = real(data)
@@ -37,16 +37,16 @@ def check_output(source: pathlib.Path, root: pathlib.Path, out: pathlib.Path) ->
 
 
 def _check_owner(out: pathlib.Path, source: pathlib.Path) -> None:
-    """Refuses a folder that holds something else than an earlier output of the same data set.
+    """Rejects a folder that holds anything but an earlier output of the same data set.
 
     Raises:
-      InputError: it does.
+      InputError: it holds other files.
     """
     if not out.is_dir() or {path.name for path in out.iterdir()} <= {FOLDER}:
         return
     expected = "a new folder, or an earlier output of this data set"
     if not (out / DESCRIPTION).is_file():
-        raise InputError(out, f"files, and no {DESCRIPTION}", expected)
+        raise InputError(out, f"files without a {DESCRIPTION}", expected)
     stated = read_json(out / DESCRIPTION)
     made = stated.get("GeneratedBy")
     first = made[0] if isinstance(made, list) and made else {}
@@ -60,5 +60,5 @@ def _check_owner(out: pathlib.Path, source: pathlib.Path) -> None:
 
 
 def real(path: str | os.PathLike) -> pathlib.Path:
-    """Returns a path without links."""
+    """Returns a path with symbolic links resolved."""
     return pathlib.Path(os.path.realpath(path))

@@ -1,4 +1,4 @@
-"""The page of one participant: scans, labels, what was lost, and what the decoder says."""
+"""The page of one participant: scans, labels, lost events and decoding results."""
 
 import base64
 import pathlib
@@ -18,11 +18,11 @@ from emojax.data import losses
 from emojax.data.cohort import Cohort
 from emojax.files import atomic_write
 from emojax.report import page, plots, predictions, template
+from emojax.report.cells import Table
 from emojax.report.paper.words import head
 from emojax.report.schema import Result
-from emojax.report.tables import Table
 
-FEW = 20  # volumes behind the mean image
+FEW = 20  # number of volumes averaged for the mean image
 BODY = """\
 <p>{{ about }}</p>
 {% for t in result %}{{ table(t) }}{% endfor %}
@@ -44,8 +44,8 @@ this does not show.</p>{% endif %}
 </body></html>
 """
 CAPTIONS = {
-    "labels": "The class of every volume, run by run; white: none.",
-    "mean": "Mean of some volumes of the first run. L and R: left and right of the person; mm.",
+    "labels": "The class of every volume, by run; white: no class.",
+    "mean": "Mean of some volumes of the first run. L and R: the person's left and right; mm.",
 }
 
 
@@ -58,13 +58,13 @@ def write(
     """Writes a page and figures for each subject of a cohort.
 
     Args:
-      out: the folder of the output.
+      out: the output folder.
       cohort: the data.
-      links: subject -> files of it, relative to `out`.
-      result: of the group, where it has been run.
+      links: subject -> its files, relative to `out`.
+      result: the group's result, if there is one.
 
     Returns:
-      The pages.
+      Paths of the pages.
     """
     pages = []
     for subject in dict.fromkeys(run.subject for run in cohort.runs):
@@ -113,19 +113,19 @@ def render(
 
 
 def _scored(result: Result, subject: str) -> pd.DataFrame | None:
-    """Returns the headline's predictions of a subject; None where it was not scored."""
+    """Returns the headline's predictions for a subject, or None if it was not scored."""
     table = result.predictions
     if predictions.PREDICTED not in table:
         return None
-    own = table[table["subject"] == subject]
+    own = table.loc[table["subject"] == subject]
     if "arm" in own:
         first = head(result.metrics)
-        own = own[(own["arm"] == (first or {}).get("name")) & (own["instance"] == 0)]
+        own = own.loc[(own["arm"] == (first or {}).get("name")) & (own["instance"] == 0)]
     return own if len(own) else None
 
 
 def _headline(cohort: Cohort, subject: str, scored: Any, result: Result | None) -> str:
-    if scored is None:
+    if scored is None or result is None:
         rows = [row for row in cohort.counts() if row["subject"] == subject]
         used = sum(row["volumes"] - row["unused"] for row in rows)
         found = f"{used} labelled volumes in {len(rows)} runs"
@@ -133,15 +133,16 @@ def _headline(cohort: Cohort, subject: str, scored: Any, result: Result | None) 
     hit = scored["label"] == scored["predicted"]
     shares = hit.groupby(scored["label"]).mean()
     first, chance = head(result.metrics), 1 / len(shares)
+    assert first is not None  # its predictions are in `scored`
     return (
         f"{first['name']}, protocol {first['protocol']}: {shares.mean():.3f} balanced accuracy "
-        f"over {len(scored)} volumes of this person (chance {chance:.3f}). One person is no "
-        "estimate of the group."
+        f"over {len(scored)} volumes of this person (chance {chance:.3f}). One person says little "
+        "about the group."
     )
 
 
 def _results(scored: pd.DataFrame) -> list[Table]:
-    """Returns accuracy by run, and the classes that were mistaken for each other."""
+    """Returns tables of accuracy by run and of confusions between classes."""
     hit = scored["label"] == scored["predicted"]
     rows = [
         [str(run), str(len(own)), f"{own.mean():.3f}"]
@@ -151,7 +152,7 @@ def _results(scored: pd.DataFrame) -> list[Table]:
     confusion = [[str(name), *map(str, row)] for name, *row in crossed.itertuples()]
     return [
         Table("Scored volumes", ("run", "volumes", "accuracy"), rows),
-        Table("Said of each class", ("true class", *map(str, crossed.columns)), confusion),
+        Table("Predictions by class", ("true class", *map(str, crossed.columns)), confusion),
     ]
 
 
@@ -162,7 +163,7 @@ def _counts(cohort: Cohort, subject: str) -> Table:
 
 
 def _timeline(cohort: Cohort, subject: str) -> Figure:
-    """Draws the class of every volume, a line for each run."""
+    """Draws the class of every volume, one line per run."""
     indices = [i for i, run in enumerate(cohort.runs) if run.subject == subject]
     longest = max(len(cohort.runs[i].frames) for i in indices)
     shown = np.full((len(indices), longest), np.nan)
@@ -186,7 +187,7 @@ def _mean(cohort: Cohort, subject: str) -> Figure:
     from nilearn import plotting  # slow to import
 
     run = next(run for run in cohort.runs if run.subject == subject)
-    run = run.uncleaned or run  # cleaned ones have a mean of 0
+    run = run.uncleaned or run  # a cleaned run may have a mean of 0
     frames = np.unique(np.linspace(0, len(run.frames) - 1, FEW).astype(int))
     mean = np.nan_to_num(run.read(frames).mean(0))
     image = nib.as_closest_canonical(nib.Nifti1Image(mean, run.affine))

@@ -1,12 +1,10 @@
-"""One call of the app: its data sets, its level, and the config that both levels share."""
+"""One call of the app: its data sets, its level and its config."""
 
 import json
 import pathlib
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
-
-from ml_collections import ConfigDict
 
 from emojax.bids_app.output import FOLDER, RUN, STORE, check_output
 from emojax.data.acquisitions import natural, number
@@ -31,34 +29,34 @@ LONG = {  # names of entities in filter files -> those of file names
     "resolution": "res",
     "session": "ses",
 }
-PARTS = (  # of filter files, as other apps have them
+PARTS = (  # sections of filter files in other apps
     *("bold", "sbref", "fmap", "t1w", "t2w", "flair", "roi", "mask", "dwi", "asl", "perf", "pet"),
     *("meg", "eeg", "anat"),
 )
-SAID_ANYWAY = {  # keys of filter files that are true of every scan that is read
+SAID_ANYWAY = {  # filter keys, with the values that every scan read here has
     "datatype": ("func",),
     "suffix": ("bold",),
     "extension": (".nii", ".nii.gz", "nii", "nii.gz"),
 }
-KEYS = {"ses": "sessions", "run": "runs", "task": "task", "space": "space"}  # of config.data
+KEYS = {"ses": "sessions", "run": "runs", "task": "task", "space": "space"}  # in config.data
 
 
 class Request(NamedTuple):
-    """The arguments of a call, checked."""
+    """The checked arguments of a call."""
 
     bids_dir: pathlib.Path
     out: pathlib.Path
-    level: str  # of LEVELS
-    root: pathlib.Path  # of the scans: BIDS_DIR, or the derivatives of it
-    labels: tuple[str, ...]  # as on disk; the named subjects, or all
-    config: ConfigDict  # with data.root, data.events_root, data.store and filters set
+    level: str  # one of LEVELS
+    root: pathlib.Path  # folder of the scans: BIDS_DIR, or its derivatives
+    labels: tuple[str, ...]  # the requested subjects, or all, as written on disk
+    config: Any  # a ConfigDict with data.root, data.events_root, data.store and filters set
     typed: str = ""  # the command line
     command: str = ""  # `emojax run` of the same experiment in the same workdir, for the report
     restart: bool = False
 
     @property
     def workdir(self) -> pathlib.Path:
-        """Workdir of the run of the group level."""
+        """Workdir of the group run."""
         return self.out / FOLDER / RUN
 
 
@@ -66,7 +64,7 @@ def make(
     bids_dir: str,
     out: str,
     level: str,
-    config: ConfigDict,
+    config: Any,
     *,
     labels: Sequence[str] = (),
     derivatives: str = "",
@@ -82,33 +80,34 @@ def make(
 
     Args:
       bids_dir: the data set, raw or a derivative.
-      out: folder of the output.
-      level: of LEVELS.
-      config: of an experiment on BIDS data; it is changed.
-      labels: of participants, with or without "sub-"; () for those of the config, or all.
-      derivatives: folder of the scans, where BIDS_DIR holds the events only; "" is BIDS_DIR.
-      filters: entity -> value, of the flags --task, --space, --res and --session-label.
-      filter_file: as of fMRIPrep: JSON with the filters of "bold"; "" is none.
-      label_map: see `data.label_map`; "" leaves that of the config.
+      out: the output folder.
+      level: one of LEVELS.
+      config: a ConfigDict of an experiment on BIDS data; changed in place.
+      labels: participants, with or without "sub-"; () for those of the config, or all.
+      derivatives: folder of the scans, if BIDS_DIR holds only the events; "" is BIDS_DIR.
+      filters: entity -> value, from the flags --task, --space, --res and --session-label.
+      filter_file: JSON file with the filters of "bold", as for fMRIPrep; "" is none.
+      label_map: see `data.label_map`; "" keeps the config's.
       work_dir: folder of decoded scans; "" is inside the output.
       typed: the command line.
       run: words of an `emojax run` of the same config, without a workdir.
-      restart: whether what an earlier run has left is removed.
+      restart: whether to remove the results of an earlier run first.
 
     Raises:
-      InputError: an unknown level, no such folder or participant, a filter that cannot be used, an
-        output inside the data, or one that is another data set.
+      InputError: unknown level, no such folder or participant, an unusable filter, an output
+        inside the data, or one that holds another data set.
     """
     if level not in LEVELS:
         found = repr(level) + hint(level, LEVELS)
         raise InputError("analysis level", found, f"one of {', '.join(LEVELS)}")
-    if config.data.source != "bids":
-        found = f"a config with data.source={config.data.source}"
+    data = config.data
+    if data.source != "bids":
+        found = f"a config with data.source={data.source}"
         raise InputError("--config", found, "one that reads BIDS, such as --config=study")
     source = require_folder(bids_dir, "the root of a BIDS data set (BIDS_DIR)")
     root = require_folder(derivatives or bids_dir, "the root of BIDS derivatives (--derivatives)")
     target = check_output(source, root, pathlib.Path(out))
-    data, before = config.data, config.data.to_dict()
+    before = data.to_dict()
     asked = labels or split_list(data.subjects)
     subjects = _labels(root, asked)
     data.root, data.subjects = str(root), ",".join(subjects) if asked else ""
@@ -125,17 +124,17 @@ def make(
 
 
 def _command(run: Sequence[str], out: pathlib.Path, before: Mapping, after: Mapping) -> str:
-    """Returns the `emojax run` of the same experiment: `run`, the workdir, keys of data."""
+    """Returns the `emojax run` of the same experiment: `run`, the workdir and keys of data."""
     changed = {key: value for key, value in after.items() if value != before[key]}
     words = [*run, f"--workdir={out / FOLDER / RUN}"]
     return shlex.join([*words, *(f"--config.data.{key}={value}" for key, value in changed.items())])
 
 
 def _labels(root: pathlib.Path, asked: Sequence[str]) -> tuple[str, ...]:
-    """Returns labels as on disk: "sub-1" and "1" are "01" where nothing else can be meant.
+    """Returns labels as written on disk: "sub-1" and "1" are "01" if that is unambiguous.
 
     Raises:
-      InputError: the data set has no subject, or not one that was asked for.
+      InputError: the data set has no subjects, or lacks a requested one.
     """
     named = (file.written.get("sub") for file in bids_names.files(root))
     known = sorted({label for label in named if label}, key=natural)
@@ -158,7 +157,7 @@ def _filters_of(path: str) -> dict[str, str]:
     """Reads the filters of BOLD scans from a filter file: entity -> "value|value".
 
     Raises:
-      InputError: it is no such file, or filters by what file names do not say.
+      InputError: it is not a filter file, or filters by something that is not in file names.
     """
     try:
         with open(path, encoding="utf-8") as file:
@@ -196,10 +195,10 @@ def _filters_of(path: str) -> dict[str, str]:
 
 
 def _check_parts(path: str, content: Mapping[str, Any]) -> None:
-    """Refuses a filter file whose part of BOLD scans is misspelt: nothing would be filtered.
+    """Rejects a filter file with a misspelt "bold", which would filter nothing.
 
     Raises:
-      InputError: a name like "bold", or none but unknown ones.
+      InputError: a section name similar to "bold", or only unknown ones.
     """
     for name in content:
         like = nearest(name, ["bold"]) and name != "bold"
@@ -217,7 +216,7 @@ def _is_value(value: Any) -> bool:
 
 
 def _merged(flags: dict[str, str], file: dict[str, str]) -> dict[str, str]:
-    """Returns both, unless they ask for different values."""
+    """Returns both, unless they contradict each other."""
     for entity, value in flags.items():
         if file.get(entity, value) != value:
             found = f"{entity} {file[entity]!r}, and {value!r} as a flag"
@@ -225,7 +224,7 @@ def _merged(flags: dict[str, str], file: dict[str, str]) -> dict[str, str]:
     return file | flags
 
 
-def _set(data: ConfigDict, entity: str, value: str) -> None:
+def _set(data: Any, entity: str, value: str) -> None:
     """Sets the filter of one entity in the config."""
     key = KEYS.get(entity)
     if entity in ("task", "space") and "|" in value:

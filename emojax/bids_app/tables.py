@@ -1,4 +1,4 @@
-"""Volumes as events of BIDS: those with a label, and what a decoder says of the scored ones."""
+"""Volumes as BIDS events: labelled volumes, and predictions for the scored ones."""
 
 import csv
 import pathlib
@@ -20,17 +20,17 @@ TIMES = {
     "onset": {"Description": "Start of the volume, from the start of the run.", "Units": "s"},
     "duration": {"Description": "Time from one volume to the next.", "Units": "s"},
 }
-VOLUME = {"Description": "Place of the volume in its run, from 0."}
-CELLS = ("split", "fold", "instance")  # columns of predictions.csv that say which fit it was
+VOLUME = {"Description": "Index of the volume in its run, from 0."}
+CELLS = ("split", "fold", "instance")  # columns of predictions.csv that identify the fit
 NONE = "n/a"
 
 
 def labelled(cohort: Cohort, index: int) -> pd.DataFrame:
-    """Returns the volumes of a run that have a class, as events.
+    """Returns the labelled volumes of a run as events.
 
     Args:
       cohort: the data.
-      index: of the run.
+      index: index of the run.
     """
     rows = np.flatnonzero(cohort.run_index == index)
     rows = rows[np.argsort(cohort.frame[rows])]
@@ -45,13 +45,12 @@ def labelled(cohort: Cohort, index: int) -> pd.DataFrame:
 
 
 def decoded(result: Result, cohort: Cohort, index: int) -> pd.DataFrame:
-    """Returns the scored volumes of a run as events; empty where none was scored.
+    """Returns the scored volumes of a run as events; empty if none was scored.
 
     Args:
-      result: of the run of the group; rows of other classifiers than the headline, and of noise,
-        are left out.
+      result: the group's result; only rows of the headline on measured values are used.
       cohort: its data.
-      index: of the run.
+      index: index of the run.
 
     Raises:
       InputError: the table of predictions has no column of the headline.
@@ -60,10 +59,10 @@ def decoded(result: Result, cohort: Cohort, index: int) -> pd.DataFrame:
     if predictions.PREDICTED not in table:
         found = "no column 'predicted': the headline has no network"
         raise InputError("predictions.csv", found, "a headline with predictions for every arm")
-    own = table[(table["subject"] == run.subject) & (table["run"] == run.name)]
+    own = table.loc[(table["subject"] == run.subject) & (table["run"] == run.name)]
     by_arm = "arm" in own
     if by_arm:
-        own = own[own["values"] == "real"]
+        own = own.loc[own["values"] == "real"]
     own = own.sort_values(["frame", *(["arm", "instance"] if by_arm else [])], kind="stable")
     first = head(metrics)
     arms = own["arm"] if by_arm else pd.Series(first["name"] if first else "", index=own.index)
@@ -83,7 +82,7 @@ def decoded(result: Result, cohort: Cohort, index: int) -> pd.DataFrame:
 
 
 def labelled_sidecar(cohort: Cohort, label_map: str, sources: list[str]) -> dict[str, Any]:
-    """Returns the .json of `labelled`: what its columns mean."""
+    """Returns the sidecar of `labelled`, which describes its columns."""
     return {
         "Description": "The volumes of a run that have a class.",
         **TIMES,
@@ -96,32 +95,32 @@ def labelled_sidecar(cohort: Cohort, label_map: str, sources: list[str]) -> dict
 def decoded_sidecar(
     metrics: Mapping[str, Any], table: pd.DataFrame, sources: list[str]
 ) -> dict[str, Any]:
-    """Returns the .json of `decoded`: what its columns mean."""
+    """Returns the sidecar of `decoded`, which describes its columns."""
     label_map = (metrics["config"].get("data") or {}).get("label_map", "")
     names = predictions.columns(metrics["classes"])
     shares = {
-        name: {"Description": f"Probability of {label!r}; n/a where only a class is named."}
+        name: {"Description": f"Probability of {label!r}; n/a if only a class was predicted."}
         for name, label in zip(names, metrics["classes"], strict=True)
     }
     used = {name: dict.fromkeys(table[name]) for name in ("arm", "protocol")}
     said = {
-        "predicted": {"Description": "The class that the decoder says."},
+        "predicted": {"Description": "The class that the decoder predicts."},
         **shares,
         "arm": {
             "Description": "Row of the result table that the decoder belongs to.",
             "Levels": {name: texts.ARMS.get(name, "see report.html") for name in used["arm"]},
         },
         "protocol": {
-            "Description": "What the fits had seen of the person or the volumes that are scored.",
+            "Description": "What the fits had seen of the scored person or volumes.",
             "Levels": {name: texts.PROTOCOLS[name] for name in used["protocol"]},
         },
-        "split": {"Description": "What is new in the scored volumes."},
-        "fold": {"Description": "What was left out: the decoder was fitted without it."},
-        "instance": {"Description": "Number of the training, where a fold has several."},
+        "split": {"Description": "What is new in the scored volumes: the kind of split."},
+        "fold": {"Description": "The unit that was left out when the decoder was fitted."},
+        "instance": {"Description": "Number of the training run, if a fold has several."},
         "volume": VOLUME,
     }
     return {
-        "Description": "The scored volumes of a run: their class, and what a decoder says.",
+        "Description": "The scored volumes of a run, with their class and a decoder's prediction.",
         **TIMES,
         "trial_type": _classes(metrics["classes"], label_map),
         **{name: text for name, text in said.items() if name in table},
@@ -130,7 +129,7 @@ def decoded_sidecar(
 
 
 def write(path: pathlib.Path, table: pd.DataFrame, sidecar: Mapping[str, Any]) -> None:
-    """Writes a table as .tsv, numbers with six significant digits, and its .json beside it."""
+    """Writes a table as .tsv, with six significant digits, and its sidecar as .json."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, delimiter="\t", lineterminator="\n")
@@ -153,7 +152,7 @@ def _duration(cohort: Cohort, index: int) -> float:
 
 
 def _cell(value: Any) -> str:
-    """Returns a cell; what is empty or not known is n/a."""
+    """Returns a cell's text; empty or unknown values are n/a."""
     if isinstance(value, float):
         return NONE if np.isnan(value) else f"{value:.6g}"
     return str(value) if str(value) else NONE

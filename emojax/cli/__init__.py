@@ -1,12 +1,12 @@
-"""The `emojax` command: finds the function of a sub-command, and turns errors into exit codes.
+"""The `emojax` command, which calls a sub-command and turns errors into exit codes.
 
     emojax run expA:demo --workdir=runs/demo
     emojax run --help
 
-A new command is one line of `COMMANDS`: its function is imported when it is called, so that
-`emojax --help` needs neither jax nor numpy. The function takes the arguments in the manner of
-`sys.argv`, parses them by `flags.parse` and returns an exit code, or None for 0. Exit codes: 0, 2
-for input that cannot be used (one line on stderr), 130 for Ctrl-C, 143 for other signals.
+A new command is one entry of `COMMANDS`. Its function is imported when it is called, so
+`emojax --help` needs neither jax nor numpy. The function takes arguments like `sys.argv`, parses
+them with `flags.parse` and returns an exit code, or None for 0. Exit codes: 0; 2 for unusable input
+(one line on stderr); 130 for Ctrl-C; 143 for other signals.
 """
 
 import shlex
@@ -24,12 +24,12 @@ from emojax.registry import resolve
 class Command(NamedTuple):
     """One sub-command of `emojax`."""
 
-    target: str  # "package.module:function" of function(argv) -> exit code or None
-    about: str  # one line of the help
-    group: str = "studies"  # of `GROUPS`
+    target: str  # "package.module:function", with function(argv) -> exit code or None
+    about: str  # one line of help
+    group: str = "studies"  # a key of `GROUPS`
 
 
-GROUPS = {  # heading of the help
+GROUPS = {  # headings of the help
     "first": "from nothing to a report, a decoder and the live page",
     "studies": "studies",
     "decoders": "decoders",
@@ -37,7 +37,7 @@ GROUPS = {  # heading of the help
 }
 COMMANDS = {
     "run": Command(
-        "emojax.cli.commands:run", "Train, score and report; go on if stopped.", "first"
+        "emojax.cli.commands:run", "Train, score and report; resume if interrupted.", "first"
     ),
     "export": Command(
         "emojax.cli.commands:export", "Write the decoder of a finished run.", "first"
@@ -45,21 +45,21 @@ COMMANDS = {
     "watch": Command(
         "emojax.cli.realtime:watch", "Decode volumes as a scanner writes them.", "first"
     ),
-    "configs": Command("emojax.cli.catalogue:configs", "List what can be run, with its variants."),
-    "keys": Command("emojax.cli.catalogue:keys", "List what can be set, and what it means."),
+    "configs": Command("emojax.cli.catalogue:configs", "List the configs and their variants."),
+    "keys": Command("emojax.cli.catalogue:keys", "List the config keys and what they mean."),
     "data": Command("emojax.cli.commands:data", "Read and count the data, and stop."),
     "plan": Command("emojax.cli.commands:plan", "Print data, memory and time; train nothing."),
     "report": Command("emojax.cli.commands:report", "Print the results of a finished run."),
     "compare": Command("emojax.cli.compare:compare", "Print the results of several runs."),
     "bids": Command("emojax.cli.bids:bids", "Run as a BIDS App, on participants or the group."),
     "fetch": Command("emojax.cli.fetch:fetch", "Download a public data set, and check it."),
-    "clean": Command("emojax.cli.clean:clean", "Show the stores of decoded scans; remove them."),
+    "clean": Command("emojax.cli.clean:clean", "Show stores of decoded scans, and remove them."),
     "decode": Command("emojax.cli.commands:decode", "Decode an image with a decoder.", "decoders"),
     "calibrate": Command(
         "emojax.cli.commands:calibrate", "Fit a decoder to a new subject.", "decoders"
     ),
     "simulate": Command(
-        "emojax.cli.simulate:simulate", "Write a run as a scanner does.", "real time"
+        "emojax.cli.simulate:simulate", "Write a run the way a scanner does.", "real time"
     ),
     "replay": Command(
         "emojax.cli.realtime:replay", "Decode a session again, and compare.", "real time"
@@ -74,7 +74,7 @@ COMMANDS = {
         "emojax.cli.seal:seal", "Allocate people to real or sham feedback, sealed.", "real time"
     ),
 }
-MODES = tuple(name for name in COMMANDS if name != "clean")  # of launch.py
+MODES = tuple(name for name in COMMANDS if name != "clean")  # values of launch.py's --mode
 HELP = ("--help", "-h", "-help", "--helpfull", "--helpshort")
 
 
@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs `emojax COMMAND ...`.
 
     Args:
-      argv: the program's name and its arguments; those of this process by default.
+      argv: the program's name and its arguments; default: those of this process.
 
     Returns:
       The exit code.
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def launch(argv: Sequence[str]) -> int:
-    """Runs `launch.py`: the command that `--mode` names, `run` without it.
+    """Runs `launch.py`: the command named by `--mode`, by default `run`.
 
     Args:
       argv: the script's name and its flags.
@@ -113,7 +113,7 @@ def launch(argv: Sequence[str]) -> int:
     modes = "|".join(MODES)
     try:
         program, *words = given(list(argv), known_only=True)
-    except (flags.Error, OSError, ValueError) as error:  # the last two: of a --flagfile
+    except (flags.Error, OSError, ValueError) as error:  # the last two come from a --flagfile
         say(InputError("flags", error, f"--mode={modes}"))
         return guard.REFUSED
     explicit = given["mode"].present
@@ -125,7 +125,7 @@ def launch(argv: Sequence[str]) -> int:
 
 
 def overview(usage: str) -> str:
-    """Returns the help: usage, the commands in groups with one line each, an example."""
+    """Returns the help text: usage, one line for each command by group, and an example."""
     width = max(map(len, COMMANDS)) + 2
     lines = []
     for group, title in GROUPS.items():
@@ -145,9 +145,9 @@ def overview(usage: str) -> str:
 
 
 def _call(name: str, argv: list[str], known: Collection[str], what: str) -> int:
-    """Calls a command; what a user can mend becomes one line and an exit code."""
+    """Calls a command; errors that the user can fix become one line and an exit code."""
     if "" not in sys.path:
-        sys.path.append("")  # dotted paths of a config may name modules of the current folder
+        sys.path.append("")  # a config's dotted paths may name modules in the current folder
 
     def command() -> int | None:
         if name not in known:

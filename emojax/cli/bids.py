@@ -1,4 +1,4 @@
-"""`emojax bids`: the command line of a BIDS App, in the spelling that these apps share."""
+"""The command `emojax bids`, with the command line that BIDS Apps share."""
 
 import argparse
 import os
@@ -22,12 +22,12 @@ EXAMPLE = """example:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """Refuses a command line in one line."""
+        """Raises an `InputError` in place of argparse's usage text."""
         raise InputError("flags", message, f"the flags that '{self.prog} --help' lists")
 
 
 def bids(argv: Sequence[str]) -> None:
-    """Runs one level of the app."""
+    """Runs one analysis level of the app."""
     program, *words = argv
     if any(word in HELP for word in words):
         guard.show(parser(program).format_help())
@@ -71,7 +71,7 @@ def bids(argv: Sequence[str]) -> None:
 
 
 def parser(program: str) -> argparse.ArgumentParser:
-    """Returns the parser; every flag can be written with dashes or underscores."""
+    """Returns the parser, which accepts dashes and underscores in every flag."""
     made = _Parser(
         prog=program,
         description=COMMANDS["bids"].about,
@@ -82,7 +82,9 @@ def parser(program: str) -> argparse.ArgumentParser:
     )
     made.add_argument("bids_dir", help="root of a BIDS data set, raw or a derivative")
     made.add_argument("output_dir", help="folder of the output, which is a BIDS derivative")
-    made.add_argument("analysis_level", help="'participant' checks each; 'group' decodes")
+    made.add_argument(
+        "analysis_level", help="'participant' checks each participant; 'group' decodes"
+    )
 
     def flag(name: str, help: str, *others: str, **more) -> None:
         spelled = dict.fromkeys((f"--{name}", f"--{name.replace('-', '_')}", *others))
@@ -96,22 +98,22 @@ def parser(program: str) -> argparse.ArgumentParser:
     text("session-label", "sessions, joined by commas", metavar="LABELS")
     help = "folder of the scans, such as fMRIPrep's; BIDS_DIR then holds the events"
     text("derivatives", help, "-d", metavar="DIR")
-    text("task", "task, where the study has several", "-t", "--task-id", "--task_id")
-    text("space", "space of derivatives, as in the names of files")
-    text("res", "resolution of derivatives, as in the names of files")
-    help = "JSON with filters of 'bold', as of fMRIPrep"
+    text("task", "name of the task, if the study has several", "-t", "--task-id", "--task_id")
+    text("space", "space of derivatives, as in file names")
+    text("res", "resolution of derivatives, as in file names")
+    help = "JSON with filters of 'bold', as for fMRIPrep"
     text("bids-filter-file", help, metavar="FILE")
-    help = "classes and the values of trial_type that mean them, as data.label_map"
+    help = "classes and their values of trial_type, as in data.label_map"
     text("label-map", help, metavar="MAP")
     text("config", "settings: a config that reads BIDS; 'study' by default", default="study")
     text("work-dir", "folder of decoded scans; inside the output by default", "-w", metavar="DIR")
     help = "number of processor cores to use; all by default"
     flag("n-cpus", help, "--nprocs", "--nthreads", "--n_procs", type=int, metavar="N")
     no_value = {"action": "store_true"}
-    flag("restart", "remove what an earlier run of the group has left", **no_value)
-    help = "accepted, and without effect: nothing is validated here"
+    flag("restart", "remove the results of an earlier group run first", **no_value)
+    help = "accepted without effect: emojax does not validate BIDS"
     flag("skip-bids-validation", help, "--skip_bids_validator", **no_value)
-    made.add_argument("--config.KEY", metavar="VALUE", help="another value of a key of the config")
+    made.add_argument("--config.KEY", metavar="VALUE", help="value of a config key")
     return made
 
 
@@ -142,10 +144,10 @@ def _filters(given: argparse.Namespace) -> dict[str, str]:
 
 
 def _limit(cores: int | None) -> None:
-    """Keeps this process, and those that it starts, to some cores, before jax counts them.
+    """Limits this process and its children to some cores, before jax counts them.
 
     Raises:
-      InputError: less than one.
+      InputError: less than one core.
     """
     if cores is None:
         return

@@ -1,4 +1,4 @@
-"""The commands `configs` and `keys`: what can be run, and what can be set. Neither needs jax."""
+"""The commands `configs` and `keys`, which list configs and their keys without importing jax."""
 
 import fnmatch
 import inspect
@@ -12,13 +12,13 @@ from ml_collections import ConfigDict
 from emojax.cli import comments, guard
 from emojax.cli.config_files import check_variant, load_config, load_module, shipped, variants
 from emojax.cli.flags import Usage, names_of, parse
-from emojax.configs import common
+from emojax.configs import common  # pyright: ignore[reportAttributeAccessIssue]  # by __path__
 from emojax.errors import InputError
 from emojax.nearest import hint, nearest
 
 CONFIGS = Usage(
     "configs",
-    {"name": "one of them, or the path of your own file: the whole of what it says about itself"},
+    {"name": "a config, or the path of your own file: prints its full description"},
     needs=(),
     positional=("name",),
     example="emojax configs expA",
@@ -26,28 +26,28 @@ CONFIGS = Usage(
 KEYS = Usage(
     "keys",
     {
-        "pattern": "part of a key's name, or a pattern with * such as 'train.*'; where no key "
-        "fits, a word of what is said about keys; all keys by default",
-        "config": "a config, whose values are shown; ':variant' may follow",
+        "pattern": "part of a key's name, or a pattern with * such as 'train.*'; if no name "
+        "matches, a word in the descriptions of keys; all keys by default",
+        "config": "config whose values are shown; ':variant' may follow",
     },
     needs=(),
     positional=("pattern",),
     example="emojax keys epochs --config=expA:demo",
 )
-COLUMN = 44  # where comments of keys begin
-WIDEST = 100  # of a line
+COLUMN = 44  # column in which comments of keys start
+WIDEST = 100  # maximum width of a line
 
 
 class Key(NamedTuple):
     """A config key."""
 
-    name: str  # with dots
-    values: str  # as they are typed, and whose they are
+    name: str  # dotted name
+    values: str  # values as typed, with the experiment if it matters
     comment: str
 
 
 def configs(argv: Sequence[str]) -> None:
-    """Lists the shipped configs and their variants; or says all about one of them."""
+    """Lists the shipped configs and their variants, or prints the full description of one."""
     name = parse(argv, CONFIGS).text["name"]
     if name:
         _say_all(name)
@@ -57,12 +57,12 @@ def configs(argv: Sequence[str]) -> None:
         lines += _row(each, _first_line(load_module(each)), 16)
         for variant, line in variants_of(each).items():
             lines += _row(f"  :{variant}", line, 16)
-    usage = "emojax run NAME:VARIANT --workdir=DIR    runs one; 'emojax configs NAME' says more"
+    usage = "emojax run NAME:VARIANT --workdir=DIR    runs one; 'emojax configs NAME' describes one"
     guard.show("\n".join([*lines, "", usage]))
 
 
 def keys(argv: Sequence[str]) -> None:
-    """Lists config keys with their values and what they mean."""
+    """Lists config keys with their values and descriptions."""
     given = parse(argv, KEYS)
     text = given.text
     known = keys_of(text["config"], given.config) if text["config"] else default_keys()
@@ -74,10 +74,10 @@ def keys(argv: Sequence[str]) -> None:
 
 
 def variants_of(name: str) -> dict[str, str]:
-    """Returns the variants of a config, each with the first line of what its function says.
+    """Returns the variants of a config, each with the first line of its docstring.
 
     Args:
-      name: of a shipped config, or the path of another.
+      name: name of a shipped config, or path of a config file.
 
     Raises:
       InputError: there is no such config, or it cannot be imported.
@@ -96,11 +96,11 @@ def default_keys() -> list[Key]:
 
 
 def keys_of(name: str, config: ConfigDict | None = None) -> list[Key]:
-    """Returns the keys of a config with their values, and what its own file says about them.
+    """Returns the keys of a config with their values, and the comments in its own file.
 
     Args:
       name: as for `load_config`; a variant may follow.
-      config: that config with other values; None: as it is.
+      config: the config with changed values; default: unchanged.
 
     Raises:
       InputError: there is no such config.
@@ -127,7 +127,7 @@ def keys_of(name: str, config: ConfigDict | None = None) -> list[Key]:
 def _default(
     key: str, flat: Mapping[str, Mapping[str, Any]], said: Mapping[str, comments.Comments]
 ) -> Key:
-    """Returns a key with its default, or its defaults where the experiments differ."""
+    """Returns a key with its default, or with several if the experiments differ."""
     theirs = {each: values[key] for each, values in flat.items() if key in values}
     different = len({_typed(value) for value in theirs.values()}) > 1
     words = dict.fromkeys(said[each].get(key, "") for each in theirs)
@@ -139,10 +139,10 @@ def _default(
 
 
 def _matching(known: Sequence[Key], pattern: str) -> list[Key]:
-    """Returns the keys whose names fit a pattern, else those whose comments have the word.
+    """Returns the keys whose names match a pattern or, if none does, whose comments contain it.
 
     Raises:
-      InputError: nothing fits.
+      InputError: nothing matches.
     """
     folded = pattern.casefold()
     wild = folded if "*" in folded else f"*{folded}*"
@@ -157,7 +157,7 @@ def _matching(known: Sequence[Key], pattern: str) -> list[Key]:
 
 
 def _say_all(name: str) -> None:
-    """Prints the docstring of a config and what each of its variants says."""
+    """Prints the docstrings of a config and of its variants."""
     module = load_module(name)
     check_variant(name, module)
     lines = [inspect.getdoc(module) or ""]
@@ -168,12 +168,12 @@ def _say_all(name: str) -> None:
 
 
 def _row(head: str, text: str, column: int) -> list[str]:
-    """Returns the lines of a name and what is said about it, beside it or, if it is long, below.
+    """Returns lines with a name and a text beside it, or below if the name is long.
 
     Args:
       head: the name.
-      text: what is said.
-      column: where it begins.
+      text: the text.
+      column: column in which the text starts.
     """
     width = min(max(shutil.get_terminal_size((WIDEST, 24)).columns, 60), WIDEST)
     lines = [" " * column + line for line in textwrap.wrap(text, width - column)]
@@ -186,7 +186,7 @@ def _first_line(thing: Any) -> str:
     return (inspect.getdoc(thing) or "").partition("\n")[0]
 
 
-def _flat(config: Mapping[str, Any], at: str = "") -> dict[str, Any]:
+def _flat(config: Mapping[str, Any] | ConfigDict, at: str = "") -> dict[str, Any]:
     """Returns dotted key -> value."""
     out: dict[str, Any] = {}
     for key, value in config.items():
@@ -196,10 +196,10 @@ def _flat(config: Mapping[str, Any], at: str = "") -> dict[str, Any]:
 
 
 def _typed(value: Any) -> str:
-    """Returns a value as a command line has it; "" stands for an empty text."""
+    """Returns a value as it is typed on a command line; an empty text is ""."""
     return (value or '""') if isinstance(value, str) else repr(value)
 
 
 def _parts_first(key: str) -> tuple[bool, str]:
-    """Orders keys: those of no part first, then by the part and the name."""
+    """Returns a sort key that puts keys without a section first, then sorts by name."""
     return "." in key, key

@@ -1,4 +1,4 @@
-"""`emojax clean`: shows what runs keep on disk, decoded scans or programs, and removes it."""
+"""The command `emojax clean`, which shows and removes kept scans or compiled programs."""
 
 import json
 import pathlib
@@ -13,18 +13,18 @@ from emojax.errors import InputError
 CLEAN = Usage(
     "clean",
     {
-        "workdir": "workdir of a run, whose store is meant: by default `store` beside the workdir",
+        "workdir": "workdir of a run whose store is shown; by default `store` beside the workdir",
         "store": "a store, instead of a workdir",
     },
     needs=(),
     positional=("workdir",),
     switches={
-        "programs": "the compiled programs of this user, instead of a store",
-        "yes": "remove without asking; without it and without a terminal, nothing is removed",
+        "programs": "show this user's compiled programs, instead of a store",
+        "yes": "remove without asking; without this flag and a terminal, nothing is removed",
     },
     example="emojax clean runs/demo",
 )
-SHOWN = ("scan", "array", "unfinished")  # the other entries are small records of these
+SHOWN = ("scan", "array", "unfinished")  # the other entries are small records about these
 
 
 def clean(argv: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ def _clean_programs(yes: bool) -> None:
 
 
 def _agreed(yes: bool, what: str) -> bool:
-    """Returns whether files may be removed: asks in a terminal; elsewhere says that none was."""
+    """Returns whether files may be removed; asks in a terminal, otherwise prints a hint."""
     if yes:
         return True
     if not (sys.stdin.isatty() and sys.stdout.isatty()):

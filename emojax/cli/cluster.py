@@ -13,24 +13,24 @@ from emojax.errors import InputError
 KINDS = ("slurm", "local", "auto")
 FLAGS = {
     "cluster": "'slurm' submits the run as jobs that share the work, 'local' runs the same jobs "
-    "here, 'auto' is slurm where there is one",
-    "cluster.jobs": "number of jobs; 4 by default, locally no more than cores or GPUs",
-    "cluster.time": "time limit of a job, HH:MM:SS, D-HH:MM:SS or minutes; it is queued again, "
-    "locally up to five times",
-    "cluster.partition": "of Slurm, as account, qos and constraint",
-    "cluster.gpus": "GPUs of each job; locally one, where there are any",
-    "cluster.cpus": "cores of each job",
-    "cluster.memory": "GB of each job",
-    "cluster.account": "as sbatch has it",
-    "cluster.qos": "as sbatch has it",
-    "cluster.constraint": "as sbatch has it",
-    "cluster.setup": "a shell command ahead of each job, such as 'module load cuda'",
+    "here, 'auto' uses Slurm if it is available",
+    "cluster.jobs": "number of jobs; 4 by default, locally at most the number of cores or GPUs",
+    "cluster.time": "time limit of a job, HH:MM:SS, D-HH:MM:SS or minutes; the job is then queued "
+    "again, locally up to five times",
+    "cluster.partition": "Slurm partition, as for sbatch",
+    "cluster.gpus": "GPUs per job; locally one, if there are any",
+    "cluster.cpus": "cores per job",
+    "cluster.memory": "memory per job in GB",
+    "cluster.account": "Slurm account, as for sbatch",
+    "cluster.qos": "Slurm quality of service, as for sbatch",
+    "cluster.constraint": "Slurm constraint, as for sbatch",
+    "cluster.setup": "shell command to run before each job, such as 'module load cuda'",
 }
 CLOCK = re.compile(r"(?:(\d+)-)?(\d+):(\d\d)(?::(\d\d))?")
 
 
 def members() -> int:
-    """Returns how many processes share the run: of a job's command, as the job says; else 1."""
+    """Returns the number of processes that share the run: as a job sets it, otherwise 1."""
     from emojax.cluster.jobs import MEMBERS, follow_parent
 
     follow_parent()
@@ -38,30 +38,30 @@ def members() -> int:
 
 
 def check(text: Mapping[str, str]) -> None:
-    """Refuses flags of jobs that cannot be meant.
+    """Rejects invalid flags of jobs.
 
     Raises:
-      InputError: an unknown kind of cluster, a flag of jobs without `--cluster`, or a wrong value.
+      InputError: unknown kind of cluster, a flag of jobs without `--cluster`, or an invalid value.
     """
     kind = text["cluster"]
     if kind and kind not in KINDS:
         raise InputError("--cluster", repr(kind), f"one of {', '.join(KINDS)}")
     alone = [name for name in FLAGS if text[name] and name != "cluster"]
     if alone and not kind:
-        expected = f"--cluster={', --cluster='.join(KINDS)} beside it"
+        expected = f"one of --cluster={', --cluster='.join(KINDS)} as well"
         raise InputError("flags", f"--{alone[0]} without --cluster", expected)
     _wanted(text)
 
 
 def submit(argv: Sequence[str], given: Given) -> None:
-    """Submits the jobs of a run; of local ones, waits for the report and prints its table.
+    """Submits the jobs of a run; if they are local, waits for the report and prints its table.
 
     Args:
       argv: the words of the command line.
       given: its flags.
 
     Raises:
-      InputError: no such cluster here, jobs that are refused, or a local job that failed.
+      InputError: no such cluster here, Slurm rejects the jobs, or a local job fails.
     """
     from emojax import experiments
     from emojax.cli import commands
@@ -94,7 +94,7 @@ def submit(argv: Sequence[str], given: Given) -> None:
     if kind == "slurm":
         first = str(submitted.jobs[0].job_id).partition("_")[0]
         print(f"submitted {count} jobs as {first}; logs: {place}; squeue -j {first}")
-        print("the same command prints the table when they have ended, and goes on if they failed")
+        print("the same command prints the table once they have ended, or resumes if they failed")
         return
     print(f"{count} jobs on this machine; logs: {place}", flush=True)
     waiting.wait(submitted, folder)
@@ -102,14 +102,14 @@ def submit(argv: Sequence[str], given: Given) -> None:
 
 
 def typed(argv: Sequence[str]) -> str:
-    """Returns the program as the user typed it, of a job's command, too."""
+    """Returns the program name as the user typed it, also inside a job."""
     from emojax.cluster.jobs import TYPED
 
     return os.environ.get(TYPED, argv[0])
 
 
 def words(argv: Sequence[str]) -> list[str]:
-    """Returns the arguments of a run without those that say where and how it is begun."""
+    """Returns the arguments of a run without those that choose the cluster or restart it."""
     left, skip = [], False
     for word in argv[1:]:
         name, equals, _ = word.lstrip("-").partition("=")
@@ -124,7 +124,7 @@ def words(argv: Sequence[str]) -> list[str]:
 
 
 def _wanted(text: Mapping[str, str]) -> Any:
-    """Returns what is asked of each job."""
+    """Returns the requested resources of each job."""
     from emojax.cluster.jobs import Wanted
 
     return Wanted(
@@ -142,10 +142,10 @@ def _wanted(text: Mapping[str, str]) -> Any:
 
 
 def _minutes(text: str) -> int:
-    """Returns a time limit in minutes, 0 where none is given.
+    """Returns a time limit in minutes; 0 if none is given.
 
     Raises:
-      InputError: it is no time, or too short for a job to store its state in.
+      InputError: not a time, or too short for a job to store its state.
     """
     from emojax.cluster.jobs import NOTICE
 
@@ -160,6 +160,6 @@ def _minutes(text: str) -> int:
     if not total:
         raise InputError("--cluster.time", repr(text), "HH:MM:SS, D-HH:MM:SS or minutes, above 0")
     if 60 * total < 2 * NOTICE:
-        expected = f"{2 * NOTICE // 60} minutes or more: a job stores its state {NOTICE} s ahead"
+        expected = f"{2 * NOTICE // 60} minutes or more: a job stores its state {NOTICE} s earlier"
         raise InputError("--cluster.time", repr(text), expected)
     return total

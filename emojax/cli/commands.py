@@ -1,28 +1,30 @@
-"""The commands of the pipeline. jax is imported only after the flags were found good."""
+"""The commands of the pipeline, which import jax only after checking their flags."""
 
+import contextlib
 import os
 import pathlib
 import shlex
 from collections.abc import Sequence
+from typing import Literal
 
 from emojax import compiled, stops
 from emojax.cli import cluster
 from emojax.cli.flags import Usage, parse
 from emojax.errors import InputError
 
-CONFIG = "a config file, or the name of one that is shipped; ':variant' may follow (expA:demo)"
+CONFIG = "a config file, or the name of a shipped one; ':variant' may follow (expA:demo)"
 WORKDIR = "folder of the results; a run in it is resumed"
 BUNDLE = "folder of a decoder"
 IMAGE = "a 4-D or 3-D NIfTI image"
 IDENTITY = {
-    "expect": "id of the decoder, or its first eight digits or more; others are refused",
-    "trust": "file of a public key; decoders that its owner has not signed are refused",
+    "expect": "id of the decoder, or at least its first eight digits; others are rejected",
+    "trust": "file of a public key; decoders not signed by its owner are rejected",
 }
 WAYS = {
-    "by": "what corresponds: 'time' (default), 'class' (a localizer with labels), or 'none' "
-    "(weights stay; reference and limits are renewed)",
+    "by": "how rows correspond: by 'time' (default), by 'class' (a localizer with labels), or "
+    "'none' (weights are kept; reference and limits are renewed)",
     "events": "with --by=class: events.tsv of the run; the one beside the image by default",
-    "label_map": "with --by=class: which values of trial_type mean which class, as data.label_map; "
+    "label_map": "with --by=class: the values of trial_type of each class, as in data.label_map; "
     "the names of the classes by default",
 }
 SIGN = {"sign": "file of an ed25519 private key (ssh-keygen -t ed25519) to sign the decoder with"}
@@ -32,7 +34,7 @@ RUN = Usage(
     {"config": CONFIG, "workdir": WORKDIR, **cluster.FLAGS},
     needs=("config", "workdir"),
     positional=("config",),
-    switches={"restart": "remove what an earlier run has left in the workdir, and begin anew"},
+    switches={"restart": "remove the results of an earlier run in the workdir first"},
     example="emojax run expA:demo --workdir=runs/demo --config.train.epochs=2",
 )
 PLAN = RUN._replace(
@@ -46,7 +48,7 @@ DATA = PLAN._replace(
 EXPORT = Usage(
     "export",
     {
-        "config": "that of the run",
+        "config": "config of the run",
         "workdir": "folder of a finished run; the decoder is written into it",
         "subject": "subject whose fold and alignment become the decoder; the first by default",
         "run": "name of the run that will be decoded; the last by default",
@@ -56,7 +58,7 @@ EXPORT = Usage(
     },
     needs=("config", "workdir"),
     positional=("config",),
-    switches={"refit": "fit it to everybody, for a new person, instead of taking a fold's"},
+    switches={"refit": "train on all subjects, for a new person, instead of exporting a fold"},
     example="emojax export expA:demo --workdir=runs/demo --subject=01",
 )
 DECODE = Usage(
@@ -65,13 +67,13 @@ DECODE = Usage(
         "bundle": BUNDLE,
         "input": IMAGE,
         "workdir": "folder of the predictions",
-        "correct": "'auto' (default) brings each volume onto the reference of its subject, "
-        "'motion' or 'level' alone does one of the two, 'none' replays the report",
+        "correct": "'auto' (default) matches each volume to the subject's reference in motion and "
+        "level, 'motion' or 'level' in one of the two, 'none' replays the report",
         **IDENTITY,
     },
     needs=("bundle", "input", "workdir"),
     positional=("bundle", "input"),
-    switches={"any_subject": "decode an image whose name says that it is another person's"},
+    switches={"any_subject": "decode an image even if its name is that of another subject"},
     example="emojax decode runs/demo/decoder FILE.nii.gz --workdir=runs/new",
 )
 CALIBRATE = Usage(
@@ -147,10 +149,10 @@ def decode(argv: Sequence[str]) -> None:
         start_jax()
         from emojax.decoder import commands
 
-    names = ("bundle", "input", "workdir")
+    bundle, image, workdir = (text[name] for name in ("bundle", "input", "workdir"))
     identity = {name: text[name] for name in ("correct", *IDENTITY) if text[name]}
     any_subject = given.switches["any_subject"]
-    print(commands.decode(*(text[name] for name in names), any_subject, **identity))
+    print(commands.decode(bundle, image, workdir, any_subject, **identity))
 
 
 def calibrate(argv: Sequence[str]) -> None:
@@ -172,7 +174,7 @@ def report(argv: Sequence[str]) -> None:
     workdir = pathlib.Path(parse(argv, REPORT).text["workdir"])
     if not (workdir / "metrics.json").is_file():
         found = "no finished run" if workdir.is_dir() else "no such folder"
-        raise InputError(workdir, found, "the workdir of a run that has ended (see emojax run)")
+        raise InputError(workdir, found, "the workdir of a finished run (see emojax run)")
     with stops.deferred():
         from emojax.training.checkpoint import Workdir, read_config
 
@@ -193,14 +195,14 @@ def show_report(workdir: pathlib.Path) -> None:
 
 def start_jax() -> None:
     """Imports jax with a cache of compiled programs."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # one line of XLA's per start, else
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # otherwise XLA prints a line at each start
     compiled.start()
 
 
 def leads() -> bool:
-    """Returns whether this process does the work: the first task of an srun step, or no task.
+    """Returns whether this process does the work: it is no task, or the first of an srun step.
 
-    A batch script has SLURM_NTASKS, too, but is one process: waiting for others would never end.
+    A batch script also has SLURM_NTASKS but is one process, which must not wait for others.
     """
     rank, count = task()
     if rank > 0:
@@ -209,17 +211,19 @@ def leads() -> bool:
 
 
 def task() -> tuple[int, int]:
-    """Returns number and count of the tasks of the srun step that this process belongs to."""
+    """Returns this process's task number in its srun step, and the number of tasks."""
     if not {"SLURM_STEP_ID", "SLURM_PROCID"} <= os.environ.keys():
         return 0, 1
     count = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
     return (int(os.environ["SLURM_PROCID"]), count) if count > 1 else (0, 1)
 
 
-def _experiment(argv: Sequence[str], usage: Usage, until: str) -> None:
+def _experiment(
+    argv: Sequence[str], usage: Usage, until: Literal["data", "plan", "report"]
+) -> None:
     """Runs an experiment.
 
-    The tasks of an srun step train a network of volumes together, and divide all other runs.
+    The tasks of an srun step train a network of volumes together; they share all other runs.
     """
     given = parse(argv, usage)
     if usage is RUN:
@@ -234,6 +238,7 @@ def _experiment(argv: Sequence[str], usage: Usage, until: str) -> None:
         from emojax.training import pages
 
         pages.keep()
+    assert given.config is not None  # `parse` requires --config
     settings.check(given.config)
     if usage is RUN and given.text["cluster"]:
         if leads():
@@ -241,24 +246,23 @@ def _experiment(argv: Sequence[str], usage: Usage, until: str) -> None:
                 cluster.submit(argv, given)
         return
     members, tasks = cluster.members(), task()[1]
-    name = given.config.get("model", {}).get("name")
+    name = given.config.to_dict().get("model", {}).get("name")
     if until != "report" or members == tasks == 1:
         members = 1
         if not leads():
             return
     elif members == 1 and name and models.find(name).input == "volume":
-        jax.distributed.initialize()  # Slurm says where the others are
+        jax.distributed.initialize()  # Slurm provides the addresses of the other tasks
     else:
         members = max(members, tasks)
     restart = given.switches["restart"]
     if restart and members > 1:
-        expected = "none where several processes share a run (remove the folder before)"
+        expected = "a single process (or remove the folder, and run without --restart)"
         raise InputError("--restart", f"{members} processes", expected)
-    options = {"until": until, "restart": restart}
-    options["command"] = " ".join(filter(None, (cluster.typed(argv), shlex.join(argv[1:]))))
-    if members > 1:
-        options["members"] = members
-        experiments.run(given.config, given.text["workdir"], **options)
-        return
-    with team.nothing_left(given.text["workdir"], but="counts.csv" if until == "data" else ""):
-        experiments.run(given.config, given.text["workdir"], **options)
+    typed = " ".join(filter(None, (cluster.typed(argv), shlex.join(argv[1:]))))
+    workdir, kept = given.text["workdir"], "counts.csv" if until == "data" else ""
+    removal = contextlib.nullcontext() if members > 1 else team.nothing_left(workdir, but=kept)
+    with removal:
+        experiments.run(
+            given.config, workdir, command=typed, until=until, restart=restart, members=members
+        )

@@ -3,8 +3,8 @@
     read(expA.demo)  ->  {"train.lr": "...", ...}
 
 The reader understands the ways in which the shipped configs set keys: `config.train.lr = 1e-3`,
-several at once, `config.train.update(lr=1e-3)`, dicts, and functions that get the config or a part.
-A key's comment stands behind it, or above it where the line has none.
+several at once, `config.train.update(lr=1e-3)`, dicts, and functions that take the config or a
+section of it. A key's comment is on the same line, or else on the lines above.
 """
 
 import ast
@@ -23,8 +23,8 @@ def read(function: Callable[..., Any], at: str = "") -> Comments:
     """Returns the comments of the keys that a function sets.
 
     Args:
-      function: of a config; its first argument, or what it returns, is the config.
-      at: dotted name of the part of the config that the function gets, with a dot behind it.
+      function: function of a config; its first argument, or its return value, is the config.
+      at: dotted name of the section that the function takes, with a trailing dot.
     """
     source = _source(os.path.abspath(function.__code__.co_filename))
     node = source.functions.get(function.__name__)
@@ -43,16 +43,16 @@ class _Source:
             text = file.read()
         nodes = ast.parse(text).body
         self.functions = {n.name: n for n in nodes if isinstance(n, ast.FunctionDef)}
-        self.behind: dict[int, str] = {}  # line -> comment behind code
-        self.above: dict[int, str] = {}  # line -> comment that is a line of its own
+        self.behind: dict[int, str] = {}  # line -> comment after code
+        self.above: dict[int, str] = {}  # line -> comment on a line of its own
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             if token.type == tokenize.COMMENT:
                 alone = not token.line[: token.start[1]].strip()
                 (self.above if alone else self.behind)[token.start[0]] = token.string[1:].strip()
 
-    def comment(self, node: ast.AST) -> str:
-        """Returns the comment behind the lines of a node, else the one above it."""
-        lines = range(node.lineno, node.end_lineno + 1)
+    def comment(self, node: ast.stmt) -> str:
+        """Returns the comment on the lines of a statement, or else the one above it."""
+        lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
         if found := " ".join(self.behind[line] for line in lines if line in self.behind):
             return found
         first = node.lineno
@@ -65,15 +65,15 @@ _source = functools.cache(_Source)
 
 
 class _Reader:
-    """A walk through functions that set keys."""
+    """A reader of functions that set keys."""
 
     def __init__(self, source: _Source, names: Mapping[str, Any]):
         self.source, self.names = source, names
         self.found: Comments = {}
 
     def read(self, function: ast.FunctionDef, at: str) -> None:
-        """Reads the statements of a function for a part of the config."""
-        parts = {each.arg: at for each in function.args.args[:1]}  # local name -> part
+        """Reads the statements of a function for a section of the config."""
+        parts = {each.arg: at for each in function.args.args[:1]}  # local name -> section
         for node in _statements(function.body):
             if isinstance(node, ast.Assign):
                 self._assign(node, parts, at)
@@ -94,7 +94,7 @@ class _Reader:
             self._add(key, self.source.comment(node))
 
     def _call(self, call: ast.Call, parts: Mapping[str, str]) -> None:
-        """Reads `part.update(...)`, or the function that a part is handed to."""
+        """Reads `section.update(...)`, or a function that is called with a section."""
         if isinstance(call.func, ast.Attribute) and call.func.attr == "update":
             if (key := _key(call.func.value, parts)) is not None:
                 self._items(call, key + "." if key else "")
@@ -102,14 +102,14 @@ class _Reader:
             self._enter(call, key + "." if key else "")
 
     def _items(self, call: ast.Call, at: str) -> None:
-        """Adds the keys of a dict literal, and of keyword arguments."""
+        """Adds the keys of dict literals and keyword arguments."""
         for keyword in call.keywords:
             if keyword.arg:
                 self._add(at + keyword.arg, self.source.behind.get(keyword.value.lineno, ""))
         for literal in (each for each in call.args if isinstance(each, ast.Dict)):
             for key, value in zip(literal.keys, literal.values, strict=True):
                 if isinstance(key, ast.Constant):
-                    comment = self.source.behind.get(value.end_lineno, "")
+                    comment = self.source.behind.get(value.end_lineno or value.lineno, "")
                     self._add(f"{at}{key.value}", comment)
 
     def _enter(self, call: ast.Call, at: str) -> None:
@@ -119,7 +119,7 @@ class _Reader:
                 self._add(key, comment)
 
     def _resolve(self, node: ast.expr) -> Any:
-        """Returns the object that `name` or `module.name` is, or None."""
+        """Returns the object that `name` or `module.name` refers to, or None."""
         if isinstance(node, ast.Name):
             return self.names.get(node.id)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -132,7 +132,7 @@ class _Reader:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Returns statements in their order, those of inner blocks, too."""
+    """Yields statements in order, including those of inner blocks."""
     for node in body:
         yield node
         for inner in ("body", "orelse"):
@@ -145,7 +145,7 @@ def _targets(targets: list[ast.expr]) -> Iterator[ast.expr]:
 
 
 def _key(node: ast.expr, parts: Mapping[str, str]) -> str | None:
-    """Returns the dotted key of `config.a.b`; "" is the whole config, None something else."""
+    """Returns the dotted key of `config.a.b`; "" for the whole config, None for other nodes."""
     names: list[str] = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)

@@ -1,4 +1,4 @@
-"""The command `compare`: one table over several runs, read from the metrics.json of each."""
+"""The command `compare`, which prints one table of several runs from their metrics.json."""
 
 import csv
 import itertools
@@ -17,15 +17,15 @@ from emojax.report import floors
 
 COMPARE = Usage(
     "compare",
-    {"csv": "file that gets the table, with numbers as they are and more columns"},
+    {"csv": "file to write the table to, with unrounded numbers and more columns"},
     needs=(),
     many="WORKDIR",
     example="emojax compare runs/demo runs/mine --csv=runs.csv",
 )
-SCHEMA = 2  # of metrics.json
+SCHEMA = 2  # schema of metrics.json
 HEADER = ("run", "config", "headline", "balanced accuracy", "95 % interval", "protocol", "on noise")
 HEADER += ("p (chance)", "network", "epochs", "time", "data", "emojax")
-NUMBERS = (  # columns of the table with numbers
+NUMBERS = (  # columns of the CSV file
     *("run", "config", "experiment", "headline", "classifier", "protocol", "balanced_accuracy"),
     *("sd", "low", "high", "on_noise", "p", "p_of", "network", "network_arm"),
     *("network_balanced_accuracy", "epoch_least", "epoch_most", "seconds", "subjects", "runs"),
@@ -34,16 +34,16 @@ NUMBERS = (  # columns of the table with numbers
 
 
 class Unreadable(Exception):
-    """A folder without the result of a finished run; its text says what it is."""
+    """A folder without the result of a finished run; the message says why."""
 
 
 class Compared(NamedTuple):
-    """A finished run: columns of `NUMBERS`."""
+    """A finished run, with values for the columns `NUMBERS`."""
 
     values: Mapping[str, Any]
 
     def cells(self) -> list[str]:
-        """Returns the columns of `HEADER`."""
+        """Returns the cells of the columns `HEADER`."""
         v = self.values
         of = f" ({v['p_of']})" if v["p_of"] not in ("", v["classifier"]) else ""
         network = _score(v["network_balanced_accuracy"])
@@ -62,7 +62,7 @@ class Compared(NamedTuple):
 
 
 def compare(argv: Sequence[str]) -> None:
-    """Prints a table of several runs, and what keeps their scores from being compared."""
+    """Prints a table of several runs, and a warning if their scores are not comparable."""
     given = parse(argv, COMPARE)
     folders = list(dict.fromkeys(given.words))
     if not folders:
@@ -79,7 +79,7 @@ def compare(argv: Sequence[str]) -> None:
     for line in others:
         say(line)
     if not runs:
-        raise InputError("compare", "no finished run", "a workdir of a run that has ended")
+        raise InputError("compare", "no finished run", "the workdir of a finished run")
     if given.text["csv"]:
         _write(pathlib.Path(given.text["csv"]), runs)
 
@@ -88,15 +88,15 @@ def read(folder: str) -> Compared:
     """Reads the result of a run.
 
     Raises:
-      Unreadable: the folder has none, or one that another version wrote.
+      Unreadable: the folder has no result, or one written by another version.
     """
     path = pathlib.Path(folder)
     if not path.is_dir():
         raise Unreadable("a file, not a folder" if path.exists() else "no such folder")
     if not (path / "metrics.json").is_file():
         if not (path / "config.json").is_file():
-            raise Unreadable("no workdir of emojax")
-        raise Unreadable("not finished (emojax run, with its config and this workdir, goes on)")
+            raise Unreadable("not a workdir of emojax")
+        raise Unreadable("not finished (emojax run, with its config and this workdir, resumes it)")
     try:
         metrics = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -105,14 +105,15 @@ def read(folder: str) -> Compared:
         raise Unreadable("the result of another version of emojax, or of something else")
     try:
         found = Compared(_values(folder, metrics))
-        found.cells(), _score(found.values["chance"])  # numbers that are none end here
+        found.cells()  # this and the next line fail if a number is not a number
+        _score(found.values["chance"])
         return found
     except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
         raise Unreadable(f"metrics.json lacks parts ({type(error).__name__}: {error})") from None
 
 
 def differences(runs: Sequence[Compared]) -> list[str]:
-    """Returns sentences about what differs between runs, so that scores do not compare."""
+    """Returns sentences on differences between runs that make scores incomparable."""
     asked: dict[tuple[str, float], list[str]] = {}
     for run in runs:
         key = run.values["classes"], run.values["chance"]
@@ -123,15 +124,15 @@ def differences(runs: Sequence[Compared]) -> list[str]:
         f"{', '.join(names)}: {classes} (chance {chance:.3f})"
         for (classes, chance), names in asked.items()
     ]
-    return [f"The classes differ, and so do not compare: {'; '.join(parts)}."]
+    return [f"Scores are not comparable, because the classes differ: {'; '.join(parts)}."]
 
 
 def lay_out(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Returns the lines of a table; where one would be too wide, a paragraph for each run.
+    """Returns the lines of a table, or a paragraph for each run if the table is too wide.
 
     Args:
-      rows: cells of `HEADER`.
-      width: largest number of characters in a line; 0 is any.
+      rows: cells of the columns `HEADER`.
+      width: maximum number of characters in a line; 0 is unlimited.
     """
     rows = [[one_line(cell) for cell in row] for row in rows]
     used = [i for i, _ in enumerate(HEADER) if any(row[i] for row in rows)]
@@ -179,14 +180,14 @@ def _values(folder: str, metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _first(arm: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """Returns an arm's main classifier and its summary: the network, else the first classical."""
+    """Returns (name, summary) of an arm's network or else of its first classical classifier."""
     if arm["summary"]["network"]:
         return "network", arm["summary"]["network"]
     return next(iter(arm["summary"]["baselines"].items()), ("", {}))
 
 
 def _noise(metrics: Mapping[str, Any], head: Mapping[str, Any], classifier: str) -> float | None:
-    """Returns the noise floor of the headline: of draws, or of the arm that is fitted to noise."""
+    """Returns the headline's noise floor, from noise draws or from the arm fitted to noise."""
     if entry := floors.of(metrics, head, classifier):
         return entry["mean"]
     for arm in metrics["arms"]:
@@ -197,7 +198,7 @@ def _noise(metrics: Mapping[str, Any], head: Mapping[str, Any], classifier: str)
 
 
 def config_of(command: str) -> str:
-    """Returns the config of a command line, without folders and suffix; "" if it names none."""
+    """Returns the config named in a command line, without folder and suffix, or ""."""
     try:
         words = shlex.split(command)
     except ValueError:
@@ -233,17 +234,17 @@ def _time(seconds: float) -> str:
 
 
 def _width() -> int:
-    """Returns the width of the terminal; 0 where the table goes somewhere else."""
+    """Returns the width of the terminal; 0 if the output is not a terminal."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
 
 
 def _write(path: pathlib.Path, runs: Sequence[Compared]) -> None:
-    from emojax.files import atomic_write  # with numpy, which the table does without
+    from emojax.files import atomic_write  # imports numpy, which the table does not need
 
     if path.is_dir():
-        raise InputError(path, "a folder", "a file in a folder that there is")
+        raise InputError(path, "a folder", "a file in an existing folder")
     if not path.parent.is_dir():
-        raise InputError(path, "no such folder", "a file in a folder that there is")
+        raise InputError(path, "no such folder", "a file in an existing folder")
     with atomic_write(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, NUMBERS)
         writer.writeheader()

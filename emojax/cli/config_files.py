@@ -1,4 +1,4 @@
-"""Config files: those that emojax ships, by their names, and a user's own, by their paths."""
+"""Config files: shipped ones, found by name, and a user's own, found by path."""
 
 import importlib.machinery
 import importlib.util
@@ -21,28 +21,27 @@ def load_config(name: str) -> ConfigDict:
     """Loads a config.
 
     Args:
-      name: path of a config file, or the name of one that is shipped ("expA"); ":variant" may
-        follow.
+      name: path of a config file, or the name of a shipped one ("expA"); ":variant" may follow.
 
     Raises:
-      InputError: there is no such file or variant, the file cannot be executed, or it returns
-        something else.
+      InputError: there is no such file or variant, the file cannot be executed, or it does not
+        return a config.
     """
     variant, module = name.split(":", 1)[1:], load_module(name)
     check_variant(name, module)
     try:
         config = module.get_config(*variant)
-    except (Exception, SystemExit) as error:  # a user's program: whatever fails in it is input
-        said = _describe(error, module.__file__)
+    except (Exception, SystemExit) as error:  # a user's code: every failure is an input error
+        said = _describe(error, module.__file__ or name)
         raise InputError(name, said, "a config that loads") from None
     if not isinstance(config, ConfigDict) or not isinstance(config.get("experiment"), str):
-        found = "a get_config() without a ConfigDict that has the key `experiment`, a text"
+        found = "a get_config() that returns no ConfigDict with a text as key `experiment`"
         raise InputError(name, found, "a config that loads")
     return config.lock()
 
 
 def variants(module: ModuleType) -> dict[str, Any]:
-    """Returns variant -> function of a config file; {} of one that has no table of these."""
+    """Returns variant -> function of a config file; {} if it has no table `VARIANTS`."""
     found = getattr(module, "VARIANTS", None)
     if not isinstance(found, Mapping):
         return {}
@@ -50,7 +49,7 @@ def variants(module: ModuleType) -> dict[str, Any]:
 
 
 def check_variant(name: str, module: ModuleType) -> None:
-    """Refuses a variant that the table of a config file does not have.
+    """Rejects a variant that is not in the config file's table `VARIANTS`.
 
     Args:
       name: as for `load_config`.
@@ -72,7 +71,7 @@ def load_module(name: str) -> ModuleType:
     """Imports a config file.
 
     Args:
-      name: as for `load_config`; its variant does not matter.
+      name: as for `load_config`; the variant is ignored.
 
     Raises:
       InputError: there is no such file, or it cannot be executed.
@@ -91,7 +90,7 @@ def load_module(name: str) -> ModuleType:
     try:
         _lend_configs()
         return _execute("config_config", pathlib.Path(file))
-    except (Exception, SystemExit) as error:  # a user's program: whatever fails in it is input
+    except (Exception, SystemExit) as error:  # a user's code: every failure is an input error
         raise InputError(name, _describe(error, file), "a config that loads") from None
 
 
@@ -102,7 +101,7 @@ def shipped() -> list[str]:
 
 
 def _describe(error: BaseException, path: str) -> str:
-    """Returns what failed in a config file, and in which of its lines."""
+    """Returns the error in a config file, with its line."""
     said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     lines = traceback.extract_tb(error.__traceback__)
     places = [(line.filename, line.lineno) for line in lines if line.filename == path]
@@ -113,14 +112,14 @@ def _describe(error: BaseException, path: str) -> str:
 
 
 def _lend_configs() -> None:
-    """Makes `from configs import common` of a user's file find the shipped configs.
+    """Makes `from configs import common` in a user's file find the shipped configs.
 
-    A package of that name beside the file, or in the current folder, comes first.
+    A package of that name beside the file or in the current folder takes precedence.
     """
     if "configs" in sys.modules:
         return
     spec = importlib.util.find_spec("configs")
-    if spec is None or spec.origin is None:  # none, or a folder without __init__.py
+    if spec is None or spec.origin is None:  # no package, or a folder without __init__.py
         module = ModuleType("configs", configs.__doc__)
         theirs = spec.submodule_search_locations if spec else None
         module.__path__ = [*(theirs or ()), *configs.__path__]
@@ -128,9 +127,10 @@ def _lend_configs() -> None:
 
 
 def _execute(name: str, path: pathlib.Path) -> ModuleType:
-    """Imports a file as a module of that name."""
+    """Imports a file as a module of the given name."""
     loader = importlib.machinery.SourceFileLoader(name, str(path))
     spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None  # None only without a loader
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
     return module

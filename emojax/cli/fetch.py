@@ -1,4 +1,4 @@
-"""`emojax fetch`: public data sets, with their licence, into a folder that is used again."""
+"""The command `emojax fetch`, which downloads public data sets into a persistent folder."""
 
 import contextlib
 import os
@@ -19,11 +19,11 @@ MIRROR = "EMOJAX_MIRROR"
 FETCH = Usage(
     "fetch",
     {
-        "name": "the data set; without it, all are listed",
+        "name": "name of the data set; without it, all are listed",
         "to": "folder of the data set; ~/.cache/emojax/data/NAME by default, or EMOJAX_DATA/NAME",
-        "subjects": "only these, joined by commas; all by default",
-        "mirror": "address of a copy of OpenNeuro's bucket, such as that of a cluster; also as "
-        f"{MIRROR}",
+        "subjects": "subjects to download, separated by commas; all by default",
+        "mirror": "URL of a copy of OpenNeuro's bucket, e.g. on your cluster; by default "
+        f"${MIRROR}",
     },
     needs=(),
     positional=("name",),
@@ -50,11 +50,11 @@ def fetch(argv: Sequence[str]) -> None:
     mirror = text["mirror"] or os.environ.get(MIRROR, "")
     with _bar(size) as tick:
         made = fetching.fetch(dataset, text["to"], subjects=subjects, mirror=mirror, tick=tick)
-    said = "all files were there, and are as registered"
+    said = "all files exist and match their registered hashes"
     if made.downloaded:
         said = f"{made.downloaded} files downloaded and verified"
     if made.renewed:
-        said += f"; {made.renewed} of them replace others that were not as registered"
+        said += f"; {made.renewed} of them replace files that did not match"
     print(f"{said}: {made.folder}")
     print(command(dataset, made.folder, subjects))
 
@@ -69,7 +69,7 @@ def command(dataset: Dataset, folder: Any, subjects: Sequence[str] = ()) -> str:
 
 
 def _about(dataset: Dataset) -> str:
-    """Returns what is said about a data set: title and size, licence, citation, address."""
+    """Returns the description of a data set: title, size, licence, citation and address."""
     size = in_words(sum(file.size for file in dataset.files))
     return "\n".join(
         [
@@ -83,7 +83,7 @@ def _about(dataset: Dataset) -> str:
 
 @contextlib.contextmanager
 def _bar(size: int) -> Iterator[Callable[[int], None]]:
-    """Draws a bar on a terminal; yields tick(bytes that are there)."""
+    """Draws a progress bar on a terminal; yields tick(number of bytes present)."""
     from rich import progress
 
     columns = ("downloading", progress.BarColumn(), progress.DownloadColumn())

@@ -1,4 +1,4 @@
-"""The flags of a command: parsing, help, and the config with its overrides."""
+"""Command-line flags: parsing, help, and config overrides."""
 
 import itertools
 import math
@@ -25,35 +25,35 @@ class Usage(NamedTuple):
     """The command line of one command."""
 
     name: str
-    flags: Mapping[str, str]  # flag that the command uses -> help
-    needs: tuple[str, ...]  # flags without which the command cannot work
-    positional: tuple[str, ...] = ()  # flags whose values may stand alone, in this order
+    flags: Mapping[str, str]  # flag -> help
+    needs: tuple[str, ...]  # required flags
+    positional: tuple[str, ...] = ()  # flags that may be given as positional arguments, in order
     switches: Mapping[str, str] = {}  # flag without a value -> help
     example: str = ""
-    many: str = ""  # what any number of words without a flag stand for
+    many: str = ""  # name of any number of positional arguments
 
 
 class Given(NamedTuple):
     """The flags of one call."""
 
-    text: dict[str, str]  # flag -> value, "" where it was not given
+    text: dict[str, str]  # flag -> value; "" if not given
     switches: dict[str, bool]
-    config: ConfigDict | None  # with its overrides
-    words: tuple[str, ...] = ()  # that stand alone, where the command takes any number of them
+    config: ConfigDict | None  # the config with its overrides
+    words: tuple[str, ...] = ()  # positional arguments, if the command takes any number of them
 
 
 def parse(argv: Sequence[str], usage: Usage) -> Given:
     """Parses the flags of a command, or prints its help and exits.
 
-    The flags of `launch.py` are accepted by every command, with a note where one has no effect.
+    Every command accepts the flags of `launch.py`, with a note if one has no effect.
 
     Args:
-      argv: the words that call the command, as one, and its arguments.
+      argv: the command as one string (such as "emojax run"), then its arguments.
       usage: command line of the command.
 
     Raises:
-      InputError: an unknown or missing flag, a config that cannot be read, an unknown key of it.
-      SystemExit: the help was asked for.
+      InputError: an unknown or missing flag, an unreadable config, or an unknown config key.
+      SystemExit: help was requested.
     """
     program, *words = argv
     if any(word in HELP for word in words):
@@ -84,16 +84,16 @@ def parse(argv: Sequence[str], usage: Usage) -> Given:
 def number(
     text: Mapping[str, str], name: str, kind: type = float, least: float | None = None
 ) -> Any:
-    """Returns the number that a flag gives, None where it is not given.
+    """Returns the numeric value of a flag, or None if it is not given.
 
     Args:
       text: flag -> value.
-      name: of the flag.
+      name: name of the flag.
       kind: int or float.
-      least: the smallest that is right, and finite; None: any number.
+      least: smallest valid value, which must then be finite; None: any number.
 
     Raises:
-      InputError: it is no number, or a smaller one.
+      InputError: not a number, or below `least`.
     """
     if not text[name]:
         return None
@@ -115,8 +115,10 @@ def _refuse_without_dashes(words: Sequence[str], names: Collection[str], expecte
             raise InputError("flags", found, expected)
 
 
-def _known(words: list[str], usage: Usage, expected: str):
-    """Returns the values of all flags but the config's keys, and the words that are left."""
+def _known(
+    words: list[str], usage: Usage, expected: str
+) -> tuple[dict[str, str], dict[str, bool], list[str]]:
+    """Returns the values of all flags except config keys, the switches, and the remaining words."""
     known = flags.FlagValues()
     known.set_gnu_getopt(True)
     for name in dict.fromkeys([*usage.flags, *COMMON]):
@@ -126,14 +128,14 @@ def _known(words: list[str], usage: Usage, expected: str):
     names = list(known)
     try:
         _, *rest = known(["emojax", *words], known_only=True)
-    except (flags.Error, OSError, ValueError) as error:  # the others: of a --flagfile
+    except (flags.Error, OSError, ValueError) as error:  # the last two come from a --flagfile
         raise InputError("flags", error, expected) from None
     for word in rest:
         if re.match("--?[a-zA-Z]", word) and not OVERRIDE.match(word):
             near = nearest(word.lstrip("-").partition("=")[0], names)
             said = f" (did you mean --{near}?)" if near else ""
             raise InputError("flags", f"unknown flag {word!r}{said}", expected)
-    values = {name: known[name].value for name in names}
+    values: dict[str, Any] = {name: known[name].value for name in names}
     switches = {name: values.pop(name) for name in usage.switches}
     return values, switches, rest
 
@@ -144,7 +146,7 @@ def describe(program: str, usage: Usage) -> str:
     free += [f"{usage.many} ..."] if usage.many else []
     rows = {f"--{name}=": text for name, text in usage.flags.items()}
     if "config" in usage.flags:
-        rows["--config.KEY="] = "another value of a key, e.g. --config.train.epochs=2"
+        rows["--config.KEY="] = "value of a config key, e.g. --config.train.epochs=2"
     rows |= {f"--{name}": text for name, text in usage.switches.items()}
     width = max(map(len, rows)) + 2
     lines = [
@@ -159,13 +161,13 @@ def describe(program: str, usage: Usage) -> str:
 
 
 def override(config: ConfigDict, words: Sequence[str]) -> tuple[ConfigDict, list[str]]:
-    """Sets the keys that `--config.KEY=VALUE` names, with their types checked.
+    """Sets the keys given as `--config.KEY=VALUE`, with type checks.
 
     Returns:
-      The config, and the words that are no overrides.
+      The config, and the words that are not overrides.
 
     Raises:
-      InputError: an unknown key, or a value of another type.
+      InputError: an unknown key, or a value of the wrong type.
     """
     _refuse_unknown_keys(config, words)
     argv = ["emojax", *_last_of_each(words)]
@@ -174,14 +176,14 @@ def override(config: ConfigDict, words: Sequence[str]) -> tuple[ConfigDict, list
     try:
         given = config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=argv)
         _, *left = values(argv)
-    except Exception as error:  # a value goes through Python's own parser, which raises many types
+    except Exception as error:  # values go through Python's parser, which raises many types
         said = error if str(error).strip() else f"{type(error).__name__} in {shlex.join(words)}"
         raise InputError("flags", said, "a value of the key's type") from None
     return given.value, left
 
 
 def _last_of_each(words: Sequence[str]) -> list[str]:
-    """Drops overrides that a later one of the same key replaces; else tuples would be joined."""
+    """Drops overrides that a later one of the same key replaces, as absl would join tuples."""
     keys = [word.partition("=")[0].lstrip("-") if OVERRIDE.match(word) else "" for word in words]
     later = [key and key in keys[i:] for i, key in enumerate(keys, 1)]
     return [word for word, again in zip(words, later, strict=True) if "=" not in word or not again]
@@ -190,7 +192,7 @@ def _last_of_each(words: Sequence[str]) -> list[str]:
 def _refuse_unknown_keys(config: ConfigDict, words: Sequence[str]) -> None:
     for word in filter(OVERRIDE.match, words):
         path, node, at = word.partition("=")[0].partition("config.")[2], config, ""
-        for key in re.match(r"[\w.]*", path)[0].split("."):
+        for key in re.split(r"[^\w.]", path, maxsplit=1)[0].split("."):
             if not isinstance(node, ConfigDict):
                 break
             if key not in node:
@@ -200,17 +202,18 @@ def _refuse_unknown_keys(config: ConfigDict, words: Sequence[str]) -> None:
 
 
 def _near_key(config: ConfigDict, key: str, node: ConfigDict, at: str) -> str:
-    """Returns what an unknown key was probably meant to be, or the keys that there are.
+    """Returns a suggestion for an unknown key, or the list of known keys.
 
     Args:
       config: the whole config.
-      key: the first part of the typed name that is unknown.
-      node: the part of the config that has no such key.
-      at: name of that part, with a dot behind it.
+      key: the first unknown part of the typed name.
+      node: section of the config that has no such key.
+      at: name of that section, with a trailing dot.
     """
     ends = {name.rpartition(".")[2]: name for name in names_of(config)}
-    if (near := nearest(key, node)) or (found := nearest(key, ends)):
-        return f'. Did you mean "{at + near if near else ends[found]}"?'
+    near, elsewhere = nearest(key, node), nearest(key, ends)
+    if near or elsewhere:
+        return f'. Did you mean "{at + near if near else ends[elsewhere]}"?'
     return f": {', '.join(node)}"
 
 

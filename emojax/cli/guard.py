@@ -1,4 +1,4 @@
-"""The edge of the program: whatever ends a command becomes one line and an exit code."""
+"""The outermost call of a command: errors and signals become one line and an exit code."""
 
 import os
 import pathlib
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from emojax import stops
 from emojax.errors import InputError, say
 
-REFUSED = 2  # exit code of all that is no signal
+REFUSED = 2  # exit code of every error that is not a signal
 MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "out of memory", "bad_alloc")
 
 
@@ -19,9 +19,9 @@ def run(command: Callable[[], int | None], argv: Sequence[str], resumes: bool = 
     """Calls a command; a signal or an error becomes one line on stderr.
 
     Args:
-      command: the call.
-      argv: the words of the command line; `--workdir` says where a traceback is kept.
-      resumes: whether the same command goes on where a signal has stopped it.
+      command: the command to call.
+      argv: the words of the command line; a traceback is kept in their `--workdir`.
+      resumes: whether the same command resumes after a signal.
 
     Returns:
       The exit code: 0, 2 for an error, 130 for Ctrl-C, 143 for other signals.
@@ -32,10 +32,10 @@ def run(command: Callable[[], int | None], argv: Sequence[str], resumes: bool = 
         except (stops.Stopped, KeyboardInterrupt) as stop:
             hint = "; the same command resumes from what is kept" if resumes else ""
             say(f"interrupted{hint}")
-            if isinstance(stop, KeyboardInterrupt):  # not of a signal, or in another thread
+            if isinstance(stop, KeyboardInterrupt):  # raised by code, or outside the main thread
                 return stops.CODES["SIGINT"]
             sys.stdout.flush()
-            stops.leave(stop.code)  # threads and processes of libraries may be at work
+            stops.leave(stop.code)  # does not wait for threads and processes of libraries
         except InputError as error:
             say(error)
             return REFUSED
@@ -45,7 +45,7 @@ def run(command: Callable[[], int | None], argv: Sequence[str], resumes: bool = 
 
 
 def show(text: str) -> None:
-    """Prints a text; a reader that stops early, such as `| head`, is no error."""
+    """Prints a text; a reader that closes early, such as `| head`, is not an error."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -53,17 +53,17 @@ def show(text: str) -> None:
 
 
 def explain(error: Exception) -> str:
-    """Returns what a user can do about an error that the machine caused, or ""."""
+    """Returns a message with a remedy for an error caused by the machine, or ""."""
     text = f"{type(error).__name__}: {error}"
-    if type(error).__name__ == "LeakageError":  # its module needs jax
+    if type(error).__name__ == "LeakageError":  # by name, because its module imports jax
         return str(error)
     if isinstance(error, MemoryError) or any(said in text for said in MEMORY):
         found = (str(error).splitlines() or ["not enough"])[0] or "not enough"
-        return str(InputError("memory", found, "more of it, or smaller settings (see emojax plan)"))
+        return str(InputError("memory", found, "more memory, or smaller settings (emojax plan)"))
     if "nable to initialize backend" in text or _comes_from(error, "xla_bridge.py"):
         asked = os.environ.get("JAX_PLATFORMS", "")
         said = f" ({str(error).splitlines()[0]})" if str(error) else ""
-        expected = "a device that is there (JAX_PLATFORMS=cpu chooses the processor)"
+        expected = "an available device (JAX_PLATFORMS=cpu chooses the CPU)"
         return str(InputError("jax", f"no device for JAX_PLATFORMS={asked!r}{said}", expected))
     if type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool"):
         expected = "enough memory for all of them (a worker is killed when it runs out)"
@@ -75,13 +75,13 @@ def explain(error: Exception) -> str:
 
 
 def _comes_from(error: Exception, file: str) -> bool:
-    """Returns whether an error was raised in a file: jax asserts that there is a device."""
+    """Returns whether an error was raised in a file, such as jax's assertions about devices."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and frames[-1].filename.endswith(file)
 
 
 def _unforeseen(error: Exception, argv: Sequence[str]) -> str:
-    """Keeps the traceback of an error in a file, and returns a line that says where."""
+    """Writes the traceback of an error to a file, and returns a line that names the file."""
     name = f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
     given = [word.partition("=")[2] for word in argv if word.lstrip("-").startswith("workdir=")]
     folders = [pathlib.Path(folder) for folder in given if os.path.isfile(f"{folder}/config.json")]
@@ -92,5 +92,5 @@ def _unforeseen(error: Exception, argv: Sequence[str]) -> str:
             (folder / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         except (OSError, ValueError):
             continue
-        return f"unforeseen: {said}; the traceback, for a report of this bug: {folder / name}"
+        return f"unforeseen: {said}; please report this bug with the traceback: {folder / name}"
     return f"unforeseen: {said}"

@@ -1,4 +1,4 @@
-"""The commands of real time: watch, replay, verify-log and session."""
+"""The real-time commands: watch, replay, verify-log and session."""
 
 import pathlib
 from collections.abc import Sequence
@@ -11,21 +11,21 @@ from emojax.errors import InputError
 
 EVENTS = "events.tsv of the run: blocks or trials, for evidence and for accuracy afterwards"
 LISTENERS = {
-    "host": "address that others may connect to; this machine alone by default",
-    "token": "password that others have to know; needed with another --host",
-    "http": "port of the live page and of /latest; 0 takes a free one",
-    "tcp": "port of the line server; 0 takes a free one",
-    "udp": "host:port that each record is sent to",
-    "lsl": "name of a stream of the Lab Streaming Layer",
-    "page": "an HTML file of your own, served at /experiment",
+    "host": "address to listen on; only this machine by default",
+    "token": "password for clients; required with another --host",
+    "http": "port of the live page and of /latest; 0 picks a free one",
+    "tcp": "port of the line server; 0 picks a free one",
+    "udp": "host:port to send each record to",
+    "lsl": "name of a Lab Streaming Layer stream",
+    "page": "your own HTML file, served at /experiment",
 }
 MEANING = {
-    "evidence": "how volumes add up, such as 'block', 'hrf:4-12', 'ema:3' or 'sprt:.05'",
+    "evidence": "how evidence accumulates, such as 'block', 'hrf:4-12', 'ema:3' or 'sprt:.05'",
     "events": EVENTS,
-    "label_map": "of the events: which values of trial_type mean which class, as data.label_map",
-    "target": "class whose probability the feedback rises with",
-    "feedback": "sealed file of who gets which feedback (emojax seal)",
-    "subject": "name in that file; that of the decoder by default",
+    "label_map": "the values of trial_type of each class in the events, as in data.label_map",
+    "target": "class whose probability drives the feedback",
+    "feedback": "sealed file with each subject's kind of feedback (emojax seal)",
+    "subject": "the subject's name in that file; the decoder's subject by default",
 }
 WATCH = Usage(
     "watch",
@@ -33,16 +33,16 @@ WATCH = Usage(
         "bundle": BUNDLE,
         "input": "folder that the scanner writes to",
         "out": "folder of the session: journal and report",
-        "workdir": "the same as --out",
+        "workdir": "same as --out",
         "correct": "'auto' (default), 'motion', 'level', 'motion+level' or 'none', as in decode",
         "series": "number or name of the DICOM series; the first magnitude images by default",
-        "pattern": "of file names, such as 'vol_{n}.nii'; found by itself as a rule",
-        "tr": "s between volumes, where the decoder does not say; other files are refused",
-        "first": "number of the first volume; 1 by default, or 0 where there is one",
-        "volumes": "how many there will be; the session ends behind them, or 30 TRs after the last",
-        "reorder_ms": "wait for a volume while later ones are there; half a TR by default",
-        "idle_s": "end the session after so long without a volume; by default it goes on",
-        "poll_ms": "look into the folder so often, instead of waiting for events",
+        "pattern": "pattern of file names, such as 'vol_{n}.nii'; usually detected automatically",
+        "tr": "seconds between volumes, if the decoder has no TR; files with another are rejected",
+        "first": "number of the first volume; 1 by default, or 0 if there is one",
+        "volumes": "number of volumes; the session ends after them, or 30 TRs after the last",
+        "reorder_ms": "how long to wait for a volume when later ones exist; half a TR by default",
+        "idle_s": "end the session after this time without a volume; by default it continues",
+        "poll_ms": "look into the folder at this interval, instead of waiting for events",
         **MEANING,
         **LISTENERS,
         **IDENTITY,
@@ -61,7 +61,8 @@ REPLAY = Usage(
         "folder": "folder of the volumes, if they have moved",
         "out": "folder to write the new journal to",
         "events": EVENTS,
-        "budget_ms": "from a closed file to its record sent; a 99th percentile above it is exit 1",
+        "budget_ms": "limit for the time from a closed file to its record sent; exit code 1 if the "
+        "99th percentile is above it",
     },
     needs=("input",),
     positional=("input",),
@@ -69,7 +70,7 @@ REPLAY = Usage(
 )
 VERIFY = Usage(
     "verify-log",
-    {"input": JOURNAL, "expect": "sha256 that its last line should have"},
+    {"input": JOURNAL, "expect": "expected sha256 of its last line"},
     needs=("input",),
     positional=("input",),
     example="emojax verify-log session/journal.jsonl",
@@ -83,13 +84,13 @@ SESSION = Usage(
     },
     needs=("input",),
     positional=("input",),
-    switches={"unblind": "show probabilities of a session whose feedback was sealed, too"},
+    switches={"unblind": "show probabilities even if the session's feedback was sealed"},
     example="emojax session session/journal.jsonl --events=sub-01_events.tsv",
 )
 
 
 def watch(argv: Sequence[str]) -> None:
-    """Decodes what a scanner writes, until the session ends."""
+    """Decodes volumes as the scanner writes them, until the session ends."""
     given = parse(argv, WATCH)
     out = given.text["out"] or given.text["workdir"]
     if not out:
@@ -101,7 +102,7 @@ def watch(argv: Sequence[str]) -> None:
         start_jax()
         import jax
 
-        # Another thread would have to wake up for each volume.
+        # Asynchronous dispatch would have to wake up another thread for each volume.
         jax.config.update("jax_cpu_enable_async_dispatch", False)
         from emojax.online.watching import loop, opening
     own, quiet = loop.Settings(**settings), given.switches["quiet"]
@@ -109,7 +110,7 @@ def watch(argv: Sequence[str]) -> None:
 
 
 def replay(argv: Sequence[str]) -> int:
-    """Decodes a session again; returns 1 where a record differs or the budget is exceeded."""
+    """Decodes a session again; returns 1 if a record differs or the budget is exceeded."""
     given = parse(argv, REPLAY)
     text, budget = given.text, number(given.text, "budget_ms", least=0)
     with stops.deferred():
@@ -155,7 +156,7 @@ def verify_log(argv: Sequence[str]) -> None:
 
 
 def _settings(given: Given) -> dict[str, Any]:
-    """Returns the settings of a session, as `watching.Settings` has them."""
+    """Returns the keyword arguments of the session's `Settings`."""
     text, seconds = given.text, ("tr", "reorder_ms", "idle_s", "poll_ms")
     numbers = {name: number(text, name, least=0) or 0.0 for name in seconds}
     counts = {

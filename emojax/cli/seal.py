@@ -1,4 +1,4 @@
-"""`emojax seal`: allocates subjects to real, sham or yoked feedback, and seals the allocation."""
+"""The command `emojax seal`, which allocates subjects to feedback and seals the allocation."""
 
 import pathlib
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ SEAL = Usage(
     "seal",
     {
         "out": "the allocation file, which must not exist yet",
-        "subjects": "names, joined by commas; each is allocated at random",
-        "kinds": "what they are allocated to, joined by commas, as equally as possible: real, "
+        "subjects": "names, separated by commas; each is allocated at random",
+        "kinds": "kinds of feedback, separated by commas, in groups as equal as possible: real, "
         "sham, sham:JOURNAL (values distributed as in that session), list:FILE, yoked:JOURNAL; "
         "real,sham by default",
-        "table": "instead of a draw: a .tsv with columns subject and feedback",
+        "table": "instead of random allocation: a .tsv with columns subject and feedback",
     },
     needs=("out",),
     positional=("out",),

@@ -1,4 +1,4 @@
-"""`emojax simulate`: writes a run as a scanner does, to rehearse with; without jax for a file."""
+"""The command `emojax simulate`, which writes a run like a scanner; for a file, without jax."""
 
 import pathlib
 import tempfile
@@ -13,37 +13,37 @@ from emojax.files import split_list
 SIMULATE = Usage(
     "simulate",
     {
-        "input": "what to write: a run as a 4-D NIfTI image, or the workdir of `emojax run`",
-        "subject": "of a workdir: whose run; the first by default",
-        "run": "of a workdir: name of the run; the last by default, as in export",
-        "folder": "folder that the scanner writes to; it is made where its parent exists",
-        "tr": "s between volumes; that of the run by default",
-        "speed": "how many times faster than the scanner; 1 by default",
-        "as": "form of the files: nifti (default), nifti.gz, mosaic, enhanced or slices; the last "
-        "three are DICOM of Siemens",
-        "faults": "what goes wrong, by commas: late, shuffled, lost, duplicate, conflict, series, "
-        "half, slow, prealloc, truncated, frozen, zeros, motion, drift; with a share of the "
-        "volumes (lost:0.05) or in given ones (lost@7+9, motion@100-200)",
-        "seed": "of the faults; 0 by default",
+        "input": "the run to write: a 4-D NIfTI image, or the workdir of `emojax run`",
+        "subject": "for a workdir: subject of the run; the first by default",
+        "run": "for a workdir: name of the run; the last by default, as in export",
+        "folder": "folder that the scanner writes to; created if its parent exists",
+        "tr": "seconds between volumes; the run's TR by default",
+        "speed": "factor by which to speed up the scanner; 1 by default",
+        "as": "file format: nifti (default), nifti.gz, mosaic, enhanced or slices; the last "
+        "three are Siemens DICOM",
+        "faults": "faults to simulate, separated by commas: late, shuffled, lost, duplicate, "
+        "conflict, series, half, slow, prealloc, truncated, frozen, zeros, motion, drift; with a "
+        "fraction of the volumes (lost:0.05) or with volume numbers (lost@7+9, motion@100-200)",
+        "seed": "random seed of the faults; 0 by default",
         "first": "number of the first volume; 1 by default",
-        "repeat": "how often the run is written; the numbers go on; 1 by default",
-        "keep": "number of volumes whose files stay; all by default",
-        "pattern": "names of the files, with {n} for the volume (and {k} for the slice): "
+        "repeat": "how often to write the run, with continuous numbers; 1 by default",
+        "keep": "number of volumes whose files are kept; all by default",
+        "pattern": "pattern of file names, with {n} for the volume (and {k} for the slice): "
         "vol_{n:05}.nii by default",
-        "log": "file of JSON lines: when which volume was closed",
+        "log": "file of JSON lines with the time at which each volume was closed",
     },
     needs=("input", "folder"),
     positional=("input", "folder"),
     switches={
-        "atomic": "write each file under a temporary name, and rename it when it is whole",
-        "clean": "remove all that was written at the end",
+        "atomic": "write each file under a temporary name, and rename it when it is complete",
+        "clean": "remove all written files at the end",
     },
     example="emojax simulate runs/demo incoming --as=mosaic --faults=lost,half",
 )
 
 
 def simulate(argv: Sequence[str]) -> None:
-    """Writes a run, volume by volume, and prints how well the times were kept."""
+    """Writes a run volume by volume, and prints how far behind schedule it was."""
     given = parse(argv, SIMULATE)
     text = given.text
     numbers = {name: number(text, name, int) for name in ("seed", "first", "repeat", "keep")}
@@ -71,10 +71,10 @@ def simulate(argv: Sequence[str]) -> None:
 
 
 def _image(text: dict[str, str], scratch: pathlib.Path) -> pathlib.Path:
-    """Returns the image of a run; that of a workdir is written into the folder `scratch`.
+    """Returns the path of a run's image; for a workdir, writes it into the folder `scratch`.
 
     Raises:
-      InputError: the workdir has no such run, or one that is no image.
+      InputError: the workdir has no such run, or the run is not an image.
     """
     path = pathlib.Path(text["input"])
     if not path.is_dir():
@@ -86,9 +86,8 @@ def _image(text: dict[str, str], scratch: pathlib.Path) -> pathlib.Path:
     from emojax.sources.write_bids import save_image
     from emojax.training.checkpoint import read_config
 
-    config = ConfigDict(read_config(path))
-    config.data.progress, config.data.store = False, str(store_of(text["input"]))
-    cohort = sources.load(config.data)
+    data = read_config(path)["data"] | {"progress": False, "store": str(store_of(text["input"]))}
+    cohort = sources.load(ConfigDict(data))
     subject = text["subject"] or cohort.runs[0].subject
     own = [run for run in cohort.runs if run.subject == subject]
     found = [run for run in own if text["run"] in ("", run.name)]

@@ -1,1 +1,1 @@
-"""Several processes that share the work of a run: the division of it, and the jobs that do it."""
+"""Sharing of a run's work among several processes, and submission of the jobs that do it."""

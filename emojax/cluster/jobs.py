@@ -1,7 +1,8 @@
-"""Jobs that run the command of a run, submitted through submitit to Slurm or to this machine.
+"""Jobs that run an experiment's command, submitted through submitit to Slurm or this machine.
 
-Every job is the same command in a process of its own; they find each other by the workdir, see
-`team`. Ahead of its time limit a job is asked to store its state; it ends, and is queued again.
+Every job runs the same command in its own process; the processes find each other through the
+workdir (see `team`). Before its time limit, a job is asked to store its state; it then ends and is
+queued again.
 """
 
 import contextlib
@@ -25,18 +26,18 @@ from emojax import locks
 from emojax.errors import InputError
 from emojax.files import atomic_write
 
-JOBS = "jobs"  # folder in the workdir: logs, and what submitit keeps
-# Variables of a job's command: number of processes of the run, how it was typed, and its parent.
+JOBS = "jobs"  # folder in the workdir with logs and submitit's files
+# Environment variables of a job: number of processes, the program name as typed, and its parent.
 MEMBERS, TYPED, PARENT = "EMOJAX_MEMBERS", "EMOJAX_TYPED", "EMOJAX_PARENT"
-REQUEUES = 1000  # times that a job may reach its time limit
-FOREVER = 60 * 24 * 365  # min: local jobs have no limit unless one is given
-NOTICE = 120  # s between the request to store and the time limit
-POLL = 0.2  # s
+REQUEUES = 1000  # maximum number of times that a job may reach its time limit
+FOREVER = 60 * 24 * 365  # minutes; local jobs have no time limit by default
+NOTICE = 120  # seconds between the request to store and the time limit
+POLL = 0.2  # seconds
 
 
 @dataclasses.dataclass(frozen=True)
 class Wanted:
-    """The resources of each job; 0 and "" leave them to the cluster."""
+    """The requested resources of each job; 0 and "" are the cluster's defaults."""
 
     jobs: int = 4
     minutes: int = 0
@@ -47,52 +48,52 @@ class Wanted:
     account: str = ""
     qos: str = ""
     constraint: str = ""
-    setup: str = ""  # a shell command ahead of each job
+    setup: str = ""  # shell command to run before each job
     notice_s: int = NOTICE
 
 
 class Submitted(NamedTuple):
     """The jobs of a run."""
 
-    jobs: list[Any]  # of submitit
-    codes: list[pathlib.Path]  # the file of each that gets the exit code of its command
+    jobs: list[Any]  # submitit's jobs
+    codes: list[pathlib.Path]  # the file in which each job stores the exit code of its command
 
 
 class Member:
-    """A job: one process of a run. submitit calls it, and `checkpoint` ahead of the limit."""
+    """A job, which is one process of a run; submitit calls `checkpoint` before the time limit."""
 
     def __init__(self, words: Sequence[str], members: int, code: str, typed: str):
-        """Begins nothing yet.
+        """Prepares a job without starting it.
 
         Args:
-          words: of the command.
+          words: words of the command.
           members: number of jobs.
-          code: path of the file that gets the exit code.
+          code: path of the file for the exit code.
           typed: name of the program as the user typed it, for the report.
         """
         self.words, self.members, self.code, self.typed = list(words), members, code, typed
         self._child: int | None = None
 
     def __call__(self) -> int:
-        """Runs the command to its end; returns its exit code."""
+        """Runs the command to its end and returns its exit code."""
         environment = os.environ | {MEMBERS: str(self.members), TYPED: self.typed}
         environment[PARENT] = str(os.getpid())
-        # A group of its own: of the signals to the job, it gets those that are passed on.
+        # A new session: the command gets only the signals that are passed on to it.
         child = subprocess.Popen(self.words, env=environment, start_new_session=True)
         self._child = child.pid
         signal.signal(signal.SIGTERM, lambda *_: child.terminate())
         try:
-            while child.poll() is None:
+            while (code := child.poll()) is None:
                 time.sleep(POLL)
         finally:
             if child.returncode is None:
-                child.terminate()  # it stores its state
+                child.terminate()  # asks it to store its state
         with atomic_write(pathlib.Path(self.code)) as partial:
-            partial.write_text(json.dumps({"code": child.returncode}))
-        return child.returncode
+            partial.write_text(json.dumps({"code": code}))
+        return code
 
     def checkpoint(self) -> Any:
-        """Stops the command, which stores its state; returns the job to be queued again."""
+        """Stops the command, which stores its state, and returns the job to queue again."""
         if self._child is not None and locks.is_alive(self._child):
             os.kill(self._child, signal.SIGUSR1)
             while locks.is_alive(self._child):
@@ -102,10 +103,10 @@ class Member:
 
 
 def choose(kind: str) -> str:
-    """Returns "slurm" or "local"; "auto" is Slurm where there is one.
+    """Returns "slurm" or "local"; "auto" is Slurm if it is available.
 
     Raises:
-      InputError: there is no Slurm, or submitit is not installed.
+      InputError: Slurm is not available, or submitit is not installed.
     """
     there = shutil.which("sbatch") and shutil.which("srun")
     if kind == "slurm" and not there:
@@ -116,8 +117,8 @@ def choose(kind: str) -> str:
 
 
 def follow_parent() -> None:
-    """Lets a job's command store its state and end when the job is killed, which cannot tell it."""
-    parent = os.environ.pop(PARENT, "")  # not of the processes that the command starts
+    """Makes a job's command store its state and end when its parent, the job, is killed."""
+    parent = os.environ.pop(PARENT, "")  # popped, so that child processes do not follow it
     if not parent or not hasattr(os, "getppid"):
         return
 
@@ -130,17 +131,17 @@ def follow_parent() -> None:
 
 
 def most_here(gpus: int = 0) -> int:
-    """Returns how many local jobs there may be: one for each core, or with GPUs of their own.
+    """Returns the maximum number of local jobs: one per core, or each with its own GPUs.
 
     Args:
-      gpus: of each job; 0 is one, where there are any.
+      gpus: GPUs per job; 0 is one, if there are any.
     """
     shown = len(_local_gpus())
     if gpus or shown:
         return shown // (gpus or 1)
     own = getattr(os, "sched_getaffinity", None)
     cores = len(own(0)) if own else os.cpu_count() or 1
-    return max(cores, 2)  # two are the least that divide anything
+    return max(cores, 2)  # fewer than two jobs would share nothing
 
 
 def submit(
@@ -160,12 +161,12 @@ def submit(
       typed: name of the program as the user typed it, for the report.
 
     Raises:
-      InputError: more local jobs than cores or GPUs, or a job that Slurm refuses.
+      InputError: more local jobs than cores or GPUs, or Slurm rejects a job.
     """
     folder = workdir / JOBS
-    # -P: a module of the current folder, which is searched last, must not pass for a library.
+    # -P: a module in the current folder must not be imported in place of a library.
     command = [sys.executable, "-P", "-m", "emojax", "run", *words]
-    joins = bool(leader(workdir))  # a run that another command has begun
+    joins = bool(leader(workdir))  # joins a run that another command has started
     if not joins:
         for left in folder.glob("code-*.json"):
             left.unlink()
@@ -182,12 +183,12 @@ def submit(
             return Submitted(executor.submit_array(members), codes)
         except submitit.core.utils.FailedJobError as error:
             said = (str(error).strip().splitlines() or ["a refusal"])[-1]
-            raise InputError("--cluster=slurm", said, "settings that sbatch takes") from None
+            raise InputError("--cluster=slurm", said, "settings that sbatch accepts") from None
 
 
 @contextlib.contextmanager
 def _import_path() -> Iterator[None]:
-    """Lets processes that begin here import this emojax, and nothing of the current folder."""
+    """Lets child processes import this emojax, and nothing from the current folder."""
     root = str(pathlib.Path(emojax.__file__).resolve().parents[1])
     known = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     path = os.pathsep.join(dict.fromkeys([root, *filter(None, known)]))
@@ -203,8 +204,8 @@ def _import_path() -> Iterator[None]:
 
 
 def leader(workdir: pathlib.Path) -> str:
-    """Returns the text of the lock of the living process that leads a run, or ""."""
-    from emojax.training.ownership import LOCK  # whose package imports this module
+    """Returns the lock's text of the living process that leads a run, or ""."""
+    from emojax.training.ownership import LOCK  # imported late: its package imports this module
 
     return locks.holder(workdir / LOCK)
 
@@ -213,12 +214,12 @@ def _submitit() -> Any:
     try:
         return importlib.import_module("submitit")
     except ImportError:
-        expected = "it to be installed: pip install 'emojax[slurm]'"
+        expected = "the package: pip install 'emojax[slurm]'"
         raise InputError("--cluster", "no package submitit", expected) from None
 
 
 def _submit_here(members: Sequence[Member], folder: pathlib.Path, wanted: Wanted) -> list[Any]:
-    """Starts local jobs, each with GPUs of its own where there are any."""
+    """Starts local jobs, each with its own GPUs if there are any."""
     shown = _local_gpus()
     each = wanted.gpus or bool(shown)
     if len(members) > (most := most_here(wanted.gpus)):
@@ -241,7 +242,7 @@ def _submit_here(members: Sequence[Member], folder: pathlib.Path, wanted: Wanted
 
 @contextlib.contextmanager
 def _deaf_children() -> Iterator[None]:
-    """Keeps Ctrl-C from processes that begin here: the one that waits for them passes it on."""
+    """Keeps Ctrl-C from child processes; the process that waits for them passes it on."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

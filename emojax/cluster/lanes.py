@@ -1,4 +1,4 @@
-"""Lanes: the devices of one process, each of which does pieces of work of its own, in a thread."""
+"""Lanes, which are threads that each do pieces of a process's work on one of its devices."""
 
 import contextlib
 import functools
@@ -15,13 +15,13 @@ def run(
 ) -> None:
     """Calls work(lane, store=, is_ended=, **calls) for every lane.
 
-    Several lanes are threads: the store and the other calls are then made by one at a time, and a
-    piece that one of them has claimed is refused to the others. An error in one ends the others
-    behind their present piece.
+    Several lanes run in threads: only one at a time uses the store or another call, and a piece
+    that one has claimed is not given to the others. After an error in one lane, the others end when
+    they have finished their current piece.
 
     Args:
-      work: claims and does pieces; it ends once `is_ended()`.
-      lanes: what `work` gets of each lane.
+      work: function that claims and does pieces, and returns once `is_ended()`.
+      lanes: first argument of `work`, for each lane.
       store: keeper of claims and results.
       calls: other functions that `work` calls.
     """
@@ -52,7 +52,7 @@ def _in_turn(call: Callable[..., Any], turn: threading.RLock) -> Callable[..., A
 
 
 class _Shared:
-    """A store that is called by one thread at a time, and whose claims hold among threads."""
+    """A store that one thread at a time may use, with claims that hold between threads."""
 
     def __init__(self, store: Store, turn: threading.RLock):
         self._store, self._turn = store, turn

@@ -1,8 +1,8 @@
-"""The division of a run among processes: every piece of work is claimed, done and stored once.
+"""Sharing of a run among processes: every piece of work is claimed, computed and stored once.
 
-A piece has a name: a training, a fold's classical classifiers, a permutation, an analysis. The
-process that claims a piece computes it and stores the result; it is never computed again. The claim
-of a process that has died passes to the next process that asks, see `emojax.locks`.
+A piece is a named unit of work: a training run, a fold's classical classifiers, a permutation, an
+analysis. The process that claims a piece computes it and stores the result; it is never computed
+again. If a process dies, its claim passes to the next process that asks; see `emojax.locks`.
 """
 
 import contextlib
@@ -15,22 +15,23 @@ import numpy as np
 
 from emojax import stops
 
-POLL = 0.5  # s between looks at pieces that others are at work on
+POLL = 0.5  # seconds between checks of pieces that others are computing
 Arrays = Mapping[str, np.ndarray]
 
 
 class Store(Protocol):
     """The keeper of claims and results, such as `checkpoint.Workdir`."""
 
-    members: int  # processes that share the work
-    serves: bool  # whether another process waits for the results, and writes the report
+    members: int  # number of processes that share the work
+    serves: bool  # whether another process waits for the results and writes the report
 
     @property
     def is_over(self) -> bool:
         """Whether the run has ended."""
+        ...
 
     def claim(self, name: str) -> contextlib.AbstractContextManager | None:
-        """Returns what holds a piece until it is left; None where another process holds it."""
+        """Returns a context that holds a piece, or None if another process holds it."""
 
     def load_part(self, name: str) -> dict[str, np.ndarray] | None:
         """Returns the stored result of a piece, or None."""
@@ -45,7 +46,7 @@ class Alone:
     members, serves, is_over = 1, False, False
 
     def claim(self, name: str) -> contextlib.AbstractContextManager:
-        """Returns a claim that nobody disputes."""
+        """Returns an empty context, as there are no other processes."""
         return contextlib.nullcontext()
 
     def load_part(self, name: str) -> None:
@@ -63,14 +64,15 @@ def claimed(
     most: int = 1,
     wait: bool = True,
 ) -> Generator[list[str], None, None]:
-    """Yields pieces to be done; they are this process's until the next ones are asked for.
+    """Yields pieces to compute; each claim lasts until the next pieces are requested.
 
     Args:
       store: keeper of the claims.
-      names: of all pieces, in the order in which they are taken.
-      is_done: name -> whether its result is there.
-      most: number of pieces that are yielded at a time.
-      wait: whether to stay until all are done, and to take over those of a process that has died.
+      names: names of all pieces, in the order in which they are taken.
+      is_done: name -> whether its result exists.
+      most: maximum number of pieces yielded at a time.
+      wait: whether to return only when all pieces are done, taking over those of a process that
+        has died.
 
     Raises:
       stops.Stopped: a signal asked this process to end.
@@ -86,7 +88,7 @@ def claimed(
                 took = True
                 yield mine
         if took:
-            continue  # others may have left pieces that were passed over
+            continue  # other processes may have dropped pieces that were skipped here
         if not wait or store.is_over:
             return
         stops.check()
@@ -101,7 +103,7 @@ def _take(
         if is_done(name) or (claim := store.claim(name)) is None:
             continue
         held.enter_context(claim)
-        if not is_done(name):  # else it was done while we came here
+        if not is_done(name):  # it may have been done before the claim
             yield name
 
 
@@ -117,10 +119,11 @@ def each(
 
     Args:
       store: keeper of claims and results.
-      names: of the pieces; the run has no others of these names.
+      names: names of the pieces, unique in the run.
       compute: names -> (name, result) of each.
-      most: number of pieces that `compute` gets at a time; without others, it gets all at once.
-      wait: see `claimed`; without, results that other processes are at work on are missing.
+      most: maximum number of pieces given to `compute` at a time; a process without others gives
+        all at once.
+      wait: see `claimed`; if False, results that other processes are computing are missing.
     """
     found: dict[str, Arrays] = {}
 
@@ -149,20 +152,23 @@ def each_value(
     *,
     most: int = 1,
 ) -> np.ndarray:
-    """Returns [count] numbers, "<kind> 0" and so on; NaN where another process is at work on one.
+    """Returns the values [count] of the pieces "<kind> 0", "<kind> 1", and so on.
 
     Args:
-      store: keeper of claims and results; a serving process does not wait.
-      kind: of the pieces.
-      count: number of the pieces.
-      compute: numbers of pieces -> a value of each.
+      store: keeper of claims and results. A helper process does not wait: values that another
+        process is computing are NaN.
+      kind: first part of the pieces' names.
+      count: number of pieces.
+      compute: numbers of pieces -> a value for each.
       most: see `each`.
     """
     numbers = {f"{kind} {i}": i for i in range(count)}
 
-    def some(names):
+    def some(names: list[str]) -> Iterator[tuple[str, Arrays]]:
         values = compute([numbers[name] for name in names])
-        return ((name, {"value": np.float64(v)}) for name, v in zip(names, values, strict=True))
+        return (
+            (name, {"value": np.asarray(v, float)}) for name, v in zip(names, values, strict=True)
+        )
 
     found = each(store, list(numbers), some, most=most, wait=not store.serves)
     return np.array([found[name]["value"] if name in found else np.nan for name in numbers])

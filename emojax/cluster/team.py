@@ -1,8 +1,8 @@
-"""The processes of one run: one leads, and writes the report; the others serve it.
+"""Roles of the processes of one run: one leads and writes the report; the others help it.
 
 The first process to lock the workdir leads. The others wait until it has read the data, check that
-they have the same configuration, data and versions, and take pieces of the work (`pieces`). When
-there is no leader any more, one of them takes its place.
+they have the same configuration, data and versions, and take pieces of the work (`pieces`). If the
+leader ends, one of them takes its place.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ from emojax.training.checkpoint import Workdir
 
 
 def enter(workdir: str | os.PathLike, config: dict[str, Any], members: int) -> Workdir:
-    """Opens the workdir to lead the run, or else to serve the process that does.
+    """Opens the workdir to lead the run, or to help the process that does.
 
     Args:
-      workdir: a folder that all processes see.
+      workdir: a folder that all processes can access.
       config: the configuration as plain data.
-      members: number of the processes.
+      members: number of processes.
 
     Raises:
       InputError: as `checkpoint.open_workdir`, or the run has another configuration.
@@ -50,13 +50,13 @@ def enter(workdir: str | os.PathLike, config: dict[str, Any], members: int) -> W
 
 @contextlib.contextmanager
 def nothing_left(workdir: str | os.PathLike, *, but: str = "") -> Iterator[None]:
-    """Removes a workdir that was not there before, where input is refused before any training.
+    """Removes a newly created workdir if input is rejected before any training.
 
-    One that another process is at work in stays, and so do logs of jobs and files of others.
+    It is kept if another process uses it, or if it holds logs of jobs or other files.
 
     Args:
       workdir: the folder.
-      but: name of a file in it that was asked for: where it is there, the folder stays.
+      but: name of a requested file in it; if the file exists, the folder is kept.
     """
     folder = pathlib.Path(workdir).absolute()
     there = os.path.lexists(folder)
@@ -72,11 +72,11 @@ def nothing_left(workdir: str | os.PathLike, *, but: str = "") -> Iterator[None]
 
 
 def _remove_unbound(folder: pathlib.Path) -> None:
-    """Removes a workdir in which no training has begun, unless something else is in it.
+    """Removes a workdir in which no training has begun, unless it holds other files.
 
     Raises:
-      Held: another process is at work in it.
-      OSError: it cannot be removed, e.g. since another process has just opened it.
+      Held: another process is using it.
+      OSError: it cannot be removed, e.g. because another process has just opened it.
     """
     with Lock(folder / checkpoint.LOCK):
         names = {path.name for path in folder.iterdir()} - {checkpoint.LOCK}

@@ -1,4 +1,4 @@
-"""The wait for local jobs: for their report, for a run that they have joined, for what failed."""
+"""Waiting for local jobs, or for a run that they have joined, and reporting failures."""
 
 import contextlib
 import json
@@ -14,11 +14,11 @@ from emojax.errors import InputError, say
 
 
 def wait(submitted: Submitted, workdir: pathlib.Path) -> None:
-    """Waits for the report of local jobs; also where they have joined a run that goes on.
+    """Waits for the report of local jobs, also if they have joined another run.
 
     Raises:
-      InputError: there is none; says the last line of a job that failed.
-      stops.Stopped: a signal asked for it; the jobs store their state and end.
+      InputError: there is no report; quotes the last line of a failed job.
+      stops.Stopped: a signal asked this process to end; the jobs store their state and end, too.
     """
     jobs, report = submitted.jobs, workdir / "metrics.json"
     try:
@@ -40,25 +40,25 @@ def wait(submitted: Submitted, workdir: pathlib.Path) -> None:
             how = "did not run to its end" if code is None else f"ended with code {code}"
             said = f"job {i} that {how}: {line}"
             break
-    raise InputError(workdir, said, "a report (the same command goes on from what is kept)")
+    raise InputError(workdir, said, "a report (the same command resumes the run)")
 
 
 def _wait_for_others(workdir: pathlib.Path) -> None:
-    """Waits for the process that still leads the run, which the jobs have only joined.
+    """Waits for the process that leads the run, if the jobs have only joined it.
 
     Raises:
-      stops.Stopped: a signal asked for it; the run goes on.
+      stops.Stopped: a signal asked this process to end; the run continues.
     """
     if text := leader(workdir):
         found = json.loads(text)
-        say(f"{workdir}: the run goes on in process {found['pid']} on {found['host']}; waiting")
+        say(f"{workdir}: the run continues in process {found['pid']} on {found['host']}; waiting")
     while leader(workdir):
         time.sleep(POLL)
         stops.check()
 
 
 def _terminate(job: Any) -> None:
-    """Asks a local job to end: the processes below its shell first, which would lose them."""
+    """Asks a local job to end, children first, because the shell would orphan them."""
     with contextlib.suppress(psutil.Error, ValueError):
         process = psutil.Process(int(job.job_id))
         for each in [*process.children(recursive=True), process]:
@@ -67,7 +67,7 @@ def _terminate(job: Any) -> None:
 
 
 def _code(path: pathlib.Path) -> int | None:
-    """Returns the exit code of a job's command; None where it was killed before it could say."""
+    """Returns the exit code of a job's command, or None if it was killed before storing one."""
     try:
         return json.loads(path.read_text())["code"]
     except (OSError, ValueError, KeyError):
@@ -75,7 +75,7 @@ def _code(path: pathlib.Path) -> int | None:
 
 
 def _last_line(job: Any) -> str:
-    """Returns the last line on stderr of a job that has ended, or ""."""
+    """Returns the last line that an ended job wrote to stderr, or ""."""
     try:
         lines = pathlib.Path(job.paths.stderr).read_text(errors="replace").splitlines()
     except OSError:

@@ -1,10 +1,10 @@
-"""Public data sets: what they are, under which licence, and the hash of every file.
+"""Public data sets, with their licences and the hash of every file.
 
-A registry file has one line per file: path, bytes, hash, and the version of the file in the bucket
-of OpenNeuro ("" is the newest). Paths, sizes and the md5 of images are those that the annexed files
-of https://github.com/OpenNeuroDatasets/<accession> state at the commit below, versions are those of
-its branch git-annex, and the sha256 of text files is of their content at that commit. Only what
-emojax reads is listed: functional images, events, sidecars and the description.
+A registry file has one line per file: path, size in bytes, hash, and the version of the file in
+OpenNeuro's bucket ("" is the newest). Paths, sizes and the md5 of images are taken from the annexed
+files of https://github.com/OpenNeuroDatasets/<accession> at the commit below, versions from its
+branch git-annex, and the sha256 of text files from their content at that commit. Only files that
+emojax reads are listed: functional images, events, sidecars and the description.
 """
 
 import csv
@@ -14,7 +14,7 @@ from typing import NamedTuple
 from emojax.errors import InputError
 from emojax.nearest import hint
 
-BUCKET = "https://s3.amazonaws.com/openneuro.org"  # as its remote s3-PUBLIC states
+BUCKET = "https://s3.amazonaws.com/openneuro.org"  # the remote s3-PUBLIC of its repositories
 
 
 class File(NamedTuple):
@@ -23,10 +23,10 @@ class File(NamedTuple):
     path: str  # relative to the data set
     size: int  # bytes
     digest: str  # "md5:..." or "sha256:..."
-    version: str = ""  # in the bucket
+    version: str = ""  # version in the bucket
 
     def url(self, accession: str, mirror: str = "") -> str:
-        """Returns where the file is; a mirror has the newest versions only."""
+        """Returns the address of the file; a mirror has only the newest versions."""
         place = f"{(mirror or BUCKET).rstrip('/')}/{accession}/{self.path}"
         return f"{place}?versionId={self.version}" if self.version and not mirror else place
 
@@ -36,12 +36,12 @@ class Dataset(NamedTuple):
 
     name: str
     title: str
-    accession: str  # of OpenNeuro
-    commit: str  # of its repository, which the registry was made from
+    accession: str  # accession number of OpenNeuro
+    commit: str  # commit of its repository from which the registry was made
     licence: str
     citation: str
-    config: str  # that fits it
-    options: tuple[str, ...]  # of the command that runs it; {subject} is the first that was fetched
+    config: str  # name of the config for it
+    options: tuple[str, ...]  # options of the command to run it; {subject} is the first fetched one
     files: tuple[File, ...]
 
     @property
@@ -51,7 +51,7 @@ class Dataset(NamedTuple):
         return list(dict.fromkeys(top.removeprefix("sub-") for top in tops))
 
     def select(self, subjects: tuple[str, ...] = ()) -> list[File]:
-        """Returns the files of some subjects, and those at the top; () for all.
+        """Returns the files of some subjects, or of all for (), and the top-level files.
 
         Raises:
           InputError: there is no such subject.
@@ -68,7 +68,7 @@ class Dataset(NamedTuple):
 
 def _registry(name: str) -> tuple[File, ...]:
     """Reads the registry file of a data set."""
-    text = importlib.resources.files(__package__).joinpath(f"{name}.tsv").read_text("utf-8")
+    text = importlib.resources.files(__name__).joinpath(f"{name}.tsv").read_text("utf-8")
     rows = csv.reader(text.splitlines(), delimiter="\t")
     return tuple(File(path, int(size), digest, version) for path, size, digest, version in rows)
 
@@ -84,7 +84,7 @@ def _haxby() -> Dataset:
         "representations of faces and objects in ventral temporal cortex. Science 293, 2425-2430. "
         "doi:10.18112/openneuro.ds000105.v3.0.0",
         "haxby",
-        # Pictures last 0.5 s of every 2 s, so that a volume of 2.5 s shows them for 20 to 40 %.
+        # Pictures last 0.5 s of every 2 s, so they cover 20 to 40 % of a volume of 2.5 s.
         (
             "--config.data.subjects={subject}",
             "--config.data.hrf_delay_s=5.0",
@@ -106,7 +106,7 @@ def _ds000108() -> Dataset:
         "mediating successful emotion regulation. Neuron 59, 1037-1050. "
         "doi:10.1016/j.neuron.2008.09.006",
         "ds000108",
-        ("--config.voxels.own=True",),  # raw data: brains differ in shape
+        ("--config.voxels.own=True",),  # the data are in native space
         _registry("ds000108"),
     )
 
@@ -118,7 +118,7 @@ def find(name: str) -> Dataset:
     """Returns a data set by its name.
 
     Raises:
-      InputError: there is none of that name.
+      InputError: unknown name.
     """
     if name not in DATASETS:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Download of a public data set: verified file by file, and without a network once it is there."""
+"""Download of a public data set with verified files; a complete one needs no network."""
 
 import contextlib
 import json
@@ -12,18 +12,18 @@ from emojax.datasets import Dataset, File
 from emojax.errors import InputError
 from emojax.files import atomic_write
 
-NOTE = ".emojax-fetch.json"  # says which data set a folder holds
-RETRIES = 2  # of a file
-ROOM = 50_000_000  # bytes that stay free
+NOTE = ".emojax-fetch.json"  # file that states which data set a folder holds
+RETRIES = 2  # retries per file
+ROOM = 50_000_000  # bytes to leave free on the disk
 
 
 class Fetched(NamedTuple):
     """The outcome of a fetch."""
 
     folder: pathlib.Path
-    files: int  # of the data set, or of its chosen subjects
-    downloaded: int
-    renewed: int  # of these: they were there, and were not what is registered
+    files: int  # number of files of the data set, or of its chosen subjects
+    downloaded: int  # number of files downloaded
+    renewed: int  # number of downloaded files that replace ones with another hash
 
 
 def cache() -> pathlib.Path:
@@ -39,24 +39,24 @@ def fetch(
     mirror: str = "",
     tick: Callable[[int], Any] = lambda done: None,
 ) -> Fetched:
-    """Downloads what is missing of a data set, and verifies what is there.
+    """Downloads missing files of a data set, and verifies existing ones.
 
-    A file has its name once it is whole and has the registered hash. Without anything to download,
-    no network is used.
+    A file gets its name only when it is complete and has the registered hash. If nothing is
+    missing, the network is not used.
 
     Args:
       dataset: the data set.
-      folder: where it goes; "" is `cache()` and its name.
+      folder: target folder; "" is the data set's folder in `cache()`.
       subjects: labels; () for all.
       mirror: address that serves <accession>/<path> instead of OpenNeuro's bucket; "" is none.
-      tick: called with the number of bytes that are there.
+      tick: called with the number of bytes present.
 
     Returns:
-      The folder, and what was downloaded.
+      The folder, and the number of files downloaded.
 
     Raises:
-      InputError: no such subject, a folder of something else, a full disk, no network, or a server
-        that has another file.
+      InputError: no such subject, a folder with other files, a full disk, no network, or a file on
+        the server with another hash.
     """
     target = pathlib.Path(folder) if str(folder) else cache() / dataset.name
     if mirror and not mirror.startswith(("http://", "https://")):
@@ -96,7 +96,7 @@ def _pooch(dataset: Dataset, target: pathlib.Path, chosen: Sequence[File], mirro
 
 
 def _state(pup: Any, file: File) -> str:
-    """Returns "download", "update" (it is there, but not as registered), or "fetch": as it is."""
+    """Returns "download" (missing), "update" (another hash or size) or "fetch" (as registered)."""
     from pooch.core import download_action
 
     path = pathlib.Path(pup.abspath, file.path)
@@ -106,10 +106,10 @@ def _state(pup: Any, file: File) -> str:
 
 
 def _check_owner(dataset: Dataset, target: pathlib.Path) -> None:
-    """Refuses a folder that holds something else: its files would be mixed with those.
+    """Rejects a folder that holds other files, which would be mixed with the data set.
 
     Raises:
-      InputError: it does, or is a file.
+      InputError: it holds other files, or is a file.
     """
     expected = f"a new folder, or one with an earlier download of {dataset.name}"
     if os.path.lexists(target) and not target.is_dir():
@@ -125,7 +125,7 @@ def _check_owner(dataset: Dataset, target: pathlib.Path) -> None:
     kind, _, digest = description.digest.partition(":")
     with contextlib.suppress(OSError):
         if file_hash(str(target / description.path), kind) == digest:
-            return  # a copy that was made in another way
+            return  # a copy of the data set that was downloaded by other means
     raise InputError(target, "files of something else", expected)
 
 
@@ -145,7 +145,7 @@ def _claim(dataset: Dataset, target: pathlib.Path) -> None:
 
 
 class _Meter:
-    """What pooch tells of one file's progress."""
+    """A progress bar for pooch, which reports the bytes of one file."""
 
     def __init__(self, tick: Callable[[int], Any]):
         self.total, self._done, self._tick = 0, 0, tick
@@ -165,29 +165,30 @@ def _download(pup: Any, file: File, tick: Callable[[int], Any]) -> None:
     """Downloads one file.
 
     Raises:
-      InputError: it cannot be had, or is another file.
+      InputError: it is not available, or has another hash.
     """
     import pooch
     import requests
 
     url = pup.get_url(file.path)
-    more = "what has arrived stays, and the same command goes on"
+    more = "finished files are kept, and the same command resumes"
     try:
-        path = pup.fetch(file.path, downloader=pooch.HTTPDownloader(progressbar=_Meter(tick)))
+        meter: Any = _Meter(tick)  # pooch's annotation is bool; it takes such objects, too
+        path = pup.fetch(file.path, downloader=pooch.HTTPDownloader(progressbar=meter))
     except requests.HTTPError as error:
-        found = f"HTTP {error.response.status_code}"
+        found = f"HTTP {'error' if error.response is None else error.response.status_code}"
         raise InputError(url, found, f"the file (is it on the mirror? {more})") from None
     except requests.RequestException as error:
         expected = f"a network, or a copy in it (--mirror=URL); {more}"
         raise InputError(url, f"no answer ({_reason(error)})", expected) from None
-    except ValueError:  # pooch's: another hash
+    except ValueError:  # raised by pooch for another hash
         expected = f"the file that was registered ({file.digest}); {more}"
         raise InputError(url, "another file, or a damaged one", expected) from None
-    os.chmod(path, 0o666 & ~_umask())  # pooch's temporary files are for their owner alone
+    os.chmod(path, 0o666 & ~_umask())  # pooch's temporary files are readable only by their owner
 
 
 def _reason(error: Exception) -> str:
-    """Returns the innermost reason of a failure in a few words."""
+    """Returns the innermost reason of a failure, in a few words."""
     inner: Any = error
     while getattr(inner, "args", None) and isinstance(inner.args[0], Exception):
         inner = inner.args[0]

@@ -1,11 +1,15 @@
-"""The experiments, by name; `run` takes any of them from a config to its report."""
+"""The registry of experiments; `run` takes any of them from a config to its report."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from emojax.registry import Registry
+
+if TYPE_CHECKING:
+    from emojax.experiments.base import Experiment
+    from emojax.report.schema import Result
 
 EXPERIMENTS = Registry(
     "experiment",
@@ -24,35 +28,43 @@ def run(
     cohort: Any = None,
     *,
     command: str = "",
-    until: str = "report",
+    until: Literal["data", "plan", "report"] = "report",
     restart: bool = False,
     members: int = 1,
-):
+) -> Result | None:
     """Runs the experiment that a config names.
 
     Args:
-      config: a ConfigDict, e.g. of `configs/expA.py`. `config.experiment` is a name in
+      config: a ConfigDict, e.g. from `configs/expA.py`. `config.experiment` is a name in
         `EXPERIMENTS`, or "package.module:name" for an `Experiment` of your own.
-      workdir: folder of the results; made, or continued.
-      cohort: the data; None: read as `config.data` says.
+      workdir: folder of the results; created if missing, otherwise resumed.
+      cohort: the data; default: loaded as `config.data` specifies.
       command: the command line, for the report.
-      until: "data", "plan" or "report", see `skeleton.run`.
-      restart: removes what an earlier run has left in the workdir.
-      members: number of processes that are called alike and divide the work, see `skeleton.run`.
+      until: "data", "plan" or "report"; see `skeleton.run`.
+      restart: whether to delete the results of an earlier run in the workdir first.
+      members: number of identical processes that share the work; see `skeleton.run`.
 
     Returns:
       A `report.schema.Result`: `summary`, `folds` and `predictions` as data frames, `metrics`,
-      `save(folder)`. None if `until` ends before the report, or another process writes it.
+      `save(folder)`. None if `until` stops before the report, or if another process writes it.
 
     Raises:
-      InputError: data or settings cannot be used, or the workdir belongs to other ones.
-      LeakageError: an arm saw more of what it is scored on than its class of protocol allows.
+      InputError: data or settings are unusable, or the workdir belongs to other data or settings.
+      LeakageError: an arm saw more of its test volumes than its protocol class allows.
     """
     from emojax.experiments import base, skeleton
 
     experiment = base.check_experiment(config.experiment, EXPERIMENTS[config.experiment])
-    given = {"cohort": cohort, "command": command, "until": until, "restart": restart}
-    return skeleton.run(experiment, config, workdir, members=members, **given)
+    return skeleton.run(
+        experiment,
+        config,
+        workdir,
+        cohort=cohort,
+        command=command,
+        until=until,
+        restart=restart,
+        members=members,
+    )
 
 
 def __getattr__(name: str):

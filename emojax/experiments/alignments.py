@@ -1,4 +1,4 @@
-"""Ways of aligning subjects side by side: one classifier, folds and permutations for all."""
+"""A comparison of alignment methods with the same classifier, folds and permutations."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,18 +23,18 @@ def analyse(
     made: Sequence[FoldData],
     tick: Callable[[int], Any] = lambda done: None,
 ) -> dict[str, Any] | None:
-    """Scores the permuted classifier with each way of aligning, in folds of whole subjects.
+    """Scores the permuted classifier with each alignment method, leaving out whole subjects.
 
-    All that the headline does is done again for each: voxels, alignment, scaler, rows. Every row of
-    the table has its own record of who saw what, and is audited as an arm.
+    Every step of the headline is fitted again for each method: voxels, alignment, scaler, rows.
+    Every row of the table has its own provenance record and is audited like an arm.
 
     Args:
       experiment: see `base.Experiment`.
-      config: with `alignments` ("" turns this off), `permute`, `permutations`, `noise.draws`,
-        `null_floor` and `seed`.
-      view: what ledgers read.
+      config: config with `alignments` ("" turns this off), `permute`, `permutations`,
+        `noise.draws`, `null_floor` and `seed`.
+      view: the data that ledgers read.
       arm: the headline.
-      made: its folds; not used.
+      made: folds of the headline; not used.
       tick: called with 1 for every permutation and draw of every row.
 
     Returns:
@@ -42,10 +42,10 @@ def analyse(
       "protocol", "audited" (folds), "parcels" (counts of each fold, see `Piecewise.counts`), "isc"
       before and after (mean over folds), "null" (mean, sd, draws) and "p" against chance or None,
       "floor" (see `floors.summary`) or None, "minus_first" (see `scores.paired_difference`; None
-      in the first row). None where turned off.
+      in the first row). None if turned off.
 
     Raises:
-      LeakageError: a row saw more than its regime claims, by the record or by the audit.
+      LeakageError: a row saw more than its regime claims, by its record or by the audit.
     """
     if not split_list(config.alignments):
         return None
@@ -64,7 +64,7 @@ def analyse(
 
 
 def check(config: Any) -> None:
-    """Refuses the network as the classifier of the comparison.
+    """Rejects the network as the classifier of the comparison.
 
     Raises:
       InputError: names the key.
@@ -75,7 +75,7 @@ def check(config: Any) -> None:
 
 
 def rows_of(config: Any, cohort: Any, arm: Arm) -> list[Arm]:
-    """Returns an arm for each way of aligning that `config.alignments` names.
+    """Returns an arm for each alignment method that `config.alignments` names.
 
     A name is one of `alignment.REGIMES`, or "piecewise:method".
     """
@@ -92,7 +92,7 @@ def rows_of(config: Any, cohort: Any, arm: Arm) -> list[Arm]:
 
 
 def _row(experiment, config, view, arm: Arm, tick) -> dict[str, Any]:
-    """Scores, audits and permutes one way of aligning."""
+    """Scores, audits and permutes one alignment method."""
     cohort = getattr(view, "cohort", view)
     made = list(floors.features(experiment, config, view, arm))
     jobs = [job for data in made for job in experiment.baselines(config, data, arm.baselines)]
@@ -107,14 +107,17 @@ def _row(experiment, config, view, arm: Arm, tick) -> dict[str, Any]:
     row["parcels"] = [data.notes["parcels"] for data in made if "parcels" in data.notes]
     row |= {"isc": None if np.isnan(isc).any() else isc.tolist(), "null": None, "p": None}
     if config.audit:
-        sources = {None: (cohort, view)}
+        sources: audits.Sources = {None: (cohort, view)}
         found = audits.audit_arms(experiment, config, sources, [arm], {arm.name: made}, None)
         row["audited"] = found["arms"][arm.name]["folds"]
     return row | _against_chance(experiment, config, view, arm, made, tick)
 
 
 def _against_chance(experiment, config, view, arm: Arm, made, tick) -> dict[str, Any]:
-    """Permutes the labels through the whole pipeline of a row; {} without permutations."""
+    """Tests a row against chance by permuting labels through its whole pipeline.
+
+    Returns {} without permutations.
+    """
     if not config.permutations:
         return {}
     folds = [data.fold for data in made]
@@ -123,6 +126,7 @@ def _against_chance(experiment, config, view, arm: Arm, made, tick) -> dict[str,
     if not labels:
         return {}
     observed, null = refits.classical(experiment, config, view, arm, made, labels, tick)
+    assert observed is not None  # the row has this classifier
     return {
         "null": {"mean": float(null.mean()), "sd": float(null.std()), "draws": len(null)},
         "p": permutation.p_value(observed, null),

@@ -1,4 +1,4 @@
-"""Questions that are asked of the headline beside its score: each has a key that turns it off."""
+"""Additional analyses of the headline; each has a config key that turns it off."""
 
 import importlib
 import json
@@ -28,13 +28,13 @@ ANALYSES: Mapping[str, tuple[str, str]] = {  # key of metrics.json -> module, ke
     "maps": ("emojax.experiments.patterns", "maps"),
     "searchlight": ("emojax.experiments.searchlights", "searchlight.radius_mm"),
 }
-DIVIDED = "permutation"  # the analysis whose parts several processes divide
-NETWORKS = "maps"  # the one that looks at kept networks
+DIVIDED = "permutation"  # the analysis that several processes share piece by piece
+NETWORKS = "maps"  # the analysis that loads kept networks
 PERCENT = 100  # ticks of an analysis that counts neither folds nor draws
 
 
 def check_columns(config: Any, cohort: Any) -> None:
-    """Refuses columns of the design that are not there.
+    """Rejects design columns that do not exist.
 
     Raises:
       InputError: names the column.
@@ -53,21 +53,21 @@ def check(
     made: Sequence[FoldData],
     seconds: float = 0.0,
 ) -> str:
-    """Refuses before the training what cannot be answered after it; returns what it will cost.
+    """Rejects impossible analyses before training, and returns a line with their cost.
 
     Args:
       experiment: see `base.Experiment`.
       config: its configuration.
-      view: what ledgers read.
+      view: the data that ledgers read.
       arm: the headline.
-      made: its folds.
-      seconds: s that their features took; 0: no time is named.
+      made: folds of the headline.
+      seconds: time in seconds that their features took; 0: no time is given.
 
     Returns:
       A line for the plan of a run; "" without analyses.
 
     Raises:
-      InputError: fewer arrangements of the labels than are asked for.
+      InputError: fewer arrangements of the labels exist than are requested.
     """
     names = [name for name, (_, key) in ANALYSES.items() if _asked(config, key)]
     if not permutation.applies(experiment, config, arm):
@@ -84,7 +84,7 @@ def check(
 
 
 def _steps(name: str, config: Any, folds: int) -> int:
-    """Returns how often an analysis ticks, where the folds do not say it."""
+    """Returns the number of ticks of an analysis; by default, one for each fold."""
     if name == "alignments":
         rows, draws = len(split_list(config.alignments)), config.noise.draws * config.null_floor
         return rows * permutation.asked(config) + draws
@@ -93,7 +93,7 @@ def _steps(name: str, config: Any, folds: int) -> int:
 
 
 def _asked(config: Any, key: str) -> Any:
-    """Returns the value of a key such as "searchlight.radius_mm"; None where it is not there."""
+    """Returns the value of a key such as "searchlight.radius_mm", or None if it is missing."""
     for part in key.split("."):
         config = None if config is None else config.get(part)
     return config
@@ -109,22 +109,22 @@ def run(
     load: Callable[[str], Any] = saliencies.nothing,
     store: pieces.Store = refits.ALONE,
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Returns what every analysis that is asked for has found: name -> plain data, and its maps.
+    """Runs every requested analysis.
 
     Args:
       experiment: see `base.Experiment`.
       config: its configuration.
-      view: what ledgers read.
+      view: the data that ledgers read.
       arm: the headline.
-      made: its folds.
+      made: folds of the headline.
       bar: (name of an analysis, number of its steps) -> a context that yields tick(number done).
       load: name of a kept network -> its parameters, or None; see `Workdir.load_model`.
-      store: keeper of claims and results: several processes divide the analyses among them, and the
-        arrangements of the permutation test.
+      store: keeper of claims and results, through which several processes share the analyses and
+        the arrangements of the permutation test.
 
     Returns:
-      Name of an analysis -> plain data, and name of a NIfTI file -> its values [X, Y, Z]; analyses
-      return the latter as their "volumes".
+      Name of an analysis -> plain data, and name of a NIfTI file -> its values [X, Y, Z]. An
+      analysis returns its maps under "volumes".
     """
     names = [name for name, (_, key) in ANALYSES.items() if _asked(config, key)]
 
@@ -136,7 +136,7 @@ def run(
 
     whole = [name for name in names if name != DIVIDED]
     if store.serves:
-        whole = [name for name in whole if name != NETWORKS]  # not all of them may be trained
+        whole = [name for name in whole if name != NETWORKS]  # others may still be training
     found = _divided(whole, answer, store)
     if DIVIDED in names:
         found[DIVIDED] = answer(DIVIDED, store=store)
@@ -152,9 +152,10 @@ def run(
 
 
 def _divided(names, answer, store: pieces.Store, wait: bool = False) -> dict[str, Any]:
-    """Returns the answers of whole analyses; of several processes, each takes those that are free.
+    """Returns the results of whole analyses, which several processes share.
 
-    They are then plain data, as metrics.json will have them, whoever found them.
+    With several processes they are converted to plain data as in metrics.json, so that they do not
+    depend on which process computed them.
     """
     if store.members == 1:
         found = {}

@@ -1,4 +1,4 @@
-"""The rows of Experiment A's result table: what is fitted, to whom, and which leaks are closed."""
+"""The arms of Experiment A: what is fitted to which subjects, and which leaks are closed."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,20 +13,20 @@ from emojax.records import Arm
 from emojax.scoring.baselines import BAG, NUISANCE
 
 AUTO = "auto"
-BESIDE = "logistic"  # of all subjects but the test subject, beside the bag
+BESIDE = "logistic"  # reported with the bag; trained on all subjects except the test subject
 FLOOR = "noise floor"
 
 
 class Setup(NamedTuple):
-    """The fits of an arm of Experiment A, and to whom."""
+    """The features of an arm of Experiment A, and the steps that see the test subject."""
 
     settings: Settings
     leaks: Leaks = STRICT
-    on_test: bool = False  # epoch and rate follow the test unit, as published
+    on_test: bool = False  # epoch and learning rate are chosen on the test unit, as published
 
 
 def arms(config: Any, cohort: Any) -> list[Arm]:
-    """Returns the arms that a config asks for; the headline first."""
+    """Returns the arms that a config requests; the headline first."""
     choices, regimes = split_list(config.protocols), split_list(config.align.regimes)
     settings = _settings(config, cohort)
     names = base.installed(config.baselines)
@@ -45,7 +45,11 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
         out += [*_bag(config, network), *([network] if config.network else ())]
         if {"nested", "last"} <= set(choices) and config.network:
             out.append(replace(network, name="last", shares="nested", pick="last", baselines=()))
-    out += sweeps.arms(config, lambda own: replace(network, settings=Setup(_settings(own, cohort))))
+
+        def swept(own: Any) -> Arm:
+            return replace(network, settings=Setup(_settings(own, cohort)))
+
+        out += sweeps.arms(config, swept)
     if "paper" in choices:
         out += _published(config, settings, names if not out else ())
     if "nested" in choices and config.network:
@@ -62,7 +66,7 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
 
 
 def _settings(config: Any, cohort: Any) -> Settings:
-    """Returns the settings of the headline's regime."""
+    """Returns the feature settings of the headline's regime."""
     align = config.align
     options = {
         name: align[name]
@@ -83,10 +87,10 @@ def _settings(config: Any, cohort: Any) -> Settings:
 
 
 def _bag(config: Any, network: Arm) -> list[Arm]:
-    """Returns the bag, one logistic regression of all other subjects, and the choice of either."""
+    """Returns the bag, one logistic regression on all other subjects, and the automatic choice."""
     if config.headline == "network":
         return []
-    others = () if config.network else network.baselines  # without one they have rows of their own
+    others = () if config.network else network.baselines  # without a network, each gets a row
     others = tuple(name for name in others if name != BESIDE)
     bag = replace(network, name=BAG, decoder=BAG, pick="best", baselines=(BAG, BESIDE, *others))
     bag = replace(bag, members=False, instances=1)
@@ -97,7 +101,7 @@ def _bag(config: Any, network: Arm) -> list[Arm]:
 
 
 def _published(config: Any, settings: Settings, names: Sequence[str]) -> list[Arm]:
-    """Returns the published procedure, and one arm for each of its leaks that is closed."""
+    """Returns the published procedure, then arms that close its leaks one by one."""
     leaky = settings._replace(regime="transductive")
     voxels = not config.voxels.own
     everybody = Leaks(voxels=voxels, alignment=True)
@@ -123,7 +127,7 @@ def _published(config: Any, settings: Settings, names: Sequence[str]) -> list[Ar
                 leaks=steps,
             )
         )
-        if voxels and not settings.chooses_after:  # those of everybody would need all aligned
+        if voxels and not settings.chooses_after:  # leaky voxels would require a leaky alignment
             setup = Setup(settings, Leaks(voxels=True))
             out.append(
                 Arm("leaky voxels", "leaky", setup, regime=settings.regime, leaks=("voxels",))
@@ -132,7 +136,7 @@ def _published(config: Any, settings: Settings, names: Sequence[str]) -> list[Ar
 
 
 def protocol_of(config: Any, cohort: Any, settings: Settings) -> str:
-    """Returns the class of protocol that an alignment regime claims in this study."""
+    """Returns the protocol class that an alignment regime claims in this study."""
     claims = [REGIMES[settings.regime].protocol]
     own_rows = settings.own_voxels or (
         settings.centre and not REGIMES[settings.regime].needs_template

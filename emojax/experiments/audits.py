@@ -1,4 +1,4 @@
-"""The audit of a run: some folds of every arm, perturbed and made again."""
+"""The audit of a run: some folds of every arm are made again from perturbed data."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -27,25 +27,25 @@ def audit_arms(
     plan: fits.Plan | None,
     tick: Callable[[int], Any] = lambda done: None,
 ) -> dict[str, Any]:
-    """Audits the first fold and one more, drawn by the seed, of every arm that is trained.
+    """Audits two folds of every trained arm: the first, and one that depends on the seed.
 
-    Different arms draw different folds, as far as there are folds.
+    Different arms draw different second folds where there are enough folds.
 
     Args:
       experiment: see `Experiment`.
-      config: of the run.
-      sources: draw of the noise, None for measured values -> (cohort, its view).
+      config: config of the run.
+      sources: noise draw (None: measured values) -> (cohort, its view).
       arms: the arms.
-      made: arm -> data of each fold. Their records are closed.
-      plan: of the networks; None where there are none.
+      made: arm -> data of each fold. Their ledgers are closed.
+      plan: training settings of the networks; None without networks.
       tick: called with 1 for every audited fold.
 
     Returns:
-      Plain data for metrics.json: arm -> audited folds, perturbations, what moved.
+      Plain data for metrics.json: arm -> audited folds, perturbations, and which steps moved.
 
     Raises:
-      LeakageError: something moved that its record does not explain, or a leaky arm was not caught
-        at the steps that it names.
+      LeakageError: a result moved that the provenance record does not explain, or the audit did not
+        catch a leaky arm at the steps that it names.
     """
     for arm in arms:
         _check_steps(arm, made[arm.name])
@@ -66,7 +66,7 @@ def audit_arms(
 
 
 def _second(seed: int, arms: Sequence[Arm], made) -> list[tuple[int, Arm]]:
-    """Returns (number, arm) of the fold beside the first one that is audited."""
+    """Returns (number, arm) of each arm's second audited fold."""
     rng, orders, out = np.random.default_rng(seed), {}, []
     for arm in arms:
         count = len(made[arm.name])
@@ -83,13 +83,13 @@ class _Cache(dict):
     place = None
 
     def clear_unless(self, place):
-        """Forgets everything when the place is another one."""
+        """Empties the cache if the place has changed."""
         if place != self.place:
             self.clear()
             self.place = place
 
     def get_or_make(self, key, make):
-        """Returns what was made before under this key, or makes it."""
+        """Returns the cached value of a key, or makes it."""
         if key not in self:
             self[key] = make()
         return self[key]
@@ -117,6 +117,7 @@ def _one(experiment, config, sources, arms, arm: Arm, number: int, before: FoldD
         return audit.perturb(cohort, before, seed=seed, masks=masks, together=together)
 
     before.ledger.close()
+    assert before.unit is not None  # set by the skeleton
     scopes = [rows.tobytes() for rows, _ in before.ledger.seen(before.fold.test)]
     place = "changes", before.fold.test.tobytes(), before.unit.tobytes(), *scopes
     changes = cache.get_or_make(place, perturb)
@@ -128,10 +129,10 @@ def _one(experiment, config, sources, arms, arm: Arm, number: int, before: FoldD
 
 
 def _check_predictions(plan: fits.Plan, data: FoldData) -> None:
-    """Refuses a network, untrained here, whose answer depends on the volumes beside the one asked.
+    """Checks with an untrained network that predictions do not depend on the rest of a batch.
 
     Raises:
-      LeakageError: it does.
+      LeakageError: they do.
     """
     rows = data.fold.train[: plan.program.batch_size]
     feed = Streamed(data.read, data.labels, rows, np.float32, plan.program.mesh)
@@ -148,7 +149,7 @@ def _check_predictions(plan: fits.Plan, data: FoldData) -> None:
 
 
 def _check_steps(arm: Arm, made: Sequence[FoldData]) -> None:
-    """Refuses a fold in which a step reads nothing that reads in another one.
+    """Rejects a fold in which a step reads nothing although it reads in another fold.
 
     Raises:
       LeakageError: names step and fold.
@@ -161,13 +162,13 @@ def _check_steps(arm: Arm, made: Sequence[FoldData]) -> None:
     for fold, own in steps.items():
         if missing := [step for step in every if step not in own]:
             raise LeakageError(
-                f"{arm.name}: step {missing[0]!r} read nothing in fold {fold}, but in others: what "
-                "is kept from one fold to the next has seen who is scored there"
+                f"{arm.name}: step {missing[0]!r} read nothing in fold {fold}, unlike in others: a "
+                "fit that is kept from another fold has seen the scored volumes"
             )
 
 
 def _check_design(experiment, config, view_of, arms, arm, number, before, changes) -> None:
-    """Refuses folds, or arms, that are other ones where scored values are.
+    """Rejects folds or arms that depend on scored values.
 
     Splits may depend on labels, e.g. to have all classes in each part.
 
@@ -192,7 +193,7 @@ def _check_design(experiment, config, view_of, arms, arm, number, before, change
             if any(_same(make, mine, cohort) for cohort in tried):
                 continue
             if not _same(make, mine, changes.cohort):
-                continue  # it is another one each time, whatever the data
+                continue  # it differs on every call, whatever the data
             said = " and ".join(values)
             raise LeakageError(
                 f"{arm.name}: step {step!r} depends on what it is scored on: {said} (fold "
@@ -211,7 +212,7 @@ def _same(make, mine, cohort) -> bool:
 
 
 def _check_leaks(arm: Arm, before: FoldData, changes: audit.Changes) -> None:
-    """Refuses a leaky arm whose named step has not read what is scored.
+    """Rejects a leaky arm whose named step has not read any scored volume.
 
     Raises:
       LeakageError: names the step.
@@ -219,8 +220,8 @@ def _check_leaks(arm: Arm, before: FoldData, changes: audit.Changes) -> None:
     for step in arm.leaks:
         if not audit.read_by(before.ledger.reads, step, changes.all):
             raise LeakageError(
-                f"{arm.name} is leaky by name at step {step!r}, but in fold {before.fold.name} it "
-                "has read nothing of what is scored"
+                f"{arm.name} is declared leaky at step {step!r}, but in fold {before.fold.name} it "
+                "has not read any scored volume"
             )
 
 
@@ -228,8 +229,8 @@ def _plain(arm: Arm, found: Sequence[audit.Audited]) -> dict[str, Any]:
     moved = list(dict.fromkeys(step for one in found for step in one.moved))
     if missed := [step for step in arm.leaks if step not in moved]:
         raise LeakageError(
-            f"{arm.name} is leaky by name at step {missed[0]!r}, but the audit found that nothing "
-            "moves there when what is scored is changed"
+            f"{arm.name} is declared leaky at step {missed[0]!r}, but the audit found that nothing "
+            "moves there when scored volumes are changed"
         )
     return {
         "folds": [one.fold for one in found],

@@ -1,4 +1,4 @@
-"""An experiment: the few functions that the skeleton needs to run it."""
+"""The `Experiment` record: the few functions that the skeleton needs to run an experiment."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
@@ -36,55 +36,61 @@ def _no_jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterable[Job]
     return ()
 
 
+def _missing(*args: Any) -> Any:
+    """Marks a required part that was not given; `check_experiment` rejects it."""
+    raise TypeError("a required part of the experiment is missing")
+
+
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The parts of an experiment; `arms`, `folds` and `features` are needed, the others optional.
+    """The parts of an experiment: `arms`, `folds` and `features` are required, the rest optional.
 
     Without `program` there is no network, only classical classifiers.
     """
 
-    arms: Callable[[Any, Any], Sequence[Arm]] | None = None  # (config, cohort); the headline first
-    folds: Callable[[Any, Any, Arm], Sequence[Fold]] | None = None  # (config, view, arm)
-    features: Callable[[Any, Ledger, Fold, Arm, int], FoldData] | None = None  # int: which fold
-    check: Callable[[Any], None] = _nothing  # refuses settings before data is read
-    # (config, view, arm) -> group of each row whose labels may not be seen where a row is scored
+    arms: Callable[[Any, Any], Sequence[Arm]] = _missing  # (config, cohort); the headline first
+    folds: Callable[[Any, Any, Arm], Sequence[Fold]] = _missing  # (config, view, arm)
+    features: Callable[[Any, Ledger, Fold, Arm, int], FoldData] = _missing  # int: fold number
+    check: Callable[[Any], None] = _nothing  # rejects settings before data is read
+    # (config, view, arm) -> the group of each row; a scored row must share no group with training
     units: Callable[[Any, Any, Arm], np.ndarray] = _groups
-    view: Callable[..., Any] = _as_it_is  # (config, cohort, like=None) -> what ledgers read
+    view: Callable[..., Any] = _as_it_is  # (config, cohort, like=None) -> the data ledgers read
     program: Callable[[Any, int], Program] | None = None  # (config, number of classes)
     baselines: Callable[[Any, FoldData, Sequence[str]], Iterable[Job]] = _no_jobs
-    label: Callable[[Any], str] = lambda config: "network"  # its name in tables
+    label: Callable[[Any], str] = lambda config: "network"  # the network's name in tables
     # (exports.parts.Made, exports.parts.Trained, run) -> exports.parts.Packed: a decoder
     pack: Callable[..., Any] | None = None
-    notes: Callable[[Any, Any], Sequence[str]] = lambda config, view: ()  # sentences for a reader
-    files: Callable[[Any], Sequence[str]] = lambda config: ()  # read beside the cohort
+    notes: Callable[[Any, Any], Sequence[str]] = lambda config, view: ()  # sentences for the report
+    files: Callable[[Any], Sequence[str]] = lambda config: ()  # input files besides the cohort's
 
 
 def installed(names: str) -> tuple[str, ...]:
-    """Returns the classifiers of a comma-separated setting whose packages are there."""
+    """Returns the classifiers of a comma-separated setting whose packages are installed."""
     return tuple(name for name in split_list(names) if baselines.available(name))
 
 
 def check_experiment(name: str, experiment: Any) -> Experiment:
-    """Refuses what cannot be run.
+    """Returns an experiment that can be run; rejects anything else.
 
     Raises:
-      InputError: it is no experiment, or lacks a part.
+      InputError: it is not an `Experiment`, or lacks a required part.
     """
     if not isinstance(experiment, Experiment):
         expected = "an emojax.experiments.Experiment"
         raise InputError("experiment", f"{name!r}, a {type(experiment).__name__}", expected)
     for part in ("arms", "folds", "features"):
-        if getattr(experiment, part) is None:
+        if getattr(experiment, part) in (None, _missing):
             raise InputError("experiment", f"{name!r} without {part}", f"a function as its {part}")
     return experiment
 
 
 def check_arms(arms: Sequence[Arm]) -> list[Arm]:
-    """Refuses arms that do not say what they are.
+    """Returns the arms as a list; rejects contradictory ones.
 
     Raises:
-      InputError: no arm, two of one name, an unknown class of protocol, a leaky arm that names no
-        step, another that names one, or an arm that shares what is not trained.
+      InputError: no arms, two arms with the same name, an unknown protocol class, a leaky arm that
+        names no leaky step, a non-leaky arm that names one, or an arm that shares the training of
+        an arm that is not trained.
     """
     if not arms:
         raise InputError("experiment", "no arm", "one arm or more")

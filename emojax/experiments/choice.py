@@ -1,8 +1,8 @@
-"""The choice between bag and network: by inner folds that never see who is scored.
+"""The choice between bag and network, on inner folds that never see the test subject.
 
-For every test subject the study is looked at as if this subject were not there. Inner folds of what
-is left train both decoders as the outer ones are trained, with their own monitored subjects, and
-score them on a subject that neither trained them nor chose an epoch, a penalty or a temperature.
+For every test subject, that subject is removed from the study. Inner folds of the remaining
+subjects train both decoders like the outer folds, with their own monitored subjects, and score them
+on a subject that neither trained them nor chose an epoch, a penalty or a temperature.
 """
 
 import dataclasses
@@ -22,25 +22,25 @@ from emojax.scoring import scores
 from emojax.scoring.baselines import Fitted
 
 AUTO, NETWORK = "auto", "network"
-LEAST = 5  # one is scored, and four are left to inner folds
+LEAST = 5  # one subject is scored, which leaves four for inner folds
 
 
 class Choice(NamedTuple):
-    """The better decoder of inner folds, and the balanced accuracy of both."""
+    """The better decoder on inner folds, and the balanced accuracy of both."""
 
     chosen: str
     inner: dict[str, float]
 
 
 def check(view: Any) -> None:
-    """Refuses a study of which inner folds leave too little, before anything is trained.
+    """Rejects a study that is too small for inner folds, before anything is trained.
 
     Raises:
       InputError: fewer than five subjects (or runs).
     """
     units = np.unique(getattr(view, "units", view.subject))
     if len(units) < LEAST:
-        expected = f"{LEAST} to choose between bag and network (--config.headline=bag)"
+        expected = f"at least {LEAST} to choose between bag and network (or --config.headline=bag)"
         raise InputError("subjects or runs", f"{len(units)}", expected)
 
 
@@ -59,18 +59,18 @@ def choose(
 
     Args:
       experiment: see `base.Experiment`.
-      config: with `inner`, the number of inner folds of each choice; 0 is all.
-      view: what ledgers read.
-      plan: of the networks.
+      config: config with `inner`, the number of inner folds of each choice (0: all).
+      view: the data that ledgers read.
+      plan: training settings of the networks.
       bag: the arm of the bag.
       network: the arm of the network.
       made: outer folds, whose test rows stay unseen.
-      store: of finished inner trainings, and of the choices where several processes divide them.
+      store: store of finished inner training runs, and of choices that several processes share.
       tick: called with 1 for every outer fold.
 
     Returns:
-      Of each outer fold the decoder with the better mean balanced accuracy over its inner folds;
-      the bag where they are equal.
+      For each outer fold, the decoder with the higher mean balanced accuracy over inner folds; the
+      bag in a tie.
     """
     numbers = {f"choice {i}": i for i in range(len(made))}
 
@@ -93,14 +93,13 @@ def choose(
 
 
 def _better(scored: Mapping[str, np.ndarray], bag: str) -> Choice:
-    """Returns the better of the two; the bag where they are equal."""
+    """Returns the better of the two; the bag in a tie."""
     inner = {name: float(scored[name]) for name in (bag, NETWORK)}
     return Choice(NETWORK if inner[NETWORK] > inner[bag] else bag, inner)
 
 
 def _inner(experiment: Experiment, config, view, plan, arm: Arm, store) -> float:
     """Returns the mean balanced accuracy of an arm over inner folds."""
-    assert experiment.folds is not None and experiment.features is not None
     folds = list(experiment.folds(config, view, arm))[: config.inner or None]
     made = []
     for i, fold in enumerate(folds):
@@ -130,16 +129,16 @@ def enter(
     classical: dict[tuple[str, int], dict[str, Fitted]],
     temper: bool = True,
 ) -> None:
-    """Enters the predictions of the chosen decoders beside those of the bag.
+    """Adds the predictions of the chosen decoders to `classical`, under the name `AUTO`.
 
     Args:
-      choices: of each outer fold.
+      choices: choice of each outer fold.
       bag: the arm of the bag.
       network: the arm of the network.
-      made: arm -> its folds.
+      made: arm -> its folds; the choice is added to the notes of the bag's folds.
       outcomes: arm -> fold -> outcome of each network.
-      classical: (arm, fold) -> name -> predictions; they are added under `AUTO`.
-      temper: whether a network's probabilities get their temperature.
+      classical: (arm, fold) -> name -> predictions; changed in place.
+      temper: whether to calibrate a network's probabilities with a temperature.
     """
     for i, choice in enumerate(choices):
         fitted = classical[bag.name, i]
@@ -155,9 +154,9 @@ def enter(
 def _as_fitted(
     data: FoldData, outcome: Mapping[str, np.ndarray], pick: str, temper: bool
 ) -> Fitted:
-    """Returns a network's probabilities of the test rows, with its temperature."""
+    """Returns a network's predictions of the test rows, calibrated with a temperature."""
     p = np.asarray(outcome[pick])
-    if temper and "monitored_rows" in outcome:  # else its members have theirs
+    if temper and "monitored_rows" in outcome:  # otherwise each member is already calibrated
         labels, monitored = data.labels[outcome["monitored_rows"]], outcome[f"monitored_{pick}"]
         p = scores.with_temperature(p, scores.fit_temperature(labels, np.asarray(monitored)))
     return Fitted(p.argmax(1).astype(np.int32), p, True, None)

@@ -1,8 +1,8 @@
-"""New people AND new levels of a column of the design: what leaving one subject out cannot tell.
+"""Crossed validation: test rows have a new subject and a new level of a column of the design.
 
-A decoder may know a cell of the design (an emotion after one kind of prime) by something else than
-the label, such as the stimuli of this cell. Leaving a subject out leaves no cell out. Here training
-rows share neither the subject nor the level with the test rows.
+A decoder may recognise a cell of the design (an emotion after one kind of prime) by something other
+than the label, such as the stimuli of this cell. Leaving a subject out leaves no cell out. Here
+training rows share neither the subject nor the level with the test rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,17 +24,16 @@ from emojax.scoring import linear
 from emojax.splits import Fold
 
 ALL = "all"
-MOST = 99  # arrangements of labels: they cost as much as one training each
-KEY = 15  # of `jax.random.fold_in`: no other step of a run has this number
-ROUNDING = 1e-9
-LEFT_OUT = "left out"  # in place of classifiers, for a column that cannot be crossed
+MOST = 99  # maximum number of label arrangements, each as expensive as one training run
+KEY = 15  # for `jax.random.fold_in`; no other step of a run uses this number
+LEFT_OUT = "left out"  # replaces the classifiers of a column that cannot be crossed
 
 
 def check(config: Any, cohort: Cohort) -> None:
-    """Refuses columns that are asked for by name and cannot be crossed, before anything is fitted.
+    """Rejects columns requested by name that cannot be crossed, before anything is fitted.
 
     Raises:
-      InputError: no such column, or one that leaves nothing to train on.
+      InputError: no such column, or a column that leaves no rows to train on.
     """
     asked = split_list(config.crossed)
     if asked == (ALL,):
@@ -52,29 +51,29 @@ def check(config: Any, cohort: Cohort) -> None:
 
 
 def columns(config: Any, cohort: Cohort) -> list[str]:
-    """Returns the columns of the design beside the one that labels are made of."""
+    """Returns the columns of the design except the one that labels are made from."""
     label = getattr(config.data, "label_column", "")
     return [name for name in cohort.factors if name not in (label, "run")]
 
 
 def folds_of(cohort: Cohort, level: Shaped[np.ndarray, " n"]) -> list[Fold]:
-    """Returns a fold per subject and level.
+    """Returns one fold for each subject and level.
 
     Raises:
-      ValueError: there is nothing to cross, or training rows lack a class.
+      ValueError: nothing can be crossed, or training rows lack a class.
     """
     if len(cohort.subjects) < 3:
-        raise ValueError(f"{len(cohort.subjects)} subjects, of 3 that are needed")
+        raise ValueError(f"{len(cohort.subjects)} subjects, but at least 3 are needed")
     if len(np.unique(level)) < 2:
         raise ValueError(f"one level, {level[0]}")
     if len(np.unique(level)) == len(level):
-        raise ValueError("another level in every row")
+        raise ValueError("a different level in every row")
     folds = splits.crossed(cohort.subject, level)
     for fold in folds:
         missing = set(range(len(cohort.classes))) - set(cohort.labels[fold.train].tolist())
         if missing:
             name = cohort.classes[min(missing)]
-            raise ValueError(f"no row of {name} to train on for {fold.name}: an empty cell")
+            raise ValueError(f"no row of {name} to train on for {fold.name}: the cell is empty")
     return folds
 
 
@@ -88,24 +87,24 @@ def analyse(
 ) -> dict[str, Any] | None:
     """Scores linear classifiers on new subjects and new levels of each column of the design.
 
-    They see the headline's features, made again for each fold, or every voxel where the classical
-    classifiers of the headline do. The null has labels that are exchanged within subject and level,
-    in training and test rows alike; features, which are chosen with true labels of training rows
-    alone, stay.
+    They see the headline's features, made again for each fold, or every voxel if the headline's
+    classical classifiers do. For the null, labels are exchanged within subject and level, in
+    training and test rows alike; the features, which depend only on true labels of training rows,
+    are kept.
 
     Args:
       experiment: see `base.Experiment`.
-      config: with `crossed`, `permutations` (at most 99 are drawn; 0 for no null) and `seed`.
-      view: what ledgers read.
+      config: config with `crossed`, `permutations` (at most 99 are drawn; 0: no null) and `seed`.
+      view: the data that ledgers read.
       arm: the headline.
-      made: its folds.
+      made: folds of the headline; not used.
       tick: called with 1 for every fold.
 
     Returns:
-      column -> classifier -> "mean" and "ci95" of balanced accuracy over subjects, "null" ("mean",
-      "sd") and "p", or None without; "permuted": what was exchanged; "leaving_subjects_out": "mean"
-      and "ci95" where levels are known. A column that cannot be crossed has its reason under
-      "left out". None where there is no column.
+      column -> classifier -> "mean" and "ci95" of balanced accuracy over subjects; "null" ("mean",
+      "sd", "draws") and "p", or None without a null; "permuted", the exchange in words;
+      "leaving_subjects_out", "mean" and "ci95" with known levels. A column that cannot be crossed
+      has the reason under "left out". None without a column.
 
     Raises:
       InputError: as `check`.
@@ -149,7 +148,7 @@ def mean(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _labels(config, view, arm: Arm, level) -> tuple[Int[np.ndarray, "p n"], str]:
-    """Returns the true labels, then exchanged ones; and what was exchanged."""
+    """Returns the true labels followed by exchanged ones, and the exchange in words."""
     true = np.asarray(view.labels)
     count = min(permutation.asked(config), MOST)
     if not count:
@@ -161,7 +160,7 @@ def _labels(config, view, arm: Arm, level) -> tuple[Int[np.ndarray, "p n"], str]
 
 
 def _within(found: Exchange, level) -> Exchange:
-    """Exchanges within levels, too, unless a level would have nothing to exchange."""
+    """Restricts the exchange to within levels, unless a level would have nothing to exchange."""
     first = np.unique(found.block, return_index=True)[1]
     pairs = np.stack([found.within, np.unique(level, return_inverse=True)[1][first]])
     within = np.unique(pairs, axis=1, return_inverse=True)[1].ravel()
@@ -186,12 +185,11 @@ def _scores(source: held_out.HeldOut, subject, folds, labels, tick) -> dict[str,
 
 
 def _summary(scores: np.ndarray, scheme: str) -> dict[str, Any]:
-    """Returns the score of the first labelling, and the others as its null."""
+    """Summarises the score of the first labelling, with the others as its null."""
     observed, null = scores[0].mean(), scores[1:].mean(1)
     out: dict[str, Any] = mean(scores[0]) | {"null": None, "p": None, "permuted": scheme}
     if len(null):
-        reached = int((null >= observed - ROUNDING).sum())
         sd = float(null.std(ddof=1)) if len(null) > 1 else 0.0
         out["null"] = {"mean": float(null.mean()), "sd": sd, "draws": len(null)}
-        out["p"] = (1 + reached) / (1 + len(null))
+        out["p"] = permutation.p_value(observed, null)
     return out

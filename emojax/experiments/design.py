@@ -1,7 +1,7 @@
-"""The design of a study: whether it gives the labels away without any image.
+"""Checks of whether the design of a study predicts the labels without any image.
 
-Leaving subjects out does not help where all of them saw the same events at the same times, or where
-a column of the design, such as the stimulus set, goes with the labels.
+Leaving subjects out does not help if all of them saw the same events at the same times, or if a
+column of the design, such as the stimulus set, is correlated with the labels.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ from emojax.experiments.base import Experiment
 from emojax.records import Arm, FoldData
 from emojax.scoring import baselines, linear, scores
 
-MOST_FOLDS = 10  # of classifiers of nuisance; with more subjects several are left out together
+MOST_FOLDS = 10  # for nuisance classifiers; with more subjects, several are left out together
 LOGISTIC = "logistic"
 SVM = "SVM-linear hard"
 
@@ -39,24 +39,25 @@ def analyse(
     made: Sequence[FoldData],
     tick: Callable[[int], Any] = lambda done: None,
 ) -> dict[str, Any] | None:
-    """Asks what the design alone says of the labels.
+    """Measures how well the design alone predicts the labels.
 
     Args:
       experiment: see `base.Experiment`.
-      config: with `design` (False turns this off) and `seed`.
-      view: what ledgers read.
+      config: config with `design` (False turns this off) and `seed`.
+      view: the data that ledgers read.
       arm: the headline.
-      made: its folds.
+      made: folds of the headline.
       tick: called with 1 for every part.
 
     Returns:
-      "lookup": the label of other subjects at the same place of the same run ("accuracy", "chance",
-      "matched": share of rows that have such others), None where rows are not points in time.
-      "nuisance": classifier of "columns" alone -> "mean" and "ci95", None without such columns.
-      "subject_and_run_out": logistic regression of other subjects' other runs ("mean", "ci95"),
-      "subject_out" on the same features and "minus_subject_out"; None with one run. Then each
-      column of the design: "decodes_label", "decoded_by_data", each a balanced accuracy over new
-      subjects with its interval, "chance" of the column, "levels". None where turned off.
+      "lookup": predicts the label of other subjects at the same position of the same run
+      ("accuracy", "chance", "matched": fraction of rows with a counterpart); None if rows are not
+      points in time. "nuisance": classifier of "columns" alone -> "mean" and "ci95"; None without
+      such columns. "subject_and_run_out": logistic regression on other subjects' other runs
+      ("mean", "ci95"), "subject_out" on the same features and "minus_subject_out"; None with one
+      run. Then for each column of the design: "decodes_label" and "decoded_by_data", each a
+      balanced accuracy over new subjects with its interval, "chance" of the column and "levels".
+      None if turned off.
     """
     if not config.design or arm.factor is not None:
         return None
@@ -79,20 +80,20 @@ def analyse(
 
 
 def is_timed(cohort: Cohort) -> bool:
-    """Returns whether rows are points in time; others may be sorted by their labels."""
+    """Returns whether rows are points in time; other rows may be sorted by their labels."""
     return all(run.tr is not None or run.starts is not None for run in cohort.runs)
 
 
 def run_names(cohort: Cohort) -> Shaped[np.ndarray, " n"]:
-    """Returns the run of each row by a name that is the same in all subjects."""
+    """Returns the run of each row, by a name that all subjects share."""
     return np.array([canonical(run.name) for run in cohort.runs])[cohort.run_index]
 
 
 def lookup(cohort: Cohort) -> dict[str, Any] | None:
-    """Looks the label of each volume up among other subjects, by run and place in it.
+    """Looks up the label of each volume in other subjects, by run and position in the run.
 
-    The commonest label counts, of equally common ones the first in order. Rows that nobody else has
-    are not scored.
+    The most common label counts; in a tie, the first in order. Rows without a counterpart in other
+    subjects are not scored.
     """
     if not is_timed(cohort):
         return None
@@ -103,7 +104,7 @@ def lookup(cohort: Cohort) -> dict[str, Any] | None:
         votes.setdefault(place, Counter())[label] += 1
     right, matched = 0, 0
     for place, label in zip(places, labels, strict=True):
-        others = votes[place] - Counter([label])  # without its own vote
+        others = votes[place] - Counter([label])  # without the subject's own vote
         if others:
             matched += 1
             most = max(others.values())
@@ -118,7 +119,7 @@ def lookup(cohort: Cohort) -> dict[str, Any] | None:
 
 
 def nuisance(cohort: Cohort, seed: int) -> dict[str, Any] | None:
-    """Decodes the labels from time in the run, run and motion alone, leaving subjects out."""
+    """Decodes the labels from run, time in the run and motion alone, leaving subjects out."""
     names = np.unique(run_names(cohort), return_inverse=True)[1]
     columns: dict[str, np.ndarray] = {}
     if is_timed(cohort):
@@ -132,7 +133,7 @@ def nuisance(cohort: Cohort, seed: int) -> dict[str, Any] | None:
         return None
     x = np.column_stack(list(columns.values()))
     at = list(columns).index("run") if "run" in columns else None
-    every: dict[str, Any] = {"max_features": None}  # at each split: few columns matter
+    every: dict[str, Any] = {"max_features": None}  # try all columns at each split: there are few
     forest = RandomForestClassifier(
         100, class_weight="balanced", n_jobs=1, random_state=seed, **every
     )
@@ -168,8 +169,8 @@ def subject_and_run_out(
 ) -> dict[str, Any] | None:
     """Trains logistic regression on other subjects' other runs, with the headline's features.
 
-    Voxels, alignment and scaler stay those of the fold; the classifier has seen neither the test
-    subject nor the run.
+    Voxels, alignment and scaler are those of the fold; the classifier has seen neither the test
+    subject nor the test run.
     """
     run, subject = run_names(cohort), cohort.subject
     if len(np.unique(run)) < 2:
@@ -231,9 +232,10 @@ def _column(source: held_out.HeldOut, cohort: Cohort, code, levels: int) -> dict
 def majority(
     level: Int[np.ndarray, " n"], labels: Int[np.ndarray, " n"], subject: Shaped[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
-    """Returns the best guess of each row's label by its level, from all other subjects.
+    """Guesses each row's label from its level, as counted in all other subjects.
 
-    Best for balanced accuracy: the label of which the level holds the largest share.
+    For balanced accuracy, the best guess is the label with the largest share of its rows in the
+    level.
     """
     table = np.zeros((level.max() + 1, labels.max() + 1))
     np.add.at(table, (level, labels), 1)
@@ -248,7 +250,7 @@ def majority(
 
 
 def _decoded(source, cohort: Cohort, code, levels: int) -> dict[str, Any] | None:
-    """Decodes the column with a linear SVM; None where it is constant within each subject."""
+    """Decodes the column with a linear SVM; returns None if it is constant within each subject."""
     subject = cohort.subject
     if all(len(np.unique(code[subject == name])) == 1 for name in cohort.subjects):
         return None

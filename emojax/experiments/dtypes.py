@@ -1,4 +1,4 @@
-"""The dtype of a run, which is settled once: a resumed or exported run keeps it."""
+"""The dtype of a run, resolved once and kept when the run is resumed or exported."""
 
 import os
 import pathlib
@@ -10,11 +10,11 @@ from emojax.training import ownership
 
 
 def settle(config: Any, workdir: str | os.PathLike) -> Any:
-    """Returns the config with the dtype that `model.dtype=auto` means in this workdir.
+    """Returns the config with `model.dtype=auto` resolved for this workdir.
 
-    That is the one in the workdir's config.json, or where there is none yet, what is quicker on
-    this machine (see `precision.settle`). It stands in config.json and in the report, so that the
-    run can be repeated anywhere.
+    The dtype is read from the workdir's config.json; if there is none yet, it is the faster one on
+    this machine (see `precision.settle`). config.json and the report state it, so that the run can
+    be repeated on another machine.
 
     Args:
       config: a ConfigDict with the keys of `configs/common.py`; it is not changed.
@@ -30,7 +30,7 @@ def settle(config: Any, workdir: str | os.PathLike) -> Any:
 
 
 def _stored(folder: pathlib.Path) -> str:
-    """Returns the dtype in config.json; "" where none was settled: `open_workdir` judges files."""
+    """Returns the dtype in config.json, or ""; `open_workdir` reports a damaged file."""
     try:
         found = ownership.read_config(folder)["model"]["dtype"]
     except (InputError, LookupError, TypeError):

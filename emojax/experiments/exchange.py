@@ -1,8 +1,9 @@
-"""Labels that could as well have been others, and what is exchanged with what to draw them.
+"""Exchangeability of labels: which blocks of rows may swap labels in a permutation test.
 
-Where rows are points in time, blocks of volumes are exchanged within runs; else single rows, within
-subjects. Subjects who saw one order of events get one new order: a decoder of time in the run is
-then as right about the new order as about the old one, and cannot pass for one of the labels.
+If rows are points in time, blocks of volumes are exchanged within runs; otherwise single rows are
+exchanged within subjects. Subjects who saw the same order of events get the same new order: a
+decoder of time in the run is then as good on the new order as on the old one, and does not pass for
+a decoder of the labels.
 """
 
 import math
@@ -16,20 +17,20 @@ from emojax.data.acquisitions import canonical
 from emojax.data.cohort import Cohort
 from emojax.features.correspondence import AGREE, COVER
 
-PATIENCE = 200  # draws of one arrangement, and more where few are left
+PATIENCE = 200  # minimum number of attempts to draw a new arrangement
 
 
 class Exchange(NamedTuple):
-    """Blocks of rows that have one class each, and the sets within which these are exchanged."""
+    """Blocks of rows with one class each, and the sets within which blocks are exchanged."""
 
-    block: Int[np.ndarray, " n"]  # of each row
+    block: Int[np.ndarray, " n"]  # block of each row
     label: Int[np.ndarray, " b"]  # class of each block
     within: Int[np.ndarray, " b"]  # set of each block
-    scheme: str  # for people
+    scheme: str  # description for the report
 
     @property
     def arrangements(self) -> int:
-        """Number of different ways to arrange the classes, the present one among them."""
+        """Number of distinct arrangements of the classes, including the present one."""
         total = 1
         for number in np.unique(self.within):
             counts = np.bincount(self.label[self.within == number]).tolist()
@@ -41,8 +42,8 @@ class Exchange(NamedTuple):
     def draw(self, rng: np.random.Generator) -> Int[np.ndarray, " n"]:
         """Returns the labels of one random arrangement; all are equally likely.
 
-        Each block keeps its extent and gets another block's class, so that where blocks differ in
-        length the numbers of volumes of each class differ from those of the true labels.
+        Each block keeps its extent and gets another block's class. Where blocks differ in length,
+        the number of volumes of each class can differ from that of the true labels.
         """
         return self.label[self.order(rng)][self.block]
 
@@ -53,13 +54,13 @@ class Exchange(NamedTuple):
         count: int,
         allowed: Callable[[Int[np.ndarray, " n"]], bool],
     ) -> list[Int[np.ndarray, " n"]]:
-        """Returns `count` different arrangements, fewer where no other is found in many draws.
+        """Returns `count` distinct arrangements, or fewer if many draws find no new one.
 
         Args:
-          rng: what draws.
-          labels: the true labels, which are never among them.
-          count: how many, fewer than `arrangements`.
-          allowed: called with labels: whether they may be used.
+          rng: random number generator.
+          labels: the true labels, which are never returned.
+          count: number of arrangements, less than `arrangements`.
+          allowed: called with labels; returns whether they may be used.
         """
         seen, out = {labels.astype(np.int32).tobytes()}, []
         while len(out) < count:
@@ -84,17 +85,17 @@ class Exchange(NamedTuple):
 
 
 def design(cohort: Cohort, timed: bool) -> Exchange:
-    """Finds what may be exchanged in a study.
+    """Returns the exchange of labels that a study allows.
 
     Args:
-      cohort: the labelled rows; volumes without a label are no part of it and stay without.
-      timed: whether rows are points in time; consecutive ones of one class are then one block.
+      cohort: the labelled rows. Volumes without a label are not part of it and stay unlabelled.
+      timed: whether rows are points in time; consecutive rows of one class are then one block.
     """
     return _blocks(cohort) if timed else _rows(cohort)
 
 
 def _rows(cohort: Cohort) -> Exchange:
-    """Exchanges single rows: within a run where all runs of the subject have every class."""
+    """Exchanges single rows: within runs if every run of the subject has every class."""
     subject = np.unique(cohort.subject, return_inverse=True)[1]
     within, by_run = len(cohort.runs) + subject, []
     for number in range(subject.max() + 1):
@@ -111,7 +112,7 @@ def _rows(cohort: Cohort) -> Exchange:
 
 
 def _blocks(cohort: Cohort) -> Exchange:
-    """Exchanges blocks within runs: one arrangement for all subjects who saw the same order."""
+    """Exchanges blocks within runs, in the same way for all subjects who saw the same order."""
     runs = [canonical(run.name) for run in cohort.runs]
     run = np.unique(runs, return_inverse=True)[1][cohort.run_index].astype(np.int64)
     time = run * (int(cohort.frame.max()) + 2) + cohort.frame  # runs never touch
@@ -136,7 +137,7 @@ def _blocks(cohort: Cohort) -> Exchange:
 
 
 def _groups(cohort: Cohort, time: Int[np.ndarray, " n"]) -> list[Int[np.ndarray, " k"]]:
-    """Returns the rows of subjects who saw the same classes at the same times, group by group."""
+    """Returns the rows of each group of subjects who saw the same classes at the same times."""
     groups: list[list[np.ndarray]] = []
     for name in cohort.subjects:
         rows = np.flatnonzero(cohort.subject == name)
@@ -150,7 +151,7 @@ def _groups(cohort: Cohort, time: Int[np.ndarray, " n"]) -> list[Int[np.ndarray,
 
 
 def _agree(time, labels, ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """Returns whether rows share their times, and at these nearly all labels of every class."""
+    """Returns whether two subjects share most times and, at these, most labels of every class."""
     _, i, j = np.intersect1d(time[ours], time[theirs], return_indices=True)
     if not len(i) or len(i) < COVER * min(len(ours), len(theirs)):
         return False
@@ -161,10 +162,10 @@ def _agree(time, labels, ours: np.ndarray, theirs: np.ndarray) -> bool:
 def _timeline(time, run, labels):
     """Returns the block of each row, and class and run of each block; see `Exchange`.
 
-    Blocks are those of the group's common timeline, on which the commonest label of a time counts:
-    a volume that one subject lacks does not cut its block in two. A row with another label than
-    the timeline belongs to the nearest block of its own; one without any such block in its run is
-    never exchanged, and has a run below 0.
+    Blocks are those of the group's common timeline, which has the most common label at each time: a
+    volume that one subject lacks does not split its block. A row whose label differs from the
+    timeline joins the nearest block with its label. Without such a block in its run, the row is
+    never exchanged, and its block gets a negative run.
     """
     times, first, at = np.unique(time, return_index=True, return_inverse=True)
     votes = np.zeros((len(times), labels.max() + 1), int)
@@ -185,7 +186,7 @@ def _timeline(time, run, labels):
 
 
 def _unique(within: Int[np.ndarray, " b"]) -> Int[np.ndarray, " b"]:
-    """Returns ids in which every negative one is a set of its own."""
+    """Returns set ids in which every negative id is replaced by a new, unique one."""
     out, alone = within.copy(), np.flatnonzero(within < 0)
     out[alone] = within.max() + 1 + np.arange(len(alone))
     return out

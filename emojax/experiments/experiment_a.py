@@ -1,7 +1,7 @@
-"""Experiment A: leave one subject out, with voxels, alignment and a CNN (arXiv 2210.17015, 2).
+"""Experiment A: leave one subject out, with alignment and a 1D CNN (arXiv 2210.17015, section 2).
 
-Mask, ANOVA voxels, Procrustes hyperalignment, z-score, 1D CNN. The arms close the leaks of the
-published procedure one by one.
+The steps are mask, ANOVA voxels, Procrustes hyperalignment, z-score and 1D CNN. The arms close the
+leaks of the published procedure one by one.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,11 +32,11 @@ from emojax.scoring.baselines import BAG, NUISANCE, Job
 from emojax.splits import Fold
 from emojax.training import cost
 
-SMALL = 1000  # voxels: threads of LAPACK only wait for each other on such matrices
+SMALL = 1000  # voxels; on matrices of this size, LAPACK is faster with one thread
 
 
 def check(config: Any) -> None:
-    """Refuses settings that do not go together, and names that stand for nothing.
+    """Rejects settings that contradict each other, and unknown names.
 
     Raises:
       InputError: names the key.
@@ -46,7 +46,7 @@ def check(config: Any) -> None:
     if not low < high:
         raise InputError("mask.lower", low, f"less than mask.upper, {high}")
     if "group" in split_list(config.align.regimes) and config.align.alpha < 1:
-        expected = "1 where align.regimes has group: one rotation for all"
+        expected = "1 if align.regimes has group, which fits one rotation for all"
         raise InputError("align.alpha", config.align.alpha, expected)
     if not config.network and (config.headline != "bag" or "paper" in split_list(config.protocols)):
         expected = "--config.headline=bag --config.protocols=nested, which need none"
@@ -59,7 +59,7 @@ def check(config: Any) -> None:
     _check_piecewise(config)
     for name in (*split_list(config.baselines), *split_list(config.floor_baselines)):
         if baselines.find(name).needs == "members":
-            expected = "no bag here: --config.headline=bag has it"
+            expected = "other classifiers (--config.headline=bag adds the bag)"
             raise InputError("baselines", repr(name), expected)
     if config.get("permute", "network") != "network":
         baselines.find(config.permute)
@@ -77,7 +77,7 @@ def check(config: Any) -> None:
     aligned = REGIMES[first].needs_template or choices == ("paper",) or config.voxels.own
     if config.voxels.classical == "all" and aligned:
         expected = (
-            "nothing aligned, and common voxels: --config.align.regimes=none --config.protocols="
+            "no alignment, and common voxels: --config.align.regimes=none --config.protocols="
             "nested --config.voxels.own=False (or --config.voxels.classical=keep)"
         )
         raise InputError("voxels.classical", "'all'", expected)
@@ -90,7 +90,7 @@ def check(config: Any) -> None:
 
 
 def _check_piecewise(config: Any) -> None:
-    """Refuses settings of regime piecewise that do not go together, before data is read."""
+    """Rejects contradictory settings of regime piecewise, before data is read."""
     if not _is_piecewise(config):
         return
     parcels.parse(config.align.parcels)
@@ -108,7 +108,7 @@ def _is_piecewise(config: Any) -> bool:
 
 
 def files(config: Any) -> list[str]:
-    """Returns the atlas that parcels come from."""
+    """Returns the path of the parcel atlas, if there is one."""
     path = parcels.parse(config.align.parcels).path if _is_piecewise(config) else ""
     return [path] if path else []
 
@@ -119,10 +119,10 @@ def view(config: Any, cohort: Any, like: MaskedCohort | None = None) -> MaskedCo
 
 
 def folds(config: Any, data: MaskedCohort, arm: Arm) -> list[Fold]:
-    """Leaves one subject (or run) out at a time; a bag trains on all others.
+    """Returns folds that leave one subject (or run) out; a bag trains on all others.
 
     Raises:
-      InputError: too few units, or units that cannot be compared.
+      InputError: too few units, or units that do not correspond.
     """
     _check_units(config, data, arm.settings.settings)
     made = splits.leave_one_out(data.units, monitor_test=arm.settings.on_test)
@@ -130,14 +130,14 @@ def folds(config: Any, data: MaskedCohort, arm: Arm) -> list[Fold]:
 
 
 def notes(config: Any, data: MaskedCohort) -> list[str]:
-    """Returns what a reader must know of rows that are matched by time."""
+    """Returns notes for the report on rows that are matched by time."""
     regimes = {arm.settings.settings.regime for arm in arms(config, data.cohort)}
     matched = any(REGIMES[name].needs_template for name in regimes)
     return correspondence.check(data) if matched and config.align.match == "time" else []
 
 
 def _check_units(config: Any, data: MaskedCohort, settings: Settings) -> None:
-    """Refuses units without every class, or whose voxels or rows do not correspond."""
+    """Rejects units that lack a class, or whose voxels or rows do not correspond."""
     if not settings.own_voxels:
         check_grids(data.cohort, config.data.grid)
     widths = {name: inside.size for name, inside in data.inside.items()}
@@ -158,7 +158,7 @@ def _check_units(config: Any, data: MaskedCohort, settings: Settings) -> None:
 
 
 def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> FoldData:
-    """Makes the features of a fold, and those of its members where there is a bag."""
+    """Makes the features of a fold and, for a bag, those of its members."""
     config = sweeps.config_of(config, arm)
     key = jax.random.fold_in(jax.random.key(config.seed), number)
     with threadpoolctl.threadpool_limits(1 if config.voxels.keep <= SMALL else None):
@@ -176,10 +176,10 @@ def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> 
 
 
 def _features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, key: jax.Array) -> FoldData:
-    """Makes the features of whole units, and draws their balanced rows."""
+    """Makes the features of one fold, and draws balanced rows of its units."""
     settings, leaks, _ = arm.settings
     union = ledger.design("union")
-    if settings.chooses_after and union is not None:  # values, aligned values, templates
+    if settings.chooses_after and union is not None:  # 3: values, aligned values, templates
         size = 3 * 4 * len(fold.train) * int(union.sum())
         cost.require_memory(size, "aligning every voxel (or --config.voxels.after=False)")
     made = across_subjects.fold_features(ledger, fold, settings, leaks)
@@ -213,6 +213,7 @@ def _features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, key: jax.Array)
     if NUISANCE in arm.baselines:
         notes["nuisance"] = across_subjects.nuisance_features(ledger, fold, made.mask)
     if arm.baselines and config.voxels.classical == "all":
+        assert made.mask is not None  # `check` rejects voxels.own here
         notes["every voxel"] = every_voxel.every_voxel(ledger, fold, settings, made.mask)
     read = scaled.reader({"network": fold.train, "epoch choice": fold.monitor})
     read_test = scaled.scored_reader(fold.test)
@@ -235,7 +236,7 @@ def _features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, key: jax.Array)
 
 
 def units(config: Any, data: MaskedCohort, arm: Arm) -> np.ndarray:
-    """Returns subjects, or runs where labels of the test subject's other runs may be seen."""
+    """Returns each row's subject, or its run if a test subject's other labelled runs are used."""
     settings = arm.settings.settings
     by_class = settings.match == "class" and REGIMES[settings.regime].by_other_runs
     by_run = settings.own_voxels or by_class or config.units == "run"
@@ -243,7 +244,7 @@ def units(config: Any, data: MaskedCohort, arm: Arm) -> np.ndarray:
 
 
 def _drawn(key, rows, labels, config, settings: Settings) -> np.ndarray:
-    """Draws rows of one unit, as many of every class; all of them where batches are balanced."""
+    """Draws the same number of rows per class from a unit; all rows if batches are balanced."""
     if not len(rows) or config.train.draws == "classes":
         return rows
     picked = resampling.balance(key, labels[rows], config.balance, num_classes=settings.num_classes)
@@ -251,13 +252,13 @@ def _drawn(key, rows, labels, config, settings: Settings) -> np.ndarray:
 
 
 def jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterator[Job]:
-    """Yields classical classifiers on the network's rows, and one on nuisance.
+    """Yields the classical classifiers of a fold, and one on nuisance features.
 
-    They have the network's features, or every voxel (voxels.classical).
+    They see the network's rows, with the network's features or every voxel (`voxels.classical`).
     """
     rows, every = data.train[0], data.notes.get("every voxel")
     y, classes = data.labels[rows], int(data.labels.max()) + 1
-    beside = -classes if "linear path" in data.notes else None  # its logits are the network's own
+    beside = -classes if "linear path" in data.notes else None  # its logits: only for the network
     if BAG in names:
         yield _bag(config, data, classes)
     wanted = {name: baselines.find(name).needs for name in names if name not in (NUISANCE, BAG)}
@@ -279,7 +280,7 @@ def jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterator[Job]:
 
 
 def _bag(config: Any, data: FoldData, classes: int) -> Job:
-    """Returns the bag on all rows of the other units, in the features of each of its members."""
+    """Returns the bag on all rows of the other units, with the features of each of its members."""
     rows = np.unique(np.concatenate([data.fold.train, data.fold.monitor]))
     groups = np.full(len(rows), -1)
     for i, member in enumerate(data.members):

@@ -1,7 +1,7 @@
-"""Experiment B: single volumes and a 3D ResNet (arXiv 2210.17015, 3), under several splits.
+"""Experiment B: single volumes and a 3D ResNet, under several splits (arXiv 2210.17015, section 3).
 
-Volumes are scaled by the training volumes, and nothing is selected. The arms are the splits, strict
-and published, each also on noise; or the factors of a sweep of the penalty.
+Volumes are scaled by statistics of the training volumes; no voxels are selected. The arms are the
+splits, strict and published, each also on noise; or the factors of a penalty sweep.
 """
 
 import math
@@ -15,6 +15,7 @@ import numpy as np
 from emojax import models, splits
 from emojax.data import roi
 from emojax.data.belonging import check_grids
+from emojax.data.cohort import Cohort
 from emojax.errors import InputError
 from emojax.experiments import base, programs, settings
 from emojax.experiments.base import Experiment
@@ -30,7 +31,7 @@ from emojax.training import cost
 
 
 def check(config: Any) -> None:
-    """Refuses settings that do not go together, and names that stand for nothing.
+    """Rejects settings that contradict each other, and unknown names.
 
     Raises:
       InputError: names the key.
@@ -54,10 +55,10 @@ def check(config: Any) -> None:
 
 
 def arms(config: Any, cohort: Any) -> list[Arm]:
-    """Returns an arm per split, then the same on noise; or one per factor of the sweep.
+    """Returns one arm for each split, then the same on noise; or one for each sweep factor.
 
     Raises:
-      InputError: volumes that the network cannot read.
+      InputError: the network cannot take these volumes.
     """
     _check_volumes(config, cohort)
     kinds = split_list(config.splits)
@@ -92,7 +93,7 @@ def arms(config: Any, cohort: Any) -> list[Arm]:
 
 
 def _arm(kind: str, name: str, **options) -> Arm:
-    """Returns the arm of a split, with the class of protocol that its own steps claim."""
+    """Returns the arm of a split, with the protocol class that the split claims."""
     return Arm(name, SPLITS[kind].protocol, split=kind, leaks=SPLITS[kind].leaks, **options)
 
 
@@ -109,17 +110,18 @@ def _check_volumes(config: Any, cohort) -> None:
     present = np.unique(cohort.labels)
     if len(present) < len(cohort.classes) or len(present) < 2:
         found = f"volumes of {', '.join(cohort.classes[k] for k in present)}"
-        raise InputError("classes", found, f"of each of {', '.join(cohort.classes)}, two or more")
+        expected = f"volumes of every class ({', '.join(cohort.classes)}), and at least two classes"
+        raise InputError("classes", found, expected)
     check_grids(cohort, config.data.grid)
 
 
-def view(config: Any, cohort, like=None):
-    """Sets voxels outside of data.mask to 0."""
+def view(config: Any, cohort: Cohort, like: Cohort | None = None) -> Cohort:
+    """Returns the cohort with voxels outside `data.mask` set to 0."""
     return roi.cut(cohort) if config.data.mask else cohort
 
 
-def folds(config: Any, cohort, arm: Arm) -> list[Fold]:
-    """Makes the folds of a split; a sweep needs the first one only."""
+def folds(config: Any, cohort: Cohort, arm: Arm) -> list[Fold]:
+    """Returns the folds of a split; only the first for a sweep."""
     key = jax.random.key(config.seed)
     groups = [cohort.groups.get(subject, "") for subject in cohort.subject]
     strata = np.array(groups) if cohort.groups else None
@@ -128,7 +130,7 @@ def folds(config: Any, cohort, arm: Arm) -> list[Fold]:
 
 
 def features(config: Any, ledger: Ledger, fold: Fold, arm: Arm, number: int) -> FoldData:
-    """Fits the scale to the training volumes, and draws the rows of every instance."""
+    """Fits the scaler to the training volumes, and draws the training rows of every instance."""
     pad = _padder(config.pad)
     train = np.unique(fold.train)
     scale = scaling.fit_scale(
@@ -184,10 +186,10 @@ def _padder(least: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def jobs(config: Any, data: FoldData, names: Sequence[str]) -> Iterator[Job]:
-    """Yields classical classifiers of one fold.
+    """Yields the classical classifiers of one fold.
 
-    Those that only look at distances and angles have coordinates in the span of the training
-    volumes, the others the voxels themselves.
+    Classifiers that depend only on distances and angles get coordinates in the span of the training
+    volumes; the others get the voxels themselves.
     """
     if not names:
         return

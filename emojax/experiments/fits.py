@@ -1,4 +1,4 @@
-"""The fits of an arm: networks and classical classifiers."""
+"""Fitting of an arm's networks and classical classifiers."""
 
 import contextlib
 import dataclasses
@@ -22,26 +22,26 @@ from emojax.training.trial import CURVES
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """The way in which networks are trained on this machine."""
+    """Settings of training on this machine."""
 
     program: Program
     train: Any  # the config's `train`
     streamed: bool  # volumes stay on disk
-    side_by_side: bool  # folds of one shape may share a program
+    side_by_side: bool  # folds of equal shape may be trained in one program
     epochs: int
-    every: int
+    every: int  # epochs between checkpoints
     strategy: loop.Strategy
-    lanes: tuple[Program, ...] = ()  # the program on each device that trains folds of its own
+    lanes: tuple[Program, ...] = ()  # one program for each device that trains its own folds
 
 
-Number = int | str  # of a fold, or "fold.member"
+Number = int | str  # number of a fold, or "fold.member"
 Log = Callable[[str, int, Mapping[str, float]], None]
-Keep = Callable[[Number, int, Any], None]  # a network of the scored epoch
+Keep = Callable[[Number, int, Any], None]  # stores the network of the scored epoch
 IsKept = Callable[[Number, int], bool]
 
 
 def members_of(arm: Arm, number: int, data: FoldData) -> list[tuple[Number, FoldData]]:
-    """Returns (number, data) of all that networks of a fold are trained on: it, or its members."""
+    """Returns (number, data) of the training sets of a fold: the fold itself, or its members."""
     if not arm.members:
         return [(number, data)]
     return [(f"{number}.{i}", member) for i, member in enumerate(data.members)]
@@ -53,7 +53,7 @@ def model_name(arm: Arm, number: Number, instance: int) -> str:
 
 
 def trainings(arm: Arm, made: Sequence[FoldData]) -> list[tuple[Number, FoldData]]:
-    """Returns (number, data) of all trainings of an arm; none where it is about no network."""
+    """Returns (number, data) of all training runs of an arm; none for an arm without a network."""
     if arm.decoder:
         return []
     return [pair for i, data in enumerate(made) for pair in members_of(arm, i, data)]
@@ -65,11 +65,12 @@ def joined(
     outcomes: Mapping[Number, Sequence[Mapping[str, np.ndarray]]],
     temper: bool = True,
 ) -> dict[int, tuple[Mapping[str, np.ndarray], ...]]:
-    """Returns the outcomes of each fold; those of members become one, the mean of them.
+    """Returns the outcomes of each fold; those of members are averaged into one.
 
-    The networks of a member are averaged, and then get one temperature, of its monitored volumes
-    (unless `temper` is False); members are averaged with theirs: "temperatures" [members].
-    "uncalibrated_best" and "uncalibrated_last" are the means without. Curves and epochs are means.
+    The networks of a member are averaged, then calibrated with one temperature that is fitted on
+    the member's monitored volumes (unless `temper` is False); the calibrated members are averaged.
+    "temperatures" [members] are the fitted values; "uncalibrated_best" and "uncalibrated_last" are
+    the averages without them. Curves and epochs are averages, too.
     """
     if not arm.members:
         return {i: tuple(outcomes[i]) for i in range(len(made))}
@@ -84,7 +85,7 @@ def joined(
 def _tempered(
     arm: Arm, data: FoldData, outcome: Mapping[str, np.ndarray], temper: bool
 ) -> dict[str, np.ndarray]:
-    """Returns a member's outcome with its temperature."""
+    """Returns a member's outcome, calibrated on its monitored rows."""
     labels, out = data.labels[outcome["monitored_rows"]], dict(outcome)
     del out["monitored_rows"]
     for name in ("last", "best"):
@@ -100,8 +101,9 @@ def _tempered(
 
 
 def _mean(outcomes: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Returns the mean of outcomes; curves that ended early go on as they ended."""
-    done, out = max(int(one["done"]) for one in outcomes), {}
+    """Returns the mean of outcomes; shorter curves are extended by their last value."""
+    out: dict[str, np.ndarray] = {}
+    done = max(int(one["done"]) for one in outcomes)
     for name in outcomes[0]:
         each = [np.asarray(one[name]) for one in outcomes]
         if name == "temperatures":
@@ -110,21 +112,21 @@ def _mean(outcomes: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]
         if name in CURVES:
             each = [np.pad(curve, (0, done - len(curve)), "edge") for curve in each]
         out[name] = np.mean(each, axis=0).astype(each[0].dtype)
-    return out | {"done": np.int32(done)}
+    return out | {"done": np.asarray(done, np.int32)}
 
 
 class NoStore(pieces.Alone, loop.Store):
     """A store that keeps nothing."""
 
-    def load_finished(self, name):
+    def load_finished(self, name: str) -> None:
         """Returns None: nothing was kept."""
 
-    def save_finished(self, name, arrays):
+    def save_finished(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Keeps nothing."""
 
 
 class Training(NamedTuple):
-    """One network to train: a piece of work."""
+    """One network to train, as a unit of shared work."""
 
     number: Number
     instance: int
@@ -142,28 +144,29 @@ def fit_networks(
     is_kept: IsKept = lambda number, instance: True,
     wait: bool = True,
 ) -> dict[Number, tuple[dict[str, np.ndarray], ...]]:
-    """Trains the networks of an arm's folds, or takes them from the store, and predicts.
+    """Trains the networks of an arm's folds, or loads them from the store, and predicts.
 
-    Processes that share the store, and the devices of each, divide the trainings. Test rows are
-    read only after the training, in float32: as a decoder will see them. The monitored rows are
-    then predicted in the same way, so that a temperature can be fitted to them.
+    The training runs are shared among the processes that use the store and the devices of each.
+    Test rows are read only after training, in float32, as a decoder will see them. The monitored
+    rows are then predicted in the same way, so that a temperature can be fitted to them.
 
     Args:
       plan: see `Plan`.
       arm: the arm; its name is part of the names in the store.
       folds: (number, data) of each fold.
-      store: a `checkpoint.Workdir`, or anything with its methods, such as `NoStore`.
-      log: called after each epoch, as by `loop.fit`, and once for a finished training.
-      keep: called with fold, instance and best parameters at the end of each training.
-      is_kept: called with fold and instance of a finished training: whether what `keep` wrote is
-        whole. Where it is not, the training is done again.
-      wait: whether to stay until all trainings are done, those of other processes, too.
+      store: a `checkpoint.Workdir`, or an object with its methods, such as `NoStore`.
+      log: called after each epoch, as by `loop.fit`, and once for a training run that was loaded.
+      keep: called with fold, instance and best parameters at the end of each training run.
+      is_kept: called with fold and instance of a finished training run; returns whether the files
+        written by `keep` are intact. If not, the network is trained again.
+      wait: whether to return only when all training runs are done, including those of other
+        processes.
 
     Returns:
-      Fold -> per instance: "last", "best" [t, classes] probabilities of the test rows, "epoch" []
-      of the best, "done" [] epochs, `trial.CURVES`, [epochs] each; of the fold's monitored rows,
-      each once, "monitored_rows" [u], "monitored_last" and "monitored_best" [u, classes]. Without
-      `wait`, folds that are not done are missing.
+      Fold -> per instance: "last" and "best" [t, classes], the probabilities of the test rows;
+      "epoch" [], the best epoch; "done" [], the number of epochs; `trial.CURVES`, [epochs] each;
+      "monitored_rows" [u], the fold's distinct monitored rows, with "monitored_last" and
+      "monitored_best" [u, classes]. Without `wait`, unfinished folds are missing.
     """
     work = {
         f"{arm.name} {number} {i}": Training(number, i, data)
@@ -203,7 +206,7 @@ def fit_networks(
 def _fit_lane(
     plan: Plan, *, arm: Arm, work, found, most: int, wait: bool, store, is_ended, log, keep, is_done
 ):
-    """Fits trainings one after the other, or several that share the memory of the device."""
+    """Runs trainings one after the other, or several at once on one device."""
     feeds: dict[Number, Resident | Streamed] = {}
 
     def feed(number, data):
@@ -214,7 +217,7 @@ def _fit_lane(
     with contextlib.closing(pieces.claimed(store, work, is_done, most=most, wait=wait)) as claimed:
         for names in claimed:
             for number in feeds.keys() - {work[name].number for name in names}:
-                del feeds[number]  # its memory is needed
+                del feeds[number]  # to free its memory
             tasks = [
                 Task(
                     name,
@@ -257,7 +260,7 @@ def _fit(plan: Plan, arm: Arm, tasks, store, log) -> Iterator[tuple[Task, loop.T
 
 
 def _feed(plan: Plan, data: FoldData) -> Resident | Streamed:
-    """Returns a feed of the training and monitored rows, in bfloat16 where that loses little."""
+    """Returns a feed of training and monitored rows, in bfloat16 where rounding is negligible."""
     dtype = plan.train.feed_dtype
     if dtype == "auto":
         dtype = "bfloat16" if data.rounding < plan.train.feed_rounding else "float32"

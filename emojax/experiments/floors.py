@@ -1,4 +1,4 @@
-"""Classical classifiers on the noise floor: all that an arm does, on values without events."""
+"""Noise floors of classical classifiers: an arm's whole pipeline on noise without events."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ from emojax.scoring.baselines import Job
 
 
 class Floor(NamedTuple):
-    """An arm that is fitted to noise, and the name of the one that it stands for."""
+    """An arm that is fitted to noise, and the name of the arm whose floor it is."""
 
     name: str
     arm: Arm
@@ -35,27 +35,27 @@ def analyse(
 ) -> dict[str, Any] | None:
     """Scores classical classifiers on several draws of the noise floor.
 
-    Of the arms, the headline has a floor, or where arms are splits, each that is fitted to measured
-    values. A draw is made from the values of all runs, read like them, and gone before the next;
-    masks, voxels, alignment, scaler and rows are made of it as of the values. What was seen is
-    checked in every draw; the first one is audited as the arm itself.
+    The headline has a floor; where arms are splits, every split of the measured values has one. A
+    draw is generated from the values of all runs, goes through the same masks, voxels, alignment,
+    scaler and rows, and is deleted before the next one. The provenance record is checked in every
+    draw; the first draw is audited like the arm itself.
 
     Args:
       experiment: see `base.Experiment`.
-      config: with `null_floor` (False turns this off), `noise.draws` (so does 0),
+      config: config with `null_floor` (False turns this off), `noise.draws` (0 does, too),
         `floor_baselines` and `seed`.
-      view: what ledgers read of the measured values.
+      view: the measured data that ledgers read.
       arm: the headline.
-      made: its folds; not used.
+      made: folds of the headline; not used.
       tick: called with 1 for every draw.
 
     Returns:
-      Arm -> classifier -> "draws" (balanced accuracy of each, the mean over folds), "mean", "sd",
-      "ci95" (Student's t over draws, None for one), "low", "high" (the least and the largest draw),
-      "audited" (folds), "scheme" (in words). None where there is no such classifier.
+      Arm -> classifier -> "draws" (balanced accuracy of each, mean over folds), "mean", "sd",
+      "ci95" (Student's t over draws; None with one draw), "low", "high" (lowest and highest draw),
+      "audited" (folds), "scheme" (in words). None if there is no such classifier.
 
     Raises:
-      InputError: the disk is too small.
+      InputError: not enough disk space.
       LeakageError: as for the arms themselves.
     """
     cohort = getattr(view, "cohort", view)
@@ -72,7 +72,7 @@ def score(
     floors: Sequence[Floor],
     tick: Callable[[int], Any] = lambda done: None,
 ) -> dict[str, dict[str, Any]]:
-    """Scores arms on the draws of the noise floor; returns, raises: as `analyse`."""
+    """Scores arms on the draws of the noise floor; returns and raises as `analyse` does."""
     audited: dict[str, list[str]] = {}
     places: list[tuple[str, str, int, np.ndarray]] = []  # floor, classifier, draw, labels
 
@@ -82,7 +82,7 @@ def score(
             for job in experiment.baselines(config, data, floor.arm.baselines):
                 places.append((floor.name, job.name, draw, labels))
                 yield job
-            del data  # and with the last one the whole draw
+            del data  # the last reference to a draw frees its memory
 
     found: dict[str, dict[str, list[list[float]]]] = {floor.name: {} for floor in floors}
     for (name, classifier, draw, labels), own in zip(places, baselines.run(jobs()), strict=True):
@@ -101,7 +101,7 @@ def score(
 
 
 def summary(draws: Sequence[float]) -> dict[str, Any]:
-    """Returns the scores of several draws with their mean, sd, interval and limits."""
+    """Returns the scores of several draws with their mean, sd, interval and range."""
     values = np.asarray(draws, np.float64)
     return {
         "draws": values.tolist(),
@@ -114,7 +114,7 @@ def summary(draws: Sequence[float]) -> dict[str, Any]:
 
 
 def _floors(experiment: Experiment, config: Any, cohort: Any) -> list[Floor]:
-    """Returns the arms that have a floor of classical classifiers."""
+    """Returns the noise arms of all arms that have a floor of classical classifiers."""
     arms = list(experiment.arms(config, cohort))
     real = [arm for arm in arms if not arm.on_noise]
     chosen = [arm for arm in real if arm.split and not arm.shares] or real[:1]
@@ -137,10 +137,10 @@ def _floors(experiment: Experiment, config: Any, cohort: Any) -> list[Floor]:
 def _folds(
     experiment: Experiment, config: Any, cohort: Any, floors: Sequence[Floor], audited, tick
 ) -> Iterator[tuple[Floor, int, FoldData]]:
-    """Yields every fold of every draw, made when it is asked for: others are fitted meanwhile.
+    """Yields every fold of every draw lazily, so that earlier folds are fitted meanwhile.
 
     Raises:
-      LeakageError: a fold saw more than its arm claims, or the audit found that it did.
+      LeakageError: a fold saw more than its arm claims, by its record or by the audit.
     """
     key, store = jax.random.key(config.seed), Store(default(config.data)).scratch()
     for draw in range(config.noise.draws):
@@ -165,12 +165,10 @@ def _folds(
 
 
 def features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> Iterator[FoldData]:
-    """Makes the features of each fold of an arm, and refuses those that saw too much.
-
-    Their notes have "protocol", the class of what they saw.
+    """Yields the features of each fold of an arm, with their protocol class in notes["protocol"].
 
     Raises:
-      LeakageError: a fold saw more of what it is scored on than the arm claims.
+      LeakageError: a fold saw more of its test volumes than the arm claims.
     """
     unit = experiment.units(config, view, arm)
     for number, fold in enumerate(experiment.folds(config, view, arm)):
@@ -185,4 +183,4 @@ def features(experiment: Experiment, config: Any, view: Any, arm: Arm) -> Iterat
             name=f"{arm.name} on noise" if arm.on_noise else arm.name,
             prior=ledger.prior,
         )
-        yield replace(data, unit=unit, notes=data.notes | {"protocol": protocol})
+        yield replace(data, unit=unit, notes={**data.notes, "protocol": protocol})

@@ -1,4 +1,4 @@
-"""Rows of folds that the headline does not have, as its classical classifiers would see them."""
+"""Inputs for folds that the headline does not have, as its classical classifiers see them."""
 
 import dataclasses
 from typing import Any
@@ -15,13 +15,13 @@ from emojax.scoring import linear
 from emojax.splits import Fold
 from emojax.training import cost
 
-MOST_KEPT = 2**29  # bytes of coordinates
-LINEAR = "linear"  # what an arm is about whose features no network reads
+MOST_KEPT = 2**29  # bytes of cached coordinates
+LINEAR = "linear"  # decoder of an arm whose features no network reads
 Pair = tuple[Float[np.ndarray, "n r"], Float[np.ndarray, "t r"]]
 
 
 class _Some:
-    """Some rows of an array that is read by rows."""
+    """A selection of rows of an array that is read by rows."""
 
     def __init__(self, values: Any, rows: Int[np.ndarray, " k"]):
         self._values, self._rows = values, rows
@@ -35,7 +35,7 @@ class _Some:
 
 
 def part(view: Any, rows: Int[np.ndarray, " k"]) -> Any:
-    """Returns some rows of a cohort, or of a view that holds one, as if there were no others."""
+    """Returns a cohort, or a view that holds one, restricted to some rows."""
     if not hasattr(view, "cohort"):
         return view.select(rows)
     vectors = {name: getattr(view, name)[rows] for name in ("units", "run", "nuisance")}
@@ -51,16 +51,16 @@ def part(view: Any, rows: Int[np.ndarray, " k"]) -> Any:
 class HeldOut:
     """Inputs of linear classifiers for folds that the headline does not have.
 
-    Where the headline's classical classifiers see every voxel, no label is read, and nothing is
-    fitted but one unit for all voxels: they are as they are, not standardised. Their inner products
-    are taken once for each test subject, inside the common mask of the others, and folds take their
-    rows from there. Else the headline's features are made again, in a study that has the rows of
-    one fold only; where the headline is a network, the subject after the test subject is held back
-    from the training, as there.
+    If the headline's classical classifiers see every voxel, no label is read and nothing is fitted
+    except one common scale: voxels are not standardised. Inner products are computed once for each
+    test subject, inside the common mask of the others, and folds take their rows from them.
+    Otherwise the headline's features are made again, in a study restricted to the rows of one fold.
+    If the headline is a network, the subject after the test subject is held back from training, as
+    it is there.
     """
 
     def __init__(self, experiment: Experiment, config: Any, view: Any, arm: Arm):
-        """Args: experiment and config, what ledgers read, and the headline."""
+        """Takes experiment and config, the data that ledgers read, and the headline."""
         self._experiment, self._config, self._view = experiment, config, view
         self._holds_back = not arm.decoder
         own: dict[str, Any] = {"baselines": (), "instances": 1, "members": False}
@@ -69,15 +69,15 @@ class HeldOut:
         self._every = getattr(getattr(config, "voxels", None), "classical", "") == "all"
 
     def inputs(self, fold: Fold, number: int) -> tuple[Int[np.ndarray, " n"], Pair]:
-        """Returns the rows that train, and training and test rows in principal coordinates.
+        """Returns the training rows, and training and test data in principal coordinates.
 
         Args:
           fold: training rows of other subjects, and test rows of one subject.
-          number: number of the fold, for its keys.
+          number: number of the fold, for its random keys.
 
         Raises:
           LeakageError: the features saw more of the test rows than the arm claims.
-          InputError: the features cannot be made of so few rows.
+          InputError: too few rows for the features.
         """
         if not self._every:
             return self._headline(fold, number)
@@ -97,14 +97,14 @@ class HeldOut:
         whole = np.sort(np.concatenate([fold.train, fold.test]))
         own = part(self._view, whole)
         if len(np.unique(getattr(self._view, "units", self._view.subject)[fold.test])) > 1:
-            expected = "'subject', where new subjects are asked for"
+            expected = "'subject', because test subjects must be new"
             raise InputError("units", repr(self._config.units), expected)
         train, test = np.searchsorted(whole, fold.train), np.searchsorted(whole, fold.test)
         monitored = own.subject[train] == _next(own.subject, train, test)
         monitored &= self._holds_back
         fold = Fold(fold.name, train[~monitored], train[monitored], test)
         ledger = Ledger(own)
-        assert self._experiment.features is not None
+
         data = self._experiment.features(self._config, ledger, fold, self._arm, number)
         _check(ledger, fold, self._arm)
         pair = (data.read(fold.train), data.read_test(test))
@@ -112,7 +112,7 @@ class HeldOut:
 
 
 def _every_voxel(config, view, arm: Arm, fold: Fold) -> Pair:
-    """Returns all voxels of all others and of a test subject, as coordinates where rows are few."""
+    """Returns all voxels of training and test rows, as coordinates if rows are fewer."""
     ledger, settings = Ledger(view), arm.settings.settings
     units, run = ledger.design("units"), ledger.design("run")
     names = dict.fromkeys(units[fold.train].tolist())
@@ -140,7 +140,7 @@ def _every_voxel(config, view, arm: Arm, fold: Fold) -> Pair:
 
 
 def _check(ledger: Ledger, fold: Fold, arm: Arm) -> None:
-    """Refuses features that saw more than the headline's may see."""
+    """Rejects features that saw more than the headline claims."""
     seen = ledger.seen(fold.test, prior=False)
     classify(seen, subject=ledger.design("subject"), claimed=arm.protocol, name=fold.name)
 
@@ -152,7 +152,7 @@ def _next(subject, train, test) -> str:
 
 
 def leaving_subjects_out(view: Any) -> list[Fold]:
-    """Returns a fold per subject, which all others train."""
+    """Returns one fold for each subject, with all others as training subjects."""
     subject = np.asarray(view.subject)
     none = np.zeros(0, int)
     return [
@@ -164,10 +164,10 @@ def leaving_subjects_out(view: Any) -> list[Fold]:
 def by_subject(
     right: Float[np.ndarray, "p n"], labels: Int[np.ndarray, "p n"], subject: Any
 ) -> Float[np.ndarray, "p s"]:
-    """Returns balanced accuracy of each subject, over the classes that it has.
+    """Returns the balanced accuracy of each subject, over the classes that it has.
 
     Args:
-      right: [p, n] whether each row's class was named, of p labellings.
+      right: [p, n] whether each row was classified correctly, for p labellings.
       labels: [p, n] classes.
       subject: [n] name of each row's subject.
     """

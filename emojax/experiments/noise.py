@@ -1,4 +1,4 @@
-"""The noise floor: the data of a study, in which values no longer belong to events."""
+"""The noise floor: a study's data, randomised so that values no longer belong to events."""
 
 import dataclasses
 import json
@@ -14,38 +14,38 @@ from emojax.data.scratch import Scratch
 from emojax.data.store import Store
 from emojax.experiments import exchange
 
-LEAST = 4  # volumes of a run whose phases are worth drawing
+LEAST = 4  # minimum number of volumes of a run whose phases are randomised
 
 
 def noise_like(
     key: Key[Array, ""], cohort: Cohort, store: Store | Scratch, draw: int = 0
 ) -> Cohort:
-    """Returns the cohort with its own values at random: the one noise floor of all experiments.
+    """Returns the cohort with randomised values: the noise floor of all experiments.
 
-    Each run, before cleaning and masks, gets random phases, the same for all of its voxels: every
-    voxel keeps its mean and power spectrum, and all pairs their covariance, so that scanner,
-    anatomy and the movements of the head are as they were; but when something happened is random,
-    in each run by itself. Then the run is cleaned as it was. See `phases.randomise`.
+    Each run, before cleaning and masking, gets random phases, the same for all of its voxels. Every
+    voxel keeps its mean and power spectrum, and every pair of voxels its covariance, so scanner,
+    anatomy and head movement are preserved; but the timing of events is randomised, independently
+    in each run. The run is then cleaned as before. See `phases.randomise`.
 
-    Phases say nothing where rows are no points in time, where a run has fewer than `LEAST` volumes,
-    or where its labelled volumes have one class, which its mean then tells. The labelled volumes
-    of such runs change places within their subject (within the run, if all of these have every
-    class), which is as if their labels were permuted; those of subjects who have one class there
-    change places with each other.
+    Random phases do not help if rows are not points in time, if a run has fewer than `LEAST`
+    volumes, or if its labelled volumes have only one class, which the mean of the run then reveals.
+    The labelled volumes of such runs are exchanged within their subject (within the run, if all of
+    the subject's runs have every class), which amounts to permuting their labels. Subjects that
+    have only one class there exchange volumes with each other.
 
     Args:
-      key: [] typed.
+      key: [] typed key.
       cohort: volumes [X, Y, Z] or vectors [voxels].
-      store: the place of the values, float32, mapped; a `Scratch` keeps them as long as they are
-        in use.
-      draw: its number; each has phases of its own.
+      store: place for the memory-mapped float32 values; a `Scratch` deletes them when they are no
+        longer in use.
+      draw: number of the draw; each draw has its own phases.
 
     Returns:
-      A cohort of the same labels, runs, frames, masks and priors; runs without a labelled volume
-      stay as they are, and so do values that are not finite.
+      A cohort with the same labels, runs, frames, masks and priors. Runs without a labelled volume
+      and values that are not finite are unchanged.
 
     Raises:
-      InputError: the disk is too small.
+      InputError: not enough disk space.
     """
     key = jax.random.fold_in(key, draw)
     fixed = np.array([_is_fixed(cohort, index) for index in range(len(cohort.runs))], bool)
@@ -60,7 +60,7 @@ def noise_like(
 
 
 def scheme(cohort: Cohort) -> str:
-    """Returns what a draw does to a study, in words."""
+    """Returns a description of how a draw changes a study."""
     fixed = {_is_fixed(cohort, index) for index in np.unique(cohort.run_index).tolist()}
     if len(fixed) > 1:
         return "the same data with random phases, or in some runs with volumes exchanged"
@@ -68,7 +68,7 @@ def scheme(cohort: Cohort) -> str:
 
 
 def _is_fixed(cohort: Cohort, index: int) -> bool:
-    """Returns whether values of a run would stay with their labels, whatever the phases."""
+    """Returns whether random phases would leave a run's values with their labels."""
     run, labels = cohort.runs[index], cohort.labels[cohort.run_index == index]
     timed = run.tr is not None or run.starts is not None
     return not timed or len(run.frames) < LEAST or len(np.unique(labels)) < 2
@@ -77,7 +77,7 @@ def _is_fixed(cohort: Cohort, index: int) -> bool:
 def _exchanged(
     seed: list[int], cohort: Cohort, here: Bool[np.ndarray, " n"]
 ) -> Int[np.ndarray, " n"]:
-    """Returns the row whose values each row gets; only rows `here` change places."""
+    """Returns the row whose values each row gets; only rows `here` are exchanged."""
     taken, rows = np.arange(len(here)), np.flatnonzero(here)
     if len(rows):
         part = cohort.select(rows)
@@ -92,7 +92,7 @@ def _exchanged(
 def _with_others(
     cohort: Cohort, index: int, taken: Int[np.ndarray, " n"], store: Store | Scratch
 ) -> Run:
-    """Returns a run whose labelled volumes have the values of those that were taken for them."""
+    """Returns a run whose labelled volumes have the values of the rows `taken`."""
     rows = np.flatnonzero(cohort.run_index == index)
     frames = cohort.frame[rows].tolist()
     sources = cohort.run_index[taken[rows]].tolist()

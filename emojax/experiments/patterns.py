@@ -1,7 +1,7 @@
-"""Maps of the headline's decoder in the brain, beside those of random weights.
+"""Brain maps of the headline's decoder, compared with maps of random weights.
 
-Linear decoders have patterns (Haufe et al. 2014), networks integrated gradients. Both are made from
-training rows alone, in every fold, and taken back to the training subjects' own voxels.
+Linear decoders have patterns (Haufe et al. 2014), networks integrated gradients. Both are computed
+from training rows only, in every fold, and mapped back to the training subjects' own voxels.
 """
 
 import functools
@@ -25,8 +25,8 @@ from emojax.report.patterns import LEFT_OUT, RANDOM, file_name
 from emojax.scoring import baselines, weights
 from emojax.scoring.baselines import BAG
 
-SEEDS = 8  # draws of random weights of a linear decoder; of networks: `saliencies.SEEDS`
-SMALLEST, LISTED = 2, 10  # voxels of a cluster, and clusters of each class and sign in the table
+SEEDS = 8  # draws of random weights for a linear decoder; for networks see `saliencies.SEEDS`
+SMALLEST, LISTED = 2, 10  # voxels of the smallest cluster; clusters listed per class and sign
 
 
 def analyse(
@@ -38,34 +38,34 @@ def analyse(
     tick: Callable[[int], Any] = lambda done: None,
     load: saliencies.Load = saliencies.nothing,
 ) -> dict[str, Any] | None:
-    """Maps the headline's decoder in the brain.
+    """Computes brain maps of the headline's decoder.
 
-    A pattern is scaled to one sd of its class's output, so that members and folds of other
-    penalties count alike. A fold's map is the mean over its training subjects and those members
-    that read the voxel; the map is the mean over the folds that read it, in the voxels that half of
-    the folds read, or more, and 0 elsewhere: a voxel is not prominent for being chosen often.
+    A pattern is scaled to one sd of its class's output, so that members and folds with different
+    penalties have equal weight. A fold's map is the mean over its training subjects and the members
+    that read the voxel. The map is the mean over the folds that read a voxel, shown where at least
+    half of the folds read it and 0 elsewhere, so no voxel stands out because it was chosen often.
 
     Args:
       experiment: see `base.Experiment`.
-      config: with `maps` (False turns this off) and `seed`.
-      view: what ledgers read.
+      config: config with `maps` (False turns this off) and `seed`.
+      view: the data that ledgers read.
       arm: the headline.
-      made: its folds.
+      made: folds of the headline.
       tick: called with 1 for every fold.
-      load: name of a kept network -> its "params" and "batch_stats"; None where none was kept.
+      load: name of a kept network -> its "params" and "batch_stats", or None if it was not kept.
 
     Returns:
-      "folds", "units" ("mm", or None without an affine), and "kinds": "pattern", and of networks
-      "saliency" -> "seeds" of random weights, "voxels" that are shown, and "classes": name ->
-      "stability" (mean correlation over pairs of folds, None for one), "random" (mean absolute
-      correlation of the map with those of random weights in single folds, which would cancel in a
-      mean over folds), "random_size" (mean correlation of their absolute values), "always" (voxels
-      among the strongest tenth of those shown, in every fold), "clusters" of the strongest tenth
-      (see `_clusters`). "volumes": see `_files`. Only "left out", the reason, where there is no
-      map. None where turned off.
+      "folds", "units" ("mm", or None without an affine), and "kinds": "pattern", for networks also
+      "saliency" -> "seeds" of random weights, "voxels" shown, and "classes": name -> "stability"
+      (mean correlation over pairs of folds; None with one fold), "random" (mean absolute
+      correlation of the map with maps of random weights in single folds, which would cancel in a
+      mean over folds), "random_size" (mean correlation of the absolute values), "always" (number of
+      voxels that are in the strongest tenth in every fold), "clusters" of the strongest tenth (see
+      `_clusters`). "volumes": see `_files`. Without a map, only "left out": the reason. None if
+      turned off.
     """
     if not config.maps or arm.factor is not None or config.null or experiment.pack is None:
-        return None  # what has no decoder has no known way back to voxels
+        return None  # without a decoder, the way back to voxels is unknown
     cohort = getattr(view, "cohort", view)
     try:
         found = _of_folds(experiment, config, view, arm, made, tick, load)
@@ -92,9 +92,9 @@ def analyse(
 
 
 def _files(own, random, read, reads) -> dict[str, Float[np.ndarray, " v"]]:
-    """Returns the map; one of random weights in the first fold; and their ratio.
+    """Returns the map, a map of random weights in the first fold, and a ratio map.
 
-    The ratio is to the rms of random maps over seeds and the folds that read a voxel.
+    The ratio divides the map by the rms of random maps over seeds and the folds that read a voxel.
     """
     mean, rare = own.mean(0), np.sqrt(len(reads) / np.maximum(reads.sum(0), 1))
     draws = (rare * random).reshape(-1, len(mean)) * read
@@ -103,7 +103,7 @@ def _files(own, random, read, reads) -> dict[str, Float[np.ndarray, " v"]]:
 
 
 def _together(found: Sequence[FoldMaps]):
-    """Returns maps [folds, classes, v], those of random weights, voxels shown, and read by fold."""
+    """Returns maps [folds, classes, v], random maps, the voxels shown, and those read by fold."""
     reads = np.stack([fold.read for fold in found])
     count = reads.sum(0)
     read = 2 * count >= len(found)
@@ -121,7 +121,7 @@ def _describe(
     mask: Bool[np.ndarray, "X Y Z"],
     affine: Any,
 ) -> dict[str, Any]:
-    """Returns the numbers of one class, see `analyse`."""
+    """Returns the statistics of one class; see `analyse`."""
     agreement, mean = maps.stability(own[:, read]), own.mean(0)
     pairs = [
         (mean[read & there], one[read & there])
@@ -142,7 +142,7 @@ def _describe(
 
 
 def _clusters(mean, read, mask, affine) -> list[dict[str, Any]]:
-    """Lists clusters of the strongest tenth of the voxels that are read, by sign.
+    """Returns the clusters in the strongest tenth of the voxels read, by sign.
 
     Returns:
       "peak" (mm, or array indices), "side" ("L", "R", "midline", or ""), "voxels", "mm3" (None
@@ -170,10 +170,10 @@ def _clusters(mean, read, mask, affine) -> list[dict[str, Any]]:
 
 
 def _of_folds(experiment, config, view, arm, made, tick, load) -> list[dict[str, FoldMaps]]:
-    """Returns kind -> maps of every fold; of networks of whole volumes, of the first.
+    """Returns kind -> maps, for every fold; for networks of whole volumes, for the first fold only.
 
     Raises:
-      InputError: there is no map of such features, or no kept network.
+      InputError: such features have no map, or the network was not kept.
     """
     if not arm.decoder:
         return list(saliencies.of_folds(experiment, config, view, arm, made, tick, load))
@@ -191,12 +191,12 @@ def _of_folds(experiment, config, view, arm, made, tick, load) -> list[dict[str,
 
 
 class _Part(NamedTuple):
-    """A linear classifier: its weights, the rows it was fitted to, and the way back."""
+    """A linear classifier: its weights, its training rows, and the map back to voxels."""
 
     coef: Float[np.ndarray, "m classes"]
     x: Float[np.ndarray, "n m"]
-    voxels: Int[np.ndarray, " m"]  # columns of the view that the weights are of
-    columns: Int[np.ndarray, " p"]  # of the view
+    voxels: Int[np.ndarray, " m"]  # the view's columns that the weights belong to
+    columns: Int[np.ndarray, " p"]  # the view's columns that `back` maps to
     back: Callable[[Float[np.ndarray, "m c"]], Float[np.ndarray, "p c"]]
 
 
@@ -216,9 +216,9 @@ def _linear(experiment, config, view, arm: Arm, data: FoldData, key) -> FoldMaps
 
 
 def _in_random_order(part: _Part, key, v: int) -> Float[np.ndarray, "m classes"]:
-    """Returns the weights of each class in an order that members and folds share, by voxel.
+    """Returns each class's weights, permuted across voxels in the same way for all members.
 
-    Orders of their own would cancel in the mean of members, whose weights agree.
+    Independent permutations would cancel in the mean over members, whereas real weights agree.
     """
     place = np.asarray(jax.random.uniform(key, (v, part.coef.shape[1])))[part.voxels]
     return np.take_along_axis(np.sort(part.coef, 0), place.argsort(0).argsort(0), 0)
@@ -230,10 +230,10 @@ def _pattern(coef, x) -> Float[np.ndarray, "m classes"]:
 
 
 def _parts(experiment, config, view, arm: Arm, data: FoldData) -> Iterator[_Part]:
-    """Yields the classifiers of a fold, fitted again as the run has fitted them.
+    """Yields the classifiers of a fold, fitted again as in the run.
 
     Raises:
-      InputError: a classifier that is not linear.
+      InputError: a classifier is not linear.
     """
     job = next(iter(experiment.baselines(config, data, (arm.decoder,))))
     found = weights.of(baselines.fit(job).model)

@@ -1,8 +1,8 @@
-"""The headline against chance: its whole pipeline on labels that were exchanged.
+"""Permutation test of the headline: its whole pipeline on exchanged labels.
 
-Values never change. Voxels, alignment, rows and classifier are made again for every arrangement of
-the labels (Ojala and Garriga, 2010), which is then what is scored, too. The statistic is the mean
-over folds of balanced accuracy; p = (1 + number of arrangements that reach it) / (1 + number).
+Values never change. Voxels, alignment, rows and classifier are fitted again for every arrangement
+of the labels (Ojala and Garriga, 2010), and scored against that arrangement. The statistic is the
+mean over folds of balanced accuracy; p = (1 + number of arrangements that reach it) / (1 + number).
 """
 
 import dataclasses
@@ -24,10 +24,10 @@ from emojax.scoring import baselines
 from emojax.splits import Fold
 
 NETWORK = "network"
-LEFT_OUT = "left out"  # in place of the test
-KEY = 14  # of `jax.random.fold_in`: no other step of a run has this number
-MOST = 99  # permutations where no number is asked for
-ROUNDING = 1e-6  # of a mean of float32 accuracies
+LEFT_OUT = "left out"  # replaces the test
+KEY = 14  # for `jax.random.fold_in`; no other step of a run uses this number
+MOST = 99  # default number of permutations
+ROUNDING = 1e-6  # rounding error of a mean of float32 accuracies
 
 
 def analyse(
@@ -39,29 +39,30 @@ def analyse(
     tick: Callable[[int], Any] = lambda done: None,
     store: pieces.Store = refits.ALONE,
 ) -> dict[str, Any] | None:
-    """Tests the headline's folds and features against exchanged labels.
+    """Tests the headline against chance by exchanging labels in its folds.
 
-    With `config.permute` "network" every arrangement costs a training of every fold, as long as
-    those of the headline: `config.permutations` times the whole run. It is meant for small ones.
+    With `config.permute` "network", every arrangement costs as much as all training runs of the
+    headline, so the test takes `config.permutations` times the whole run. It is meant for small
+    studies.
 
     Args:
       experiment: see `base.Experiment`.
-      config: with `permutations` (0 turns this off; -1: 99, or as many as there are), `permute` and
-        `seed`.
-      view: what ledgers read.
+      config: config with `permutations` (0 turns this off; -1: 99, or all if there are fewer),
+        `permute` and `seed`.
+      view: the data that ledgers read.
       arm: the headline.
-      made: its folds, whose rows stay as they are.
+      made: folds of the headline, whose rows are kept.
       tick: called with 1 for every arrangement.
-      store: keeper of claims and results, where several processes divide the arrangements.
+      store: keeper of claims and results, through which several processes share the arrangements.
 
     Returns:
-      "arm", "classifier", "p", "observed", "null" (a value for each arrangement), "scheme" (what is
-      exchanged), "blocks" (their number), "least_p", "all": whether no other arrangement is left.
-      "left out": the reason, where no other arrangement exists and none was asked for. None where
+      "arm", "classifier", "p", "observed", "null" (one value per arrangement), "scheme" (what is
+      exchanged), "blocks" (their number), "least_p", and "all": whether every arrangement was used.
+      "left out", the reason, if no other arrangement exists and no number was requested. None if
       there is nothing to test: turned off, a sweep, or an experiment without this classifier.
 
     Raises:
-      InputError: fewer different arrangements than `config.permutations` asks for.
+      InputError: fewer distinct arrangements exist than `config.permutations` requests.
     """
     if not applies(experiment, config, arm):
         return None
@@ -99,7 +100,7 @@ def applies(experiment: Experiment, config: Any, arm: Arm) -> bool:
     """Returns whether the headline of this run is tested.
 
     Raises:
-      InputError: `config.permute` is no classifier.
+      InputError: `config.permute` is not a classifier.
     """
     if not config.get("permutations", 0) or arm.factor is not None:
         return False
@@ -111,16 +112,16 @@ def applies(experiment: Experiment, config: Any, arm: Arm) -> bool:
 def tested(
     experiment: Experiment, config: Any, view: Any, arm: Arm, made: Sequence[FoldData]
 ) -> tuple[Arm, list[Fold]]:
-    """Returns arm and folds that are permuted: the headline's, but of a network its own.
+    """Returns the arm and folds that are permuted: the headline's, or for a network its own.
 
-    A headline that is about a classical classifier may have folds in which nobody is monitored.
+    The folds of a classical headline may have no monitored subject, which a network needs.
 
     Raises:
       InputError: no network is trained.
     """
     if config.permute != NETWORK:
         return arm, [data.fold for data in made]
-    assert experiment.arms is not None and experiment.folds is not None
+
     if arm.decoder:
         every = experiment.arms(config, getattr(view, "cohort", view))
         networks = [a for a in every if not (a.decoder or a.on_noise or a.leaks)]
@@ -131,7 +132,7 @@ def tested(
 
 
 def design(config: Any, view: Any, arm: Arm) -> Exchange:
-    """Finds what may be exchanged: blocks where rows have times, or are matched as if they had."""
+    """Returns the exchange of labels: in blocks if rows have times or are matched by time."""
     cohort = getattr(view, "cohort", view)
     timed = all(run.tr is not None or run.starts is not None for run in cohort.runs)
     if arm.regime and REGIMES[arm.regime].needs_template:
@@ -140,20 +141,20 @@ def design(config: Any, view: Any, arm: Arm) -> Exchange:
 
 
 def asked(config: Any) -> int:
-    """Returns how many permutations are wanted."""
+    """Returns the requested number of permutations."""
     return MOST if config.permutations < 0 else config.permutations
 
 
 def arrangements(
     config: Any, view: Any, arm: Arm, found: Exchange, folds: Sequence[Fold]
 ) -> list[Int[np.ndarray, " n"]]:
-    """Draws different arrangements of the labels, none of them the true one.
+    """Draws distinct arrangements of the labels, excluding the true one.
 
-    Folds keep their rows. An arrangement after which a fold or a unit lacks a class that it has now
-    is drawn again, as the true one could not have been it.
+    Folds keep their rows. An arrangement is rejected if a fold or a unit would lose a class that it
+    has, because no study with such labels could have been run.
 
     Raises:
-      InputError: there are fewer than `config.permutations`; below 0 there may be any number.
+      InputError: fewer exist than `config.permutations` (unless it is negative).
     """
     cohort = getattr(view, "cohort", view)
     units = getattr(view, "units", cohort.subject)

@@ -1,4 +1,4 @@
-"""The plan of a run: a step is measured on this machine before anything is trained."""
+"""The plan of a run, from one training step measured on this machine."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from rich.console import Console
 
 from emojax import models
 from emojax.errors import InputError
@@ -18,17 +19,17 @@ from emojax.training import cost, feeds
 
 
 def make_plan(
-    console,
+    console: Console,
     experiment: Experiment,
-    config,
-    cohort,
+    config: Any,
+    cohort: Any,
     arms: Sequence[Arm],
     made: Mapping[str, Any],
     members: int = 1,
 ) -> fits.Plan | None:
     """Measures a training step and prints memory, number of steps and time.
 
-    Volumes are divided among all devices; of vectors, each device trains folds of its own.
+    Batches of volumes are split across all devices; with vectors, each device trains its own folds.
 
     Raises:
       InputError: a step does not fit into the device's memory.
@@ -72,7 +73,7 @@ def make_plan(
     )
     console.print(stops(train, epochs), markup=False)
     if total > 3600 and jax.default_backend() == "cpu":
-        console.print("      that is long for this machine: the variant :demo takes minutes")
+        console.print("      that is long for this machine; the variant :demo takes minutes")
     return fits.Plan(
         program,
         train,
@@ -86,30 +87,30 @@ def make_plan(
 
 
 def _arithmetic(model: Any) -> str:
-    """Returns the dtype of a network of volumes, and what computes its convolutions."""
+    """Returns the dtype of a network of volumes and the implementation of its convolutions."""
     dtype = jnp.dtype(getattr(model, "dtype", jnp.float32)).name
     return f"{dtype}, 3D convolutions by {onednn.path()}"
 
 
 def stops(train: Any, epochs: int) -> str:
-    """Returns when a training ends, and what is kept of one that is stopped before.
+    """Returns a sentence on when training stops and how often its state is saved.
 
     Args:
-      train: the part `train` of the config.
-      epochs: largest number of epochs.
+      train: section `train` of the config.
+      epochs: maximum number of epochs.
     """
     early, plateau = "", train.plateau
     if train.early_stop:
-        early = f", or once the rate is at {plateau.min_lr:g} and {plateau.patience} epochs have "
-        early += "brought no new minimum of the monitored loss"
-    kept = f"a stopped run goes on from its state, which is kept every {train.checkpoint_epochs}"
+        early = f", or after {plateau.patience} epochs at rate {plateau.min_lr:g} without a new "
+        early += "minimum of the monitored loss"
+    kept = f"an interrupted run resumes from its state, saved every {train.checkpoint_epochs}"
     return f"stops: after {epochs} epochs{early}; {kept} epochs and at a signal"
 
 
-def accelerators() -> list[jax.Device]:
-    """Returns the devices of this process that can train at the same time; none on processors.
+def accelerators() -> list[jax.Device]:  # pyright: ignore[reportInvalidTypeForm]  # jax's own
+    """Returns the devices of this process that can train at the same time; none on a CPU.
 
-    What jax calls several devices of a processor has the same cores.
+    The several CPU devices that jax can be told to create share the same cores.
     """
     devices = jax.local_devices()
     return [] if jax.default_backend() == "cpu" or len(devices) == 1 else devices

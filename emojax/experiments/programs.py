@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from flax import linen as nn
+from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from emojax import models, plateau
@@ -15,11 +16,11 @@ from emojax.training.loop import Program
 
 
 def make_program(config: Any, num_classes: int) -> Program:
-    """Builds the program of a config; equal settings give the same one, compiled once.
+    """Builds the program of a config; equal settings share one compiled program.
 
     Raises:
-      InputError: an unknown network or penalty, a rate that falls in too many steps, or batches
-        that the devices cannot share.
+      InputError: unknown network or penalty, a learning rate that decays in too many steps, or a
+        batch size that is not a multiple of the number of devices.
     """
     found = _program(_text(config), num_classes, jax.default_backend())
     if found.batch_size % found.mesh.size:
@@ -29,7 +30,7 @@ def make_program(config: Any, num_classes: int) -> Program:
 
 
 def check_train(config: Any) -> None:
-    """Refuses settings of a training that do not go together; no backend is started.
+    """Rejects training settings that contradict each other, without starting a backend.
 
     Raises:
       InputError: names the key.
@@ -38,24 +39,29 @@ def check_train(config: Any) -> None:
 
 
 def _text(config: Any) -> str:
-    """Returns what a program depends on."""
+    """Returns the settings that a program depends on, as JSON."""
     parts = {"model": config.model.to_dict(), "train": config.train.to_dict()}
     return json.dumps(parts, sort_keys=True)
 
 
 @functools.lru_cache(maxsize=16)
 def _program(text: str, num_classes: int, backend: str) -> Program:
-    parts, uses_volumes = _parts(text, num_classes)
+    (module, adam, rule, penalty, train), uses_volumes = _parts(text, num_classes)
     # Volumes are divided among all devices; vectors are too small for that.
     devices = None if uses_volumes else jax.local_devices()[:1]
-    *parts, train = parts
     options = {name: train[name] for name in ("best_by", "draws", "warmup", "epoch_zero")}
-    return Program(*parts, train.batch_size, feeds.data_mesh(devices), **options)
+    mesh = feeds.data_mesh(devices)
+    return Program(module, adam, rule, penalty, train.batch_size, mesh, **options)
+
+
+def _config(part: dict[str, Any]) -> Any:
+    """Returns a section of the config; its attributes are keys, of which types know nothing."""
+    return ConfigDict(part)
 
 
 def _parts(text: str, num_classes: int) -> tuple[tuple, bool]:
-    """Returns network, optimiser, rule, penalty and `train`, and whether inputs are volumes."""
-    model, train = (ConfigDict(part) for part in json.loads(text).values())
+    """Returns (network, optimiser, plateau rule, penalty, `train`), and whether it uses volumes."""
+    model, train = map(_config, json.loads(text).values())
     network = models.find(model.name)
     if train.penalty not in network.kinds:
         expected = " or ".join(map(repr, network.kinds))
@@ -72,28 +78,28 @@ def _parts(text: str, num_classes: int) -> tuple[tuple, bool]:
     try:
         rule = plateau.reduce_on_plateau(**train.plateau, base_lr=train.lr)
     except ValueError as error:
-        raise InputError("train.plateau", error, "rates that fall in fewer steps") from None
+        raise InputError("train.plateau", error, "a rate that decays in fewer steps") from None
     return (module, adam, rule, penalty, train), network.input == "volume"
 
 
 def epochs_of(train: Any, rows: int) -> int:
-    """Returns the number of epochs over so many training rows; few rows need more of them."""
+    """Returns the number of epochs for this many training rows: at least `train.least_steps`."""
     return max(train.epochs, -(-train.least_steps // -(-rows // train.batch_size)))
 
 
 class Linear(nn.Module):
-    """A single dense layer: the audit's stand-in for a network."""
+    """A single dense layer, which replaces the network in the audit."""
 
     num_classes: int
 
     @nn.compact
-    def __call__(self, x, train: bool = False):
+    def __call__(self, x: Float[Array, "batch *shape"], train: bool = False) -> jax.Array:
         """Returns logits [batch, num_classes] of x [batch, ...]."""
         return nn.Dense(self.num_classes)(x.reshape(len(x), -1))
 
 
 def stand_in(program: Program, num_classes: int) -> Program:
-    """Returns a program of the same batches and devices with a single dense layer as network."""
+    """Returns a program with the same batches and devices, but a single dense layer as network."""
     return _stand_in(num_classes, program.batch_size, program.mesh)
 
 
@@ -105,7 +111,7 @@ def _stand_in(num_classes, batch_size, mesh) -> Program:
 
 
 def strategy_of(config: Any, streamed: bool) -> loop.Strategy:
-    """Returns how epochs run; streamed volumes need the host's loop."""
+    """Returns how epochs are run; streamed volumes need a loop on the host."""
     if streamed:
         return "loop"
     strategy = config.train.strategy

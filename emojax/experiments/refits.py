@@ -1,4 +1,4 @@
-"""Pipelines that are fitted again to other labels, and what they reach: balanced accuracy."""
+"""Balanced accuracy of whole pipelines that are fitted again to other labels."""
 
 import contextlib
 import dataclasses
@@ -29,13 +29,13 @@ from emojax.splits import Fold
 
 PIECE = "permutation"
 ALONE = pieces.Alone()
-WORTH = 20.0  # s of work from which on processes are started for it
+WORTH = 20.0  # seconds of work that justify starting processes
 Labels = Sequence[Int[np.ndarray, " n"]]
-Scores = tuple[float | None, Float[np.ndarray, " p"]]  # of the true labels, and of the others
+Scores = tuple[float | None, Float[np.ndarray, " p"]]  # scores of the true and the other labels
 
 
 def relabelled(view: Any, labels: Int[np.ndarray, " n"]) -> Any:
-    """Returns the same values with other labels, of a cohort or of a view that holds one."""
+    """Returns a cohort, or a view that holds one, with other labels."""
     if hasattr(view, "with_labels"):
         return view.with_labels(labels)
     return dataclasses.replace(view, cohort=view.cohort.with_labels(labels))
@@ -52,17 +52,17 @@ def balanced(view: Any, folds: Sequence[Fold], predicted: Sequence[np.ndarray]) 
 
 
 class Work(NamedTuple):
-    """One arrangement, with all that a process needs to fit and score its folds."""
+    """One arrangement, with everything that a process needs to fit and score its folds."""
 
     name: str  # for messages
     experiment: Experiment
     config: Any
     arm: Arm
     folds: Sequence[Fold]
-    view: Any  # or the folder that holds it, see `_share`
+    view: Any  # the view, or the folder that holds it; see `_share`
     labels: Int[np.ndarray, " n"]
-    caller: int  # process id
-    cache: str | None  # of the caller's compiled programs
+    caller: int  # process id of the caller
+    cache: str | None  # the caller's cache of compiled programs
 
 
 def classical(
@@ -80,16 +80,16 @@ def classical(
     Args:
       experiment: see `base.Experiment`.
       config: its configuration.
-      view: what ledgers read.
+      view: the data that ledgers read.
       arm: the arm.
       made: its folds.
-      labels: other labels of all rows.
-      tick: called with 1 for each of them.
-      store: keeper of claims and results, where several processes divide the labels.
+      labels: other labels of all rows, one array per arrangement.
+      tick: called with 1 for each arrangement.
+      store: keeper of claims and results, through which several processes share the arrangements.
 
     Returns:
-      What the true labels reach, None where the experiment has no such classifier, and the others.
-      In a process that serves another one, NaN where a third is at work.
+      The score of the true labels (None if the experiment has no such classifier) and the scores of
+      the others. In a helper process, scores that another process is computing are NaN.
     """
     arm = dataclasses.replace(arm, baselines=(config.permute,))
     folds, true = [data.fold for data in made], np.asarray(view.labels)
@@ -100,13 +100,13 @@ def classical(
             null.append(balanced(other, folds, still.predicted(other)))
             tick(min(len(null) - 1, 1))
         return null[0], np.array(null[1:])
-    cache = jax.config.jax_compilation_cache_dir
+    cache = jax.config.jax_compilation_cache_dir  # pyright: ignore[reportAttributeAccessIssue]
     work = Work("permutation", experiment, config, arm, folds, view, true, os.getpid(), cache)
     start = time.perf_counter()
     observed = score_one(work)
     if observed is None:
         return None, np.zeros(0)
-    workers, masked = 1, hasattr(view, "cohort")  # whole scans stay on disk
+    workers, masked = 1, hasattr(view, "cohort")  # whole scans are not copied to processes
     if masked and (time.perf_counter() - start) * len(labels) > WORTH:
         workers = min(joblib.cpu_count(), len(labels))
     with tempfile.TemporaryDirectory(prefix="emojax-", ignore_cleanup_errors=True) as root:
@@ -121,9 +121,9 @@ def classical(
 
 
 def score_one(work: Work) -> float | None:
-    """Fits and scores one arrangement, on the CPU and one thread of LAPACK: alike everywhere."""
+    """Fits and scores one arrangement on the CPU with one LAPACK thread, for equal results."""
     if work.caller != os.getpid():
-        jax.config.update("jax_platforms", "cpu")  # devices belong to the caller
+        jax.config.update("jax_platforms", "cpu")  # accelerators belong to the caller
         jax.config.update("jax_compilation_cache_dir", work.cache)
     with _on_cpu(), threadpoolctl.threadpool_limits(1):
         kept = _shared(work.view) if isinstance(work.view, str) else work.view
@@ -138,13 +138,13 @@ def score_one(work: Work) -> float | None:
 
 
 def _on_cpu():
-    if jax.default_backend() == "cpu":  # asking for it would compile everything again
+    if jax.default_backend() == "cpu":  # setting it explicitly would recompile everything
         return contextlib.nullcontext()
     return jax.default_device(jax.local_devices(backend="cpu")[0])
 
 
 def _share(view: Any, folder: pathlib.Path) -> str:
-    """Writes a masked cohort, without its scans, as files that processes map into memory."""
+    """Writes a masked cohort, without its scans, to files that processes can memory-map."""
     runs = tuple(run.with_values(run.frames[:0], "not shared") for run in view.cohort.runs)
     view = dataclasses.replace(view, cohort=dataclasses.replace(view.cohort, runs=runs))
     parts: list[pickle.PickleBuffer] = []
@@ -174,8 +174,11 @@ def network(
     tick: Callable[[int], Any],
     store: pieces.Store = ALONE,
 ) -> Scores:
-    """Trains the networks of an arm, to its labels and to others; args, returns: as `classical`."""
-    assert experiment.program is not None and experiment.features is not None
+    """Trains the networks of an arm on its labels and on others.
+
+    Takes and returns the same as `classical`, with folds in place of their data.
+    """
+    assert experiment.program is not None  # `permutation.applies` has checked it
     train, classes = config.train, int(view.labels.max()) + 1
     program, streamed = experiment.program(config, classes), train.feed == "stream"
     side_by_side = models.find(config.model.name).input == "vector"

@@ -1,8 +1,8 @@
 """Maps of the networks that a run has kept, in the voxels of training subjects.
 
-Saliency is what of a network's output comes from a voxel; the pattern of its outputs is what voxels
-carry of them. Both take time, and so are bounded: some training volumes of each class, few points
-of each path, and of networks of whole volumes one fold.
+Saliency is the contribution of a voxel to a network's output; a pattern is the response of a voxel
+to that output. Both are slow, so they are limited: some training volumes of each class, few points
+on each path and, for networks of whole volumes, one fold.
 """
 
 import functools
@@ -26,12 +26,12 @@ from emojax.provenance import Ledger
 from emojax.records import Arm, FoldData
 
 KINDS = ("saliency", "pattern")
-SEEDS = 2  # networks with random weights beside each
-SHOWN = {"vector": 10, "volume": 8}  # volumes of each class: of a training unit, or of the fold
-REGRESSED = 128  # of networks of whole volumes: volumes of each class behind a pattern
+SEEDS = 2  # networks with random weights for comparison with each network
+SHOWN = {"vector": 10, "volume": 8}  # volumes per class, from each training unit or the fold
+REGRESSED = 128  # volumes per class behind a pattern, for networks of whole volumes
 STEPS = {"vector": 16, "volume": 8}  # points on each path
 BATCH = 8  # volumes that a network reads at a time
-FOLDS = 1  # of networks of whole volumes
+FOLDS = 1  # number of folds, for networks of whole volumes
 
 Load = Callable[[str], Mapping[str, Any] | None]
 
@@ -49,10 +49,10 @@ def of_folds(
     tick: Callable[[int], Any],
     load: Load,
 ) -> Iterator[dict[str, FoldMaps]]:
-    """Yields the maps of each fold by `KINDS`; see `patterns.analyse`.
+    """Yields the maps of each fold, by `KINDS`; see `patterns.analyse`.
 
     Raises:
-      InputError: networks that were not kept or cannot be folded, or columns without a grid.
+      InputError: networks were not kept or cannot be folded, or columns have no common grid.
     """
     network = models.find(config.model.name)
     network.check_foldable(config.model)
@@ -69,7 +69,7 @@ def of_folds(
             draw = _vector if is_vector else _volume
             found.append(draw(config, view, part, kept, key))
         values, read = zip(*found, strict=True)
-        count = np.maximum(np.sum(read, axis=0), 1)  # of members that read a voxel
+        count = np.maximum(np.sum(read, axis=0), 1)  # number of members that read a voxel
         real, *random = np.sum(values, axis=0) / count  # [networks, kinds, classes, v]
         yield {
             kind: FoldMaps(real[i], np.stack(random)[:, i], np.any(read, axis=0))
@@ -79,20 +79,21 @@ def of_folds(
 
 
 def _networks(kept: Mapping[str, Any], key) -> list[Mapping[str, Any]]:
-    """Returns the parameters that were kept, and the same numbers in random order."""
+    """Returns the kept parameters, then copies with their values in random order."""
     keys = jax.random.split(key, SEEDS)
     return [kept["params"], *(maps.randomised(kept["params"], one) for one in keys)]
 
 
 def _vector(config, view, data: FoldData, kept, key):
-    """Maps a network of vectors in each training unit.
+    """Computes the maps of a network of vectors in each training unit.
 
     Returns:
-      [networks, kinds, classes, v], the mean over units, and the voxels that the network reads.
+      Maps [networks, kinds, classes, v], averaged over units, and the voxels that the network
+      reads, [v] bool.
     """
     fitted, mask = data.notes["made"], mask_of(view)
     (mean, sd), columns = fitted.scaler, columns_of(fitted)
-    voxels = np.arange(len(mean))  # of the aligned features
+    voxels = np.arange(len(mean))  # indices of the aligned features
     own = {"voxels": voxels, "mean": mean, "sd": sd, "batch_stats": kept.get("batch_stats", {})}
     if (path := data.notes.get("linear path")) is not None:
         own["path"] = tuple(path)
@@ -123,10 +124,10 @@ def _vector(config, view, data: FoldData, kept, key):
 
 
 class _Way(NamedTuple):
-    """The way of a unit's voxels into the common space."""
+    """The path of a unit's voxels into the common space."""
 
-    by: Any = None  # a map, the mean to be subtracted, or None
-    places: Any = None  # of the dimensions that are chosen behind it; None: all
+    by: Any = None  # a mapping, the mean to subtract, or None
+    places: Any = None  # dimensions selected after the mapping; None: all
 
     def apply(self, x):
         if self.by is not None:
@@ -146,13 +147,13 @@ def _shares(network: str, weights, way, x, start) -> Float[jax.Array, "n k m"]:
 
 
 def _pattern(outputs, x) -> Float[np.ndarray, "k v"]:
-    """Returns patterns of outputs [n, k], each of one sd of its output."""
+    """Returns the patterns of outputs [n, k], each scaled to one sd of its output."""
     scaled = maps.output_patterns(outputs, x.reshape(len(x), -1)) * outputs.std(0)
     return np.asarray(scaled).T
 
 
 def _volume(config, view, data: FoldData, kept, key):
-    """Maps a network of whole volumes; the padding that it reads is cut off. Returns: see above."""
+    """Computes the maps of a network of whole volumes, without padding; returns as `_vector`."""
     network, scale, mask = models.find(config.model.name), data.notes["scale"], mask_of(view)
     train = np.unique(data.fold.train)
     rows = _some(train, data.labels, SHOWN["volume"])
@@ -161,7 +162,7 @@ def _volume(config, view, data: FoldData, kept, key):
     grid, out = volumes.shape[1:], []
     first = [(n - m) // 2 for n, m in zip(grid, mask.shape, strict=True)]
     inside = tuple(slice(i, i + m) for i, m in zip(first, mask.shape, strict=True))
-    assert network.fold is not None  # it can be folded
+    assert network.fold is not None  # `of_folds` has checked that it can be folded
     for params in _networks(kept, key):
         folded = dict(network.fold(params, kept.get("batch_stats", {})))
         folded |= {"mean": np.float32(scale.mean), "sd": np.float32(scale.sd)}

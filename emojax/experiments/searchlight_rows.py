@@ -1,4 +1,4 @@
-"""The rows that a searchlight decodes together: who trains, who is tested, and what was seen."""
+"""Folds of a searchlight: their rows, their values and their provenance record."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,33 +13,33 @@ from emojax.splits import Fold
 
 
 class Part(NamedTuple):
-    """Rows that are decoded by themselves: one subject's, or all."""
+    """Rows that are decoded together: one subject's, or all rows."""
 
     name: str
     folds: list[Fold]
-    unit: Shaped[np.ndarray, " n"]  # whose labels are never shared: of each row of the cohort
-    centred: bool  # whether subjects lose the mean of their other runs
-    claimed: str
+    unit: Shaped[np.ndarray, " n"]  # unit of each row; training and test rows share none
+    centred: bool  # whether the mean of the subject's other runs is subtracted
+    claimed: str  # protocol class
 
 
 def check(config: Any, cohort: Any) -> None:
-    """Refuses folds that a study does not have, before anything is fitted.
+    """Rejects folds that a study does not allow, before anything is fitted.
 
     Raises:
       InputError: names the key.
     """
     kinds = ("auto", "subject", "run", *crossed.columns(config, cohort))
     if config.searchlight.radius_mm and config.searchlight.folds not in kinds:
-        expected = f"of {', '.join(kinds)}"
+        expected = f"one of {', '.join(kinds)}"
         raise InputError("searchlight.folds", repr(config.searchlight.folds), expected)
 
 
 def parts(config: Any, view: Any) -> tuple[list[Part], str]:
-    """Returns what is decoded by itself, and the kind of folds.
+    """Returns the parts that are decoded separately, and the kind of folds.
 
     Raises:
-      ValueError: the study has too few subjects or runs, the column cannot be crossed, or a fold
-        trains without one of the classes.
+      ValueError: too few subjects or runs, a column that cannot be crossed, or a fold that trains
+        without one of the classes.
     """
     found, kind = _parts(config, view)
     for part in found:
@@ -85,16 +85,16 @@ def _own_runs(view: Any, name: str) -> Part:
 def read(
     view: Any, part: Part, rows: Int[np.ndarray, " k"], step: str
 ) -> tuple[Float[np.ndarray, "k v"], str]:
-    """Reads every row once; each fold has a record of what its decoders see.
+    """Reads every row once, with a provenance record for each fold.
 
     Args:
-      view: what ledgers read.
+      view: the data that ledgers read.
       part: see `Part`.
       rows: rows of its folds, in ascending order.
       step: name of the decoders in the record.
 
     Returns:
-      Values of the rows, centred if asked, and the worst class of protocol of all folds.
+      Values of the rows, centred if `part.centred`, and the worst protocol class of all folds.
 
     Raises:
       LeakageError: a fold saw more than the part claims.
@@ -124,7 +124,7 @@ def read(
 
 
 def _grant(ledger: Ledger, part: Part, fold: Fold, step: str) -> list[tuple[np.ndarray, Callable]]:
-    """Writes the record of a fold; returns rows with what reads them."""
+    """Writes the provenance record of a fold; returns pairs of (rows, reader)."""
     subject, run = ledger.design("subject"), ledger.design("run_index")
     ledger.labels(step, fold.train)
     seen = {step: fold.train}
@@ -138,7 +138,7 @@ def _grant(ledger: Ledger, part: Part, fold: Fold, step: str) -> list[tuple[np.n
 
 
 def _centre(values, subject, run) -> None:
-    """Subtracts from each row the mean of the subject's rows in other runs, in place."""
+    """Subtracts the mean of the subject's rows in other runs from each row, in place."""
     for name in np.unique(subject):
         own = np.flatnonzero(subject == name)
         sums = {k: values[own[run[own] == k]].sum(0, dtype=np.float64) for k in np.unique(run[own])}

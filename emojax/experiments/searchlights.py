@@ -1,6 +1,6 @@
-"""Accuracy in the sphere around every voxel, with p values for the whole map.
+"""Searchlight analysis: accuracy in the sphere around every voxel, with p values for the map.
 
-Beside the headline: every voxel of the grid, no choice of voxels, no alignment.
+It uses every voxel of the grid, without voxel selection or alignment.
 """
 
 import re
@@ -20,7 +20,7 @@ from emojax.records import Arm, FoldData
 from emojax.report.searchlights import ACCURACY, LEFT_OUT, SURE, P, T
 
 STEP = "searchlight"
-KEY = 16  # of `jax.random.fold_in`: no other step of a run has this number
+KEY = 16  # for `jax.random.fold_in`; no other step of a run uses this number
 
 
 def analyse(
@@ -33,26 +33,27 @@ def analyse(
 ) -> dict[str, Any] | None:
     """Decodes the classes in a sphere around every voxel that all subjects share.
 
-    Folds "subject", and those of a column, where training rows share neither subject nor level, are
-    decoded once for all subjects. With several runs each, a row loses the mean of its subject's
-    other runs, as in regime "none" (calibrated; `voxels.centre` False is strict). Folds "run" are
-    decoded subject by subject, and the map is the mean over subjects.
+    Folds of kind "subject", and folds of a column (training rows share neither subject nor level),
+    are decoded once for all subjects. If every subject has several runs, the mean of the subject's
+    other runs is subtracted from each row, as in regime "none" (calibrated; with `voxels.centre`
+    False, strict). Folds of kind "run" are decoded subject by subject, and the map is the mean over
+    subjects.
 
     Args:
       experiment: see `base.Experiment`.
-      config: with `searchlight` (`radius_mm` 0 turns this off), `voxels.centre` and `seed`.
-      view: what ledgers read.
+      config: config with `searchlight` (`radius_mm` 0 turns this off), `voxels.centre` and `seed`.
+      view: the data that ledgers read.
       arm: the headline.
-      made: its folds; not used.
+      made: folds of the headline; not used.
       tick: called with 1 for every percent.
 
     Returns:
       "folds", "classifier", "radius_mm" ("unit": "mm", or "voxels" without an affine), "spheres",
-      "voxels" (of the median sphere), "left_out" (spheres of fewer than "least"), "protocol",
-      "subjects", "chance", "mean" and "largest" balanced accuracy over the map, "test": None or
-      "scheme", "draws", "correction", "least_p", "p" (smallest), "significant" (voxels) and
-      "clusters" (see `clusters.Cluster`); "volumes": file name -> [X, Y, Z]. Or "left out": the
-      reason why there is no map. None where turned off.
+      "voxels" (in the median sphere), "left_out" (number of spheres with fewer voxels than
+      "least"), "protocol", "subjects", "chance", "mean" and "largest" balanced accuracy over the
+      map, "test": None or "scheme", "draws", "correction", "least_p", "p" (smallest),
+      "significant" (number of voxels) and "clusters" (see `clusters.Cluster`); "volumes": file name
+      -> [X, Y, Z]. Without a map, only "left out": the reason. None if turned off.
 
     Raises:
       LeakageError: a sphere saw more than its protocol claims.
@@ -117,7 +118,7 @@ def _map(config, view, arm: Arm, parts: list[Part], kind: str, spheres, tick) ->
 def _spheres(settings: Any, view: Any) -> searchlight.Spheres:
     """Returns spheres around the voxels inside every subject's mask.
 
-    They may reach beyond it, to voxels that were measured in all: no mask enters a decoder.
+    Spheres may reach voxels outside the mask that were measured in all subjects.
     """
     affine = view.cohort.common_affine
     everywhere = np.all(list(view.inside.values()), axis=0).astype(np.float32)
@@ -131,7 +132,7 @@ def _spheres(settings: Any, view: Any) -> searchlight.Spheres:
 
 
 def _labels(config, view, arm: Arm, parts: list[Part]) -> tuple[Int[np.ndarray, "p n"], str]:
-    """Returns the true labels, and arrangements where they are tested by these; and the scheme."""
+    """Returns the true labels, followed by arrangements if the test uses them; and the scheme."""
     true, count = np.asarray(view.labels), config.searchlight.permutations
     if len(parts) > 1:
         return true[None], "signs of subjects' differences from chance"
@@ -150,10 +151,10 @@ def _labels(config, view, arm: Arm, parts: list[Part]) -> tuple[Int[np.ndarray, 
 
 
 def _decode(settings, view, part: Part, labels, spheres, tick) -> tuple[np.ndarray, str]:
-    """Returns balanced accuracy [p, c] of each labelling and sphere, and the class of protocol."""
+    """Returns balanced accuracy [p, c] of each labelling and sphere, and the protocol class."""
     rows = np.unique(np.concatenate([rows for fold in part.folds for rows in fold[1:]]))
     values, protocol = searchlight_rows.read(view, part, rows, STEP)
-    folds = [tuple(np.searchsorted(rows, own) for own in (f.train, f.test)) for f in part.folds]
+    folds = [(np.searchsorted(rows, f.train), np.searchsorted(rows, f.test)) for f in part.folds]
     found = searchlight.decode(
         values,
         labels[:, rows],
@@ -171,7 +172,7 @@ def _decode(settings, view, part: Part, labels, spheres, tick) -> tuple[np.ndarr
 def _test(
     settings, view, spheres, value, null, observed, tick
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Corrects a map over all spheres; returns what was found, and p of each sphere."""
+    """Corrects a map over all spheres; returns a description and the p value of each sphere."""
     found = clusters.correct(
         spheres.fill(value),
         spheres.fill(null),
@@ -194,7 +195,7 @@ def _test(
 
 
 def _volume(view, spheres, values, outside: float = 0.0) -> Float[np.ndarray, "X Y Z"]:
-    """Returns a map on the grid, with one value where no sphere has its centre."""
+    """Returns a map on the grid, with the value `outside` at voxels that are no sphere's centre."""
     volume = np.full(view.union.shape, outside, np.float32)
     inside = spheres.fill(np.asarray(values, np.float32))
     volume[view.union] = np.where(np.isfinite(inside), inside, outside)
@@ -202,7 +203,7 @@ def _volume(view, spheres, values, outside: float = 0.0) -> Float[np.ndarray, "X
 
 
 class _Percent:
-    """Ticks of a progress bar, once for each percent."""
+    """A progress bar's tick, called once for each percent."""
 
     def __init__(self, total: int, tick: Callable[[int], Any]):
         self._total, self._done, self._tick = total, 0, tick

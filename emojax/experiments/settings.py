@@ -1,7 +1,7 @@
-"""The range of every config key: one table, by which settings are checked before data is read.
+"""A table with the valid range of every config key, checked before data is read.
 
-Keys of `model` are in the table of their network (`rules` of a `models.Network`). Rules that look
-at several keys, or at what a name stands for, are in the experiment's own `check`.
+Keys of `model` are in the table of their network (`rules` of a `models.Network`). Rules that
+combine several keys, or resolve a name, are in the experiment's own `check`.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ from emojax.features.across_subjects import MATCHES
 from emojax.rules import Rule, each, flag, names, number, one_of, some_of, text, tuple_of, whole
 from emojax.sources.synthetic_design import CLASSES, ORDERS
 
-HEADLINES = ("bag", "network", "auto")  # of Experiment A
-# Of aligning subjects, to be compared.
+HEADLINES = ("bag", "network", "auto")  # headlines of Experiment A
+# Alignment methods that can be compared.
 WAYS = (*REGIMES, *(f"piecewise:{method}" for method in get_args(piecewise.Way)))
-CHOICES = ("nested", "last", "paper")  # of the epoch, and all that goes with it
+CHOICES = ("nested", "last", "paper")  # protocols: how the epoch is chosen
 _MISSING = object()
 
 
@@ -31,7 +31,7 @@ def _below(part: str, rules: Mapping[str, Rule]) -> dict[str, Rule]:
 
 
 def _are_shares(value: Any) -> bool:
-    """Returns whether values are three sizes, or three parts of 1."""
+    """Returns whether values are three sizes, or three fractions that sum to 1."""
     if not tuple_of(*[number("(0, 1e9]")] * 3).holds(value):
         return False
     return each(whole("[1, 1e9]")).holds(value) or abs(sum(value) - 1) < 1e-6
@@ -110,7 +110,7 @@ TRAIN = {
     "adam_b1": number("[0, 1)"),
     "adam_b2": number("[0, 1)"),
     "adam_eps": number("[0, 1]"),
-    "penalty": text,  # a kind that the network knows
+    "penalty": text,  # one of the network's `kinds`
     "penalty_factor": number("[0, 1e20]"),
     "shortcut_l2": number("(-inf, 1e20]"),
     **_below("plateau", {name: plateau.RULES[name] for name in plateau.RULES if name != "base_lr"}),
@@ -122,7 +122,7 @@ TRAIN = {
     "keep_models": flag,
     "strategy": one_of("auto", "loop", "scan"),
     "checkpoint_epochs": whole("[1, inf)"),
-    "loggers": names,  # in tracking.SHIPPED, of other packages, or paths
+    "loggers": names,  # in tracking.SHIPPED, from other packages, or paths
 }
 SEARCHLIGHT = {
     "radius_mm": number("[0, 1000]"),
@@ -134,7 +134,7 @@ SEARCHLIGHT = {
 }
 SHARED = {
     "experiment": text,  # a name in experiments.EXPERIMENTS, or a path
-    "seed": whole("[0, 4294967295]"),  # what scikit-learn takes
+    "seed": whole("[0, 4294967295]"),  # the range of scikit-learn
     "null": flag,
     "null_floor": flag,
     "audit": flag,
@@ -154,7 +154,7 @@ SHARED = {
     **_below("data.synthetic", SYNTHETIC),
     **_below("train", TRAIN),
 }
-OWN = {  # what an experiment needs beside the shared keys
+OWN = {  # keys of one experiment
     "A": {
         "headline": one_of(*HEADLINES),
         "network": flag,
@@ -187,7 +187,7 @@ OWN = {  # what an experiment needs beside the shared keys
         "alignments": some_of(*WAYS, least=0),
         **_below("searchlight", SEARCHLIGHT),
         "balance": whole("[1, 1e6]"),
-        "sweep": text,  # settings, see `sweeps`
+        "sweep": text,  # settings; see `sweeps`
     },
     "B": {
         "splits": names,  # in splits.SPLITS, or paths
@@ -204,13 +204,13 @@ OWN = {  # what an experiment needs beside the shared keys
 
 
 def rules_of(config: Any) -> dict[str, Rule]:
-    """Returns dotted key -> rule, of all experiments and of the config's network.
+    """Returns dotted key -> rule, for all experiments and the config's network.
 
     Raises:
-      InputError: an unknown network.
+      InputError: unknown network.
     """
     own = {key: rule for rules in OWN.values() for key, rule in rules.items()}
-    like = "A" if isinstance(_find(config, "sweep"), str) else "B"  # of somebody's experiment
+    like = "A" if isinstance(_find(config, "sweep"), str) else "B"  # for an experiment of your own
     own |= {"sweep": OWN[like]["sweep"]} | OWN.get(str(_find(config, "experiment")), {})
     name = _find(config, "model.name")
     network = models.find(name).rules if isinstance(name, str) else {}
@@ -218,10 +218,10 @@ def rules_of(config: Any) -> dict[str, Rule]:
 
 
 def check(config: Any) -> None:
-    """Refuses settings that are out of range.
+    """Rejects settings that are out of range.
 
-    A key without a rule may have any value: it belongs to an experiment or a network of somebody
-    else, which checks it.
+    A key without a rule may have any value: it belongs to an experiment or a network outside this
+    package, which checks it.
 
     Args:
       config: a ConfigDict with any of the keys of `configs/common.py`.
@@ -238,16 +238,17 @@ def check(config: Any) -> None:
 
 
 def require(config: Any, experiment: str) -> None:
-    """Refuses a config without the keys that Experiment A or B reads.
+    """Rejects a config without the keys that Experiment A or B reads.
 
     Raises:
-      InputError: names the first of them that are missing.
+      InputError: names the first missing keys.
     """
     needed = SHARED | OWN[experiment]
     if missing := [key for key in needed if _find(config, key) is _MISSING]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         found = f"{experiment!r} and a config without {', '.join(missing[:3])}{more}"
-        raise InputError("experiment", found, f"a config of it, such as exp{experiment}")
+        expected = f"a config of Experiment {experiment}, such as exp{experiment}"
+        raise InputError("experiment", found, expected)
 
 
 def _find(config: Any, key: str) -> Any:

@@ -1,7 +1,7 @@
 """The skeleton that runs every experiment, from a config to its report.
 
-`run` reads top to bottom. An experiment file (`experiment_a.py`, `experiment_b.py`, or anybody's)
-says which arms there are, who trains and is tested, and how features are made; all else is here.
+`run` reads top to bottom. An experiment file (`experiment_a.py`, `experiment_b.py`, or your own)
+defines the arms, the folds and the features; everything else is here.
 """
 
 import contextlib
@@ -61,34 +61,34 @@ def run(
 ) -> Result | None:
     """Runs an experiment and writes its report into the workdir.
 
-    A workdir belongs to a config and to the data that its first training has read: a run that was
-    stopped goes on where it was, one that has ended prints its table.
+    A workdir is bound to one config and to the data that its first training run has read. An
+    interrupted run resumes; a finished one prints its table again.
 
     Args:
       experiment: see `base.Experiment`.
       config: a ConfigDict with the keys of `configs/common.py`; it is not changed.
-      workdir: folder of the results; made, or continued.
-      cohort: the data; None: read as `config.data` says.
+      workdir: folder of the results; created if missing, otherwise resumed.
+      cohort: the data; default: loaded as `config.data` specifies.
       command: the command line, for the report.
       until: "data" reads and counts, "plan" also fits features, audits them and prints the cost of
-        the training, "report" runs everything.
-      restart: removes what an earlier run has left in the workdir.
-      members: number of processes that are called alike, with one workdir: they divide the work,
-        and one of them writes the report, see `cluster.team`.
+        training, "report" runs everything.
+      restart: whether to delete the results of an earlier run in the workdir first.
+      members: number of identical processes on one workdir. They share the work, and one of them
+        writes the report; see `cluster.team`.
 
     Returns:
-      The result; None before the report, and in a process that served another one.
+      The result; None if `until` stops before the report, or if another process writes it.
 
     Raises:
-      InputError: data or settings cannot be used, or the workdir belongs to others, or to another
-        process that is at work in it.
-      LeakageError: an arm saw more of what it is scored on than its class of protocol allows.
+      InputError: data or settings are unusable, the workdir belongs to other data or settings, or
+        another process is using it.
+      LeakageError: an arm saw more of its test volumes than its protocol class allows.
     """
     settings.check(config)
     config = dtypes.settle(config, workdir)
     experiment.check(config)
     if until != "data" and experiment.program:
-        experiment.program(config, 2)  # the devices are asked before data is read
+        experiment.program(config, 2)  # fails here if the devices are unsuitable, before any data
     config = _own_copy(config, workdir)
     while True:
         with _open(config, workdir, restart, members) as work:
@@ -153,6 +153,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
     if arms[0].decoder == choice.AUTO:
         with _stage(seconds, "choice"), _bar(console, config, "choice", len(ask[-1])) as tick:
             network = next(arm for arm in trained if not arm.decoder)
+            assert plan is not None  # the network's
             found = choice.choose(*ask[:3], plan, headline, network, ask[-1], work, tick)
             if not work.serves:
                 done = outcomes, classical, config.temperature
@@ -196,7 +197,7 @@ def _run(experiment, config, work: Workdir, console, cohort, command, until) -> 
 
 @contextlib.contextmanager
 def _stage(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Times a stage; a signal that came in it, and was not heard, ends the run behind it."""
+    """Times a stage, then ends the run if a signal arrived meanwhile and was deferred."""
     with consoles.timed(seconds, name):
         yield
     stops.check()
@@ -208,7 +209,7 @@ def _bar(console, config: Any, title: str, total: int):
 
 
 def _own_copy(config: Any, workdir: str | os.PathLike) -> Any:
-    """Returns a locked copy with a store; the caller's config stays as it is."""
+    """Returns a locked copy of the config that names a store."""
     config = config.copy_and_resolve_references()
     if not config.data.store:
         config.data.store = str(pathlib.Path(workdir).absolute().parent / "store")
@@ -216,9 +217,9 @@ def _own_copy(config: Any, workdir: str | os.PathLike) -> Any:
 
 
 def _open(config: Any, workdir: str | os.PathLike, restart: bool, members: int) -> Workdir:
-    """Opens the workdir, to lead or to serve.
+    """Opens the workdir, as leader or as helper.
 
-    Of processes that train one network together, the first opens it; the others only read.
+    Where several processes train one network together, the first opens it and the others only read.
     """
     if members > 1:
         return team.enter(workdir, config.to_dict(), members)
@@ -232,7 +233,7 @@ def _open(config: Any, workdir: str | os.PathLike, restart: bool, members: int) 
 
 
 def _again(experiment, config, work: Workdir, console, cohort) -> Result:
-    """Prints the table of a finished workdir; nothing is fitted, no file changes."""
+    """Prints the table of a finished workdir; fits nothing and changes no file."""
     work.check_inputs()
     if cohort is not None:
         now = identity.describe(cohort, experiment.files(config))
@@ -244,7 +245,7 @@ def _again(experiment, config, work: Workdir, console, cohort) -> Result:
 
 
 def _views(experiment, config, cohort, arms: Sequence[Arm]) -> audits.Sources:
-    """Returns draw of the noise, or None for measured values -> (cohort, what ledgers read)."""
+    """Returns noise draw (None: measured values) -> (cohort, the view that ledgers read)."""
     key, store = jax.random.key(config.seed), Store(config.data.store)
 
     def view_of(draw: int | None):
@@ -271,21 +272,21 @@ def _features(experiment, config, views, arm: Arm) -> list[FoldData]:
 
 
 def _check_fold(arm: Arm, fold: Fold, unit: np.ndarray) -> None:
-    """Refuses a fold that trains on the units that it scores, before anything is fitted to it.
+    """Rejects a fold that trains on units it scores, before anything is fitted to it.
 
     Raises:
-      LeakageError: the arm is not leaky by name.
+      LeakageError: the arm does so without declaring itself leaky.
     """
     both = np.isin(unit[fold.train], unit[fold.test]).sum()
     if both and arm.protocol != "leaky":
         raise LeakageError(
             f"{arm.name} claims to be {arm.protocol}, but in fold {fold.name} step 'network' saw "
-            f"labels of {both} volumes of what is scored"
+            f"labels of {both} scored volumes"
         )
 
 
 def _records(arm: Arm, made: Sequence[FoldData], cohort) -> list[tuple[str, dict[str, int]]]:
-    """Returns class of protocol and leaks of each fold, refused if worse than the arm claims."""
+    """Returns (protocol class, leaks) of each fold; raises if worse than the arm claims."""
     return [
         classify(
             data.ledger.seen(data.fold.test, prior=False),
@@ -300,9 +301,9 @@ def _records(arm: Arm, made: Sequence[FoldData], cohort) -> list[tuple[str, dict
 
 
 def _results(cohort, arms, made, records, outcomes, classical, by: str) -> list[ArmResult]:
-    """Returns every row of the result table; arms that share a training have its outcomes.
+    """Returns every row of the result table; arms that share a training share its outcomes.
 
-    Candidates of a sweep have no row: only the one that a fold has chosen is scored.
+    Candidates of a sweep have no row: only the one chosen in each fold is scored.
     """
     out = []
     for arm in (arm for arm in arms if not arm.setting):
@@ -320,7 +321,7 @@ def _results(cohort, arms, made, records, outcomes, classical, by: str) -> list[
                 fitted = {}
             if any("linear path" in own.notes for own in (data, *data.members)):
                 notes["linear"] = gains.linear_path(data, len(cohort.classes))
-            if arm.oversampled:  # labels of test rows are read here, where scores begin
+            if arm.oversampled:  # reads test labels, which only scoring may do
                 notes["oversampled"] = notes["oversample"](cohort.labels[data.fold.test])
             folds.append(
                 FoldResult(
@@ -337,7 +338,7 @@ def _results(cohort, arms, made, records, outcomes, classical, by: str) -> list[
 
 
 def _extras(view: Any) -> dict[str, Any]:
-    """Returns what maps are drawn on: mean volume, mask, and affine."""
+    """Returns the background of maps: mean volume, mask and affine."""
     if (mean := getattr(view, "mean", None)) is None:
         return {}
     return {"mean": mean, "mask": view.union, "affine": view.cohort.common_affine}

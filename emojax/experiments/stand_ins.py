@@ -1,4 +1,4 @@
-"""The audit's stand-ins: small fits that go the way of the real ones."""
+"""Small fits that replace the real ones in the audit, on the same code path."""
 
 import copy
 import dataclasses
@@ -19,31 +19,32 @@ from emojax.records import Arm, FoldData
 from emojax.scoring import baselines
 
 EPOCHS = 2
-FEW = 20  # rows of each class, for a classifier that is only tried
-ROUNDING = 1e-3  # of a probability
+FEW = 20  # rows of each class for a trial fit of a classifier
+ROUNDING = 1e-3  # tolerance of a probability
 
 
 class _Probe:
-    """Nearest class means, which notes all that it is fitted to and asked about.
+    """A nearest-mean classifier that records its training data and the rows it predicts.
 
-    Every number of it depends on every training row.
+    Each of its parameters depends on every training row of a class.
     """
 
     def __init__(self):
-        self.learned, self.asked = [], []  # digests: of each fit, and of each row
+        self.learned: list[np.ndarray] = []  # digests of each fit
+        self.asked = np.zeros(0, np.uint32)  # digests of each predicted row
 
     def __deepcopy__(self, memo):
-        return self  # what it notes is read when it has been used
+        return self  # the caller reads its records afterwards
 
     def fit(self, x, y, groups=()):
-        """Takes the class means."""
+        """Computes the class means."""
         self.learned.append(_digest(x, y, groups))
         self.classes_ = np.unique(y)
         self._means = [x[y == k].mean(0, dtype=np.float64) for k in self.classes_]
 
     def predict_proba(self, x):
         """Returns a softmax of negative mean squared distances, [n, classes]."""
-        rows = [zlib.crc32(np.ascontiguousarray(row)) for row in x]
+        rows = [zlib.crc32(np.ascontiguousarray(row).data) for row in x]
         self.asked = np.array(rows, np.uint32)
         distances = [[((row - mean) ** 2).mean() for mean in self._means] for row in x]
         return softmax(-np.array(distances), axis=1)
@@ -54,7 +55,7 @@ class _Probe:
 
 
 class _Fitted:
-    """An estimator that was fitted before."""
+    """An estimator that is already fitted; `fit` changes nothing."""
 
     def __init__(self, estimator):
         self._estimator = estimator
@@ -72,15 +73,15 @@ class _Fitted:
 def stand_in(
     experiment: Experiment, config: Any, arm: Arm, plan: Plan | None, num_classes: int
 ) -> Callable[[FoldData], dict[str, Any]]:
-    """Returns small fits that go the way of the real ones, for the audit to compare.
+    """Returns a function that makes small fits on the code path of the real ones.
 
-    A single dense layer is trained by `fit_networks`, and nearest class means by `fit_classifiers`
-    on the inputs of every classical classifier.
+    `fit_networks` trains a single dense layer, and `fit_classifiers` fits nearest class means to
+    the inputs of every classical classifier.
 
     Returns:
-      FoldData -> "network": weights, curves and epoch; "baselines": digests of all that was fitted;
-      "scored": inputs and predictions of every test row, [t, ...] each. It raises LeakageError
-      where a classical classifier does not predict row by row.
+      FoldData -> "network": weights, curves and epoch; "baselines": digests of all training data;
+      "scored": inputs and predictions of every test row, [t, ...] each. It raises LeakageError if a
+      prediction of a classical classifier depends on other rows.
     """
     small = plan and dataclasses.replace(
         plan,
@@ -93,6 +94,7 @@ def stand_in(
     checked: set[str] = set()
 
     def networks(data: FoldData) -> dict[str, Any]:
+        assert small is not None  # `every` has checked it
         members = fits.members_of(arm, 0, data)
         weights, scored, rest = [], {}, []
         found = fits.fit_networks(
@@ -127,7 +129,8 @@ def stand_in(
         found = fits.fit_classifiers(instead, config, [(arm, 0, data)], workers=1)
         scored: dict[str, np.ndarray] = {}
         for name, fitted in found.get((arm.name, 0), {}).items():
-            scored |= {name: fitted.probabilities, f"{name} inputs": probes[name].asked}
+            scored[name] = fitted.probabilities
+            scored[f"{name} inputs"] = probes[name].asked
         learned = {name: probe.learned for name, probe in probes.items()}
         return {"baselines": learned, "scored": scored}
 
@@ -143,7 +146,7 @@ def stand_in(
 
 
 def _check_row_by_row(arm: Arm, job: baselines.Job) -> None:
-    """Fits the real classifier to a few rows, and refuses predictions that depend on other rows.
+    """Fits the real classifier to a few rows and rejects predictions that depend on other rows.
 
     Raises:
       LeakageError: names the classifier.
@@ -174,5 +177,5 @@ def _check_row_by_row(arm: Arm, job: baselines.Job) -> None:
 def _digest(*arrays) -> np.ndarray:
     found = hashlib.sha256()
     for array in arrays:
-        found.update(np.ascontiguousarray(array))
+        found.update(np.ascontiguousarray(array).data)
     return np.frombuffer(found.digest(), np.uint8)

@@ -1,4 +1,4 @@
-"""Folds whose inputs no label changes: made once, then only rows and classes are exchanged."""
+"""Folds whose inputs do not depend on labels, which permutations therefore need only once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,36 +13,36 @@ from emojax.scoring import baselines
 from emojax.scoring.baselines import Job
 
 TRAINING = ("network", "epoch choice")  # steps that read labels in every fold
-Draw = Callable[[Any, int], Int[np.ndarray, " r"]]  # (view, fold) -> rows that train
+Draw = Callable[[Any, int], Int[np.ndarray, " r"]]  # (view, fold) -> training rows
 
 
 def keeps_values(data: FoldData) -> bool:
-    """Returns whether, by the record, only the training itself has read labels."""
+    """Returns whether only training itself has read labels, by the provenance record."""
     steps = data.ledger.reads.steps.items()
     return not any(saw.labels.any() for step, saw in steps if step not in TRAINING)
 
 
 class Still:
-    """Folds whose inputs were made once."""
+    """Folds whose inputs are computed once."""
 
     def __init__(
         self, draw: Draw, jobs: Sequence[Job], values: Sequence[Float[np.ndarray, "n ..."]]
     ):
         self._draw = draw
-        self._jobs, self._values = jobs, values  # row of the cohort -> its input, of each fold
+        self._jobs, self._values = jobs, values  # values: the input of each cohort row, by fold
 
     @classmethod
     def of(
         cls, experiment: Experiment, config: Any, view: Any, arm: Arm, made: Sequence[FoldData]
     ) -> "Still | None":
-        """Returns them, or None where rows cannot be drawn without values.
+        """Returns the folds with their inputs, or None if drawing rows requires values.
 
         Args:
           experiment: see `base.Experiment`.
           config: its configuration.
-          view: what ledgers read, with the true labels.
-          arm: with one classifier.
-          made: its folds; labels have changed no input of theirs, see `keeps_values`.
+          view: the data that ledgers read, with the true labels.
+          arm: an arm with one classifier.
+          made: its folds, whose inputs must not depend on labels; see `keeps_values`.
         """
         if not hasattr(getattr(view, "volumes", None), "shape"):
             return None
@@ -78,7 +78,7 @@ class Still:
 
 
 class _Blank:
-    """A view whose values are all 0, for rows that are drawn by labels alone."""
+    """A view whose values are all 0, to draw rows from labels alone."""
 
     def __init__(self, view: Any):
         self._view = view

@@ -1,11 +1,11 @@
-"""Sweeps of Experiment A: settings among which every fold chooses by what it monitors.
+"""Sweeps of Experiment A: every fold chooses among settings by its monitored subject.
 
     --config.sweep="train.penalty_factor=1e-3,1e-2;voxels.keep=200,300"
 
-Every combination is a candidate: an arm with features, record, audit and trainings of its own. A
-fold takes the candidate whose kept network is best on the fold's monitored subject, who neither
-trains nor is scored, and is scored with this one alone. How candidates do on test subjects is
-nowhere reported, so that nobody can choose by it.
+Every combination is a candidate: an arm with its own features, provenance record, audit and
+training. A fold takes the candidate whose kept network is best on the fold's monitored subject, who
+is neither trained on nor scored, and only this candidate is scored. The test scores of candidates
+are not reported anywhere, so they cannot guide a choice.
 """
 
 import functools
@@ -25,25 +25,25 @@ from emojax.files import split_list
 from emojax.records import Arm, FoldData
 
 SWEPT = "swept"  # the row of the chosen candidates
-PARTS = ("train", "model", "align")  # whose keys act inside a fold, and these:
-MORE = ("voxels.keep", "balance")
-# What no result depends on, what chooses, and what is another arm.
+PARTS = ("train", "model", "align")  # sections of the config whose keys act inside a fold
+MORE = ("voxels.keep", "balance")  # further keys that act inside a fold
+# Keys that affect no result, that control the choice, or that belong to other arms.
 NEVER = {
     *("train.members", "train.keep_models", "train.strategy", "train.checkpoint_epochs"),
     *("train.feed", "train.memory_share", "train.loggers", "train.best_by", "model.name"),
     *("align.regimes", "align.match", "align.parcels", "align.piecewise"),
 }
-MOST = 64  # candidates
+MOST = 64  # maximum number of candidates
 FLAGS = {"True": True, "False": False}
 WORDS = {bool: "True or False", int: "a whole number", float: "a number"}
 Setting = tuple[tuple[str, Any], ...]  # (key, value) of every swept key
 
 
 def parse(config: Any) -> list[Setting]:
-    """Returns the combinations of a sweep, the first key changing slowest; [] without one.
+    """Returns the combinations of a sweep, with the first key changing slowest; [] without one.
 
     Raises:
-      InputError: numbers, what is no sweep, a key that acts on more than a fold, a value of another
+      InputError: numbers, a malformed sweep, a key that acts outside folds, a value of the wrong
         type, or too many combinations.
     """
     given = config.get("sweep", "")
@@ -69,7 +69,7 @@ def _values(config: Any, part: str) -> list[tuple[str, Any]]:
         raise InputError("sweep", repr(part), expected)
     known = _keys(config)
     if key not in known:
-        expected = f"a key that acts inside a fold: of {', '.join((*PARTS, *MORE))}"
+        expected = f"a key that acts inside a fold, in {', '.join(PARTS)}, or {' or '.join(MORE)}"
         there = _is_key(config, key)
         said = ", a key that cannot be swept" if there else nearest.hint(key, list(known))
         raise InputError("sweep", repr(key) + said, expected)
@@ -87,7 +87,7 @@ def _values(config: Any, part: str) -> list[tuple[str, Any]]:
 
 
 def _is_key(config: Any, key: str) -> bool:
-    """Returns whether the config has a key, or a part, of this dotted name."""
+    """Returns whether the config has a key or section of this dotted name."""
     node = config
     for name in key.split("."):
         if not isinstance(node, ConfigDict) or name not in node:
@@ -116,16 +116,16 @@ def check(config: Any) -> list[Any]:
     """Returns the config of every candidate, for the experiment to check each.
 
     Raises:
-      InputError: as `parse`; or a choice that would not be nested.
+      InputError: as `parse`, or the choice would not be nested.
     """
     candidates = parse(config)
     if candidates and "nested" not in split_list(config.protocols):
-        expected = "nested among the protocols: a setting chosen by scored subjects is no result"
+        expected = "nested among the protocols, since test scores must not choose settings"
         raise InputError("sweep", f"protocols={config.protocols!r}", expected)
     if candidates and not config.network:
-        raise InputError("sweep", "network=False", "a network to be swept")
+        raise InputError("sweep", "network=False", "a network to sweep")
     if candidates and (config.train.members or config.instances > 1):
-        expected = "train.members=False and instances=1 beside a sweep"
+        expected = "train.members=False and instances=1 in a sweep"
         raise InputError("sweep", "several networks in each fold", expected)
     found = [_with(config, setting) for setting in candidates]
     for own in found:
@@ -134,7 +134,7 @@ def check(config: Any) -> list[Any]:
 
 
 def _with(config: Any, setting: Setting) -> Any:
-    """Returns a locked config with a setting, and without a sweep."""
+    """Returns a locked config with a setting applied, and without a sweep."""
     own = config.copy_and_resolve_references().unlock()
     own.sweep = ""
     own.update_from_flattened_dict(dict(setting))
@@ -142,7 +142,7 @@ def _with(config: Any, setting: Setting) -> Any:
 
 
 def config_of(config: Any, arm: Arm) -> Any:
-    """Returns the config that an arm is fitted with."""
+    """Returns the config with which an arm is fitted."""
     return _config_of(config.to_json(), arm.setting) if arm.setting else config
 
 
@@ -152,10 +152,10 @@ def _config_of(text: str, setting: Setting) -> Any:
 
 
 def arms(config: Any, network_of: Any) -> list[Arm]:
-    """Returns the row of the chosen candidates, and the candidates; [] without a sweep.
+    """Returns the row of the chosen candidates, followed by the candidates; [] without a sweep.
 
     Args:
-      config: of the run.
+      config: config of the run.
       network_of: config -> the arm of its nested network.
     """
     found = []
@@ -170,7 +170,7 @@ def arms(config: Any, network_of: Any) -> list[Arm]:
 
 
 def say(setting: Setting) -> str:
-    """Returns a setting as it is typed: "train.lr=0.001, voxels.keep=200"."""
+    """Returns a setting as text: "train.lr=0.001, voxels.keep=200"."""
     return ", ".join(f"{key}={value}" for key, value in setting)
 
 
@@ -181,15 +181,15 @@ def choose(
     outcomes: Mapping[str, Mapping[int, Sequence[Mapping[str, np.ndarray]]]],
     by: str,
 ) -> tuple[str, dict[str, float]]:
-    """Returns the candidate that a fold chooses, and the monitored score of each.
+    """Returns the candidate that a fold chooses, and the monitored score of each candidate.
 
     Args:
       row: the arm that chooses.
-      number: of the fold.
+      number: number of the fold.
       made: arm -> its folds.
       outcomes: arm -> fold -> outcome of its network.
-      by: "accuracy" (balanced), where ties go to the lower cross-entropy, or "nll" (class-balanced
-        cross-entropy). Ties go to the candidate that the sweep names first.
+      by: "accuracy" (balanced; ties go to the lower cross-entropy) or "nll" (class-balanced
+        cross-entropy). Remaining ties go to the candidate that the sweep names first.
     """
     ranks, inner = {}, {}
     for name in row.among:

@@ -1,4 +1,4 @@
-"""The trainings of a run, with its bars and its store: networks, then classical classifiers."""
+"""Training of a run's networks, then of its classical classifiers, with progress bars and store."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -26,11 +26,11 @@ def train(
     plan: fits.Plan | None,
     arms: Sequence[Arm],
     made: Mapping[str, Sequence[FoldData]],
-) -> dict[str, dict[int, Sequence[Mapping[str, np.ndarray]]]]:
+) -> dict[str, Mapping[int, Sequence[Mapping[str, np.ndarray]]]]:
     """Trains the networks of every arm: arm -> fold -> outcome of each instance.
 
-    Where several processes share the work, each takes trainings that are free. The one that writes
-    the report then waits for the others; these return what is there.
+    Where several processes share the work, each claims free training runs. The process that writes
+    the report then waits for the others, which return what is finished.
     """
     if plan is None:
         return {}
@@ -43,7 +43,7 @@ def train(
     }
     each = {arm.name: _plan_of(experiment, config, plan, arm, made[arm.name]) for arm in arms}
     epochs = {name: each[arm].epochs for name, (arm, _) in names.items()}
-    out: dict[str, dict[int, Sequence[Mapping[str, np.ndarray]]]] = {}
+    out: dict[str, Mapping[int, Sequence[Mapping[str, np.ndarray]]]] = {}
     quiet = work.serves or not checkpoint.is_first()
     with (
         stops.deferred(),
@@ -80,7 +80,7 @@ def train(
 
 
 def _keeping(experiment: Experiment, config: Any, work: Workdir, arm: Arm, kept: bool):
-    """Returns keep(...) and is_kept(...) of `fits.fit_networks`: networks of the first arm stay."""
+    """Returns the callbacks `keep` and `is_kept` of `fits.fit_networks`; `kept` turns them on."""
     kept = kept and config.train.keep_models and experiment.pack is not None
 
     def keep(number, instance, best):
@@ -98,7 +98,7 @@ def _keeping(experiment: Experiment, config: Any, work: Workdir, arm: Arm, kept:
 def _plan_of(
     experiment: Experiment, config: Any, plan: fits.Plan, arm: Arm, made: Sequence[FoldData]
 ) -> fits.Plan:
-    """Returns the plan of an arm; a candidate of a sweep has a program of its own."""
+    """Returns the plan of an arm; a sweep candidate has its own program."""
     if not arm.setting:
         return plan
     assert experiment.program is not None
@@ -115,7 +115,7 @@ def _plan_of(
 
 
 def _with_others(log: Callable, work: Workdir, epochs: Mapping[str, int]) -> Callable:
-    """Returns a log that also gets the epochs of trainings that other processes have done."""
+    """Returns a log that also reports the epochs trained by other processes."""
     if work.members == 1:
         return log
     known = {name for name in epochs if work.load_finished(name) is not None}
@@ -133,12 +133,12 @@ def _with_others(log: Callable, work: Workdir, epochs: Mapping[str, int]) -> Cal
 
 
 def _loggers(config: Any, quiet: bool) -> str:
-    """Returns the loggers of a run: none in processes that write nothing."""
+    """Returns the loggers of a run; none in processes that write nothing."""
     return "" if quiet else config.train.get("loggers", "")
 
 
 def _logger(training, names: Mapping[str, tuple[str, str]], track: tracking.Track) -> Callable:
-    """Returns log(name, epoch, metrics); epochs done before or left out only move the bar."""
+    """Returns log(name, epoch, metrics); resumed or skipped epochs only advance the bar."""
     last = dict.fromkeys(names, 0)
 
     def log(name, epoch, metrics):
@@ -163,7 +163,7 @@ def classify(
 ) -> dict[tuple[str, int], dict[str, Fitted]]:
     """Fits the classical classifiers: (arm, fold) -> name -> predictions.
 
-    Several processes divide the folds; one that serves another returns what is there.
+    Several processes share the folds; a helper returns what is finished.
     """
     folds = {
         f"{arm.name} {i}": (arm, i, data) for arm in arms for i, data in enumerate(made[arm.name])
@@ -183,7 +183,7 @@ def classify(
 
 
 def _packed(fitted: Mapping[str, Fitted]) -> dict[str, np.ndarray]:
-    """Returns the classifiers of a fold as flat arrays; what is None is left out."""
+    """Returns the classifiers of a fold as flat arrays, without fields that are None."""
     out = {}
     for i, (name, own) in enumerate(fitted.items()):
         parts = own._asdict() | {"name": name, "weights": None}

@@ -1,8 +1,8 @@
-"""The obvious rival of a calibrated decoder: one that its test subject's other runs alone train.
+"""Within-subject decoders: the alternative to a calibrated decoder, trained on the same runs.
 
-Where voxels or alignment of a test subject come from its own other runs, these runs could as well
-train a decoder of this subject. It gets the features of the headline: for each scored run the
-subject's voxels and map that were fitted without this run, and the scaler of the fold.
+If voxels or alignment of a test subject come from its own other runs, these runs could also train a
+decoder of this subject. It gets the features of the headline: for each scored run, the subject's
+voxels and map fitted without this run, and the scaler of the fold.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -41,26 +41,26 @@ def analyse(
     made: Sequence[FoldData],
     tick: Callable[[int], Any] = lambda done: None,
 ) -> dict[str, Any] | None:
-    """Scores decoders of each test subject, run by run, by its other runs.
+    """Scores decoders of each test subject, run by run, trained on its other runs.
 
     Args:
       experiment: see `base.Experiment`.
-      config: with `within_subject` (False turns this off) and `seed`.
-      view: what ledgers read.
+      config: config with `within_subject` (False turns this off) and `seed`.
+      view: the data that ledgers read.
       arm: the headline.
-      made: its folds.
+      made: folds of the headline.
       tick: called with 1 for every fold.
 
     Returns:
       classifier -> "mean" and "ci95" of balanced accuracy over folds, "folds", and
-      "minus_cross_subject": what it gains over logistic regression of the other subjects
-      ("difference", "ci95", "p"). None where voxels and alignment see no other run of the test
-      subject, or where such runs lack a class.
+      "minus_cross_subject": its gain over logistic regression on the other subjects ("difference",
+      "ci95", "p"). None if voxels and alignment see no other run of the test subject, or if such
+      runs lack a class.
 
     Raises:
       LeakageError: a decoder saw labels of the run that it is scored on.
     """
-    if not config.within_subject or config.get("units") == "run":  # the headline is one of these
+    if not config.within_subject or config.get("units") == "run":  # the headline already does this
         return None
     if not all(map(_uses_own_runs, made)):
         return None
@@ -90,7 +90,7 @@ def analyse(
 def _uses_own_runs(data: FoldData) -> bool:
     """Returns whether voxels or alignment of the test subject come from its own other runs.
 
-    By the record: its runs are then scored each by themselves, and none by what was seen of it.
+    The provenance record decides: each run is then scored separately, and no step has seen it.
     """
     made, subject = data.notes.get("made"), data.ledger.design("subject")
     if not isinstance(made, Features):
@@ -107,7 +107,7 @@ def _uses_own_runs(data: FoldData) -> bool:
 def _runs(
     view: Any, arm: Arm, data: FoldData
 ) -> Iterator[tuple[Int[np.ndarray, " k"], np.ndarray, np.ndarray, np.ndarray]]:
-    """Yields, of each run of the test subject: its rows, training features and labels, features."""
+    """Yields (rows, training features, training labels, features) of each test run."""
     made, settings = data.notes["made"], data.notes["settings"]
     ledger = Ledger(view)
     team = common_space.team_of(ledger, data.fold)
@@ -130,9 +130,9 @@ def _runs(
 def _placed(
     part: Ledger, team: Team, run: int, others: np.ndarray, made: Features, settings: Settings
 ) -> tuple[Int[np.ndarray, " m"], Callable[[np.ndarray], Float[np.ndarray, "k m"]]]:
-    """Returns the columns of a run and the way of the subject's rows into its features.
+    """Returns the columns of a run, and the function from the subject's rows to its features.
 
-    Voxels and map are fitted again as the headline's were, to the same rows.
+    Voxels and map are fitted again like the headline's, to the same rows.
     """
     columns = made.columns
     if columns is None:
@@ -156,7 +156,7 @@ def _job(name: str | Baseline, config, view, rows, train, labels, test) -> Job:
 
 
 def _cross_subject(experiment: Experiment, config, view, data: FoldData) -> float | None:
-    """Returns the balanced accuracy of logistic regression of the other subjects."""
+    """Returns the balanced accuracy of logistic regression on the other subjects."""
     jobs = list(experiment.baselines(config, data, (CROSS_SUBJECT,)))
     if not jobs:
         return None

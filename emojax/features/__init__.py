@@ -1,1 +1,1 @@
-"""From a fold's cohort to what a classifier sees."""
+"""Features: the computation of classifier inputs from a fold's cohort."""

@@ -2,9 +2,9 @@
 
 Everything is fitted to the fold's training units. The monitored unit (whose scores choose the
 epoch) and the test unit enter the common space in the same way, by the alignment regime. With
-`Leaks` a step is deliberately fitted to all units, as in the authors' published procedure.
+`Leaks`, a step is deliberately fitted to all units, as in the authors' published procedure.
 
-All values and labels come from a `Ledger`, whose record says what each step has seen.
+All values and labels come from a `Ledger`, which records what each step has seen.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,25 +27,25 @@ Choose = Callable[[Ledger, str, int | None], np.ndarray]  # see `chooser`
 class Settings(NamedTuple):
     """Settings of feature extraction."""
 
-    keep: int  # voxels
+    keep: int  # number of voxels
     num_classes: int
     regime: str  # name in `alignment.REGIMES`
-    match: str = "time"  # rows that correspond between units: "time", or "class" means per run
-    own_voxels: bool = False  # each unit its own voxels: where columns do not correspond
-    centre: bool = True  # each unit's voxels, for F-scores and where nothing is aligned
+    match: str = "time"  # how rows correspond between units: "time", or "class" means per run
+    own_voxels: bool = False  # each unit has its own voxels, if columns do not correspond
+    centre: bool = True  # centre each unit's voxels for F-scores, and if nothing is aligned
     options: tuple[tuple[str, object], ...] = (("level2_iters", 1),)  # of `hyperalignment.fit`
-    parcels: str = "ward:50"  # of regime "piecewise", see `parcels.parse`
+    parcels: str = "ward:50"  # for regime "piecewise", see `parcels.parse`
     piecewise: str = "procrustes"  # `method` of `piecewise.fit`
-    after: bool = False  # "piecewise": align every voxel, choose voxels by their aligned values
+    after: bool = False  # "piecewise": align all voxels, then choose by their aligned values
 
     @property
     def chooses_after(self) -> bool:
-        """Whether voxels are chosen after the alignment."""
+        """True if voxels are chosen after the alignment."""
         return self.after and self.regime == "piecewise"
 
 
 class Leaks(NamedTuple):
-    """Steps deliberately fitted to all units, the test unit among them."""
+    """Steps deliberately fitted to all units, including the test unit."""
 
     voxels: bool = False
     alignment: bool = False
@@ -55,15 +55,15 @@ STRICT = Leaks()
 
 
 class Features(NamedTuple):
-    """Scaled features of one fold, and what made them."""
+    """The scaled features of one fold, and the fitted steps behind them."""
 
     x: Float[np.ndarray, "n m"]  # rows of the cohort; NaN for rows that are not in the fold
-    voxels: Int[np.ndarray, " m"] | None  # columns; None where each unit has its own
+    voxels: Int[np.ndarray, " m"] | None  # columns; None if each unit has its own
     isc: tuple[float, float]  # correlation between training units before and after alignment
     scaler: tuple[Float[np.ndarray, " m"], Float[np.ndarray, " m"]]  # mean and sd
-    space: Space | None  # without the maps of single units, which its model has
-    mask: Bool[np.ndarray, " v"] | None  # of all training units; None where each has its own voxels
-    columns: Int[np.ndarray, " p"] | None  # that the maps start from: `voxels`, or all before them
+    space: Space | None  # without the maps of single units, which are in its model
+    mask: Bool[np.ndarray, " v"] | None  # of all training units; None if each has its own voxels
+    columns: Int[np.ndarray, " p"] | None  # input columns of the maps: `voxels`, or all candidates
 
 
 def fold_features(
@@ -72,8 +72,8 @@ def fold_features(
     """Computes everything that a fold's classifiers see.
 
     Args:
-      ledger: of a `MaskedCohort`.
-      fold: whole units that train, are monitored and tested.
+      ledger: ledger of a `MaskedCohort`.
+      fold: whole units that train, are monitored and are tested.
       settings: see `Settings`.
       leaks: steps fitted to all units.
 
@@ -97,7 +97,9 @@ def fold_features(
     mean, sd = _fit_scaler(ledger.derive(x), fold, by_column=space is None)
     ledger.keep("scaler", (mean, sd))
     columns = None if settings.own_voxels else choose(ledger, team.test, None)
-    voxels = columns if space is None or space.places is None else columns[space.places]
+    voxels = columns
+    if columns is not None and space is not None and space.places is not None:
+        voxels = columns[space.places]
     return Features(
         ((x - mean) / sd).astype(np.float32),
         voxels,
@@ -110,10 +112,10 @@ def fold_features(
 
 
 def _align(ledger: Ledger, team: Team, choose: Choose, settings: Settings, leaks: Leaks):
-    """Reads the units that the template, or without one the scaler, is fitted to.
+    """Reads the units that the template (or, without one, the scaler) is fitted to.
 
     Returns:
-      The common space or None, and unit -> its chosen voxels before and after the alignment.
+      The common space or None, and the chosen voxels of each unit before and after the alignment.
     """
     names = tuple(team.rows) if leaks.alignment else team.train
     has_template = leaks.alignment or alignment.REGIMES[settings.regime].needs_template
@@ -138,7 +140,7 @@ def _align(ledger: Ledger, team: Team, choose: Choose, settings: Settings, leaks
 
 
 def _choose_aligned(ledger: Ledger, team: Team, aligned, settings: Settings) -> np.ndarray:
-    """Returns the places of the voxels whose aligned values in the training units score best."""
+    """Returns the positions of the voxels whose aligned values in the training units score best."""
     rows = {name: team.rows[name] for name in aligned}
     values = masked.UnitRows(rows, dict(aligned), ledger.cohort_size)
     return chooser(ledger.derive(values), team, team.train, settings, None)(ledger, "", None)
@@ -152,21 +154,32 @@ def _common_mask(ledger: Ledger, names: Sequence[str]) -> Bool[np.ndarray, " v"]
 
 
 def _fit_scaler(features: Ledger, fold: Fold, by_column: bool):
-    """Returns mean and sd of the training rows' features; sd is 1 where nothing varies."""
+    """Returns mean and sd of the training rows' features; sd is 1 for constant features."""
     pooled = features.values("scaler", fold.train)
-    if by_column:  # NumPy sums contiguous columns pairwise; unaligned voxels were always so summed
+    if by_column:  # NumPy sums contiguous columns pairwise, as always done for unaligned voxels
         pooled = np.asfortranarray(pooled)
     mean, sd = pooled.mean(0), pooled.std(0)
     return mean, np.where(sd > 0, sd, 1)
 
 
 def chooser(
-    ledger: Ledger, team: Team, fitted: Sequence[str], settings: Settings, allowed
+    ledger: Ledger,
+    team: Team,
+    fitted: Sequence[str],
+    settings: Settings,
+    allowed: Bool[np.ndarray, " v"] | None,
 ) -> Choose:
     """Returns choose(ledger, unit, run that must not be seen) -> columns.
 
-    Where voxels are chosen after the alignment, it returns all that are `allowed`; without these
-    it chooses, of aligned values.
+    If voxels are chosen after the alignment, the function returns all `allowed` voxels; with
+    allowed=None it chooses among aligned values.
+
+    Args:
+      ledger: ledger of the fold.
+      team: units of the fold.
+      fitted: units whose F-scores choose the voxels.
+      settings: see `Settings`.
+      allowed: voxels to choose from; None: all.
     """
 
     def select(ledger, state):
@@ -208,15 +221,15 @@ def chooser(
 def nuisance_features(
     ledger: Ledger, fold: Fold, mask: Bool[np.ndarray, " v"] | None
 ) -> tuple[Float[np.ndarray, "n q"], Float[np.ndarray, "t q"]]:
-    """Computes what may decode without a pattern: global signal, time in run, and motion.
+    """Computes nuisance features, which may decode without a pattern.
 
-    The global signal is the mean inside the training units' common mask: the test unit's own mask
-    depends on all of its volumes.
+    They are global signal, time in run, and motion. The global signal is the mean inside the
+    training units' common mask, as the test unit's own mask depends on all of its volumes.
 
     Args:
-      ledger: of a `MaskedCohort`.
+      ledger: ledger of a `MaskedCohort`.
       fold: whole units that train and are tested.
-      mask: columns of the global signal; None: all of each unit's.
+      mask: columns of the global signal; None: all columns of each unit.
 
     Returns:
       Features of the training and the test rows, with mean 0 and sd 1 over the training rows.
@@ -245,9 +258,9 @@ def centres(ledger: Ledger, settings: Settings) -> bool:
 
 
 def _isc(x, team: Team, settings: Settings) -> float:
-    """Returns the mean correlation of a voxel's rows with the mean of the other units.
+    """Returns the mean correlation of a voxel's time course with the mean of the other units.
 
-    NaN where rows do not match in time.
+    NaN if rows do not match in time.
     """
     shared = common_space.shared_rows(team, team.train) if settings.match == "time" else []
     matched = [x[name][at] for name, at in zip(team.train, shared, strict=False)]

@@ -1,7 +1,7 @@
-"""The common space of a fold: its template, and held-out units on their way into it."""
+"""The common space of a fold: its template, and maps of held-out units into it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,37 +12,40 @@ from emojax.errors import InputError
 from emojax.provenance import Ledger
 from emojax.splits import Fold
 
+if TYPE_CHECKING:
+    from emojax.features.across_subjects import Settings
+
 
 class Team(NamedTuple):
     """The units of one fold, and their rows."""
 
     train: tuple[str, ...]
-    monitor: str  # "" where nobody is
+    monitor: str  # "" if no unit is monitored
     test: str
     rows: Mapping[str, Int[np.ndarray, " k"]]
-    run: Int[np.ndarray, " n"]  # of each row of the cohort
-    frame: Int[np.ndarray, " n"]  # its place in the run
+    run: Int[np.ndarray, " n"]  # run of each row of the cohort
+    frame: Int[np.ndarray, " n"]  # position of each row in its run
 
 
 class Space(NamedTuple):
     """A common space."""
 
     model: hyperalignment.Hyperalignment | piecewise.Piecewise
-    keys: Int[np.ndarray, "r 2"]  # (run, place in it, or class) of each row of the template
-    everyones: Any | None  # the one map of regime "group"
+    keys: Int[np.ndarray, "r 2"]  # (run, frame) or (run, class) of each row of the template
+    everyones: Any | None  # the single map of regime "group"
     maps: Mapping[str, Any]  # unit of the template -> its map
-    places: Int[np.ndarray, " m"] | None = None  # columns that are kept after the maps; None: all
+    places: Int[np.ndarray, " m"] | None = None  # columns kept after mapping; None: all
 
 
 class Chosen(NamedTuple):
-    """A map, and the columns that are kept after it."""
+    """A map, and the columns kept after it."""
 
     mapping: Any
     places: Int[np.ndarray, " m"]
 
 
 def team_of(ledger: Ledger, fold: Fold) -> Team:
-    """Returns the units of a fold of whole units."""
+    """Returns the team of a fold of whole units."""
     units, run = ledger.design("units"), ledger.design("run")
     names = tuple(dict.fromkeys(units[fold.train].tolist()))
     monitor, test = (str(units[rows[0]]) if len(rows) else "" for rows in fold[2:])
@@ -50,8 +53,10 @@ def team_of(ledger: Ledger, fold: Fold) -> Team:
     return Team(names, monitor, test, rows, run, ledger.design("frame"))
 
 
-def shared_rows(team: Team, names: Sequence[str], rows=None) -> list[np.ndarray | slice]:
-    """Returns the places of those rows of each unit that all units have, by run and time."""
+def shared_rows(
+    team: Team, names: Sequence[str], rows: Mapping[str, Int[np.ndarray, " _"]] | None = None
+) -> list[np.ndarray | slice]:
+    """Returns, for each unit, the positions of the rows that all units have, by run and time."""
     rows = rows or team.rows
     keys = [_times(team, rows[name]) for name in names]
     if all(np.array_equal(own, keys[0]) for own in keys):
@@ -69,19 +74,19 @@ def fit(
     ledger: Ledger,
     team: Team,
     chosen: Mapping[str, Float[np.ndarray, "k m"]],
-    settings,
+    settings: "Settings",
     everybody: bool,
     parcels: Int[np.ndarray, " m"] | None = None,
 ) -> Space:
     """Fits the template to the chosen voxels of its units, whose values have been read.
 
     Args:
-      ledger: of the fold.
-      team: of the fold.
+      ledger: ledger of the fold.
+      team: units of the fold.
       chosen: unit of the template -> its chosen voxels.
-      settings: `across_subjects.Settings`.
-      everybody: whether the template holds all units (leaky); each then has a map of its own.
-      parcels: of the chosen voxels; None: one common space for all.
+      settings: an `across_subjects.Settings`.
+      everybody: whether the template includes all units (leaky); each then has its own map.
+      parcels: parcels of the chosen voxels; None: one common space for all voxels.
 
     Raises:
       InputError: rows do not match.
@@ -99,8 +104,10 @@ def fit(
     ledger.keep("alignment", np.asarray(model.template))
     regime = alignment.REGIMES[settings.regime]
     if regime.own_map or everybody:
+        assert model.mappings is not None  # only `piecewise.from_template` has none
         return Space(model, keys, None, dict(zip(chosen, model.mappings, strict=True)))
-    everyones = alignment.group(model, stacked)
+    assert isinstance(model, hyperalignment.Hyperalignment)  # in parcels, units have own maps
+    everyones = alignment.group(model, jnp.asarray(stacked))
     return Space(model, keys, everyones, dict.fromkeys(chosen, everyones))
 
 
@@ -115,10 +122,16 @@ def _fit(stacked, settings, parcels) -> hyperalignment.Hyperalignment | piecewis
         raise InputError("alignment by parcels", str(error), "other align settings") from None
 
 
-def placer(space: Space | None, choose: Callable, settings, centre: bool) -> Callable:
-    """Returns place(ledger, team, unit, x, scoring): writes a held-out unit's rows into x [n, m].
+def placer(space: Space | None, choose: Callable, settings: "Settings", centre: bool) -> Callable:
+    """Returns place(ledger, team, unit, x, scoring), which writes a held-out unit's rows to x.
 
-    With `scoring`, reads count for the scores of the rows that they are made for.
+    With `scoring`, reads count only for the scores of the rows written.
+
+    Args:
+      space: the common space; None: nothing is aligned.
+      choose: see `across_subjects.chooser`.
+      settings: an `across_subjects.Settings`.
+      centre: whether unaligned voxels are centred by the unit's other runs.
     """
     if space is None:
         return _each_run(choose, lambda ledger, *run: _centred(ledger, centre, *run))
@@ -144,7 +157,7 @@ def _at_once(choose, make_map):
 
 
 def _each_run(choose, make_map):
-    """A run enters without a look at itself."""
+    """Returns a function that places each run by a map of the unit's other runs."""
 
     def place(ledger, team, name, x, scoring):
         rows = team.rows[name]
@@ -172,8 +185,27 @@ def _map_of_other_runs(ledger: Ledger, team: Team, others, columns, *, space: Sp
     return mapping
 
 
-def own_map(ledger: Ledger, team: Team, others, columns, space: Space, settings):
-    """Fits the map of a unit's run by its other runs, `others` (rows of the cohort)."""
+def own_map(
+    ledger: Ledger,
+    team: Team,
+    others: Int[np.ndarray, " k"],
+    columns: Int[np.ndarray, " m"],
+    space: Space,
+    settings: "Settings",
+) -> Any:
+    """Fits the map for a unit's run to its other runs.
+
+    Args:
+      ledger: ledger of the fold.
+      team: units of the fold.
+      others: [k] rows of the cohort, those of the unit's other runs.
+      columns: the chosen voxels.
+      space: the common space.
+      settings: an `across_subjects.Settings`.
+
+    Raises:
+      InputError: no row corresponds to one of the template.
+    """
     values = ledger.values("alignment", others, columns)
     (rows,), own = _match(ledger, team, {"": values}, settings, {"": others})
     at = _places(own, space.keys)
@@ -191,6 +223,7 @@ def _map_of_all_rows(ledger: Ledger, team: Team, name, columns, *, space: Space,
     values = ledger.values("alignment", team.rows[name], columns)
     (rows,), own = _match(ledger, team, {name: values}, settings)
     at = _places(own, space.keys)
+    assert isinstance(space.model, hyperalignment.Hyperalignment)  # parcels use the other runs
     if (at >= 0).sum() < len(space.keys):  # the unit lacks some rows of the template
         return alignment.independent_runs(space.model, rows[at >= 0], at[at >= 0])
     order = np.argsort(at[at >= 0])
@@ -198,7 +231,7 @@ def _map_of_all_rows(ledger: Ledger, team: Team, name, columns, *, space: Space,
 
 
 def _match(ledger: Ledger, team: Team, chosen, settings, rows=None):
-    """Returns corresponding rows [c, m] of each unit, and (run, place or class) of each [c, 2]."""
+    """Returns corresponding rows [c, m] of each unit, and their keys [c, 2], see `Space.keys`."""
     rows = rows or team.rows
     if settings.match == "time":
         at = shared_rows(team, tuple(chosen), rows)
@@ -210,13 +243,18 @@ def _match(ledger: Ledger, team: Team, chosen, settings, rows=None):
 
 
 def _places(own, keys) -> np.ndarray:
-    """Returns [r] the template's row of each row, by run and place or class; -1 for none."""
+    """Returns [r] the template row with the same key as each row; -1 for none."""
     place = {key: i for i, key in enumerate(map(tuple, keys.tolist()))}
     return np.array([place.get(key, -1) for key in map(tuple, own.tolist())])
 
 
-def transform(mapping, x: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k m"]:
-    """Applies a map of the common space, a mean to be subtracted, or nothing (None)."""
+def transform(mapping: Any, x: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k m"]:
+    """Applies a map, a mean to subtract, or nothing (None) to rows.
+
+    Args:
+      mapping: map into the common space, mean [m], or None.
+      x: [k, m] rows.
+    """
     if mapping is None:
         return x
     if isinstance(mapping, np.ndarray):

@@ -1,4 +1,4 @@
-"""Rows that are said to correspond between subjects: by the name of their run, and by time."""
+"""Checks that rows correspond between subjects, by the name of their run and by time."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,30 +9,31 @@ from emojax.data.run import Run
 from emojax.errors import InputError
 from emojax.features.masked import MaskedCohort
 
-AGREE = 0.8  # least share, averaged over classes, of a class's rows that it has in both; a few
-# may be late. Averaged, since where rest prevails most rows agree whatever the order.
-COVER = 0.5  # least share of the rows of a run that the other subject has, too
+# Smallest mean over classes of the share of rows that have the class in both subjects. Some rows
+# may be late. It is averaged over classes, as with much rest most rows agree in any order.
+AGREE = 0.8
+COVER = 0.5  # smallest share of the rows of a run that the other subject also has
 WAY_OUT = "(or --config.align.match=class, which matches conditions instead)"
 
 
 class Matched(NamedTuple):
-    """Rows of one unit that match those of another."""
+    """The agreement of one unit's rows with those of another."""
 
     name: str
     reference: str
-    agree: float  # share of a class's rows that carry it in both, mean over classes
-    cover: float  # share of the smaller number of rows of their shared runs
+    agree: float  # mean over classes of the share of rows that have the class in both
+    cover: float  # matched rows, relative to the smaller number of rows in shared runs
 
 
 def check(data: MaskedCohort, least_runs: int = 1) -> list[str]:
-    """Refuses units whose rows do not match in time; the design is asked, no value is.
+    """Refuses units whose rows do not match in time; uses the design only, no values.
 
     Args:
       data: the masked cohort.
-      least_runs: that all units must share.
+      least_runs: minimum number of runs that all units must share.
 
     Returns:
-      Sentences for console and report: how many labels of matched rows agree, and which runs are
+      Sentences for console and report: the agreement of labels of matched rows, and runs that are
       not in all units.
 
     Raises:
@@ -56,7 +57,7 @@ def check(data: MaskedCohort, least_runs: int = 1) -> list[str]:
             continue
         raise InputError(f"labels of {pair.name}", found, f"one order of events for all {WAY_OUT}")
     agree = min((pair.agree for pair in pairs), default=1.0)
-    said = [f"rows matched by run and time: {agree:.1%} of a class or more have it in all subjects"]
+    said = [f"rows matched by run and time: labels agree in at least {agree:.1%} of each class"]
     missing = [data.run_names[i] for i in sorted(set.union(*runs.values()) - set(shared))]
     if missing:
         used = ", ".join(data.run_names[i] for i in shared)
@@ -82,7 +83,7 @@ def _check_shared(
 
 
 def _match(data: MaskedCohort, reference: str, name: str, shared: Sequence[int]) -> Matched:
-    """Compares labels and times of two units in the runs that all share."""
+    """Compares labels and times of two units in the runs that all units share."""
     rows = [data.rows(unit) for unit in (reference, name)]
     rows = [own[np.isin(data.run[own], shared)] for own in rows]
     keys = [np.stack([data.run[own], data.frame[own]], 1).tolist() for own in rows]
@@ -100,14 +101,20 @@ def _match(data: MaskedCohort, reference: str, name: str, shared: Sequence[int])
     return Matched(name, reference, float(np.mean(shares)), len(both) / min(map(len, rows)))
 
 
-def _timed(cohort) -> list[Run]:
-    """Returns the runs whose rows are points in time."""
-    return [run for run in cohort.runs if run.tr is not None or run.starts is not None]
+def _steps(runs: Sequence[Run]) -> list[float]:
+    """Returns the smallest time step of each run whose rows are points in time."""
+    steps = []
+    for run in runs:
+        if run.tr is not None:
+            steps.append(run.tr)
+        elif run.starts is not None:
+            steps.append(np.diff(run.starts).min())
+    return steps
 
 
 def _check_times(data: MaskedCohort, reference: str, name: str, ours, theirs) -> None:
     cohort = data.cohort
-    steps = [np.diff(run.starts).min() if run.tr is None else run.tr for run in _timed(cohort)]
+    steps = _steps(cohort.runs)
     time = cohort.time
     off = float(np.abs(time[ours] - time[theirs]).max())
     if steps and off > min(steps):

@@ -1,4 +1,4 @@
-"""Every voxel of the training units' common mask, for classical classifiers that take so many."""
+"""Every voxel of the training units' common mask, for classical classifiers."""
 
 from collections.abc import Callable, Collection
 from typing import NamedTuple
@@ -15,28 +15,28 @@ Read = Callable[[Int[np.ndarray, " k"]], Float[np.ndarray, "k v"]]
 
 
 class EveryVoxel(NamedTuple):
-    """Standardised voxels, read when they are asked for."""
+    """Standardised voxels, read on demand."""
 
-    read: Read  # training rows
-    read_test: Read  # test rows
-    size: int  # v
+    read: Read  # for training rows
+    read_test: Read  # for test rows
+    size: int  # v, the number of voxels
     scale: tuple[Float[np.ndarray, " v"], Float[np.ndarray, " v"]]  # mean, sd of centred voxels
 
 
 def every_voxel(
     ledger: Ledger, fold: Fold, settings: Settings, mask: Bool[np.ndarray, " v"]
 ) -> EveryVoxel:
-    """Centres voxels as regime "none" does, and standardises them by the training rows.
+    """Centres voxels like regime "none", and standardises them by the training rows.
 
     Args:
-      ledger: of a `MaskedCohort`.
+      ledger: ledger of a `MaskedCohort`.
       fold: whole units that train and are tested.
-      settings: of a regime that aligns nothing.
+      settings: settings of a regime without alignment.
       mask: columns inside every training unit's mask.
     """
     units, run, columns = ledger.design("units"), ledger.design("run"), np.flatnonzero(mask)
     parts = [np.flatnonzero(units == name) for name in dict.fromkeys(units[fold.train])]
-    means = []  # (rows, what is subtracted from them)
+    means = []  # (rows, mean to subtract from them)
     if centres(ledger, settings):
         means += [(rows, ledger.values("baselines", rows, columns).mean(0)) for rows in parts]
         rows = np.flatnonzero(np.isin(units, units[fold.test]))
@@ -76,18 +76,18 @@ def inputs(
     wanted: Collection[str],
     squared_norm: float,
 ) -> dict[str, tuple[Float[np.ndarray, "k m"], Float[np.ndarray, "t m"]]]:
-    """Returns what classical classifiers see of training rows and of the test rows.
+    """Returns the inputs of classical classifiers: training rows and test rows.
 
-    Those that only look at distances and angles have coordinates in the span of the training rows,
-    where these are fewer than the voxels; they say the same (see `kernels`).
+    Classifiers that use only distances and angles get coordinates in the span of the training rows,
+    if there are fewer of these than voxels; their predictions are the same (see `kernels`).
 
     Args:
-      every: of the fold.
+      every: voxels of the fold.
       fold: the fold.
       rows: training rows; a row may occur several times.
       wanted: needs of classifiers, see `baselines.Baseline`.
-      squared_norm: mean over the training rows' coordinates: of so many standardised voxels, for
-        which the classifiers' settings are meant.
+      squared_norm: mean squared norm of the training rows' coordinates: the number of standardised
+        voxels that the classifiers' settings are meant for.
 
     Returns:
       Needs -> (training rows, test rows).

@@ -1,9 +1,9 @@
-"""Volumes for classical classifiers: n << p, so a training set spans n dimensions, not p.
+"""Volumes for classical classifiers: with n << p, a training set spans n dimensions, not p.
 
 Coordinates in that span, from the n x n matrix of inner products, have the same distances and
-angles as the volumes. Whatever depends on these alone (linear and RBF machines, LDA that shrinks
-towards the identity, nearest neighbours) says the same on n coordinates as on 180,224 voxels. So
-LDA, which did not fit on the paper's machines, runs in seconds.
+angles as the volumes. Classifiers that depend only on these (linear and RBF machines, LDA that
+shrinks towards the identity, nearest neighbours) give the same predictions on n coordinates as on
+180,224 voxels. So LDA, which did not fit on the paper's machines, runs in seconds.
 """
 
 import math
@@ -20,7 +20,7 @@ SQUARED_NORM = 300.0  # mean over training rows: that of 300 standardised voxels
 
 
 class Isometry(NamedTuple):
-    """Coordinates of training and test volumes; the last one is the distance from the span."""
+    """Coordinates of training and test volumes; the last is the distance from the span."""
 
     train: Float[np.ndarray, "n r"]
     test: Float[np.ndarray, "t r"]
@@ -32,19 +32,19 @@ def isometry(
     norms: Float[np.ndarray, " t"],
     squared_norm: float | None = SQUARED_NORM,
 ) -> Isometry:
-    """Coordinates from inner products, centred on the mean of the training rows.
+    """Returns coordinates from inner products, centred on the mean of the training rows.
 
-    With K = J G J = U L U' (J centres) the training rows are U sqrt(L) and a test row with centred
-    inner products k is k U / sqrt(L). What is left of its norm is its distance from the span of the
-    training rows, one more coordinate, 0 for all of these: no linear classifier sees it, and
-    distances are complete.
+    With K = J G J = U L U' (J centres) the training rows are U sqrt(L), and a test row with centred
+    inner products k is k U / sqrt(L). The rest of its norm is its distance from the span of the
+    training rows. It becomes one more coordinate, which is 0 for training rows: linear classifiers
+    ignore it, and it completes distances.
 
     Args:
       gram: inner products of training rows.
-      cross: of test rows with training rows.
+      cross: inner products of test rows with training rows.
       norms: squared norms of test rows.
-      squared_norm: all coordinates are divided so that training rows have this mean squared norm;
-        None leaves the units of the volumes.
+      squared_norm: mean squared norm of training rows that all coordinates are scaled to; None
+        keeps the units of the volumes.
     """
     gram, cross = np.asarray(gram, np.float64), np.asarray(cross, np.float64)
     means, grand = gram.mean(0), gram.mean()
@@ -61,7 +61,7 @@ def isometry(
 def axes(
     x: Float[np.ndarray, "n p"], squared_norm: float | None = SQUARED_NORM
 ) -> tuple[Float[np.ndarray, "n r"], Float[np.ndarray, " r"]]:
-    """Returns the coordinates of `span`, but the last, as an affine map: y @ (x.T @ axes) + offset.
+    """Returns all but the last of `span`'s coordinates as an affine map y @ (x.T @ axes) + offset.
 
     Args:
       x: the training rows.
@@ -74,7 +74,7 @@ def axes(
 
 
 def _components(gram: Float[np.ndarray, "n n"]):
-    """Returns eigenvectors of the centred inner products, and the roots of their eigenvalues."""
+    """Returns eigenvectors of the centred inner products and square roots of their eigenvalues."""
     means = gram.mean(0)
     values, vectors = np.linalg.eigh(gram - means - means[:, None] + gram.mean())
     keep = values > 1e-7 * values[-1]
@@ -82,7 +82,7 @@ def _components(gram: Float[np.ndarray, "n n"]):
 
 
 def _unit(train: Float[np.ndarray, "n r"], squared_norm: float | None) -> float:
-    """Returns what coordinates are multiplied by."""
+    """Returns the factor that coordinates are multiplied by."""
     return 1.0 if squared_norm is None else np.sqrt(squared_norm / (train**2).sum(1).mean())
 
 
@@ -94,7 +94,7 @@ def span(
     """Returns coordinates of training and test rows in the span of the training rows.
 
     Args:
-      x, x_test: the rows.
+      x, x_test: training and test rows.
       squared_norm: see `isometry`.
     """
     norms = np.einsum("ij,ij->i", x_test, x_test, dtype=np.float64)
@@ -104,7 +104,7 @@ def span(
 def rows_of(
     read: Callable[[np.ndarray], Float[np.ndarray, "k X Y Z"]], rows: Int[np.ndarray, " n"]
 ) -> Float[np.ndarray, "n p"]:
-    """Volumes as rows, float32, read chunk by chunk."""
+    """Reads volumes chunk by chunk and returns them as rows, float32."""
     out = np.empty((len(rows), math.prod(read(rows[:1]).shape[1:])), np.float32)
     for start, part in zip(range(0, len(rows), 64), chunks(rows), strict=True):
         out[start : start + len(part)] = read(part).reshape(len(part), -1)
@@ -114,7 +114,7 @@ def rows_of(
 def products(
     a: Float[np.ndarray, "n p"], b: Float[np.ndarray, "t p"], size: int = 16384
 ) -> Float[np.ndarray, "n t"]:
-    """Inner products, float64 sums over blocks of `size` voxels of float32 products."""
+    """Returns inner products: float64 sums over blocks of `size` voxels of float32 products."""
     total = np.zeros((len(a), len(b)))
     for start in range(0, a.shape[1], size):
         block = slice(start, start + size)

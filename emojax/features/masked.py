@@ -1,7 +1,8 @@
-"""A cohort as Experiment A reads it: the voxels inside the brain, unit by unit."""
+"""Masked cohorts for Experiment A: the voxels inside the brain, unit by unit."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -17,7 +18,7 @@ class UnitRows:
     """Rows in memory, unit by unit; numbers of columns may differ. Rows of one unit are views."""
 
     def __init__(self, rows: Mapping[str, np.ndarray], blocks: Mapping[str, np.ndarray], n: int):
-        """Args: unit -> its rows of n, and unit -> their values [k, v]."""
+        """Args: each unit's rows, each unit's values [k, v], and the total number of rows."""
         self._blocks = list(blocks.values())
         self._unit, self._place = np.full(n, -1), np.zeros(n, int)
         for i, (name, own) in enumerate(rows.items()):
@@ -43,18 +44,18 @@ class UnitRows:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class MaskedCohort:
-    """Masked rows of a cohort by unit. A unit is what a fold leaves out: a subject or a run."""
+    """A masked cohort by unit. A unit is what a fold leaves out: a subject or a run."""
 
     cohort: Cohort
-    volumes: UnitRows  # [n] rows; what is not finite is 0, and outside of `inside`
+    volumes: UnitRows  # [n] rows; values that are not finite are 0, and not in `inside`
     units: Shaped[np.ndarray, " n"]  # name of each row's unit
-    run: Int[np.ndarray, " n"]  # index into `run_names`: equal ones correspond between units
-    inside: Mapping[str, Bool[np.ndarray, " v"]]  # unit -> its own brain mask, where finite
-    nuisance: Float[np.ndarray, "n q"]  # time in run and motion, where all runs have them
-    union: Bool[np.ndarray, "X Y Z"] | None  # columns of `volumes`; None where units have their own
-    mean: Float[np.ndarray, "X Y Z"] | None
-    run_names: tuple[str, ...]  # of all units; run-1 and run-01 are one
-    # Unit -> the mask whose voxels are its columns, where there is no union.
+    run: Int[np.ndarray, " n"]  # index into `run_names`; equal numbers correspond between units
+    inside: Mapping[str, Bool[np.ndarray, " v"]]  # unit -> finite voxels of its own brain mask
+    nuisance: Float[np.ndarray, "n q"]  # time in run and motion, if all runs have them
+    union: Bool[np.ndarray, "X Y Z"] | None  # columns of `volumes`; None if units have their own
+    mean: Float[np.ndarray, "X Y Z"] | None  # mean volume
+    run_names: tuple[str, ...]  # names over all units; run-1 and run-01 are the same
+    # Unit -> the mask whose voxels are its columns, if there is no union.
     own_columns: Mapping[str, Bool[np.ndarray, "X Y Z"]] = dataclasses.field(default_factory=dict)
 
     @property
@@ -69,11 +70,11 @@ class MaskedCohort:
 
     @property
     def affine(self) -> Float[np.ndarray, "4 4"] | None:
-        """Voxel -> mm of the grid that all volumes share; None where they share none."""
+        """Voxel -> mm of the grid that all volumes share, if there is one."""
         return self.cohort.common_affine
 
     @property
-    def prior(self):
+    def prior(self) -> Sequence[Any]:
         """Steps that saw the cohort before it was read."""
         return self.cohort.prior
 
@@ -84,7 +85,7 @@ class MaskedCohort:
 
     @property
     def frame(self) -> Int[np.ndarray, " n"]:
-        """[n] place of each row in its run."""
+        """[n] position of each row in its run."""
         return self.cohort.frame
 
     @property
@@ -97,18 +98,18 @@ class MaskedCohort:
         return np.flatnonzero(self.units == unit)
 
     def other_mask(self, test: Int[np.ndarray, " t"], seed: int) -> dict[str, np.ndarray] | None:
-        """Returns the test subject's brain mask with a random half of its voxels taken out.
+        """Returns the test subject's brain mask without a random half of its voxels.
 
         Args:
           test: scored rows.
-          seed: of the choice of voxels.
+          seed: seed for choosing voxels.
 
         Returns:
-          Subject -> mask; None where there are no masks, or where the subject's other rows train,
-          too, so that a change of its mask may change the training.
+          Subject -> mask; None if there are no masks, or if other rows of the subject train, so
+          that a change of its mask may change the training.
         """
-        name = self.units[test[0]]
-        subject = self.subject[test[0]]
+        name = str(self.units[test[0]])
+        subject = str(self.subject[test[0]])
         if self.union is None or name != subject:
             return None
         inside = self.inside[name]
@@ -119,13 +120,13 @@ class MaskedCohort:
 def read(
     cohort: Cohort, mask: Mapping[str, float], units: str, like: MaskedCohort | None = None
 ) -> MaskedCohort:
-    """Reads the masked values of all labelled volumes, once.
+    """Reads the masked values of all labelled volumes once.
 
     Args:
       cohort: the cohort.
       mask: options of `masking.brain_mask`.
       units: "subject" or "run".
-      like: another reading, whose columns are taken; None: voxels in any unit's mask.
+      like: another masked cohort, whose columns are used; None: the voxels in any unit's mask.
 
     Raises:
       InputError: another kind of unit, or a mask cannot be made.
@@ -140,7 +141,7 @@ def read(
     is_vector = cohort.runs[0].frames.ndim == 2
     masks, means = ({}, []) if is_vector else _masks(cohort, mask, rows)
     union, mean = None, None
-    if len({volume.shape for volume in means}) == 1:  # else each subject has its own columns
+    if len({volume.shape for volume in means}) == 1:  # otherwise subjects have their own columns
         union, mean = np.any(list(masks.values()), axis=0), np.mean(means, axis=0)
     if like is not None:
         union = like.union
@@ -164,18 +165,18 @@ def read(
 
 
 def _numbered(names: Shaped[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " n"], tuple[str, ...]]:
-    """Returns the number of each row's run, by its name, and the names in their order."""
+    """Returns the number of each row's run, by its name, and the names in order."""
     spelled = {canonical(name): name for name in sorted(set(names.tolist()), reverse=True)}
     number = {name: i for i, name in enumerate(sorted(spelled, key=natural))}
-    return np.array([number[canonical(name)] for name in names]), tuple(map(spelled.get, number))
+    return np.array([number[canonical(n)] for n in names]), tuple(spelled[name] for name in number)
 
 
 def _masks(cohort: Cohort, options, rows):
-    """Returns each unit's mask, the source's or of its mean volume, and the mean volumes."""
+    """Returns each unit's mask (from the source or its mean volume), and the mean volumes."""
     masks, means = {}, []
     for name, own in rows.items():
         part = cohort.select(own)
-        if any(map(causal_settings.is_prior, part.prior)):  # values around 0
+        if any(map(causal_settings.is_prior, part.prior)):  # cleaned values vary around 0
             part = dataclasses.replace(part, runs=tuple(map(phases.uncleaned, part.runs)))
         total = np.zeros(part.shape)
         for _, values in part.chunks():
@@ -191,11 +192,11 @@ def _masks(cohort: Cohort, options, rows):
 
 
 def _nuisance(part: Cohort):
-    """Returns time in run and motion: what may decode without any image."""
+    """Returns time in run and motion, which may decode without any image."""
     runs = [part.runs[i] for i in part.run_index]
     columns = [np.zeros((len(runs), 0))]
     in_time = all(run.tr is not None or run.starts is not None for run in runs)
-    if in_time:  # other rows may be sorted by class
+    if in_time:  # rows without times may be sorted by class
         columns.append(part.time)
     if all(run.motion is not None for run in runs):
         motion = [run.motion[frame] for run, frame in zip(runs, part.frame, strict=True)]

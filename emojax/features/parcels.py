@@ -1,4 +1,4 @@
-"""Parcels of voxels for piecewise alignment: those of an atlas, or clusters of training data."""
+"""Parcels of voxels for piecewise alignment, from an atlas or by clustering training data."""
 
 import functools
 import pathlib
@@ -18,23 +18,23 @@ from emojax.provenance import Ledger
 KEY = "align.parcels"
 CLUSTERS = ("ward", "kmeans")
 EXACT = 2**24  # smaller whole numbers are exact in float32
-PIECES = 20  # means of consecutive rows of each training unit that voxels are clustered by
+PIECES = 20  # number of means of consecutive rows per training unit, used for clustering
 WANTED = f"ward:N or kmeans:N parcels, or the path of an atlas, as --config.{KEY}=ward:300"
 
 
 class Wanted(NamedTuple):
-    """Parcels as a setting names them."""
+    """The parcels that a setting asks for."""
 
-    kind: str  # in `CLUSTERS`, or "atlas"
-    count: int = 0
+    kind: str  # one of `CLUSTERS`, or "atlas"
+    number: int = 0  # of clusters
     path: str = ""
 
 
 def parse(text: str) -> Wanted:
-    """Returns what a setting asks for: "ward:50", "kmeans:50", or the path of an atlas.
+    """Parses a setting: "ward:50", "kmeans:50", or the path of an atlas.
 
     Raises:
-      InputError: it is none of these, or no such file.
+      InputError: it is none of these, or there is no such file.
     """
     if found := re.fullmatch(rf"({'|'.join(CLUSTERS)}):([1-9]\d{{0,5}})", text):
         return Wanted(found[1], int(found[2]))
@@ -46,31 +46,31 @@ def parse(text: str) -> Wanted:
 def find(
     ledger: Ledger, team: Team, text: str, columns: Int[np.ndarray, " c"]
 ) -> Int[np.ndarray, " c"]:
-    """Returns the parcel of each column: a label above 0, or 0 for those in none.
+    """Returns the parcel of each column: a label above 0, or 0 for columns in no parcel.
 
-    Clusters are of the training units' values and of no labels: of `PIECES` means of consecutive
-    rows of each unit, centred by unit. Ward's are connected in space.
+    Clusters use the training units' values and no labels: `PIECES` means of consecutive rows of
+    each unit, centred by unit. Ward clusters are spatially connected.
 
     Args:
-      ledger: of a `MaskedCohort`; clusters are its step "parcels".
+      ledger: ledger of a `MaskedCohort`; clustering is its step "parcels".
       team: units of the fold.
       text: see `parse`.
-      columns: of the cohort's values.
+      columns: columns of the cohort's values.
 
     Raises:
       InputError: an atlas on another grid, or without these voxels; more parcels than voxels; or
-        vectors without a place, of which only k-means makes parcels.
+        vectors without positions, which only k-means can cluster.
     """
     wanted = parse(text)
     if wanted.kind == "atlas":
         labels = _of_atlas(wanted.path, ledger)[columns]
     else:
-        if wanted.count > len(columns):
+        if wanted.number > len(columns):
             raise InputError(KEY, repr(text), f"at most {len(columns)}, the voxels to be aligned")
         x = _features(ledger, team, columns)
         with threadpoolctl.threadpool_limits(1):  # sums by several threads have no fixed order
-            labels = _ward(x, wanted.count, ledger, columns) if wanted.kind == "ward" else None
-            labels = _kmeans(x, wanted.count) if labels is None else labels
+            labels = _ward(x, wanted.number, ledger, columns) if wanted.kind == "ward" else None
+            labels = _kmeans(x, wanted.number) if labels is None else labels
     ledger.keep("parcels", labels)
     return labels
 
@@ -95,8 +95,9 @@ def _ward(x, count: int, ledger: Ledger, columns) -> Int[np.ndarray, " c"]:
         raise InputError(KEY, found, f"neighbours in space (or --config.{KEY}=kmeans:{count})")
     here = np.zeros(union.shape, bool)
     here.ravel()[np.flatnonzero(union)[columns]] = True
-    graph = grid_to_graph(*here.shape, mask=here)
-    order = np.argsort(np.argsort(columns))  # the graph has voxels in the order of the mask
+    sizes: list[int] = list(union.shape)
+    graph = grid_to_graph(*sizes, mask=here)
+    order = np.argsort(np.argsort(columns))  # the graph's voxels are in the order of the mask
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="the number of connected components")
         made = AgglomerativeClustering(count, connectivity=graph, linkage="ward")
@@ -106,11 +107,16 @@ def _ward(x, count: int, ledger: Ledger, columns) -> Int[np.ndarray, " c"]:
 def _kmeans(x, count: int) -> Int[np.ndarray, " c"]:
     from sklearn.cluster import KMeans
 
-    return 1 + KMeans(count, n_init=1, random_state=0).fit_predict(x)
+    made = KMeans(
+        count,
+        n_init=1,  # pyright: ignore[reportArgumentType]  # inferred from the default, "auto"
+        random_state=0,
+    )
+    return 1 + made.fit_predict(x)
 
 
 def _of_atlas(path: str, ledger: Ledger) -> Int[np.ndarray, " v"]:
-    """Returns the atlas' label of each voxel of the union, by millimetres."""
+    """Returns the atlas label of each voxel of the union, matched in mm."""
     union, affine = ledger.design("union"), ledger.design("affine")
     if union is None:
         found = "an atlas, for vectors whose values have no place"
@@ -129,15 +135,15 @@ def _of_atlas(path: str, ledger: Ledger) -> Int[np.ndarray, " v"]:
 
 @functools.lru_cache(4)
 def read_atlas(path: str) -> tuple[Int[np.ndarray, "X Y Z"], Float[np.ndarray, "4 4"]]:
-    """Returns the labels of an atlas and its affine.
+    """Reads the labels of an atlas and its affine.
 
     Raises:
-      InputError: it is no image of one volume of whole numbers.
+      InputError: it is not a single volume of whole numbers.
     """
     values, affine = nifti.read_volume(pathlib.Path(path), WANTED)
     if not np.isfinite(values).all() or (values != np.round(values)).any():
         raise InputError(path, "values that are no whole numbers", "an atlas: a label per voxel")
-    if np.abs(values).max() >= EXACT:  # labels side by side would be read as one
+    if np.abs(values).max() >= EXACT:  # neighbouring labels would be read as one
         expected = "smaller ones (numpy.unique(labels, return_inverse=True)[1] renumbers them)"
         raise InputError(path, f"labels of {EXACT:,} or more", expected)
     return values.astype(int), affine

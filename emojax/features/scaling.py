@@ -1,4 +1,4 @@
-"""Scaling of volumes before a network: fitted to training volumes only, one pass over the data."""
+"""Scaling of volumes before a network, fitted to training volumes only in one pass."""
 
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple, get_args
@@ -11,21 +11,21 @@ KINDS = get_args(Kind)
 
 
 class Scale(NamedTuple):
-    """value -> (value - mean) / sd; voxels that are constant or not finite become 0."""
+    """A map value -> (value - mean) / sd; voxels that are constant or not finite become 0."""
 
-    mean: Float[np.ndarray, "*volume"]  # [] or [X, Y, Z] float32
-    sd: Float[np.ndarray, "*volume"]  # infinite where the result is 0
+    mean: Float[np.ndarray, "*volume"] | np.float32  # [] or [X, Y, Z] float32
+    sd: Float[np.ndarray, "*volume"] | np.float32  # infinite where the result is 0
     within: float  # sd over training volumes, rms over voxels, in units of the result
     size: float  # rms of the result
 
     @property
     def rounding(self) -> float:
-        """Error of bfloat16 (spacing 2^-7 at 1, sd of rounding 1 / sqrt 12 of it) in `within`."""
+        """Rounding error of bfloat16 (spacing 2^-7 at 1, its sd / sqrt 12) in units of `within`."""
         return 2**-7 / 12**0.5 / 2**0.5 * self.size / self.within if self.within else 0.0
 
 
 def chunks(rows: Int[np.ndarray, " n"], size: int = 64) -> Iterator[np.ndarray]:
-    """Rows in order, at most `size` at a time."""
+    """Yields rows in order, at most `size` at a time."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]
 
@@ -35,12 +35,12 @@ def fit_scale(
     rows: Int[np.ndarray, " n"],
     kind: Kind,
 ) -> Scale:
-    """Mean and sd of training volumes.
+    """Fits mean and sd to training volumes.
 
     Args:
-      read: rows -> values.
-      rows: of training volumes.
-      kind: "voxel": each voxel by its own; "global": one mean and sd of all voxels; "none".
+      read: function from rows to values.
+      rows: rows of training volumes.
+      kind: "voxel": mean and sd of each voxel; "global": one mean and sd of all voxels; "none".
 
     Raises:
       ValueError: an unknown kind, or no rows.
@@ -50,9 +50,10 @@ def fit_scale(
     total, squares, centre = 0.0, 0.0, None
     for part in chunks(np.unique(rows)):
         values = read(part).astype(np.float64)
-        centre = values.mean(0) if centre is None else centre  # so that squares keep their digits
+        centre = values.mean(0) if centre is None else centre  # keeps the digits of squares
         total = total + (values - centre).sum(0)
         squares = squares + ((values - centre) ** 2).sum(0)
+    assert centre is not None  # there is at least one row
     n = len(np.unique(rows))
     shift = total / n
     mean, sd = centre + shift, np.sqrt(np.maximum(squares / n - shift**2, 0))
@@ -71,6 +72,6 @@ def fit_scale(
 
 
 def apply_scale(scale: Scale, values: Float[np.ndarray, "k X Y Z"]) -> Float[np.ndarray, "k X Y Z"]:
-    """Scaled float32 volumes; what is not finite becomes 0."""
+    """Returns scaled float32 volumes; values that are not finite become 0."""
     out = (values - scale.mean) / scale.sd
     return np.nan_to_num(out, copy=False, nan=0.0, posinf=0.0, neginf=0.0)

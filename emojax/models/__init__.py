@@ -16,17 +16,17 @@ NETWORKS = Registry(
     },
 )
 
-FITTED = {"linear": linear.NETWORK, **mlp.NETWORKS}  # decoders that are fitted, not trained
+FITTED = {"linear": linear.NETWORK, **mlp.NETWORKS}  # decoders fitted by other libraries
 
 __all__ = ["NETWORKS", "Network", "check_module", "find"]
 
 
 def find(name: str) -> Network:
-    """Returns the network of a name.
+    """Finds a network by name.
 
     Args:
-      name: a name of `NETWORKS`, or the dotted path "package.module:name" of a `Network` or of a
-        Flax module class (see `network.from_module`); or one of `FITTED`.
+      name: name in `NETWORKS` or `FITTED`, or the dotted path "package.module:name" of a `Network`
+        or of a Flax module class (see `network.from_module`).
 
     Raises:
       InputError: an unknown name, or a path to something else.

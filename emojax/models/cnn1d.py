@@ -1,4 +1,4 @@
-"""The 1D CNN of Experiment A: one vector of hyperaligned voxels in, one logit per class out."""
+"""The 1D CNN of Experiment A: from one vector of hyperaligned voxels to one logit per class."""
 
 import dataclasses
 from collections.abc import Callable
@@ -28,9 +28,9 @@ from emojax.rules import each, flag, number, one_of, tuple_of, whole
 __all__ = ["ACTIVATIONS", "CNN1D", "NETWORK", "Params", "composed", "penalty"]
 
 ACTIVATIONS = {"relu": nn.relu, "elu": nn.elu, "gelu": nn.gelu, "silu": nn.silu, "tanh": nn.tanh}
-KINDS = ("l1", "l2")  # of penalty
-NORM_LAYERS = ("all", "dense")  # where batch norm stands
-RULES = {  # of the fields that a config sets
+KINDS = ("l1", "l2")  # of penalties
+NORM_LAYERS = ("all", "dense")  # layers followed by batch norm
+RULES = {  # ranges of the fields that a config sets
     "filters": each(whole("[1, 65536]"), least=1),
     "window": whole("[1, 10000]"),
     "dense": each(whole("[1, 1e6]")),
@@ -57,21 +57,22 @@ class _Conv(nn.Module):
 
 
 class CNN1D(nn.Module):
-    """Convolutions, then dense layers with ReLU, then `num_classes` logits; Keras initialisers.
+    """A network of convolutions, dense layers with ReLU, and `num_classes` logits.
 
     Layers are named conv1, conv2, ... and dense1, dense2, ...; the last dense layer gives the
-    logits. Without activation or batch norm between them the convolutions are one linear map: they
-    are then composed into a single convolution (`composed`), with the same parameters, the same
-    outputs up to rounding and exact gradients for every layer, at a fraction of the work.
+    logits. Initialisers are those of Keras. Without activation or batch norm between them, the
+    convolutions are one linear map. They are then composed into a single convolution (`composed`),
+    with the same parameters, the same outputs up to rounding and exact gradients for every layer,
+    at a fraction of the work.
 
     The paper says that batch norm was "introduced" but not where, and the authors' code has none.
-    Here `batch_norm=True` puts one behind every convolution and every hidden dense layer, before
-    its activation, named conv1_bn, ..., dense1_bn, ...; `norm_layers="dense"` leaves it out behind
-    the convolutions, which stay one linear map. Momentum and epsilon are Keras', 0.99 and 1e-3; the
+    Here `batch_norm=True` puts one after every convolution and every hidden dense layer, before its
+    activation, named conv1_bn, ..., dense1_bn, ...; `norm_layers="dense"` omits it after the
+    convolutions, which stay one linear map. Momentum and epsilon are Keras', 0.99 and 1e-3; the
     moving statistics are the collection "batch_stats".
 
     References:
-      arXiv 2210.17015, section 2 (Experiment A); what its code adds: Glorot and Bengio, 2010.
+      arXiv 2210.17015, section 2 (Experiment A); initialisers: Glorot and Bengio, 2010.
     """
 
     num_classes: int = 3
@@ -79,7 +80,7 @@ class CNN1D(nn.Module):
     window: int = 10
     dense: tuple[int, ...] = (1024, 512, 256, 128, 64, 32, 16)
     dropout: tuple[float, float] = (0.25, 0.5)  # of the features, of the first dense layer
-    conv_activation: str | None = None  # a key of ACTIVATIONS
+    conv_activation: str | None = None  # key of ACTIVATIONS
     batch_norm: bool = False
     compose: bool = True  # False runs the convolutions one by one
     dtype: Any = jnp.float32  # of the computation
@@ -87,8 +88,8 @@ class CNN1D(nn.Module):
     norm_layers: str = dataclasses.field(default="all", kw_only=True)  # or "dense"
     norm_momentum: float = dataclasses.field(default=0.99, kw_only=True)  # of moving statistics
 
-    def setup(self):
-        """Declares the layers, under the names that importers and `composed` use."""
+    def setup(self) -> None:
+        """Declares the layers under the names that importers and `composed` use."""
         fields = {name: getattr(self, name) for name in RULES}
         rules.check(RULES, fields | {"conv_activation": self.conv_activation or ""})
         dtypes = {"dtype": self.dtype, "param_dtype": self.param_dtype}
@@ -104,7 +105,7 @@ class CNN1D(nn.Module):
 
     @property
     def normed(self) -> tuple[str, ...]:
-        """Names of the layers with a batch norm, in the order in which they are applied."""
+        """Names of the layers with batch norm, in order of application."""
         convs = self._names("conv", self.filters) if self.norm_layers == "all" else []
         return (*convs, *self._names("dense", self.dense)) if self.batch_norm else ()
 
@@ -127,7 +128,7 @@ class CNN1D(nn.Module):
     def features(
         self, x: Float[jax.Array, "batch voxels"], *, train: bool = False
     ) -> Float[jax.Array, "batch features"]:
-        """Returns the output of the convolutions: all channels of one position after another."""
+        """Returns the output of the convolutions: all channels of each position in turn."""
         least = _least(self.filters, self.window)
         if x.ndim != 2 or x.shape[1] < least:
             raise ValueError(f"want x [batch, voxels >= {least}]; got {x.shape}")
@@ -139,7 +140,7 @@ class CNN1D(nn.Module):
             x = _convolve_vector(x, *(a.astype(self.dtype) for a in compose(layers)))
         else:
             x = x[..., None]
-            activation = ACTIVATIONS.get(self.conv_activation)
+            activation = ACTIVATIONS.get(self.conv_activation or "")
             for name, (kernel, bias) in zip(names, layers, strict=True):
                 x = _convolve(x, kernel.astype(self.dtype)) + bias.astype(self.dtype)
                 x = self._finish(name, x, activation, train)
@@ -155,7 +156,7 @@ class CNN1D(nn.Module):
 
 
 def _least(filters, window):
-    """Returns the fewest voxels from which the convolutions leave one position."""
+    """Returns the smallest number of voxels for which the convolutions leave one position."""
     return 1 + len(filters) * (window - 1)
 
 
@@ -169,9 +170,9 @@ def _convolve(x, kernel):
 def _convolve_vector(x, kernel, bias):
     """Convolves [batch, voxels] with [taps, 1, out] into [batch, voxels - taps + 1, out].
 
-    As patches times the kernel. Batch 64 on one CPU core, forward alone / with the gradient of the
-    kernel: patches 1.4 / 3.2 ms, `lax.conv` 1.9 / 3.5 ms, the whole voxels x features matrix
-    12 / 38 ms. With the patches as rows of two axes, XLA does not transpose the gradient first.
+    It multiplies patches by the kernel. Batch 64 on one CPU core, forward alone / with the gradient
+    of the kernel: patches 1.4 / 3.2 ms, `lax.conv` 1.9 / 3.5 ms, the whole voxels x features matrix
+    12 / 38 ms. With patches as rows of a matrix, XLA does not transpose the gradient first.
     """
     taps, _, channels = kernel.shape
     starts = np.arange(x.shape[1] - taps + 1)
@@ -182,12 +183,12 @@ def _convolve_vector(x, kernel, bias):
 def penalty(
     params: Params, kind: Literal["l1", "l2"], factor: float | jax.Array
 ) -> Float[jax.Array, ""]:
-    """Returns the regularisation term of the loss, as Keras adds it: no mean, no factor 1/2.
+    """Returns the regularisation term of the loss as Keras adds it: no mean, no factor 1/2.
 
-    "l2", the paper's (factor 5e-2): factor * sum(w^2) over the kernels of all layers, the last one
-    included, and no bias; the paper names no layers, this is what its Experiment B does.
-    "l1", the authors' code (factor 5e-3): factor * sum(|w|) over kernels and biases of the hidden
-    dense layers; neither the convolutions nor the last layer.
+    "l2", as in the paper (factor 5e-2): factor * sum(w^2) over the kernels of all layers, including
+    the last, but no biases; the paper names no layers, and its Experiment B does this.
+    "l1", as in the authors' code (factor 5e-3): factor * sum(|w|) over kernels and biases of the
+    hidden dense layers, but not of the convolutions and the last layer.
 
     Args:
       params: the collection "params" of a CNN1D.
@@ -204,11 +205,12 @@ def penalty(
     else:
         layers = (*layer_names(params, "conv"), *dense)
         terms = [(params[name]["kernel"] ** 2).sum() for name in layers]
-    return factor * sum(terms)
+    total: Any = sum(terms)  # 0 without any
+    return factor * total
 
 
 def _options(config):
-    """Returns the fields of CNN1D from a config; those of 0.3.0 have no sizes of layers."""
+    """Returns the fields of CNN1D from a config; configs of 0.3.0 have no layer sizes."""
 
     def field(name):
         return getattr(config, name, getattr(CNN1D, name))

@@ -1,8 +1,8 @@
-"""The 1D CNN folded for inference: what is linear becomes one matrix, computed in float64.
+"""The 1D CNN folded for inference: its linear part becomes one matrix, computed in float64.
 
-Alignment, z-score, six convolutions and the first dense layer are affine maps one after another, so
-they are one matrix [voxels, 1024]. Batch norm is affine at inference, and becomes part of the layer
-in front of it. During training, too, convolutions without batch norm are composed into one.
+Alignment, z-score, six convolutions and the first dense layer are affine maps in sequence, so they
+are one matrix [voxels, 1024]. Batch norm is affine at inference and becomes part of the preceding
+layer. Convolutions without batch norm are composed into one during training as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ EPSILON = 1e-3  # of batch norm, Keras'
 
 
 def composed(params: Params) -> tuple[Float[jax.Array, "taps 1 out"], Float[jax.Array, " out"]]:
-    """Returns kernel and bias of the one convolution that equals conv1, conv2, ... in a row.
+    """Returns kernel and bias of the single convolution that equals conv1, conv2, ... in sequence.
 
     Args:
       params: parameters of a CNN1D with neither activation nor batch norm between its convolutions.
@@ -36,7 +36,7 @@ def composed(params: Params) -> tuple[Float[jax.Array, "taps 1 out"], Float[jax.
 
 
 def layer_names(params: Params, kind: str) -> list[str]:
-    """Returns the names of the layers called `kind` and a number, in order of that number."""
+    """Returns the layer names made of `kind` and a number, in order of that number."""
     names = (name for name in params if name.startswith(kind) and name[len(kind) :].isdecimal())
     return sorted(names, key=lambda name: int(name[len(kind) :]))
 
@@ -45,7 +45,7 @@ def layer_names(params: Params, kind: str) -> list[str]:
 def compose(
     layers: Sequence[tuple[Float[jax.Array, "window _ _"], Float[jax.Array, " _"]]],
 ) -> tuple[Float[jax.Array, "taps _ out"], Float[jax.Array, " out"]]:
-    """Returns kernel K and bias b of convolutions applied one after another.
+    """Composes convolutions applied in sequence into one with kernel K and bias b.
 
     y[t] = sum_k x[t + k] K[k] + b followed by z[t] = sum_l y[t + l] L[l] + c is a convolution with
     kernel (sum of K[k] L[l] over k + l = s) at tap s and with bias b (sum_l L[l]) + c.
@@ -59,7 +59,7 @@ def compose(
         product = jnp.einsum("kic,lcd->klid", kernel, after)
         k, rest = product.shape[0], product.shape[2:]
         taps = k + product.shape[1] - 1
-        # Rows of length taps + 1, read again as rows one shorter: row k is then shifted by k.
+        # Rows of length taps + 1, reshaped to rows one shorter, so that row k is shifted by k.
         rows = jnp.pad(product, ((0, 0), (0, k), (0, 0), (0, 0))).reshape(-1, *rest)
         kernel = rows[:-k].reshape(k, taps, *rest).sum(0)
     return kernel, bias
@@ -74,15 +74,15 @@ def fold_cnn1d(
 ) -> dict[str, Any]:
     """Folds the network on x @ matrix + offset into dense layers on x.
 
-    With K the composed kernel, features[t, c] = sum_s z[t + s] K[s, c] + b[c] = z C + b, and the
-    first dense layer takes W: all of it is x (matrix C W) + (offset C W + b W + first bias).
+    With K the composed kernel, features[t, c] = sum_s z[t + s] K[s, c] + b[c] = z C + b. With W the
+    kernel of the first dense layer, everything is x (matrix C W) + (offset C W + b W + first bias).
 
     Args:
       params: parameters of a CNN1D without activation between its convolutions.
-      matrix: [v, m] of the affine map in front of the network, e.g. alignment and z-score.
-      offset: [m] of the same map.
+      matrix: [v, m], matrix of the affine map before the network, e.g. alignment and z-score.
+      offset: [m], offset of the same map.
       dtype: type of the result; the folding itself is in float64.
-      batch_stats: moving statistics of its batch norms, where it has any.
+      batch_stats: moving statistics of its batch norms, if it has any.
 
     Returns:
       {"layers": [(kernel, bias), ...]}.
@@ -110,7 +110,7 @@ def fold_cnn1d(
 
 
 def _without_norms(params: Params, batch_stats: Params) -> tuple[list, list]:
-    """Returns kernel and bias of all layers, in float64; batch norms are merged into them.
+    """Returns kernel and bias of all layers in float64, with batch norms merged into them.
 
     (y - mean) / sqrt(var + epsilon) * scale + shift with y = x K + b is x (K g) + (b - mean) g +
     shift, where g = scale / sqrt(var + epsilon), one factor for each output.

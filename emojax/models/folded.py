@@ -1,4 +1,4 @@
-"""Names and shapes of folded weights, as the foldings of the two networks return them."""
+"""Checks of names and shapes of folded weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ def check_cnn1d(weights: Mapping[str, Any], voxels: int, num_classes: int) -> No
       num_classes: number of logits.
 
     Raises:
-      ValueError: another structure, or shapes that do not follow from each other.
+      ValueError: another structure, or shapes that do not fit together.
     """
     _check_names("weights", weights, {"layers"})
     _check_dense("layers", weights["layers"], voxels, num_classes)
@@ -26,11 +26,11 @@ def check_resnet3d(weights: Mapping[str, Any], voxels: int, num_classes: int) ->
 
     Args:
       weights: see `fold_resnet3d`.
-      voxels: not used; volumes of any size can be read.
+      voxels: not used, as volumes of any size can be read.
       num_classes: number of logits.
 
     Raises:
-      ValueError: another structure, or shapes that do not follow from each other.
+      ValueError: another structure, or shapes that do not fit together.
     """
     _check_names("weights", weights, {"stem", "stages", "final", "head"})
     channels = _affine("stem", weights["stem"], (7, 7, 7, 1))
@@ -50,7 +50,7 @@ def check_residual(weights: Mapping[str, Any], voxels: int, num_classes: int) ->
       num_classes: number of logits.
 
     Raises:
-      ValueError: another structure, or shapes that do not follow from each other.
+      ValueError: another structure, or shapes that do not fit together.
     """
     _check_names("weights", weights, {"linear", "layers"})
     _check_dense("linear", [weights["linear"]], voxels, num_classes)
@@ -58,12 +58,12 @@ def check_residual(weights: Mapping[str, Any], voxels: int, num_classes: int) ->
 
 
 def _check_block(where: str, block: Any, channels: int, place: tuple[int, int]) -> int:
-    """Checks a residual block, and returns the number of channels that leave it."""
+    """Checks a residual block and returns its number of output channels."""
     windows = {"conv1": 3, "conv2": 3}
     if isinstance(block, Mapping) and "conv3" in block:
         windows = {"conv1": 1, "conv2": 3, "conv3": 1}
     names = {*windows, *(() if place == (0, 0) else ("before",))}
-    is_first = place[0] > 0 and place[1] == 0  # of a later stage: it has strides
+    is_first = place[0] > 0 and place[1] == 0  # the first block of a later stage has strides
     if is_first or (isinstance(block, Mapping) and "shortcut" in block):
         names |= {"shortcut"}
     _check_names(where, block, names)
@@ -88,7 +88,7 @@ def _check_dense(where: str, layers: Any, inputs: int, outputs: int) -> None:
 
 
 def _affine(where: str, pair: Any, inputs: tuple[int, ...]) -> int:
-    """Checks kernel [*inputs, n] and bias [n], and returns n."""
+    """Checks kernel [*inputs, n] and bias [n] and returns n."""
     kernel, bias = (np.shape(part) for part in _items(where, pair, 2))
     if kernel[:-1] != inputs or bias != kernel[-1:] or 0 in kernel:
         wanted = ", ".join(map(str, inputs))
@@ -110,7 +110,7 @@ def _check_names(where: str, node: Any, names: set[str]) -> None:
 
 
 def _items(where: str, node: Any, count: int | None = None) -> list | tuple:
-    """Returns a list of parts, which must have that many."""
+    """Returns a list of parts after checking that there are `count` (None: at least one)."""
     if not isinstance(node, list | tuple) or len(node) != (count or max(len(node), 1)):
         raise ValueError(f"want {where}: {count or 'one or more'} parts, in a row; got others")
     return node

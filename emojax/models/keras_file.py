@@ -1,9 +1,9 @@
-"""Layers of a Keras .h5 file, as a script of its own.
+"""A script that reads the layers of a Keras .h5 file.
 
     python keras_file.py FILE.h5 > FILE.npz
 
-It needs h5py and NumPy alone, so that it starts quickly. A file that keeps it busy is damaged: its
-time on the processor is limited.
+It imports only h5py and NumPy, so that it starts quickly. Its CPU time is limited: a file that
+takes too long is damaged.
 """
 
 import contextlib
@@ -12,32 +12,36 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
+from h5py import h5l  # pyright: ignore[reportAttributeAccessIssue]  # not in the stub
+
+Node = TypeVar("Node", h5py.Group, h5py.Dataset)
 
 REFUSED = 2  # exit code; the reason is on stderr
-INFLATION = 16  # how many times the size of a file its tensors may take: some are compressed
-SECONDS, PACE = 6, 10**7  # of the processor, for any file and for that many bytes more
+INFLATION = 16  # maximum size of tensors relative to the file, as some are compressed
+SECONDS, PACE = 6, 10**7  # CPU time in s for any file, plus 1 s for each `PACE` bytes
 
 
 def read(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Reads the layers with weights, in the order of the file.
 
     Raises:
-      ValueError: says what is wrong with the file.
+      ValueError: the file is damaged, or of another kind; the message names the problem.
     """
     if not os.path.isfile(path):
-        raise ValueError("something that is no file")
+        raise ValueError("something that is not a file")
     try:
         with h5py.File(path, "r") as file:
             return _read_layers(file, INFLATION * os.path.getsize(path))
-    except Exception as error:  # h5py raises many types on damaged files
+    except Exception as error:  # h5py raises many types for damaged files
         raise ValueError(str(error) or type(error).__name__) from None
 
 
 def _read_layers(file, most: float) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """Reads all layers with weights; `most`: bytes that they may have in all."""
+    """Reads all layers with weights, of at most `most` bytes in total."""
     whole = file.id.links.exists(b"model_weights")
     root = _find(file, "model_weights", h5py.Group) if whole else file
     if "layer_names" not in root.attrs:
@@ -46,7 +50,8 @@ def _read_layers(file, most: float) -> list[tuple[str, dict[str, np.ndarray]]]:
     found = {}
     for layer in _names(root, "layer_names"):
         group = _find(root, layer, h5py.Group)
-        found[layer] = {name: _find(group, name) for name in _names(group, "weight_names")}
+        names = _names(group, "weight_names")
+        found[layer] = {name: _find(group, name, h5py.Dataset) for name in names}
     tensors = [tensor for weights in found.values() for tensor in weights.values()]
     if (size := sum(tensor.nbytes for tensor in tensors)) > most:
         raise ValueError(f"tensors of {size} bytes, more than it can hold")
@@ -65,14 +70,14 @@ def _read_weights(layer: str, tensors: Mapping[str, h5py.Dataset]) -> dict[str, 
     return out
 
 
-def _find(group: h5py.Group, path: str, kind: type = h5py.Dataset):
-    """Returns a group or tensor of the file itself: not one that a link leads to."""
-    node = group
+def _find(group: h5py.Group, path: str, kind: type[Node]) -> Node:
+    """Returns a group or tensor of the file itself, without following links."""
+    node: Any = group
     for name in filter(None, path.split("/")):
         links = node.id.links if isinstance(node, h5py.Group) else None
         if links is None or not links.exists(name.encode()):
             raise ValueError(f"no {name!r} in {node.name}, which lists it")
-        if links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        if links.get_info(name.encode()).type != h5l.TYPE_HARD:
             raise ValueError(f"a link {name!r} in {node.name}, and none is followed")
         node = node[name]
     if not isinstance(node, kind):
@@ -83,7 +88,7 @@ def _find(group: h5py.Group, path: str, kind: type = h5py.Dataset):
 
 
 def _names(group: h5py.Group, attribute: str) -> list[str]:
-    """Returns a list of texts, which files of h5py 2 hold as bytes and later ones as str."""
+    """Returns a list of texts, stored as bytes by h5py 2 and as str by later versions."""
     if attribute not in group.attrs:
         raise ValueError(f"no attribute {attribute} of {group.name}")
     found = np.asarray(group.attrs[attribute])
@@ -96,7 +101,7 @@ def _names(group: h5py.Group, attribute: str) -> list[str]:
 
 
 def main(path: str) -> int:
-    """Writes the layers to the standard output: arrays "i/j", and their names as JSON.
+    """Writes the layers to standard output: arrays "i/j", and their names as JSON.
 
     Returns:
       The exit code.
@@ -112,7 +117,7 @@ def main(path: str) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return REFUSED
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{i}/{j}": array
         for i, (_, weights) in enumerate(layers)
         for j, array in enumerate(weights.values())

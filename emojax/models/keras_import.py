@@ -1,8 +1,8 @@
-"""Import of the published Keras networks: their weights (.h5) as variables of ours.
+"""Import of the published Keras networks: their weights (.h5) as variables of our modules.
 
-Keras numbers its layers per class and per process: a second model starts at, say, conv3d_17. So a
-layer is identified by the rank of its number among the layers of its class. That is the order of
-creation, while the file has another order where branches meet.
+Keras numbers layers per class and per process: a second model starts at, say, conv3d_17. So a layer
+is identified by the rank of its number among the layers of its class. That is the order of
+creation; the order in the file differs where branches meet.
 """
 
 import io
@@ -32,11 +32,11 @@ _WEIGHTS = {
     "moving_mean": ("batch_stats", "mean"),
     "moving_variance": ("batch_stats", "var"),
 }
-_SHOWN = 5  # differences that an error lists
+_SHOWN = 5  # maximum number of differences in a message
 
 
 class Tensor(NamedTuple):
-    """A line of an import's report."""
+    """One line of an import's report."""
 
     source: str  # "conv1d_1/kernel"
     path: str  # "params/conv1/kernel"
@@ -55,17 +55,18 @@ def split_name(layer: str) -> tuple[str, int]:
 
     The first layer of a process has no number in tf.keras and number 1 in Keras.
     """
-    kind, number = re.fullmatch(r"(?s)(.*?)(?:_([0-9]{1,9}))?", layer).groups()
-    return kind, int(number or 0)
+    found = re.fullmatch(r"(?s)(.*?)(?:_([0-9]{1,9}))?", layer)
+    assert found is not None  # any text matches
+    return found[1], int(found[2] or 0)
 
 
 def read_h5(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
     """Reads the layers that have weights, class by class, in order of creation within a class.
 
-    Links are not followed, and no more is read than the file can hold.
+    Links are not followed, and no more data are read than fit in the file.
 
     Args:
-      path: file of a whole model or of its weights alone, as Keras 1 to 2 and tf.keras save them.
+      path: file of a whole model or of weights alone, as saved by Keras 1 to 2 and tf.keras.
 
     Returns:
       [(layer name, {weight name without its path and ":0": array})].
@@ -91,10 +92,10 @@ def _creation(kinds, name):
 
 
 def _read_apart(path: str | os.PathLike) -> list[tuple[str, dict[str, np.ndarray]]]:
-    """Reads a file in a process of its own: some damages make HDF5 loop for ever, or crash.
+    """Reads a file in a separate process, as damaged files may make HDF5 loop forever or crash.
 
     Raises:
-      ValueError: says what is wrong with the file.
+      ValueError: the file is damaged, or of another kind; the message names the problem.
     """
     command = [sys.executable, "-P", keras_file.__file__, os.fspath(path)]
     done = subprocess.run(command, capture_output=True, check=False)
@@ -115,19 +116,19 @@ def assign(
     layers: Mapping[str, Sequence[str]],
     expected: Mapping[str, Any],
 ) -> Imported:
-    """Assigns every tensor of a file to its place in our variables; nothing may be left over.
+    """Assigns every tensor of a file to one of our variables; none may be left over.
 
     Args:
       path: file, see `read_h5`.
       layers: Keras' class -> our layers of that class, as "a/b/c" paths, in order of creation.
-      expected: variables of shapes and dtypes, as `jax.eval_shape(model.init, ...)` gives them.
+      expected: shapes and dtypes of the variables, as from `jax.eval_shape(model.init, ...)`.
 
     Returns:
       Variables with the structure and dtypes of `expected`, and the report in order of the file.
 
     Raises:
       ValueError: the file lacks a layer or tensor, has one too many, one of another shape, or
-        values that are not finite; it names the file, what was found and what was expected.
+        values that are not finite.
     """
     found = read_h5(path)
     _check_layers(path, layers, [name for name, _ in found])
@@ -194,7 +195,7 @@ def import_cnn1d(path: str | os.PathLike, model: CNN1D, voxels: int) -> Imported
 
     Args:
       path: file, see `read_h5`.
-      model: network of the file's widths; dtypes are its `param_dtype`.
+      model: network with the file's layer widths; its `param_dtype` sets the dtypes.
       voxels: length of its input vectors.
 
     Raises:
@@ -218,13 +219,13 @@ def import_resnet3d(
 ) -> Imported:
     """Imports the weights of Experiment B's network.
 
-    In the file a block's shortcut stands before the last convolution of its branch, but it was
-    created after it; `read_h5` brings layers back into the order of creation.
+    In the file, a block's shortcut precedes the last convolution of its branch, but was created
+    after it; `read_h5` restores the order of creation.
 
     Args:
       path: file, see `read_h5`.
-      model: network of the file's depth, width and number of classes.
-      volume: (X, Y, Z), which decides where blocks have a shortcut.
+      model: network with the file's depth, width and number of classes.
+      volume: shape (X, Y, Z), which determines the blocks that have a shortcut.
 
     Raises:
       ValueError: file and model do not match, see `assign`.

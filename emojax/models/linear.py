@@ -1,6 +1,6 @@
-"""Linear classifiers as decoders: all members of a bag, and what stood before them, as one matrix.
+"""Linear classifiers as decoders: all members of a bag and the steps before them as one matrix.
 
-They are fitted by `scoring.baselines` or `scoring.bag`, not trained as networks are.
+They are fitted by `scoring.baselines` or `scoring.bag`, not trained like networks.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ def fold_linear(
 
     Args:
       params: "coef" [m, k], "intercept" [k], "temperature" [].
-      batch_stats: none.
-      matrix: [v, m] of the affine map in front of the classifier.
-      offset: [m] of the same map.
+      batch_stats: not used.
+      matrix: [v, m], matrix of the affine map before the classifier.
+      offset: [m], offset of the same map.
 
     Returns:
       "kernel" [v, k] and "bias" [k], float64, for `join`.
@@ -45,10 +45,10 @@ def fold_linear(
 
 
 def join(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Stacks the members of a bag over the voxels that any of them has.
+    """Stacks the members of a bag over the union of their voxels.
 
     Args:
-      parts: of each member what `fold_linear` returns for x - centre, with "voxels" [v], their
+      parts: for each member, the result of `fold_linear` for x - centre, with "voxels" [v], their
         positions, and "centre" [v].
 
     Returns:
@@ -68,10 +68,10 @@ def join(parts: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
 def union(
     parts: Sequence[Mapping[str, Any]],
 ) -> tuple[Int[np.ndarray, " v"], Float[np.ndarray, " v"], list[Int[np.ndarray, " _"]]]:
-    """Returns the voxels that any member has, their mean centre, and the places of each member's.
+    """Returns the union of all members' voxels, its mean centre, and each member's positions in it.
 
     Args:
-      parts: of each member its "voxels", positions in the volume, and "centre".
+      parts: for each member, its "voxels" (positions in the volume) and "centre".
     """
     voxels, at = np.unique(np.concatenate([part["voxels"] for part in parts]), return_inverse=True)
     sums = np.bincount(at, np.concatenate([part["centre"] for part in parts]))
@@ -83,7 +83,7 @@ def union(
 def apply_linear(
     weights: Mapping[str, Any], x: Float[jax.Array, "batch v"]
 ) -> Float[jax.Array, "batch k"]:
-    """Returns the logarithm of the mean of the members' probabilities."""
+    """Returns the logarithm of the members' mean probabilities."""
     kernel = weights["kernel"]
     each = jnp.matmul(x, kernel.reshape(len(kernel), -1), precision="highest")
     each = each.reshape(-1, *kernel.shape[1:]) + weights["bias"]
@@ -94,7 +94,7 @@ def check_linear(weights: Mapping[str, Any], voxels: int, num_classes: int) -> N
     """Checks weights for `apply_linear`.
 
     Raises:
-      ValueError: other names, or shapes that do not follow from each other.
+      ValueError: other names, or shapes that do not fit together.
     """
     if weights.keys() != {"kernel", "bias"}:
         raise ValueError(f"want kernel and bias; got {', '.join(sorted(weights)) or 'none'}")

@@ -1,7 +1,7 @@
-"""Several trained networks as one decoder: those of each monitored subject, and their mean.
+"""Several trained networks as one decoder: the mean of one member per monitored subject.
 
-A member is the mean of the probabilities of its networks, which differ in their initial weights,
-with one temperature; the decoder is the mean of the members.
+A member is the mean probability of networks that differ in their initial weights, with one
+temperature. The decoder is the mean of the members.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +18,10 @@ from emojax.models.network import Network
 
 
 def with_members(network: Network) -> Network:
-    """Returns the record of a network of vectors that takes several, too.
+    """Returns the record of a network of vectors, extended to several networks as one decoder.
 
-    Its `fold` then accepts parameters of a member: "instances", a list of "params" and
-    "batch_stats", and "temperature". Joined weights have "members": of each its "instances" and its
+    Its `fold` then also accepts the parameters of a member: "instances", a list of "params" and
+    "batch_stats", and "temperature". Joined weights are "members", each with "instances" and
     "temperature". The folded network must be {"layers": [(kernel, bias), ...]}, with or without
     "linear": (kernel, bias).
     """
@@ -57,13 +57,13 @@ def with_members(network: Network) -> Network:
 
 
 def join(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Joins the members over the voxels that any of them has; a single network stays as it is.
+    """Joins the members over the union of their voxels; a single network is left as it is.
 
     Args:
-      parts: of each member what `fold` returns, with its "voxels" and "centre".
+      parts: for each member, the result of `fold` with its "voxels" and "centre".
 
     Raises:
-      ValueError: several networks that are no members.
+      ValueError: several networks that are not members.
     """
     if len(parts) == 1 and "instances" not in parts[0]:
         return dict(parts[0])
@@ -79,7 +79,7 @@ def join(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _widened(net: Mapping[str, Any], at, shift, count: int) -> dict[str, Any]:
-    """Returns a folded network that reads more voxels, less another centre."""
+    """Returns a folded network that reads more voxels, with another centre subtracted."""
 
     def wide(layer):
         kernel, bias = layer
@@ -98,7 +98,7 @@ def _member(apply: Callable, own: Mapping[str, Any], x) -> Float[jax.Array, "bat
 
 
 def _mean(each: Sequence[jax.Array]) -> Float[jax.Array, "batch k"]:
-    """Returns the logarithm of the mean of probabilities whose logarithms are given."""
+    """Returns the logarithm of mean probabilities from log-probabilities."""
     return jax.nn.logsumexp(jnp.stack(each), axis=0, b=1 / len(each))
 
 

@@ -1,6 +1,6 @@
-"""Multilayer perceptrons as decoders: dense layers, the first with what stood before it.
+"""Multilayer perceptrons as decoders: dense layers, the first including the steps before it.
 
-They are fitted by scikit-learn (see `scoring.weights`), not trained as networks are.
+They are fitted by scikit-learn (see `scoring.weights`), not trained like networks.
 """
 
 import functools
@@ -35,9 +35,9 @@ def fold_mlp(
 
     Args:
       params: "layers", kernel and bias of each.
-      batch_stats: none.
-      matrix: [v, m] of the affine map in front of it.
-      offset: [m] of the same map.
+      batch_stats: not used.
+      matrix: [v, m], matrix of the affine map before it.
+      offset: [m], offset of the same map.
       dtype: type of the result; the folding itself is in float64.
 
     Returns:
@@ -46,7 +46,7 @@ def fold_mlp(
     Raises:
       ValueError: shapes do not fit.
     """
-    layers = [tuple(np.float64(part) for part in layer) for layer in params["layers"]]
+    layers = [tuple(np.asarray(part, np.float64) for part in pair) for pair in params["layers"]]
     kernel, bias = layers[0]
     layers[0] = matrix @ kernel, offset @ kernel + bias
     return {"layers": [(k.astype(dtype), b.astype(dtype)) for k, b in layers]}

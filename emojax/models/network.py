@@ -1,4 +1,4 @@
-"""The record of a network that the registry holds, and the record of any Flax module."""
+"""Records of networks for the registry, and of any Flax module."""
 
 import dataclasses
 import functools
@@ -41,30 +41,30 @@ class Network:
     [batch, X, Y, Z], and returns logits [batch, num_classes].
     """
 
-    make: Callable[[Any, int], nn.Module]  # (config, num_classes); the rules hold already
+    make: Callable[[Any, int], nn.Module]  # (config, num_classes), after `rules` were checked
     penalty: Callable[..., jax.Array]  # (params, kind, factor, shortcut_factor=None) -> []
     label: Callable[[Any], str]  # config -> name in tables
     input: Input = "vector"
     linear: bool = False  # vectors end with logits of a linear path (`models.residual.Path`)
-    kinds: tuple[str, ...] = ("l2",)  # the penalties that it knows
+    kinds: tuple[str, ...] = ("l2",)  # supported penalties
     least: Callable[[Any], int] = _one  # config -> fewest voxels of a vector, or along each axis
-    # Ranges of the keys of `config`; those of another network may be called the same.
+    # Ranges of the keys of `config`; another network may use the same keys.
     rules: Mapping[str, Rule] = dataclasses.field(default_factory=dict, compare=False)
-    # Folding for inference, None where there is none. Vectors: the affine map in front of the
-    # network is folded, too. `fold` takes (params, batch_stats, matrix, offset); volumes:
-    # (params, batch_stats). `apply` takes (weights, x) and returns logits.
+    # Folding for inference, or None. For volumes, `fold` takes (params, batch_stats); for vectors,
+    # (params, batch_stats, matrix, offset), and includes the affine map before the network. `apply`
+    # takes (weights, x) and returns logits.
     fold: Callable[..., dict[str, Any]] | None = None
     apply: Callable[[Mapping[str, Any], jax.Array], jax.Array] | None = None
-    # Members of a bag as one decoder of vectors: what `fold` returns of each, with its "voxels" and
-    # "centre" (see `decoder.build.fold`) -> the same of all.
+    # Joins the members of a bag into one decoder of vectors: takes the result of `fold` for each,
+    # with its "voxels" and "centre" (see `decoder.build.fold`), and returns the same for all.
     join: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]] = _only
     obstacle: Callable[[Any], str] = _nothing  # config -> the setting that prevents folding
-    # (weights without those of the scale, voxels of a vector, number of classes); ValueError: what
-    # `fold` returns looks different. None: only what `apply` returns is looked at.
+    # Takes (weights without those of the scale, voxels of a vector, number of classes); raises
+    # ValueError if `fold` does not return such weights. None: only `apply`'s output is checked.
     check_folded: Callable[[Mapping[str, Any], int, int], None] | None = None
 
     def check_foldable(self, config: Any) -> None:
-        """Refuses settings with which the network cannot become a decoder.
+        """Checks that the network with these settings can become a decoder.
 
         Raises:
           InputError: the network has no folding, or none for these settings.
@@ -76,7 +76,7 @@ class Network:
 
 
 def check_penalty(kind: str, factor: float | jax.Array, kinds: Sequence[str]) -> None:
-    """Checks the arguments of a penalty; a traced factor is accepted as it is.
+    """Checks the arguments of a penalty; a traced factor is not checked.
 
     Raises:
       ValueError: an unknown kind, or a factor that is negative or not finite.
@@ -87,17 +87,17 @@ def check_penalty(kind: str, factor: float | jax.Array, kinds: Sequence[str]) ->
 
 
 def l2(
-    params: Mapping[str, Any], factor: float, shortcut_factor: float | None = None
+    params: Mapping[str, Any], factor: float | jax.Array, shortcut_factor: float | None = None
 ) -> Float[jax.Array, ""]:
-    """Returns factor * sum(w^2) over every leaf called "kernel".
+    """Returns factor * sum(w^2) over every leaf named "kernel".
 
-    Biases and batch norms are free. There is no factor 1/2 (Keras' convention).
+    Biases and batch norms are not penalised. There is no factor 1/2 (Keras' convention).
 
     Args:
       params: the collection "params" of a network.
       factor: weight of all kernels.
       shortcut_factor: weight of the kernels below "shortcut"; default: `factor`. The authors' code
-        fixes 1e-4 there, whatever the other factor.
+        always uses 1e-4 there.
     """
     factors = {True: factor if shortcut_factor is None else shortcut_factor, False: factor}
     total = jnp.zeros(())
@@ -129,11 +129,11 @@ def penalty_l2(
     return l2(params, factor, shortcut_factor)
 
 
-@functools.cache  # one record for each class, so that programs can be compared by it
+@functools.cache  # one record per class, so that equal programs compare equal
 def from_module(module: type[nn.Module], name: str) -> Network:
     """Returns the record of a Flax module class.
 
-    The module is made by `module(num_classes=...)`, or with the number as its first field. Its
+    The module is made by `module(num_classes=...)`, or with the number as its first field. The
     class may have an attribute `input`, "vector" (default) or "volume".
 
     Args:
@@ -143,7 +143,7 @@ def from_module(module: type[nn.Module], name: str) -> Network:
     Raises:
       InputError: an unknown `input`.
     """
-    takes = getattr(module, "input", "vector")
+    takes: Input = getattr(module, "input", "vector")
     if takes not in get_args(Input):
         raise InputError(f"{name}.input", repr(takes), f"one of {get_args(Input)}")
     by_name = any(field.name == "num_classes" for field in dataclasses.fields(module))
@@ -159,16 +159,16 @@ def from_module(module: type[nn.Module], name: str) -> Network:
 
 
 def check_module(name: str, module: nn.Module, shape: Sequence[int], num_classes: int) -> None:
-    """Traces a module without computing anything, and refuses one that cannot be trained.
+    """Checks by tracing, without computing anything, that a module can be trained.
 
     Args:
       name: `model.name`, for the message.
-      module: made by `Network.make`.
-      shape: of one example, (voxels,) or (X, Y, Z).
-      num_classes: number of logits that are expected.
+      module: module made by `Network.make`.
+      shape: shape of one example, (voxels,) or (X, Y, Z).
+      num_classes: expected number of logits.
 
     Raises:
-      InputError: the module cannot be called as the training does, or returns another shape.
+      InputError: the module cannot be called as in training, or returns another shape.
     """
 
     def call(key, x):
@@ -180,7 +180,7 @@ def check_module(name: str, module: nn.Module, shape: Sequence[int], num_classes
     x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
     try:
         found = [out.shape for out in jax.eval_shape(call, jax.random.key(0), x)]
-    except Exception as error:  # somebody else's code raises anything
+    except Exception as error:  # a user's code may raise anything
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         expected = f"a module that takes (x {list(x.shape)}, train=bool)"
         raise InputError("model.name", f"{name!r} ({said})", expected) from error

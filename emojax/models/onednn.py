@@ -1,10 +1,10 @@
-"""Compilation of volume networks with oneDNN's 3D convolutions, where XLA's CPU backend has them.
+"""Compilation of volume networks with oneDNN's 3D convolutions, if XLA's CPU backend has them.
 
 XLA calls oneDNN only if the outermost `jax.jit` asks for it, and only for 3D convolutions that
-stand in the program as such; compiled without the option, those are ten times as slow as the
-planes of `convolution`. So `jit` below does both or neither: it sets the option, and it traces the
+appear as such in the program. Compiled without the option, these are ten times as slow as the
+planes of `convolution`. So `jit` below does both or neither: it sets the option, and traces the
 function in a context in which `conv3d` stays a 3D convolution. The context is part of jax's cache
-keys, so that programs of both kinds can live in one process.
+keys, so that programs of both kinds can coexist in one process.
 """
 
 import functools
@@ -17,7 +17,7 @@ from jax.core import Tracer
 
 OPTIONS = {"xla_cpu_experimental_onednn_custom_call": True}
 CALL = "__onednn$convolution"  # in the text of a compiled program
-KERNEL = 5  # axes of a kernel of volumes: arguments with so many make `jit` ask for oneDNN
+KERNEL = 5  # axes of a kernel for volumes; arguments with as many make `jit` ask for oneDNN
 
 Path = Literal["onednn", "planes", "cudnn", "xla"]
 
@@ -25,15 +25,15 @@ _native = jax.make_user_context(default_value=False)
 
 
 def computes(dtype: jnp.dtype) -> bool:
-    """Returns whether what is being traced will have oneDNN's convolutions in this dtype."""
+    """Returns whether the function being traced will use oneDNN's convolutions in this dtype."""
     return _native.value and _is_available(jnp.dtype(dtype).name)
 
 
 def path() -> Path:
-    """Returns what computes 3D convolutions in programs of `jit` on the default device.
+    """Returns the implementation of 3D convolutions in programs of `jit` on the default device.
 
-    "onednn", "planes" (products and 2D convolutions, see `convolution`), "cudnn", or "xla" on other
-    accelerators.
+    It is "onednn", "planes" (products and 2D convolutions, see `convolution`), "cudnn", or "xla" on
+    other accelerators.
     """
     backend = jax.default_backend()
     if backend == "cpu":
@@ -43,7 +43,7 @@ def path() -> Path:
 
 @functools.cache
 def _is_available(dtype: str) -> bool:
-    """Compiles a small convolution and looks for oneDNN in it: older versions ignore the option."""
+    """Compiles a small convolution and looks for oneDNN, as older versions ignore the option."""
     layout = ("NDHWC", "DHWIO", "NDHWC")
     convolve = functools.partial(
         jax.lax.conv_general_dilated,
@@ -74,11 +74,12 @@ class _Jitted:
             return self._native(*args, **kwargs)
 
     def _cache_size(self) -> int:
-        """Returns the number of programs, as `jax.jit` does: a test counts compilations."""
-        return self._plain._cache_size() + self._native._cache_size()
+        """Returns the number of compiled programs, like `jax.jit`; a test counts compilations."""
+        jitted: tuple[Any, Any] = (self._plain, self._native)  # jax does not declare the method
+        return sum(one._cache_size() for one in jitted)
 
     def lower(self, *args, **kwargs) -> jax.stages.Lowered:
-        """Returns what `jax.jit(fun).lower` does; its `compile` needs no options."""
+        """Lowers the function like `jax.jit(fun).lower`; its `compile` needs no options."""
         if not _asks(args, kwargs):
             return self._plain.lower(*args, **kwargs)
         with _native(True):
@@ -88,13 +89,13 @@ class _Jitted:
 def jit(fun: Callable, **options: Any) -> _Jitted:
     """Returns `jax.jit(fun, **options)`, with oneDNN for networks of volumes on CPUs that have it.
 
-    They are recognised by an argument of five or more axes, as kernels of volumes have. Inside
-    another function that is traced, or for other arguments and devices, it is `jax.jit`; what the
-    outermost `jit` of this module has decided then holds inside, too.
+    Networks of volumes are recognised by an argument of five or more axes, like their kernels.
+    Inside another traced function, or for other arguments and devices, this is `jax.jit`, and the
+    decision of the outermost `jit` of this module applies.
 
     Args:
-      fun: any function that `jax.jit` takes; weights have to be arguments, not closed over.
-      options: those of `jax.jit` without `compiler_options`.
+      fun: any function that `jax.jit` takes; weights must be arguments, not closed over.
+      options: options of `jax.jit` other than `compiler_options`.
     """
     return _Jitted(fun, options)
 
@@ -103,4 +104,4 @@ def _asks(args, kwargs) -> bool:
     leaves = jax.tree.leaves((args, kwargs))
     if not any(getattr(leaf, "ndim", 0) >= KERNEL for leaf in leaves) or path() != "onednn":
         return False
-    return not isinstance(jnp.zeros(()), Tracer)  # it is one wherever something is traced
+    return not isinstance(jnp.zeros(()), Tracer)  # a Tracer if anything is being traced

@@ -1,4 +1,4 @@
-"""The dtype in which a network of volumes computes: by device, or by a measurement."""
+"""The dtype in which a network of volumes computes, chosen by device or by measurement."""
 
 import functools
 import pathlib
@@ -14,20 +14,20 @@ from emojax.models.convolution import conv3d
 
 Dtype = Literal["float32", "bfloat16"]
 
-GAIN = 0.9  # bfloat16 is chosen where it takes at most this part of float32's time
-MAPS, BATCH = (16, 16, 11), 4  # of the first stage at the paper's size
+GAIN = 0.9  # bfloat16 is chosen if it takes at most this fraction of float32's time
+MAPS, BATCH = (16, 16, 11), 4  # maps of the first stage at the paper's size
 ROUNDS = 7
-FLAGS = ("avx512_bf16", "amx_bf16")  # of processors that multiply in bfloat16
+FLAGS = ("avx512_bf16", "amx_bf16")  # CPU flags for multiplication in bfloat16
 
 
 def settle(dtype: str, width: int = 64) -> Dtype:
-    """Returns the dtype that a setting means here.
+    """Resolves a setting to the dtype that it means on this machine.
 
     Args:
       dtype: "float32", "bfloat16", "device" (bfloat16 on accelerators, float32 on CPUs), or "auto":
-        as "device", but on CPUs with instructions for bfloat16 the quicker of the two, by a
-        measurement, made once in a process.
-      width: channels of the first stage.
+        like "device", but on CPUs with bfloat16 instructions the faster of the two, measured once
+        per process.
+      width: number of channels of the first stage.
     """
     if dtype not in ("device", "auto"):
         return "bfloat16" if dtype == "bfloat16" else "float32"
@@ -41,13 +41,13 @@ def settle(dtype: str, width: int = 64) -> Dtype:
 
 @functools.cache
 def measure(width: int) -> dict[Dtype, float]:
-    """Times two convolutions of the first stage with their gradients, in turns, in both dtypes.
+    """Times two convolutions of the first stage with their gradients, alternating both dtypes.
 
     Args:
-      width: channels of the first stage.
+      width: number of channels of the first stage.
 
     Returns:
-      Seconds, the median of some rounds.
+      Median seconds of each dtype.
     """
 
     def loss(x, kernel):
@@ -67,7 +67,7 @@ def measure(width: int) -> dict[Dtype, float]:
 
 
 def _has_instructions(path: str = "/proc/cpuinfo") -> bool:
-    """Returns whether this processor multiplies in bfloat16; False where Linux does not say it."""
+    """Returns whether this processor multiplies in bfloat16; False if that is unknown."""
     try:
         words = set(pathlib.Path(path).read_text().split())
     except OSError:

@@ -1,7 +1,8 @@
-"""A linear path that stays as it is, and a small network beside it that begins at zero.
+"""A fixed linear path plus a small network that starts at zero.
 
-The linear path is fitted before (`scoring.linear_path`): its logits are the last columns of the
-input, and the network adds to them. What it adds is the whole difference to a linear decoder.
+The linear path is fitted beforehand (`scoring.linear_path`). Its logits are the last columns of the
+input, and the network adds to them, so that its output is the whole difference from a linear
+decoder.
 """
 
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from emojax.models.members import with_members
 from emojax.models.network import Network, penalty_l2
 from emojax.rules import each, number, tuple_of, whole
 
-RULES = {  # of the fields that a config sets
+RULES = {  # ranges of the fields that a config sets
     "dense": each(whole("[1, 1e6]"), least=1),
     "dropout": tuple_of(number("[0, 1)"), number("[0, 1)")),
 }
@@ -33,11 +34,11 @@ class Path(NamedTuple):
     bias: Float[np.ndarray, " classes"]
 
     def beside(self, read: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], Any]:
-        """Returns a reader whose rows are those of `read`, with their logits behind them."""
+        """Returns a reader that appends logits to the rows of `read`."""
 
         def both(rows: np.ndarray) -> Float[np.ndarray, "k m+classes"]:
             x = read(rows)
-            # In float64, so that the logits of a row are the same whatever rows are beside it.
+            # In float64, so that the logits of a row do not depend on the other rows.
             logits = np.einsum("km,mc->kc", x, self.kernel, dtype=np.float64) + self.bias
             return np.concatenate([x, logits], axis=1, dtype=np.float32)
 
@@ -46,16 +47,17 @@ class Path(NamedTuple):
     def compose(
         self, matrix: Float[np.ndarray, "v m"], offset: Float[np.ndarray, " m"]
     ) -> tuple[Float[np.ndarray, "v m+classes"], Float[np.ndarray, " m+classes"]]:
-        """Returns the affine map to features and logits, from the one to features."""
+        """Extends an affine map to features into one to features and logits."""
         logits = matrix @ self.kernel, offset @ self.kernel + self.bias
         return np.concatenate([matrix, logits[0]], axis=1), np.concatenate([offset, logits[1]])
 
 
 class Residual(nn.Module):
-    """Dense layers with GELU, the last of which begins at zero, added to the logits given.
+    """A network of dense layers with GELU whose output is added to the given logits.
 
     The input ends with the `num_classes` logits of the linear path. Layers are named dense1,
-    dense2, ...; dropout is in front of the first one and behind every hidden one.
+    dense2, ...; the last one starts at zero. Dropout comes before the first layer and after every
+    hidden one.
     """
 
     num_classes: int
@@ -99,9 +101,9 @@ def fold_residual(
 
     Args:
       params: parameters of a Residual.
-      batch_stats: empty.
-      matrix: [v, m + classes] of the affine map to features and logits, see `Path.compose`.
-      offset: [m + classes] of the same map.
+      batch_stats: not used.
+      matrix: [v, m + classes], matrix of the affine map to features and logits, see `Path.compose`.
+      offset: [m + classes], offset of the same map.
       dtype: type of the result; the folding itself is in float64.
 
     Returns:

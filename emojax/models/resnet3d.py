@@ -1,4 +1,4 @@
-"""The 3D residual networks of Experiment B: one volume in, one logit per class out.
+"""The 3D residual networks of Experiment B: from one volume to one logit per class.
 
 Residual blocks are pre-activated (batch norm, ReLU, convolution). Parameters are named by
 structure: stem/conv, stem/bn, stage1/block1/conv1, .../bn2, .../shortcut, final/bn, head/dense.
@@ -33,17 +33,17 @@ __all__ = [
     "resnet152",
 ]
 
-MINIMUM = 9  # voxels along an axis: 8 would leave a single one to stage 2
-_init = nn.initializers.he_normal()  # truncated at two sigma, as Keras'
+MINIMUM = 9  # voxels along an axis; with 8, a single one would be left for stage 2
+_init = nn.initializers.he_normal()  # truncated at two sigma, like Keras
 
 
 def _init_kernel(key, shape, dtype):
-    """Draws `_init` as a matrix: XLA's CPU compiles a draw of five axes ten times as long."""
+    """Draws `_init` as a matrix, as XLA on CPUs takes ten times as long to compile five axes."""
     return _init(key, (math.prod(shape[:-1]), shape[-1]), dtype).reshape(shape)
 
 
 class _Layer(nn.Module):
-    """A part of the network, with the settings and layers that all parts share."""
+    """A part of the network, with the settings and layers shared by all parts."""
 
     dtype: Any
     param_dtype: Any
@@ -87,7 +87,7 @@ class _Stem(_Layer):
 
 
 class _Block(_Layer):
-    """A residual block: shortcut(x) + residual(x); the network's first has no norm in front."""
+    """A residual block: shortcut(x) + residual(x); the network's first has no norm before it."""
 
     width: int
     stride: int
@@ -158,14 +158,14 @@ class _Head(_Layer):
 class ResNet3D(nn.Module):
     """A residual network for volumes; `resnet18` to `resnet152` are its published sizes.
 
-    With the default width its parameters are, name by name, those of the authors' Keras model.
+    With the default width, its parameters correspond one by one to the authors' Keras model.
 
     References:
       He et al., Identity mappings in deep residual networks, 2016. arXiv 2210.17015 (Experiment B).
     """
 
     num_classes: int
-    blocks: tuple[int, ...]  # of each stage, of which the published networks have four
+    blocks: tuple[int, ...]  # number in each stage; the published networks have four stages
     bottleneck: bool
     width: int = 64
     head_features: int | None = None
@@ -183,14 +183,14 @@ class ResNet3D(nn.Module):
         Args:
           x: [batch, x, y, z] or [batch, x, y, z, 1] float, at least 9 voxels along each axis.
           train: whether to normalise by the statistics of this batch instead of the moving ones.
-          features: whether to return the pooled features that the head reads, too.
+          features: whether to also return the pooled features that the head reads.
 
         Returns:
-          [batch, num_classes] logits, or the pair of them and the features [batch, channels], 512
-          channels for 18 and 34 layers and 2048 for more; float32 where `dtype` is shorter.
+          [batch, num_classes] logits, or a pair of logits and features [batch, channels], 512
+          channels for 18 and 34 layers and 2048 for more; float32 if `dtype` is shorter.
 
         Raises:
-          ValueError: not such volumes, or a field that is out of range.
+          ValueError: other shapes, or a field that is out of range.
         """
         fields = {name: getattr(self, name) for name in FIELDS}
         rules.check(FIELDS, fields | {"head_features": self.head_features or 0})
@@ -234,12 +234,12 @@ def resnet18(num_classes: int, **options) -> ResNet3D:
       options: fields of `ResNet3D` from `width` on.
         width: channels of the stem and of stage 1, doubled at every later stage.
         head_features: size of a dense layer with ReLU before the output; default None: no such
-          layer. The paper mentions 1000 features, the authors' code has no such layer. The ReLU is
-          our choice: without it, two linear layers in a row would be one.
+          layer. The paper mentions 1000 features, but the authors' code has no such layer. The ReLU
+          is our choice: without it, two linear layers in a row would be one.
         dtype: type of the computation, e.g. bfloat16; parameters, statistics and logits stay in
           float32.
         param_dtype: type of the parameters.
-        remat: whether the backward pass computes each block again, to save memory.
+        remat: whether the backward pass recomputes each block to save memory.
         momentum: momentum of the moving statistics, 0.99 as in Keras: they need some hundred steps
           to converge.
     """
@@ -247,22 +247,22 @@ def resnet18(num_classes: int, **options) -> ResNet3D:
 
 
 def resnet34(num_classes: int, **options) -> ResNet3D:
-    """Returns the network of 34 layers, with 63.5 M parameters; options as in `resnet18`."""
+    """Returns the network of 34 layers, with 63.5 M parameters; options as for `resnet18`."""
     return ResNet3D(num_classes, (3, 4, 6, 3), bottleneck=False, **options)
 
 
 def resnet50(num_classes: int, **options) -> ResNet3D:
-    """Returns 50 layers in bottleneck blocks, 46.2 M parameters; options as in `resnet18`."""
+    """Returns 50 layers in bottleneck blocks, 46.2 M parameters; options as for `resnet18`."""
     return ResNet3D(num_classes, (3, 4, 6, 3), bottleneck=True, **options)
 
 
 def resnet101(num_classes: int, **options) -> ResNet3D:
-    """Returns 101 layers in bottleneck blocks, 85.3 M parameters; options as in `resnet18`."""
+    """Returns 101 layers in bottleneck blocks, 85.3 M parameters; options as for `resnet18`."""
     return ResNet3D(num_classes, (3, 4, 23, 3), bottleneck=True, **options)
 
 
 def resnet152(num_classes: int, **options) -> ResNet3D:
-    """Returns 152 layers in bottleneck blocks, 117.6 M parameters; options as in `resnet18`."""
+    """Returns 152 layers in bottleneck blocks, 117.6 M parameters; options as for `resnet18`."""
     return ResNet3D(num_classes, (3, 8, 36, 3), bottleneck=True, **options)
 
 

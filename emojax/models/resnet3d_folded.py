@@ -1,7 +1,7 @@
 """The 3D residual networks folded for inference, computed once in float64.
 
-A batch norm right behind a convolution becomes part of it; the first norm of a block and the final
-one read sums, and stay.
+A batch norm right after a convolution becomes part of it. The first norm of a block and the final
+one read sums, and remain.
 """
 
 import functools
@@ -21,11 +21,11 @@ EPSILON = 1e-3  # of all batch norms, as in Keras
 def fold_resnet3d(
     params: Mapping[str, Any], batch_stats: Mapping[str, Any], dtype: Any = np.float32
 ) -> dict[str, Any]:
-    """Returns weights for `apply_resnet3d`, named as in the network.
+    """Folds a network into weights for `apply_resnet3d`, named as in the network.
 
-    The norms behind convolutions are gone. A norm computes a y + c with
-    a = scale / sqrt(var + eps), c = bias - a mean; behind a convolution with kernel k and bias b it
-    becomes kernel k a and bias b a + c.
+    Norms after convolutions are merged. A norm computes a y + c with a = scale / sqrt(var + eps)
+    and c = bias - a mean; after a convolution with kernel k and bias b, the result has kernel k a
+    and bias b a + c.
 
     Args:
       params: the collection "params" of a ResNet3D.
@@ -76,14 +76,14 @@ def fold_resnet3d(
 def apply_resnet3d(
     weights: Mapping[str, Any], x: Float[jax.Array, "batch X Y Z"]
 ) -> Float[jax.Array, "batch k"]:
-    """Returns logits of scaled volumes, computed in the dtype of the weights."""
+    """Returns the logits of scaled volumes, computed in the dtype of the weights."""
     for part, own in resnet3d_parts(weights):
         x = part(own, x)
     return x
 
 
 def resnet3d_parts(weights: Mapping[str, Any]) -> list[tuple[Callable, Any]]:
-    """Returns the folded network as functions one after another, each with its weights."""
+    """Returns the folded network as a sequence of functions, each with its weights."""
     stages = [
         functools.partial(_stage, stride=2 if i else 1) for i in range(len(weights["stages"]))
     ]

@@ -1,1 +1,1 @@
-"""Scores of a fold, and the classical classifiers beside the network."""
+"""Scores of a fold, and the classical classifiers to compare the network with."""

@@ -1,8 +1,8 @@
 """The bag of monitored subjects: logistic regressions that each hold back another subject.
 
-Each member trains on all subjects but one, which chooses its penalty and its temperature; the
-probabilities of the members are averaged. So nobody is lost to the training, and nothing is chosen
-on what trains or on what is scored.
+Each member trains on all subjects but one, which chooses its penalty and its temperature. The
+probabilities of the members are averaged. So no subject is lost to training, and nothing is chosen
+on training or scored data.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 from sklearn.linear_model import LogisticRegression
 
-PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # C of scikit-learn, the strongest first
+PENALTIES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # C of scikit-learn, strongest penalty first
 TEMPERATURES = (0.01, 20.0)
 
 
@@ -27,7 +27,7 @@ class Linear(NamedTuple):
     C: float
 
     def logits(self, x: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k classes"]:
-        """Returns logits with the temperature."""
+        """Returns logits divided by the temperature."""
         return (x @ self.coef + self.intercept) / self.temperature
 
 
@@ -40,13 +40,13 @@ def fit_member(
 ) -> Linear:
     """Fits logistic regression; a held-back subject chooses penalty and temperature.
 
-    Classes weigh the same in the training (class weights "balanced") and in the choice: the least
-    negative log-likelihood with the temperature that fits best.
+    Classes have equal weight in training (class weights "balanced") and in the choice: the lowest
+    negative log-likelihood with the best-fitting temperature.
 
     Args:
       x: training rows.
       y: their classes, 0 to k - 1, each of which occurs.
-      monitor_x: rows of the subject that is held back.
+      monitor_x: rows of the held-back subject.
       monitor_y: their classes.
       penalties: values of C, tried in this order.
     """
@@ -65,7 +65,11 @@ def fit_member(
 def weights_of(
     model: Any,
 ) -> tuple[Float[np.ndarray, "m classes"], Float[np.ndarray, " classes"]]:
-    """Returns the weights of a fitted linear classifier, one column a class even of two."""
+    """Returns the weights of a fitted linear classifier, with one column per class even for two.
+
+    Args:
+      model: a fitted linear estimator of scikit-learn.
+    """
     coef = np.asarray(model.coef_, np.float64).T
     intercept = np.asarray(model.intercept_, np.float64)
     if coef.shape[1] == 1:  # scikit-learn has one vector for two classes
@@ -77,11 +81,11 @@ def weights_of(
 def fit_temperature(
     logits: Float[np.ndarray, "k classes"], labels: Int[np.ndarray, " k"]
 ) -> tuple[float, float]:
-    """Returns the temperature of the least class-balanced loss, and this loss in nats.
+    """Returns the temperature with the lowest class-balanced loss, and this loss in nats.
 
-    One row more, spread evenly over all rows and classes, keeps a classifier that is right on all
-    of few rows from being taken for infallible; a row for each class, as in Platt's scaling, takes
-    too much where classes are many. `scores.fit_temperature` does the same with rows of one weight.
+    One extra row, spread evenly over all rows and classes, keeps a classifier that is right on all
+    of a few rows from looking infallible. One row for each class, as in Platt's scaling, is too
+    much if there are many classes. `scores.fit_temperature` does the same with equal row weights.
     """
     k, classes = logits.shape
     count = np.bincount(labels, minlength=classes)
@@ -97,7 +101,7 @@ def fit_temperature(
 
 
 class Bag:
-    """The bag as an estimator: every member has features of its own.
+    """The bag as an estimator: every member has its own features.
 
     It is fitted to x [n, members, m], y [n] and groups [n]: the member that monitors a row instead
     of training on it, or -1.
@@ -131,7 +135,7 @@ def linear_weights(model: Any) -> dict[str, np.ndarray] | None:
 
     Returns:
       "coef" [members, m, classes], "intercept" [members, classes], "temperature" [members], "C"
-      [members]; None of another estimator. Probabilities are the mean over members of
+      [members]; None for other estimators. Probabilities are the mean over members of
       softmax((x coef + intercept) / temperature).
     """
     if isinstance(model, Bag):

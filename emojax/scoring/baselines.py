@@ -1,7 +1,7 @@
-"""The classical classifiers that the paper compares with the network, and those of a user.
+"""The classical classifiers that the paper compares with the network, and user-defined ones.
 
-A name in the config's `baselines` is a key of `BASELINES`, or "mypkg.models:ridge": a function
-seed -> estimator with `fit`, and `predict_proba`, `decision_function` or `predict`.
+A name in the config's `baselines` is a key of `BASELINES`, or a path such as "mypkg.models:ridge"
+of a function seed -> estimator with `fit`, and `predict_proba`, `decision_function` or `predict`.
 """
 
 import contextlib
@@ -36,17 +36,17 @@ NUISANCE = "nuisance only (logistic)"
 
 
 class Baseline(NamedTuple):
-    """A classical classifier, and what it is fitted to.
+    """A classical classifier, and the kind of inputs that it is fitted to.
 
-    "features" are what the network sees, or coordinates with the same distances; "voxels" the
-    scaled voxels themselves, for classifiers that a rotation changes; "raw" values as scanned;
-    "nuisance" time in the run, global signal and motion: no pattern; "members" the features of
-    every member of a bag, and who monitors which row.
+    "features" are the network's inputs, or coordinates with the same distances; "voxels" the scaled
+    voxels themselves, for classifiers that are not invariant to rotation; "raw" values as scanned;
+    "nuisance" time in the run, global signal and motion, without any pattern; "members" the
+    features of every member of a bag, and the member that monitors each row.
     """
 
     make: Callable[[int], Any]  # seed -> estimator
-    needs: str = "features"  # of `NEEDS`
-    package: str = ""  # that has to be installed for it
+    needs: str = "features"  # one of `NEEDS`
+    package: str = ""  # optional package that it requires
 
 
 def _xgb(**settings) -> Callable[[int], Any]:
@@ -63,11 +63,11 @@ def _logistic(seed: int) -> LogisticRegression:
     return LogisticRegression(C=1e-2, class_weight="balanced", max_iter=500)
 
 
-# The paper names the classifiers but not their settings. These are the defaults of scikit-learn and
-# xgboost except what is written here, mainly stronger penalties and more trees. Features arrive
-# standardised. `break_ties` makes the predicted class the one of the highest decision value.
-# `balanced` changes nothing on balanced rows; on rows as the scanner gave them, such as those of
-# nuisance alone, a weak classifier would otherwise only ever name the commonest class.
+# The paper names the classifiers but not their settings. Settings are the defaults of scikit-learn
+# and xgboost except where given here, mainly stronger penalties and more trees. Features are
+# standardised. `break_ties` makes the predicted class the one with the highest decision value.
+# `balanced` changes nothing on balanced rows. On unbalanced rows, such as those of nuisance alone,
+# a weak classifier would otherwise always predict the most frequent class.
 BASELINES = Registry(
     "baselines",
     {
@@ -95,7 +95,12 @@ BASELINES = Registry(
         # Default of older scikit-learn on values as scanned, gamma = 1 / voxels: the paper's
         # 45.8 %.
         "SVM-RBF unscaled": Baseline(
-            lambda seed: SVC(gamma=1.0, cache_size=500, break_ties=True), "raw"
+            lambda seed: SVC(
+                gamma=1.0,  # pyright: ignore[reportArgumentType]  # the stub lacks numbers
+                cache_size=500,
+                break_ties=True,
+            ),
+            "raw",
         ),
         # Each tree sees a tenth of the 180,224 voxels.
         "XGB-voxels": Baseline(_xgb(max_bin=64, colsample_bytree=0.1), "voxels", "xgboost"),
@@ -107,34 +112,34 @@ BASELINES = Registry(
 
 
 class Job(NamedTuple):
-    """One classifier on one fold, with all that a process needs to fit it."""
+    """One classifier on one fold, with everything that a process needs to fit it."""
 
-    name: str  # of the row in tables and messages
+    name: str  # name in tables and messages
     estimator: Any  # not fitted
     train_x: Float[np.ndarray, "n m"]
     train_y: Int[np.ndarray, " n"]
     test_x: Float[np.ndarray, "t m"]
     num_classes: int
-    groups: Int[np.ndarray, " n"] | None = None  # of training rows, where the estimator asks
+    groups: Int[np.ndarray, " n"] | None = None  # of training rows, if the estimator takes them
 
 
 class Fitted(NamedTuple):
     """One classifier's predictions for the test rows."""
 
-    predicted: Int[np.ndarray, " t"]  # the class of the highest probability
-    probabilities: Float[np.ndarray, "t classes"]  # softmax of decision values where it has none
+    predicted: Int[np.ndarray, " t"]  # the class with the highest probability
+    probabilities: Float[np.ndarray, "t classes"]  # or softmax of decision values
     converged: bool
-    peak_bytes: int | None  # of the process while it fitted, libraries and rows included; Linux
+    peak_bytes: int | None  # peak memory of the fitting process, including libraries; Linux only
     weights: Mapping[str, np.ndarray] | None = None  # see `bag.linear_weights`
 
 
 def find(name: str | Baseline | Callable[[int], Any]) -> Baseline:
-    """Returns a classical classifier by its name or dotted path, or from a function of a seed.
+    """Finds a classical classifier by its name or dotted path, or from a function of a seed.
 
-    A function may say by an attribute `needs` what it is fitted to; without it, "features".
+    A function may declare by an attribute `needs` what it is fitted to; the default is "features".
 
     Raises:
-      InputError: an unknown name, a path that leads nowhere or to something else, unknown needs.
+      InputError: an unknown name, a path to nothing or to something else, or unknown needs.
     """
     found = BASELINES[name] if isinstance(name, str) else name
     shown = repr(name)
@@ -148,20 +153,20 @@ def find(name: str | Baseline | Callable[[int], Any]) -> Baseline:
 
 
 def available(name: str | Baseline | Callable[[int], Any]) -> bool:
-    """Returns whether the package that a classifier comes from is installed.
+    """Returns whether the package that a classifier requires is installed.
 
     Raises:
-      InputError: as `find`.
+      InputError: as for `find`.
     """
     package = find(name).package
     return not package or _importable(package)
 
 
 def settings(name: str | Baseline | Callable[[int], Any]) -> dict[str, Any]:
-    """Returns "class" and every parameter that is not the default of it, but the seed.
+    """Returns "class" and all parameters other than the seed that differ from their defaults.
 
     Raises:
-      InputError: as `find`, or its package is not installed.
+      InputError: as for `find`, or its package is not installed.
     """
     return parameters.changed(_estimator(name, 0))
 
@@ -175,10 +180,10 @@ def make_job(
     num_classes: int,
     groups: Int[np.ndarray, " n"] | None = None,
 ) -> Job:
-    """Makes the estimator here, where the user's code can be imported, and its job for any process.
+    """Makes an estimator in this process, which can import the user's code, and its job.
 
     Raises:
-      InputError: as `find`; a package that is not installed; or no estimator.
+      InputError: as for `find`, a package that is not installed, or not an estimator.
     """
     shown = name if isinstance(name, str) else getattr(name, "__name__", "baseline")
     return Job(shown, _estimator(name, seed), train_x, train_y, test_x, num_classes, groups)
@@ -227,7 +232,7 @@ def fit_predict(job: Job) -> Fitted:
 
 @contextlib.contextmanager
 def _alone():
-    """Leaves one thread to scikit-learn: classifiers are fitted side by side."""
+    """Limits scikit-learn to one thread, as classifiers are fitted in parallel."""
     with threadpoolctl.threadpool_limits(1), joblib.parallel_config("sequential"):
         yield
 
@@ -235,15 +240,15 @@ def _alone():
 def run(
     jobs: Iterable[Job], tick: Callable[[int], Any] = lambda done: None, workers: int | None = None
 ) -> list[Fitted]:
-    """Runs many jobs side by side, one process per core; results in the order of the jobs.
+    """Runs many jobs in parallel, one process per core; results are in the order of the jobs.
 
     Args:
-      jobs: of any number of folds; taken one by one when a process is free, at most two for each.
+      jobs: jobs of any number of folds; taken when a process is free, at most two for each.
       tick: called with 1 for every finished job.
-      workers: number of processes; None is one per core that this process may use.
+      workers: number of processes; None: one per core that this process may use.
 
     Raises:
-      ValueError, InputError: as `fit_predict`; or an estimator that cannot be sent to a process.
+      ValueError, InputError: as for `fit_predict`, or an estimator that cannot be pickled.
     """
     return processes.run(fit_predict, jobs, tick, workers)
 
@@ -285,7 +290,7 @@ def _estimator(name, seed):
 
 
 def _importable(package):
-    """Returns whether a package is installed with all that it needs."""
+    """Returns whether a package can be imported with everything that it requires."""
     try:
         importlib.import_module(package)
     except (ImportError, OSError, ValueError):  # ValueError: xgboost without OpenMP
@@ -294,7 +299,7 @@ def _importable(package):
 
 
 def _takes_seed(function):
-    """Returns whether f(seed) is a call as it is meant; SVC(0) sets something else."""
+    """Returns whether f(seed) passes a seed; SVC(0), for example, would set something else."""
     if not callable(function):
         return False
     try:
@@ -302,14 +307,14 @@ def _takes_seed(function):
         signature.bind(0)
     except TypeError:
         return False
-    except ValueError:  # it does not tell
+    except ValueError:  # the signature is unknown
         return True
     first = next(iter(signature.parameters))
     return not isinstance(function, type) or first in ("seed", "random_state")
 
 
 def _reset_peak() -> None:
-    """Sets the largest resident size so far to the present one (Linux: "5", see proc(5))."""
+    """Resets the peak resident size to the current one (Linux: "5", see proc(5))."""
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")
 

@@ -11,11 +11,11 @@ from emojax.metrics import balanced_accuracy
 from emojax.records import FoldData
 from emojax.scoring import scores
 
-AGREES = 0.99  # of the rows: a network that says what its linear path says gains nothing
+AGREES = 0.99  # share of rows with equal predictions at which a network gains nothing
 
 
 def linear_path(data: FoldData, num_classes: int) -> Float[np.ndarray, "t classes"]:
-    """Returns the probabilities of a fold's test rows by the linear path: the mean over members.
+    """Returns the linear path's probabilities for a fold's test rows, averaged over members.
 
     Its logits are the last columns of the features, see `models.residual.Path`.
     """
@@ -37,8 +37,8 @@ def gain(
 
     Returns:
       Plain data: "difference" of the balanced accuracies, "ci95" and "p", see
-      `scores.paired_difference`; "nll", the same of the cross-entropies; "agreement", the share of
-      all rows in which both name the same class; "counts": whether it can count as a gain at all.
+      `scores.paired_difference`; "nll", the same for the cross-entropies; "agreement", the share of
+      all rows in which both predict the same class; "counts", whether it can count as a gain.
     """
     folds = list(zip(labels, linear, network, strict=True))
     found = [np.concatenate([p.argmax(1) for p in side]) for side in (linear, network)]

@@ -1,8 +1,8 @@
-"""Linear classifiers of one training set and of many labellings of it, fitted side by side.
+"""Linear classifiers for many labellings of one training set, fitted together.
 
-In principal coordinates of the training rows the curvature of the loss has a diagonal bound
-(Boehning, 1992), so that a step of all labellings takes two matrix products. Steps have momentum,
-which restarts where it leads uphill (O'Donoghue and Candes, 2015).
+In principal coordinates of the training rows, the curvature of the loss has a diagonal bound
+(Boehning, 1992), so that a step for all labellings takes two matrix products. Steps have momentum,
+which restarts when it leads uphill (O'Donoghue and Candes, 2015).
 """
 
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 STEPS = 2000
-TOLERANCE = 1e-4  # of a step, in units of the curvature, per training row
+TOLERANCE = 1e-4  # size of a step, in units of the curvature, per training row
 
 Fit = Callable[..., Float[np.ndarray, "p t classes"]]
 
@@ -19,9 +19,9 @@ Fit = Callable[..., Float[np.ndarray, "p t classes"]]
 def coordinates(
     x: Float[np.ndarray, "n v"], x_test: Float[np.ndarray, "t v"]
 ) -> tuple[Float[np.ndarray, "n r"], Float[np.ndarray, "t r"]]:
-    """Returns training and test rows on the principal axes of the training rows, their mean at 0.
+    """Returns centred training and test rows on the principal axes of the training rows.
 
-    Linear classifiers with a spherical penalty say the same on these.
+    Linear classifiers with a spherical penalty give the same predictions in these coordinates.
     """
     x, x_test = np.asarray(x, np.float64), np.asarray(x_test, np.float64)
     mean = x.mean(0)
@@ -45,7 +45,7 @@ def svm(
 ) -> Float[np.ndarray, "p t classes"]:
     """Returns decision values of a linear SVM, each class against the others.
 
-    min ||v||^2 / 2 + C sum_i max(0, 1 - s_i f_i)^2 with the intercept in v: the objective of
+    Minimises ||v||^2 / 2 + C sum_i max(0, 1 - s_i f_i)^2 with the intercept in v, the objective of
     scikit-learn's LinearSVC.
 
     Args:
@@ -53,7 +53,7 @@ def svm(
       labels: [p, n] labellings of the training rows.
       test: test rows in the same coordinates.
       num_classes: number of classes.
-      C: as of scikit-learn.
+      C: inverse penalty, as in scikit-learn.
     """
     signs = np.where(_one_hot(labels, num_classes), 1.0, -1.0)
     rows = _with_one(train)
@@ -83,7 +83,7 @@ def logistic(
     rows = _with_one(train)
     penalty = np.ones(rows.shape[1])
     penalty[-1] = 0
-    if num_classes == 2:  # scikit-learn has one vector then, and we have its halves
+    if num_classes == 2:  # scikit-learn then has one vector, of which these are the halves
         penalty *= 2
     bound = penalty + C * weight.max((1, 2))[:, None, None] / 2 * (rows**2).sum(0)
 
@@ -111,12 +111,12 @@ def _scores(v, test) -> np.ndarray:
 
 
 def _minimise(gradient, shape: tuple[int, ...], bound, size: int) -> np.ndarray:
-    """Returns the minima of convex functions, one for each of the first axis.
+    """Returns the minima of convex functions, one for each entry of the first axis.
 
     Args:
-      gradient: of all of them.
-      shape: [p, classes, r] of their arguments.
-      bound: diagonal that no curvature exceeds.
+      gradient: function that returns the gradients of all of them.
+      shape: shape (p, classes, r) of their arguments.
+      bound: diagonal upper bound of the curvature.
       size: number of training rows.
     """
     here = there = np.zeros(shape)

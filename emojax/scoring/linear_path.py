@@ -15,12 +15,14 @@ def fit(
     labels: Int[np.ndarray, " n"],
     fold: Fold,
 ) -> Path:
-    """Fits logistic regression to a fold's training rows; its monitored rows choose, see `bag`.
+    """Fits logistic regression to a fold's training rows; monitored rows choose its penalty.
+
+    See `bag.fit_member`.
 
     Args:
-      read: features of training and monitored rows.
-      labels: [n] class of every row of the cohort; only those are read.
-      fold: its rows count once each.
+      read: function from training and monitored rows to features.
+      labels: [n] class of every row of the cohort; only those of these rows are read.
+      fold: the fold; repeated rows count once.
     """
     train, monitor = np.unique(fold.train), np.unique(fold.monitor)
     found = bag.fit_member(read(train), labels[train], read(monitor), labels[monitor])

@@ -1,4 +1,4 @@
-"""Settings of an estimator that are not its defaults, as plain data for metrics.json."""
+"""Non-default settings of an estimator, as plain data for metrics.json."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ import numpy as np
 
 
 def changed(estimator: Any) -> dict[str, Any]:
-    """Returns "class" and every parameter that is not the default of that class, but the seed."""
+    """Returns "class" and all parameters other than the seed that differ from their defaults."""
     kind, given = type(estimator), _parameters(estimator)
     try:
         defaults = _parameters(kind())
-    except TypeError:  # it has settings without a default
+    except TypeError:  # some parameters have no default
         defaults = {}
     own = {k: v for k, v in given.items() if k != "random_state" and (k, v) not in defaults.items()}
     return {"class": kind.__name__, **own}
@@ -26,7 +26,7 @@ def _parameters(estimator):
 
 
 def _plain(value):
-    """Returns a setting as JSON can hold it; never an address in memory."""
+    """Returns a setting as JSON data, without memory addresses."""
     value = value.item() if isinstance(value, np.generic) else value
     if value is None or isinstance(value, str | bool | int):
         return value
@@ -37,5 +37,5 @@ def _plain(value):
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if hasattr(value, "get_params"):
-        return " ".join(repr(value).split())  # scikit-learn shows what is not default
+        return " ".join(repr(value).split())  # scikit-learn shows non-default parameters
     return getattr(value, "__qualname__", type(value).__qualname__)

@@ -1,4 +1,4 @@
-"""Jobs side by side in processes: code of the user goes by value, large arrays through files."""
+"""Parallel jobs in processes; the user's code is sent by value, large arrays through files."""
 
 import contextlib
 import functools
@@ -26,12 +26,12 @@ from emojax.errors import InputError
 
 try:
     import cloudpickle
-except ImportError:  # joblib before 1.6 brings its own
-    from joblib.externals import cloudpickle
+except ImportError:  # joblib before 1.6 includes its own
+    from joblib.externals import cloudpickle  # pyright: ignore[reportAttributeAccessIssue]
 
-# Workers that have used much memory are replaced by new ones; no job is lost.
+# Workers that use much memory are replaced by new ones; no job is lost.
 warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
-_LARGE = 2**20  # bytes of an array that goes through a file, which processes share
+_LARGE = 2**20  # smallest size in bytes of arrays that go through a file shared by processes
 
 
 def run(
@@ -40,22 +40,22 @@ def run(
     tick: Callable[[int], Any] = lambda done: None,
     workers: int | None = None,
 ) -> list[Any]:
-    """Runs jobs side by side; jobs are taken from the iterable only when a process is free.
+    """Runs jobs in parallel; jobs are taken from the iterable only when a process is free.
 
-    At most two jobs per process exist at a time: one at work, one that waits.
+    At most two jobs per process exist at a time: one running, one waiting.
 
     Args:
       work: function of one job, importable by name.
       jobs: NamedTuples; their arrays and objects are not shared with the caller.
       tick: called with 1 for every finished job.
-      workers: number of processes; None is one per core, 1 is the caller's own process.
+      workers: number of processes; None: one per core; 1: the caller's own process.
 
     Returns:
-      What `work` returned, in the order of the jobs.
+      The results of `work`, in the order of the jobs.
 
     Raises:
-      InputError: a job that cannot be sent to another process, or no room for its arrays.
-      Exception: whatever `work` raises; jobs that have not begun are dropped.
+      InputError: a job that cannot be sent to another process, or no disk space for its arrays.
+      Exception: whatever `work` raises; jobs that have not started are dropped.
     """
     workers = workers or joblib.cpu_count()
     results: dict[int, Any] = {}
@@ -86,7 +86,7 @@ def run(
                     shutil.rmtree(folder, ignore_errors=True)
                     tick(1)
         except BaseException:
-            if pending:  # nobody waits for them any more
+            if pending:  # their results are no longer needed
                 executor.shutdown(wait=False, kill_workers=True)
             raise
 
@@ -95,38 +95,43 @@ _OURS: dict[str, Any] = dict.fromkeys(("_executor", "_executor_kwargs"))
 
 
 def _own_executor(workers: int) -> Any:
-    """Returns processes that later calls use again, but joblib does not.
+    """Returns an executor that later calls reuse, but joblib does not.
 
-    loky keeps one executor for all; joblib takes over what it finds there, e.g. in
-    cross_validate(n_jobs=2), and fails if it is not of its kind.
+    loky keeps one executor for all callers. joblib takes over the one it finds there, e.g. in
+    cross_validate(n_jobs=2), and fails if it is of another kind.
     """
     theirs = {name: getattr(reusable_executor, name) for name in _OURS}
     try:
-        vars(reusable_executor).update(_OURS)
+        _set(_OURS)
         return get_reusable_executor(workers)
     finally:
         _OURS.update({name: getattr(reusable_executor, name) for name in _OURS})
-        vars(reusable_executor).update(theirs)
+        _set(theirs)
+
+
+def _set(attributes: dict[str, Any]) -> None:
+    for name, value in attributes.items():
+        setattr(reusable_executor, name, value)
 
 
 @contextlib.contextmanager
 def _deaf_children() -> Iterator[None]:
-    """Keeps Ctrl-C from processes that begin here: they end with the caller, without a word."""
+    """Blocks Ctrl-C in processes started here, which end silently with the caller."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    from multiprocessing import resource_tracker  # there is none on Windows
+    from multiprocessing import resource_tracker  # not available on Windows
 
-    resource_tracker.ensure_running()  # its start, which loky asks for, would end the blocking
+    resource_tracker.ensure_running()  # if loky started it later, that would end the blocking
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # what came meanwhile is heard now
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # pending signals are delivered now
 
 
 def _pack(job: Any, folder: pathlib.Path) -> tuple[bytes, dict[str, str]]:
-    """Returns a job without its large arrays, pickled, and the files of these."""
+    """Returns a job pickled without its large arrays, and the files of these arrays."""
     files = {}
     for name, value in job._asdict().items():
         if isinstance(value, np.ndarray) and value.nbytes >= _LARGE:
@@ -146,12 +151,12 @@ def _pack(job: Any, folder: pathlib.Path) -> tuple[bytes, dict[str, str]]:
 
 
 def _call(work: Callable[[Any], Any], packed: bytes, files: dict[str, str]) -> Any:
-    """Runs one job in a process of its own."""
+    """Runs one job in a worker process."""
     arrays = {name: np.load(file, mmap_mode="r") for name, file in files.items()}
     try:
         return work(pickle.loads(packed)._replace(**arrays))
     except Exception as error:
-        try:  # what the caller cannot read would end as a broken pool, without a reason
+        try:  # an exception that the caller cannot unpickle would break the pool silently
             pickle.loads(pickle.dumps(error))
         except Exception:
             raise RuntimeError(f"{type(error).__name__}: {error}") from None
@@ -160,9 +165,9 @@ def _call(work: Callable[[Any], Any], packed: bytes, files: dict[str, str]) -> A
 
 @contextlib.contextmanager
 def _modules_by_value() -> Iterator[None]:
-    """Lets modules that are not installed be pickled with their code, not by name.
+    """Pickles modules that are not installed with their code, not by name.
 
-    A worker has its own sys.path, on which a user's module need not be.
+    A worker has its own sys.path, which may lack a user's module.
     """
     with contextlib.ExitStack() as stack:
         for module in _own_modules():
@@ -178,7 +183,7 @@ def _own_modules() -> list[ModuleType]:
     for name, module in list(sys.modules.items()):
         if "." in name or name in ours or not isinstance(module, ModuleType):
             continue
-        # A package without __init__.py has no file, but places.
+        # A package without __init__.py has no file, but a path.
         places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", ())]
         source = places[0].endswith(".py") or (not places[0] and len(places) > 1)
         if source and not os.path.realpath(places[0] or places[1]).startswith(_installed()):

@@ -11,9 +11,9 @@ from emojax import metrics, statistics
 
 SUMMARISED = ("accuracy", "balanced_accuracy", "auc_macro", "auc_micro", "f1_macro")
 SUMMARISED += ("loss", "nll", "brier", "ece")
-BESIDE = ("base_rate_nll", "block_accuracy")  # where base rates and blocks were given
-UNCALIBRATED = ("temperature", "nll", "brier", "ece")  # of what a network says by itself
-TINY = float(np.finfo(np.float32).tiny)  # the least probability of a logarithm
+BESIDE = ("base_rate_nll", "block_accuracy")  # only if base rates and blocks are given
+UNCALIBRATED = ("temperature", "nll", "brier", "ece")  # scores of a network before calibration
+TINY = float(np.finfo(np.float32).tiny)  # smallest probability whose logarithm is taken
 
 
 def scores(
@@ -23,7 +23,7 @@ def scores(
     base_rates: Float[np.ndarray, " classes"] | None = None,
     blocks: Int[np.ndarray, " n"] | None = None,
 ) -> dict[str, Any]:
-    """Returns every score that the report shows; the most probable class is the predicted one.
+    """Returns all scores shown in the report; the most probable class is the predicted one.
 
     Args:
       labels: [n] int, the truth.
@@ -35,8 +35,8 @@ def scores(
       Plain data: "accuracy", "balanced_accuracy" (over the classes that occur), "auc_macro",
       "auc_micro", "auc" per class, "nll" and "loss" (both the mean cross-entropy, nats), "brier"
       and "ece" (see `metrics`), "confusion" (rows are the truth), "precision", "recall", "f1" per
-      class, "f1_macro"; with base rates "base_rate_nll", of quoting them for every volume; with
-      blocks "block_accuracy". None where one is not defined.
+      class, "f1_macro"; with base rates "base_rate_nll", the loss of predicting them for every
+      volume; with blocks "block_accuracy". Undefined scores are None.
     """
     labels, classes = np.asarray(labels), probabilities.shape[1]
     predicted = probabilities.argmax(1).astype(labels.dtype)
@@ -83,10 +83,10 @@ def _log_loss(chosen: Float[np.ndarray, " n"]) -> float:
 def fit_temperature(
     labels: Int[np.ndarray, " n"], probabilities: Float[np.ndarray, "n classes"]
 ) -> float:
-    """Fits one temperature to volumes that have trained nothing.
+    """Fits one temperature to volumes that were not used in training.
 
-    One volume more, spread evenly over all volumes and classes, keeps a network that is right on
-    all of few volumes from being taken for infallible (Platt's scaling has one for each class).
+    One extra volume, spread evenly over all volumes and classes, keeps a network that is right on
+    all of a few volumes from looking infallible (Platt's scaling has one for each class).
 
     Args:
       labels: [n] int, the truth.
@@ -105,7 +105,7 @@ def fit_temperature(
 def with_temperature(
     probabilities: Float[np.ndarray, "n classes"], temperature: float
 ) -> Float[np.ndarray, "n classes"]:
-    """Returns probabilities with a temperature; the predicted classes stay."""
+    """Returns probabilities after temperature scaling, which keeps the predicted classes."""
     logits = np.log(np.maximum(probabilities, TINY))
     return np.asarray(metrics.apply_temperature(logits, temperature))
 
@@ -115,13 +115,15 @@ def block_accuracy(
     probabilities: Float[np.ndarray, "n classes"],
     blocks: Int[np.ndarray, " n"],
 ) -> float | None:
-    """Returns the share of blocks that are predicted right, by the sum of log-probabilities.
+    """Returns the share of blocks predicted right by the sum of log-probabilities.
 
     Args:
       labels: [n] int, the truth; one class in a block.
       probabilities: [n, classes], rows sum to 1.
-      blocks: [n] int, number of each volume's block; negative: of none, and left out. None is
-        returned where no volume has a block.
+      blocks: [n] int, number of each volume's block; negative: in no block, and ignored.
+
+    Returns:
+      The share, or None if no volume is in a block.
     """
     timed = blocks >= 0
     if not timed.any():
@@ -137,12 +139,12 @@ def summary(
 ) -> dict[str, dict[str, Any]]:
     """Returns mean, sd (n - 1) and 95 % interval over folds of every score.
 
-    The interval is Student's t, `statistics.mean_interval`. Folds where a score is None are left
-    out of it; of a single fold there is no interval.
+    The interval is Student's t, `statistics.mean_interval`. Folds whose score is None are ignored;
+    a single fold has no interval.
 
     Args:
-      folds: rows as `scores` returns them.
-      names: the scores that are summarised.
+      folds: results of `scores`.
+      names: scores to summarise.
 
     Returns:
       metric -> {"mean", "sd", "ci95": [low, high] or None}.
@@ -162,7 +164,7 @@ def by_group(
     predicted: Int[np.ndarray, " n"],
     groups: Shaped[np.ndarray, " n"],
 ) -> list[float]:
-    """Returns the accuracy in each group, in sorted order of the groups."""
+    """Returns the accuracy of each group, in sorted order of the groups."""
     right = labels == predicted
     return [float(right[groups == name].mean()) for name in np.unique(groups)]
 
@@ -172,22 +174,22 @@ def paired_difference(ours: Sequence[float], theirs: Sequence[float]) -> dict[st
 
     Args:
       ours: scores of one method.
-      theirs: those of the other, in the same order.
+      theirs: scores of the other method, in the same order.
 
     Returns:
       "difference" (mean of ours - theirs), its "ci95" (`statistics.mean_interval`) and "p"
-      (`statistics.paired_test`); of a single pair there is neither interval nor p.
+      (`statistics.paired_test`); a single pair has neither interval nor p.
     """
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    interval = statistics.mean_interval(ours - theirs)
+    a, b = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    interval = statistics.mean_interval(a - b)
     p = None
-    if len(ours) > 1:
-        p = float(statistics.paired_test(jax.random.key(0), ours, theirs).p)
+    if len(a) > 1:
+        p = float(statistics.paired_test(jax.random.key(0), a, b).p)
     return {"difference": float(interval.estimate), "ci95": limits(interval), "p": p}
 
 
 def limits(interval: statistics.Interval) -> list[float] | None:
-    """Returns [low, high], or None where they are not defined."""
+    """Returns [low, high], or None if they are undefined."""
     low, high = float(interval.low), float(interval.high)
     return None if np.isnan(low) else [low, high]
 

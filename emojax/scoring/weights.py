@@ -1,4 +1,4 @@
-"""Fitted estimators of scikit-learn as plain arrays, for networks that fold into a decoder."""
+"""Weights of fitted scikit-learn estimators as plain arrays, for folding into a decoder."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,28 +15,31 @@ LINEAR = (LinearDiscriminantAnalysis, LinearSVC, LogisticRegression, RidgeClassi
 
 
 class Weights(NamedTuple):
-    """The parameters of an estimator, as a network of `models.find` folds them."""
+    """The parameters of an estimator, for folding by a network of `models.find`."""
 
-    network: str
-    params: tuple[Mapping[str, Any], ...]  # of each member of a bag, or the one
-    C: tuple[float, ...] = ()  # of a bag: the penalty of each member
+    network: str  # name of the network
+    params: tuple[Mapping[str, Any], ...]  # one for each member of a bag, or a single one
+    C: tuple[float, ...] = ()  # penalties of the members of a bag
 
 
 def of(model: Any) -> Weights | None:
-    """Returns the weights of a fitted estimator whose probabilities they give.
+    """Returns weights that reproduce the probabilities of a fitted estimator.
 
-    Those of a linear one are the softmax of its decision values, as the report has them.
+    Probabilities of a linear estimator are the softmax of its decision values, as in the report.
+
+    Args:
+      model: a fitted estimator of scikit-learn, or a `bag.Bag`.
 
     Returns:
-      The weights; None of an estimator that is neither linear nor a multilayer perceptron.
+      The weights; None for an estimator that is neither linear nor a multilayer perceptron.
     """
     if isinstance(model, MLPClassifier):
         return Weights(f"mlp_{model.activation}", ({"layers": _layers(model)},))
     if (found := bag.linear_weights(model)) is not None:
         names = ("coef", "intercept", "temperature")
         each = zip(*(found[name] for name in names), strict=True)
-        params = tuple(dict(zip(names, own, strict=True)) for own in each)
-        return Weights("linear", params, tuple(found["C"].tolist()))
+        members: list[Mapping[str, Any]] = [dict(zip(names, own, strict=True)) for own in each]
+        return Weights("linear", tuple(members), tuple(found["C"].tolist()))
     if not isinstance(model, LINEAR) or _one_against_the_rest(model):
         return None
     coef, intercept = bag.weights_of(model)
@@ -50,7 +53,7 @@ def _one_against_the_rest(model: Any) -> bool:
 
 
 def _layers(model: MLPClassifier) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Returns kernel and bias of each layer, with one logit a class even of two."""
+    """Returns kernel and bias of each layer, with one logit per class even for two."""
     layers = [
         (np.asarray(kernel, np.float64), np.asarray(bias, np.float64))
         for kernel, bias in zip(model.coefs_, model.intercepts_, strict=True)

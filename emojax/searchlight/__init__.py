@@ -1,4 +1,4 @@
-"""Searchlights: decoding, and hyperalignment, in the sphere around every voxel.
+"""Searchlights: decoding and hyperalignment in the sphere around every voxel.
 
 around = searchlight.spheres(mask, affine, radius_mm=8)
 accuracy = searchlight.decode(x, labels, folds, around).balanced     # one value per sphere

@@ -1,7 +1,7 @@
-"""Hyperalignment in every sphere, and the sum of all maps as one sparse map per subject.
+"""Searchlight hyperalignment: the maps of all spheres, summed to one sparse map per subject.
 
-As PyMVPA's SearchlightHyperalignment (Guntupalli et al. 2016), for rows that are z-scored: the maps
-of all spheres, scale times rotation, are added up; overlapping spheres are not averaged.
+It follows PyMVPA's SearchlightHyperalignment (Guntupalli et al. 2016), for z-scored rows: the maps
+of all spheres, scale times rotation, are summed; overlapping spheres are not averaged.
 """
 
 import dataclasses
@@ -22,17 +22,17 @@ from emojax._numerics.spheres import Spheres
 from emojax._numerics.subjects import Options, check_settings, choose_rows
 from emojax._numerics.transforms import zscore
 
-CHUNK_BYTES = 2**28  # of the maps of some spheres, before they are added
+CHUNK_BYTES = 2**28  # size of the maps of some spheres before they are summed
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SphereAlignment:
-    """One common space of the grid's voxels, and every subject's sparse map into it."""
+    """A common space of the grid's voxels, and every subject's sparse map into it."""
 
     template: Float[np.ndarray, "n v"]  # mean of all mapped rows, z-scored with zscore_common
     mappings: SparseMaps
     spheres: Spheres
-    without_signal: int  # spheres in which no voxel of some subject varies: they map nothing
+    without_signal: int  # number of spheres without maps, as no voxel of some subject varies there
     centres_only: bool
     settings: Settings
 
@@ -52,24 +52,24 @@ def fit(
     solver: procrustes.Method = "svd",
     tick: Callable[[int], Any] = lambda done: None,
 ) -> SphereAlignment:
-    """Hyperaligns the subjects in every sphere and adds all maps up.
+    """Hyperaligns the subjects in every sphere and sums all maps.
 
     Args:
-      data: [s, n, v] float: subjects (2 or more), rows that correspond, voxels of the mask; or a
-        list of [n, v]. Columns should be z-scored, as PyMVPA asks: maps have no offsets. Means of
-        the fitted rows are subtracted from all that is mapped.
-      spheres: of `searchlight.spheres`; with `centres` around some voxels only, which is enough
-        where spheres overlap (PyMVPA's sparse_radius).
+      data: [s, n, v] float: subjects (2 or more), corresponding rows, voxels of the mask; or a
+        list of [n, v]. Columns should be z-scored, as PyMVPA requires, since maps have no offsets.
+        Means of the fitted rows are subtracted from all mapped rows.
+      spheres: result of `searchlight.spheres`, possibly with `centres` at some voxels only, which
+        is enough if spheres overlap (PyMVPA's sparse_radius).
       combine: whether each sphere maps onto all of its voxels (PyMVPA's combine_neighbormappers),
-        or False: onto the voxel in its centre alone.
+        or only onto the voxel at its centre.
       solver: `method` of `hyperalignment.fit`: "svd" or "polar".
       reference, level2_iters, zscore_common, scaling, reflection, weight, level1_equal_weight:
-        as of `hyperalignment.fit`, in each sphere.
-      tick: called with the number of spheres that were just done.
+        as for `hyperalignment.fit`, in each sphere.
+      tick: called with the number of spheres just done.
 
     Returns:
-      Template and maps. Where a sphere has more voxels than rows its rotation maps the span of the
-      fitted rows alone. Voxels in no sphere map onto 0.
+      Template and maps. If a sphere has more voxels than rows, its rotation maps only the span of
+      the fitted rows. Voxels in no sphere map to 0.
 
     Raises:
       ValueError: shapes do not fit, fewer than 2 subjects or rows, values that are not finite, or
@@ -91,7 +91,8 @@ def fit(
     }
     settings = Settings("procrustes", 1.0, options, tuple(levels.items()))
     maps, dead = _add_up(fit_batch, subjects, len(subjects), spheres, not combine, settings, tick)
-    template = sum(maps.forward(i, x) for i, x in enumerate(subjects)) / len(subjects)
+    total = sum(maps.forward(i, x) for i, x in enumerate(subjects))
+    template = np.asarray(total / len(subjects))
     if zscore_common:
         template = np.asarray(zscore(jnp.asarray(template))[0])
     return SphereAlignment(template, maps, spheres, dead, not combine, settings)
@@ -105,16 +106,16 @@ def align(
 ) -> SparseMaps:
     """Maps subjects, known or new, onto the frozen template, sphere by sphere.
 
-    PyMVPA has no counterpart: it keeps no common space. Here it is the mean of all mapped rows.
+    PyMVPA has no counterpart, as it keeps no common space. Here it is the mean of all mapped rows.
 
     Args:
-      model: of `fit`; not changed.
+      model: result of `fit`; not changed.
       data: [s, r, v] float or a list of [r, v]: rows that correspond to the template's `rows`.
-      rows: [r] int, the template rows to use; default all.
-      tick: as of `fit`.
+      rows: [r] int, the template rows to use; default: all.
+      tick: as for `fit`.
 
     Raises:
-      ValueError: row counts, voxels or `rows` do not fit the template, or bad data, as in `fit`.
+      ValueError: row counts, voxels or `rows` do not fit the template, or bad data, as for `fit`.
     """
     subjects = _check(data, model.spheres)
     template = np.asarray(choose_rows(model.template, rows, len(subjects[0])))
@@ -126,7 +127,7 @@ def align(
 def transform(
     maps: SparseMaps, data: Float[Array, "s t v"] | Sequence[Float[Array, "_ v"]]
 ) -> list[Float[np.ndarray, "_ v"]]:
-    """Moves rows, fitted or new, into the common space.
+    """Maps rows, fitted or new, into the common space.
 
     Raises:
       ValueError: counts of subjects or voxels disagree.
@@ -137,9 +138,9 @@ def transform(
 def inverse(
     maps: SparseMaps, aligned: Float[Array, "s t v"] | Sequence[Float[Array, "_ v"]]
 ) -> list[Float[np.ndarray, "_ v"]]:
-    """Moves rows of the common space towards the subjects by transposed maps, as PyMVPA's reverse.
+    """Maps rows of the common space back to the subjects by transposed maps, like PyMVPA's reverse.
 
-    Sums of rotations are no rotation: this does not undo `transform`.
+    This does not undo `transform`, as a sum of rotations is not a rotation.
 
     Raises:
       ValueError: counts of subjects or voxels disagree.
@@ -157,13 +158,13 @@ def _apply(maps: SparseMaps, data, way: Callable) -> list[np.ndarray]:
 
 
 def _add_up(program, sources, count: int, spheres, centres_only, settings, tick):
-    """Returns the sum of the maps of all spheres, and the number of spheres that map nothing."""
+    """Returns the sum of the maps of all spheres, and the number of spheres without maps."""
     pattern = sparse_maps.pattern(spheres, centres_only)
-    values = np.zeros((count, len(pattern.keys) + 1), sources[0].dtype)  # the last fills up
+    values = np.zeros((count, len(pattern.keys) + 1), sources[0].dtype)  # the last is padding
     dead = 0
     for part in _parts(spheres, len(sources[0]), count * values.itemsize):
         (found,) = batches.run(program, _layout(part, len(sources[0])), sources, settings)
-        alive = np.asarray(found.alive).all(0)
+        alive = np.all(found.alive, axis=0)
         maps = np.where(alive[:, None, None], np.asarray(found.maps.projection), 0)  # [s, k, p, p]
         if centres_only:
             at = (part.indices == part.centres[:, None]).argmax(1)
@@ -178,7 +179,7 @@ def _add_up(program, sources, count: int, spheres, centres_only, settings, tick)
 
 
 def _parts(spheres: Spheres, rows: int, item: int) -> Iterator[Spheres]:
-    """Yields spheres in parts, none of both at most and more voxels than rows, see `lay_out`."""
+    """Yields spheres in parts by size, each with either more or no more voxels than rows."""
     for own in (spheres.counts <= rows, spheres.counts > rows):
         places = np.flatnonzero(own)
         width = int(spheres.counts[places].max(initial=1))

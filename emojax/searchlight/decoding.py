@@ -1,7 +1,7 @@
-"""Decoding in the sphere around every voxel, in closed form.
+"""Searchlight decoding in closed form, in the sphere around every voxel.
 
 Spheres are padded to one size and go through one compiled program in chunks. Each is decomposed
-once: folds take their held-out rows out of it again, and labellings (the observed one and its
+once: folds remove their held-out rows by a downdate, and labellings (the observed one and its
 permutations) enter as right-hand sides.
 """
 
@@ -19,17 +19,17 @@ from emojax._numerics.checks import Array, as_float, check_finite, check_labels
 from emojax._numerics.spheres import Spheres
 
 Classifier = Literal["lda", "ridge"]
-CHUNK_BYTES = 2**25  # of one array of a chunk of spheres
-LABELLINGS = 64  # decoded at a time
+CHUNK_BYTES = 2**25  # size of one array of a chunk of spheres
+LABELLINGS = 64  # number decoded at a time
 
 
 class Decoded(NamedTuple):
-    """Accuracies of every sphere; axis p only where y has it."""
+    """Accuracies of every sphere; axis p only if y has it."""
 
-    balanced: Float[np.ndarray, "*p c"]  # mean over folds; of a fold: mean recall of its classes
+    balanced: Float[np.ndarray, "*p c"]  # mean over folds of the mean recall of the fold's classes
     accuracy: Float[np.ndarray, "*p c"]  # mean over folds
-    folds: Float[np.ndarray, "*p c f"] | None  # balanced accuracy of each fold, if asked for
-    scores: Float[np.ndarray, "*p c f t q"] | None  # of tested rows, in order; NaN fills up
+    folds: Float[np.ndarray, "*p c f"] | None  # balanced accuracy of each fold, if requested
+    scores: Float[np.ndarray, "*p c f t q"] | None  # of tested rows, in order, padded with NaN
 
 
 def decode(
@@ -49,24 +49,24 @@ def decode(
 ) -> Decoded:
     """Decodes classes in every sphere, fold by fold.
 
-    Equal, up to rounding, to a refit of scikit-learn's `RidgeClassifier(alpha)` or
+    The results equal, up to rounding, a refit of scikit-learn's `RidgeClassifier(alpha)` or
     `LinearDiscriminantAnalysis(solver="lsqr", shrinkage=shrinkage)` for every fold and sphere.
 
     Args:
       x: [n, v] float, voxels of the mask (C order); float64 is computed in float64.
-      y: [n] or [p, n] int, classes from 0: one labelling or p of the same rows, which share all
-        work that does not depend on labels.
+      y: [n] or [p, n] int, classes from 0: one labelling or p labellings of the same rows, which
+        share all work that does not depend on labels.
       folds: (train, test) row indices; a row may be in no fold.
-      spheres: of `searchlight.spheres`.
+      spheres: result of `searchlight.spheres`.
       classifier: "lda" or "ridge" (regression onto -1 and 1, one against the rest).
       alpha: penalty of "ridge", > 0, in squared units of x.
-      shrinkage: of "lda", in (0, 1]: share of the mean variance in the pooled covariance.
-      equal_priors: of "lda": whether classes count alike; default: as often as they train.
-      num_classes: default: one more than the largest of y.
+      shrinkage: for "lda", in (0, 1]: weight of the mean variance in the pooled covariance.
+      equal_priors: for "lda": whether classes have equal priors; default: their training frequency.
+      num_classes: number of classes; default: one more than the largest of y.
       per_fold: whether to return the accuracies of each fold.
       with_scores: whether to return decision values: one column for two classes (> 0 is class 1),
         else one per class.
-      tick: called with the number of spheres that were just done.
+      tick: called with the number of spheres just done.
 
     Raises:
       ValueError: shapes or rows that do not fit, values that are not finite, a setting out of
@@ -99,8 +99,10 @@ def decode(
         own = [_keep(part, last - first, per_fold, with_scores) for part in found]
         parts.append([_join(own, 0) for own in zip(*own, strict=True)])
         tick(last - first)
-    joined = [_join(own, 1) for own in zip(*parts, strict=True)]
-    return Decoded(*(own if own is None or np.ndim(y) > 1 else own[0] for own in joined))
+    joined: list[Any] = [_join(own, 1) for own in zip(*parts, strict=True)]
+    if np.ndim(y) == 1:
+        joined = [None if own is None else own[0] for own in joined]
+    return Decoded(*joined)
 
 
 class _Task(NamedTuple):
@@ -111,11 +113,11 @@ class _Task(NamedTuple):
     shrinkage: float
     equal_priors: bool
     classes: int
-    many: bool  # labellings, of "lda": in principal axes
+    many: bool  # whether "lda" has many labellings, and works in principal axes
 
 
 def _columns(x: jax.Array, rows) -> Float[jax.Array, "v n"]:
-    """Returns centred voxels x rows, and a last voxel of zeros that fills up spheres."""
+    """Returns centred voxels x rows, with a last voxel of zeros that pads spheres."""
     x = x[rows]
     x = x - x.mean(0)
     x = x - x.mean(0)  # float32 rounds the first mean
@@ -187,7 +189,7 @@ def _join(parts: Sequence, axis: int):
 
 
 def _chunk(spheres: Spheres, layout: downdates.Folds, labellings: int, task: _Task, item: int):
-    """Returns the number of spheres of which no array takes more than CHUNK_BYTES."""
+    """Returns the number of spheres for which no array exceeds `CHUNK_BYTES`."""
     (f, r), n, k = layout.out.shape, len(layout.rows), spheres.indices.shape[1]
     inner = min(k, n)
     own = max(n * k, f * inner * (r + inner))

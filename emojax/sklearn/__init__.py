@@ -1,10 +1,10 @@
-"""Estimators for scikit-learn: voxel selection, hyperalignment, networks, and a guard for leaks.
+"""Estimators for scikit-learn: voxel selection, hyperalignment, networks, and a leak guard.
 
     pipeline = make_pipeline(StandardScaler(), AnovaSelector(300), LogisticRegression())
     guard = LeakGuard(pipeline, rows=X, groups=runs)
     cross_val_score(guard, X, y, groups=runs, cv=LeaveOneGroupOut(), error_score="raise")
 
-Inside this package `import sklearn` is scikit-learn, as everywhere.
+Inside this package, `import sklearn` still imports scikit-learn.
 """
 
 from emojax.sklearn.alignment import Hyperalignment

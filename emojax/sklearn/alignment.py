@@ -1,12 +1,11 @@
-"""Hyperalignment as a transformer: rows of many subjects into one common space.
+"""Hyperalignment as a transformer from the rows of many subjects to one common space.
 
     aligned = Hyperalignment().fit(X, subjects=subject, rows=moment)   # training subjects
     aligned.fit_subject(X_other_runs, subject="new", rows=moment_other_runs)
     aligned.transform(X_scored, subjects=np.repeat("new", len(X_scored)))
 
-Rows correspond where their `rows` are equal: names of moments that all subjects have, such as
-"run-01 volume 12", each once per subject. Without `rows`, the i-th row of each subject corresponds
-to the i-th row of every other one.
+Rows with equal `rows` correspond. These are names of moments that all subjects have, such as
+"run-01 volume 12", each once per subject. Without `rows`, the i-th rows of all subjects correspond.
 """
 
 from typing import Any
@@ -19,6 +18,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from emojax import hyperalignment, procrustes
 
+_validate: Any = validate_data  # the types inferred from its defaults are too narrow
+
 ROUTING = (
     "in a Pipeline: sklearn.set_config(enable_metadata_routing=True) and "
     "Hyperalignment().set_fit_request(subjects=True).set_transform_request(subjects=True)"
@@ -26,18 +27,18 @@ ROUTING = (
 
 
 class Hyperalignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """One common space for the voxel patterns of many subjects: `emojax.hyperalignment`.
+    """A common space for the voxel patterns of many subjects, see `emojax.hyperalignment`.
 
     Everything is computed in the dtype of X, float32 or float64. A map is fitted to values, never
-    to y. Rows that are to be scored must not be among those that a map is fitted to; `fit_subject`
-    maps a new subject by its other runs, onto a template that stays as it is.
+    to y. Rows to be scored must not be among those that a map is fitted to; `fit_subject` maps a
+    new subject by its other runs onto the unchanged template.
 
     Attributes:
-      template_: [moments, voxels] of the common space.
-      rows_: [moments] what `rows` called them, in the order of the template.
-      subjects_: the subjects that the template was fitted to.
-      mappings_: subject -> its map, those of `fit_subject` included.
-      model_: `emojax.hyperalignment.Hyperalignment`.
+      template_: [moments, voxels], the common space.
+      rows_: [moments], names of the template's rows, in order.
+      subjects_: subjects that the template was fitted to.
+      mappings_: subject -> its map, including those of `fit_subject`.
+      model_: an `emojax.hyperalignment.Hyperalignment`.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Hyperalignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         output_dim: int | None = None,
         method: procrustes.Method = "svd",
     ):
-        """Args: options of `emojax.hyperalignment.fit`, which explains them."""
+        """Args: options of `emojax.hyperalignment.fit`; see there."""
         self.level2_iters = level2_iters
         self.zscore_common = zscore_common
         self.alpha = alpha
@@ -69,19 +70,19 @@ class Hyperalignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         subjects: Shaped[np.ndarray, " n"] | None = None,
         rows: Shaped[np.ndarray, " n"] | None = None,
     ) -> "Hyperalignment":
-        """Fits the template and a map of each subject.
+        """Fits the template and a map for each subject.
 
         Args:
-          X: rows of all subjects, in any order.
+          X: [n, v] rows of all subjects, in any order.
           y: not read.
-          subjects: subject of each row.
-          rows: the moment of each row; None: rows correspond by their order within a subject.
+          subjects: [n] subject of each row.
+          rows: [n] moment of each row; None: rows correspond by their order within a subject.
 
         Raises:
-          ValueError: no subjects; subjects whose rows do not correspond; or as
+          ValueError: no subjects; subjects whose rows do not correspond; or as for
             `emojax.hyperalignment.fit`.
         """
-        X = validate_data(self, X, dtype=[np.float32, np.float64], ensure_min_samples=2)
+        X = _validate(self, X, dtype=[np.float32, np.float64], ensure_min_samples=2)
         if subjects is None:
             raise ValueError(f"want subjects=, the subject of each row; got None ({ROUTING})")
         subjects = _per_row("subjects", subjects, len(X))
@@ -100,7 +101,7 @@ class Hyperalignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def _order(self, moments: np.ndarray, name: Any) -> np.ndarray:
-        """Returns the places of a subject's rows in the order of the template's."""
+        """Returns the positions of a subject's rows in the order of the template."""
         values, places, counts = np.unique(moments, return_index=True, return_counts=True)
         if (counts > 1).any():
             again = values[counts > 1].tolist()[0]
@@ -119,18 +120,18 @@ class Hyperalignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         subject: Any,
         rows: Shaped[np.ndarray, " r"] | None = None,
     ) -> "Hyperalignment":
-        """Maps a new subject onto the template, which stays as it is, by some of its rows.
+        """Fits the map of a new subject onto the unchanged template by some of its rows.
 
         Args:
-          X: the subject's rows that the map is fitted to; never those that are to be scored.
-          subject: its name, as `transform` gets it.
-          rows: the moment of each row, a part of `rows_`; None: one row for each of them.
+          X: [r, v] rows of the subject that the map is fitted to; never rows to be scored.
+          subject: name of the subject, as passed to `transform`.
+          rows: [r] moment of each row, a subset of `rows_`; None: one row for each of `rows_`.
 
         Raises:
-          ValueError: a subject of the template, rows that it does not have, or bad values.
+          ValueError: a subject of the template, rows that the template lacks, or bad values.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
+        X = _validate(self, X, dtype=[np.float32, np.float64], reset=False)
         if subject in self.subjects_.tolist():
             raise ValueError(f"want a new subject; got {subject!r}, which trained the template")
         if rows is None and len(X) != len(self.rows_):
@@ -157,17 +158,17 @@ class Hyperalignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def transform(
         self, X: Float[np.ndarray, "n v"], subjects: Shaped[np.ndarray, " n"] | None = None
     ) -> Float[np.ndarray, "n q"]:
-        """Moves rows, fitted or new, into the common space, each by the map of its subject.
+        """Maps rows, fitted or new, into the common space, each by the map of its subject.
 
         Args:
-          X: rows of subjects that have a map, in any order.
-          subjects: subject of each row; None where there is only one map.
+          X: [n, v] rows of subjects that have a map, in any order.
+          subjects: [n] subject of each row; may be None if there is only one map.
 
         Raises:
-          ValueError: a subject without a map, or other voxels.
+          ValueError: a subject without a map, or a wrong number of voxels.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float32, np.float64], reset=False)
+        X = _validate(self, X, dtype=[np.float32, np.float64], reset=False)
         if subjects is None and len(self.mappings_) > 1:
             raise ValueError(f"want subjects=, the subject of each row; got None ({ROUTING})")
         only = next(iter(self.mappings_))
@@ -191,14 +192,14 @@ class Hyperalignment(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     def _n_features_out(self) -> int:
         return next(iter(self.mappings_.values())).widths[1]
 
-    def fit_transform(
+    def fit_transform(  # pyright: ignore[reportIncompatibleMethodOverride]  # named **fit_params
         self,
         X: Float[np.ndarray, "n v"],
         y: Any = None,
         subjects: Shaped[np.ndarray, " n"] | None = None,
         rows: Shaped[np.ndarray, " n"] | None = None,
     ) -> Float[np.ndarray, "n q"]:
-        """Fits, and moves the same rows; arguments as of `fit`."""
+        """Fits the template and maps the same rows; arguments as for `fit`."""
         return self.fit(X, y, subjects=subjects, rows=rows).transform(X, subjects=subjects)
 
 
@@ -213,7 +214,7 @@ def _per_row(name: str, values: Any, count: int) -> np.ndarray:
 
 
 def _moments(subjects: np.ndarray, rows: Any) -> np.ndarray:
-    """Returns the moment of each row; by default its place among the rows of its subject."""
+    """Returns the moment of each row; by default its position among the rows of its subject."""
     if rows is not None:
         return _per_row("rows", rows, len(subjects))
     moments = np.empty(len(subjects), int)
@@ -223,7 +224,7 @@ def _moments(subjects: np.ndarray, rows: Any) -> np.ndarray:
 
 
 def _apart(values: np.ndarray, want: np.ndarray) -> str:
-    """Returns in words what one of two sets of rows lacks."""
+    """Describes how a set of rows differs from the wanted one."""
     lost, more = np.setdiff1d(want, values), np.setdiff1d(values, want)
     parts = [f"without {lost.tolist()[0]!r}"] if len(lost) else []
     parts += [f"with {more.tolist()[0]!r}"] if len(more) else []

@@ -1,4 +1,4 @@
-"""Contents of rows: who is the same row, and who is a scaled, shifted or permuted copy of one."""
+"""Comparison of rows by content: equal rows, and scaled, shifted or permuted copies."""
 
 import hashlib
 import math
@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
+from pandas.util import hash_pandas_object
 from scipy import sparse
 
-CHUNK = 256  # rows that are looked at at a time, and columns that are enough to tell
-LEAST = 16  # columns from which copies that are scaled or permuted are told from chance
-CLOSE = 1e-3  # largest difference of two standardised rows that count as one
+CHUNK = 256  # rows processed at a time, and columns sufficient for a comparison
+LEAST = 16  # minimum number of columns to tell scaled or permuted copies from chance
+CLOSE = 1e-3  # largest difference of two standardised rows that count as equal
 Digest = bytes
+_hash_rows: Any = hash_pandas_object  # declared as an object
 
 
 def count(X: Any) -> int:
@@ -22,7 +24,7 @@ def count(X: Any) -> int:
 
 
 def take(X: Any, rows: Int[np.ndarray, " k"]) -> Any:
-    """Returns some rows, in the container that they came in."""
+    """Returns some rows, in the same kind of container."""
     if hasattr(X, "iloc"):
         return X.iloc[rows]
     if sparse.issparse(X):
@@ -31,7 +33,7 @@ def take(X: Any, rows: Int[np.ndarray, " k"]) -> Any:
 
 
 def replace(X: Any, rows: Int[np.ndarray, " k"], values: Any) -> Any:
-    """Returns a copy of rows of which some are others; None in a container it does not know."""
+    """Returns a copy in which some rows are replaced; None for an unknown kind of container."""
     if isinstance(X, pd.DataFrame) and isinstance(values, pd.DataFrame):
         out = X.copy()
         for k in range(X.shape[1]):
@@ -58,42 +60,42 @@ def _placed(column: pd.Series, rows: np.ndarray, values: pd.Series) -> pd.Series
 
 
 def numbers(X: Any) -> np.ndarray | None:
-    """Returns rows as an array of numbers [n, columns]; None where they are something else."""
+    """Returns rows as an array of numbers [n, columns]; None if they are not numbers."""
     if sparse.issparse(X):
         return None
     try:
         found = np.asarray(X)
-    except ValueError:  # lists of several lengths
+    except ValueError:  # lists of different lengths
         return None
     if found.dtype.kind not in "biuf" or found.ndim < 2:
         return None
-    return found.reshape(len(found), math.prod(found.shape[1:]))  # -1 needs rows
+    return found.reshape(len(found), math.prod(found.shape[1:]))  # -1 fails without rows
 
 
 def digests(X: Any) -> list[Digest]:
-    """Returns a hash of the content of each row; equal numbers are equal in any dtype."""
+    """Returns a hash of the content of each row, independent of the dtype of numbers."""
     if sparse.issparse(X):
         X = X.tocsr()
         return [_hash(X[i].toarray().astype(np.float64)) for i in range(X.shape[0])]
     if (found := numbers(X)) is not None:
         return [_hash(row) for part in _chunks(found) for row in part]
     frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X, object))
-    return [int(h).to_bytes(8, "little") for h in pd.util.hash_pandas_object(frame, index=False)]
+    return [int(h).to_bytes(8, "little") for h in _hash_rows(frame, index=False)]
 
 
 def _hash(row: np.ndarray) -> Digest:
-    return hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest()
+    return hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest()
 
 
 def _chunks(X: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(X), CHUNK):
-        yield X[start : start + CHUNK].astype(np.float64) + 0.0  # -0.0 is 0.0
+        yield X[start : start + CHUNK].astype(np.float64) + 0.0  # turns -0.0 into 0.0
 
 
 def chance(X: Any) -> float:
-    """Returns the probability that two rows agree, if their columns were independent.
+    """Returns the probability that two rows agree, assuming independent columns.
 
-    0 of rows with a single column of words: texts that agree are copies.
+    0 for rows with a single column of words, as equal texts are copies.
     """
     if sparse.issparse(X):
         X = X.tocsc()[:, :CHUNK].toarray()
@@ -113,7 +115,7 @@ def chance(X: Any) -> float:
 
 
 def constant(X: Any) -> Bool[np.ndarray, " n"]:
-    """Returns which rows have one number in all of several columns, as blanked volumes have."""
+    """Returns which rows have the same number in all of several columns, like blanked volumes."""
     if sparse.issparse(X):
         several = X.shape[1] > 1
         same = (X.max(axis=1).toarray() == X.min(axis=1).toarray()).ravel()
@@ -126,19 +128,19 @@ def constant(X: Any) -> Bool[np.ndarray, " n"]:
 
 
 class Moments:
-    """Properties of rows that scaling, shifting and permuting their columns do not change."""
+    """Moments of rows, which are invariant to scaling, shifting and permuting their columns."""
 
     def __init__(self, X: np.ndarray):
         """Args: rows [n, columns], numbers."""
         self.X = X
         found = [_moments(part) for part in _chunks(X)]
         self.values = np.concatenate(found) if found else np.zeros((0, 3))
-        order = np.argsort(self.values[:, 0])  # NaN, of rows that tell nothing, come last
+        order = np.argsort(self.values[:, 0])  # NaN, for uninformative rows, come last
         self.order = order[~np.isnan(self.values[order, 0])]
         self.sorted = self.values[self.order, 0]
 
     def near(self, values: np.ndarray) -> np.ndarray:
-        """Returns the rows whose moments are those that are given, as far as rounding allows."""
+        """Returns the rows whose moments equal the given ones up to rounding."""
         if np.isnan(values).any():
             return self.order[:0]
         low, high = values[0] * (1 - CLOSE), values[0] * (1 + CLOSE)
@@ -149,9 +151,9 @@ class Moments:
 
 
 def _moments(part: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k 3"]:
-    """Returns the fourth, sixth and third (as it is up to its sign) moments of standardised rows.
+    """Returns the fourth, sixth and absolute third moments of standardised rows.
 
-    They are NaN where a row is constant, has few columns, or mostly values that repeat: such rows
+    They are NaN if a row is constant, has few columns, or mostly repeated values, as such rows
     agree by chance.
     """
     z = standardised(part)
@@ -165,7 +167,7 @@ def _moments(part: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k 3"]:
 
 
 def standardised(X: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k m"]:
-    """Returns rows with mean 0 and sd 1 each; NaN where they are constant."""
+    """Returns rows with mean 0 and sd 1 each; constant rows become NaN."""
     X = X.astype(np.float64)
     z = X - X.mean(1, keepdims=True)
     with np.errstate(all="ignore"):
@@ -173,7 +175,7 @@ def standardised(X: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k m"]:
 
 
 def copies(ours: Moments, theirs: Moments) -> list[tuple[int, int, str]]:
-    """Returns rows of which the other side has a copy: (our row, their row, the kind of copy)."""
+    """Returns (our row, their row, kind of copy) for each of our rows that they have a copy of."""
     found = []
     for i, values in enumerate(ours.values):
         for j in theirs.near(values):

@@ -1,6 +1,6 @@
-"""Leaks that `LeakGuard` looks for, one function each; none of them changes what it is given.
+"""Leaks that `LeakGuard` looks for, one function each; none of them changes its arguments.
 
-A function yields findings. What it cannot measure it notes as (what, why), and yields nothing.
+A function yields findings. If it cannot measure something, it notes (what, why) and yields nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,15 +11,15 @@ import numpy as np
 from emojax.sklearn import contents, reach
 
 SPLIT, ROWS = "the split", "the rows"
-CHANCE = 1e-3  # pairs of equal rows that are expected by chance, and not counted as copies
-CENTRED = 1e-5  # of an sd: a mean that is 0 up to rounding
-NEARER = 20  # times nearer to 0 than the means of training rows: no chance, in columns that tell
-MOST = 0.9  # of the columns; components of a PCA in float32 may lie along the rounding
+CHANCE = 1e-3  # expected number of equal pairs above which they are attributed to chance
+CENTRED = 1e-5  # in sd: largest mean that counts as 0 up to rounding
+NEARER = 20  # how much closer to 0 than means of training rows is not by chance
+MOST = 0.9  # share of columns; components of a PCA in float32 may lie along rounding errors
 Note = Callable[[str, str], None]
 
 
 class Finding(NamedTuple):
-    """A leak, and where it is."""
+    """A leak and its location."""
 
     step: str  # name of a step of the pipeline, `SPLIT` or `ROWS`
     text: str
@@ -27,16 +27,16 @@ class Finding(NamedTuple):
 
 
 class Side(NamedTuple):
-    """Rows of one side of a split."""
+    """The rows of one side of a split."""
 
     X: Any
     y: Any
     digests: list[bytes]
-    groups: np.ndarray | None  # of the rows whose group is known
+    groups: np.ndarray | None  # groups of the rows whose group is known
 
 
 def of_groups(train: Side, scored: Side) -> Iterator[Finding]:
-    """Yields groups that have rows on both sides."""
+    """Yields a finding if groups have rows on both sides."""
     if train.groups is None or scored.groups is None:
         return
     both = np.intersect1d(train.groups, scored.groups)
@@ -51,7 +51,7 @@ def of_groups(train: Side, scored: Side) -> Iterator[Finding]:
 
 
 def of_copies(train: Side, scored: Side, note: Note) -> Iterator[Finding]:
-    """Yields rows that are scored and train, as they are or as copies."""
+    """Yields a finding if scored rows are training rows or copies of them."""
     known, blank = set(train.digests), contents.constant(scored.X)
     equal = [i for i, digest in enumerate(scored.digests) if digest in known]
     same = [i for i in equal if not blank[i]]
@@ -78,11 +78,11 @@ def of_copies(train: Side, scored: Side, note: Note) -> Iterator[Finding]:
 
 
 def of_scaling(train: Side, everything: Any) -> Iterator[Finding]:
-    """Yields the trace of a scaler that was fitted to all rows: round numbers over all of them."""
+    """Yields a finding if all rows together show the trace of a scaler fitted to all of them."""
     ours, X = contents.numbers(train.X), contents.numbers(everything)
     if ours is None or X is None or X.dtype.kind != "f" or len(X) < 8:
         return
-    some = slice(0, 4096)  # columns: enough to tell
+    some = slice(0, 4096)  # a sufficient number of columns
     X, ours = X[:, some].astype(np.float64), ours[:, some].astype(np.float64)
     sd = X.std(0)
     X, ours, sd = X[:, sd > 0], ours[:, sd > 0], sd[sd > 0]
@@ -99,7 +99,7 @@ def of_scaling(train: Side, everything: Any) -> Iterator[Finding]:
         yield Finding(ROWS, f"{said}: they were centred or scaled before the split", advice)
     distinct = (np.diff(np.sort(X, 0), axis=0) > 0).sum(0)
     if (distinct < len(X) / 2).any():
-        return  # minima of values that repeat agree by chance
+        return  # minima of repeated values agree by chance
     for low, high in ((X.min(0), X.max(0)), (None, np.abs(X).max(0))):
         ends = [high] if low is None else [low, high]
         round_ends = all(np.ptp(end) < 1e-6 for end in ends) and len(sd) > 1
@@ -111,7 +111,7 @@ def of_scaling(train: Side, everything: Any) -> Iterator[Finding]:
 
 
 def _tell(X: np.ndarray) -> bool:
-    """Returns whether 8 columns or more are so unlike that their means are not 0 together."""
+    """Returns whether at least 8 columns are too dissimilar for all means to be 0 by chance."""
     some = X[:, np.linspace(0, X.shape[1] - 1, min(X.shape[1], 64)).astype(int)]
     alike = np.abs(np.corrcoef(some, rowvar=False)).reshape(some.shape[1], -1)
     kept: list[int] = []
@@ -122,13 +122,13 @@ def _tell(X: np.ndarray) -> bool:
 
 
 def of_time(order: tuple[np.ndarray, np.ndarray], X: Any, y: Any, note: Note) -> Iterator[Finding]:
-    """Yields a split that deals neighbours in time to both sides, where neighbours are alike.
+    """Yields a finding if similar neighbours in time are on both sides of the split.
 
     Args:
-      order: places of training and of scored rows in the order of the acquisition; -1: unknown.
+      order: positions of training and scored rows in the order of acquisition; -1: unknown.
       X: the training rows.
-      y: their labels; pairs of one label are compared with other pairs of that label.
-      note: see the module.
+      y: their labels; pairs with equal labels are compared with other pairs of that label.
+      note: function that records what cannot be measured, see the module.
     """
     train, scored = order
     placed, scored = np.flatnonzero(train >= 0), scored[scored >= 0]
@@ -170,7 +170,7 @@ def of_time(order: tuple[np.ndarray, np.ndarray], X: Any, y: Any, note: Note) ->
 
 
 def of_fitted_steps(estimator: Any) -> Iterator[Finding]:
-    """Yields steps that have learned something before `fit`: prefit, frozen, or in a function."""
+    """Yields steps that were fitted before `fit`: prefit, frozen, or inside a function."""
     for path, value in reach.walk(estimator):
         if reach.is_estimator(value) and reach.is_fitted(value):
             yield Finding(
@@ -181,7 +181,7 @@ def of_fitted_steps(estimator: Any) -> Iterator[Finding]:
 
 
 def of_choices(estimator: Any, note: Note) -> None:
-    """Notes numbers that choose columns: on which rows that was done, nobody can tell."""
+    """Notes numbers that may choose columns, as the rows behind such a choice are unknown."""
     for path, value in reach.walk(estimator):
         is_choice = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "biu"
         if is_choice and len(value) > 1:
@@ -195,16 +195,16 @@ def of_reachable(
     """Yields scored rows, or the labels of all rows, that the estimator's code can reach.
 
     Args:
-      estimator: before or after `fit`.
-      digests: of the scored rows that do not train, too.
-      columns: numbers of a row.
-      labels: of all rows, training and scored; None: not looked for.
+      estimator: an estimator, before or after `fit`.
+      digests: digests of the scored rows that are not training rows.
+      columns: number of columns.
+      labels: labels of all rows, training and scored; None: not searched for.
     """
     wanted = set(digests)
     ordered = None if labels is None else np.sort(labels)
     for path, value in reach.walk(estimator):
         held = _rows_in(value, columns)
-        held = held if held is None else held[~contents.constant(held)]  # such as weights of 0
+        held = held if held is None else held[~contents.constant(held)]  # e.g. weights of 0
         if held is not None and wanted & set(contents.digests(held)):
             yield Finding(
                 path,
@@ -220,7 +220,7 @@ def of_reachable(
 
 
 def _rows_in(value: Any, columns: int) -> np.ndarray | None:
-    """Returns the rows [k, columns] that a value may be."""
+    """Returns a value as rows [k, columns], or None if it cannot be that."""
     if isinstance(value, bytes) and len(value) in (4 * columns, 8 * columns):
         return np.frombuffer(value, np.float32 if len(value) == 4 * columns else np.float64)[None]
     if isinstance(value, tuple | list) and len(value) == columns:
@@ -236,7 +236,7 @@ def _rows_in(value: Any, columns: int) -> np.ndarray | None:
 
 
 def _holds(value: Any, ordered: np.ndarray) -> bool:
-    """Returns whether a value is a vector of just these labels, in any order."""
+    """Returns whether a value is a vector of exactly these labels, in any order."""
     if getattr(value, "shape", None) != ordered.shape or isinstance(value, reach.PLAIN):
         return False
     try:

@@ -1,10 +1,10 @@
-"""A guard around a pipeline: it measures leaks under scikit-learn's cross-validation, and refuses.
+"""A guard around a pipeline that measures and refuses leaks in scikit-learn's cross-validation.
 
     guard = LeakGuard(pipeline, rows=X, groups=runs)
     cross_validate(guard, X, y, groups=runs, cv=LeaveOneGroupOut(), error_score="raise")
 
-The guard sees what scikit-learn hands to `fit` and to `predict`, compares both, and looks into the
-pipeline. docs/sklearn.md says which leaks it measures, and which nobody can.
+The guard compares the rows that scikit-learn passes to `fit` and to `predict`, and inspects the
+pipeline. docs/sklearn.md lists the leaks that it measures, and those that cannot be measured.
 """
 
 import copy
@@ -30,6 +30,7 @@ from emojax.sklearn import contents, findings, prepared, refits
 from emojax.sklearn.findings import Finding, Side
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function", "transform")
+_clone: Any = clone  # its inferred type is too narrow
 
 
 class Audit(NamedTuple):
@@ -37,7 +38,7 @@ class Audit(NamedTuple):
 
     measured: tuple[str, ...]
     not_measured: dict[str, str]  # what -> why
-    allowed: tuple[str, ...]  # findings that `allow` names
+    allowed: tuple[str, ...]  # findings permitted by `allow`
 
 
 def _has(name: str) -> Callable[[Any], bool]:
@@ -45,20 +46,23 @@ def _has(name: str) -> Callable[[Any], bool]:
 
 
 class LeakGuard(MetaEstimatorMixin, BaseEstimator):
-    """A pipeline, or any estimator, that is refused where it leaks.
+    """A pipeline, or any estimator, that raises if it leaks.
 
-    It is used like the estimator that it holds. `fit` looks for steps that were fitted before the
-    split, that keep what outlives a fold, that do not depend on their training rows, or that can
-    reach rows outside of them. The first `predict` or `score` of other rows compares both sides:
-    groups, equal rows, scaled, shifted and permuted copies, and traces of a scaler; and it looks
-    for outputs that depend on the other scored rows, or that are looked up. Predicting the training
-    rows in their order is no scoring, and not audited.
+    It is used like the estimator that it contains. `fit` looks for steps that were fitted before
+    the split, keep state beyond a fold, do not depend on their training rows, or can reach other
+    rows. The first `predict` or `score` of other rows compares both sides: groups, equal rows,
+    scaled, shifted and permuted copies, and traces of a scaler. It also looks for outputs that
+    depend on the other scored rows, or that are looked up. Predicting the training rows in their
+    order does not count as scoring, and is not audited.
 
     Attributes:
       estimator_: the fitted estimator.
       audit_: what was measured in this fold, what was not and why, and what was allowed.
       classes_, n_features_in_: those of the estimator.
     """
+
+    _metadata_request: Any  # set by scikit-learn
+    _studies: list[prepared.Known]  # shared by clones
 
     def __init__(
         self,
@@ -72,19 +76,20 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         refit: bool = True,
         allow: Sequence[str] = (),
     ):
-        """Sets what is guarded, and what the guard knows beside it.
+        """Sets the estimator to guard, and what else the guard knows about the data.
 
         Args:
           estimator: the pipeline; it is cloned before each fit.
-          rows: all rows, in the order of their acquisition: by it the guard knows who is scored
-            while it fits, which rows are neighbours in time, and rows that were made up.
-          groups: of each of `rows`, its acquisition, run or subject; no group may have rows on both
-            sides. Where scikit-learn routes metadata, `fit` and `score` take groups, too.
-          labels: class of each of `rows`.
-          raw: what the rows were made of, [n, ...].
-          prepare: how: prepare(raw) or, with labels, prepare(raw, labels) -> rows. It is run again
-            with other scored values and labels; training rows must stay as they are, bit by bit.
-          refit: False leaves out the two fits more that pipelines with code of the user cost.
+          rows: all rows, in order of acquisition. With these, the guard knows during `fit` which
+            rows are scored, which are neighbours in time, and which were made up.
+          groups: [n] acquisition, run or subject of each of `rows`; no group may have rows on both
+            sides. If scikit-learn routes metadata, `fit` and `score` also take groups.
+          labels: [n] class of each of `rows`.
+          raw: [n, ...] data that the rows were made from.
+          prepare: function that made the rows: prepare(raw) or, with labels, prepare(raw, labels).
+            It is run again with other scored values and labels, after which training rows must be
+            unchanged, bit by bit.
+          refit: False skips the two additional fits of pipelines that contain the user's code.
           allow: names of steps, "the split" or "the rows", whose findings are only noted.
         """
         self.estimator = estimator
@@ -98,14 +103,14 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
 
     def __sklearn_clone__(self) -> "LeakGuard":
         kept = self.get_params(deep=False)
-        made = type(self)(**kept | {"estimator": clone(self.estimator)})
+        made = type(self)(**kept | {"estimator": _clone(self.estimator)})
         if hasattr(self, "_metadata_request"):
             made._metadata_request = copy.deepcopy(self._metadata_request)
         made._studies = self.__dict__.setdefault("_studies", [])
         return made
 
     def _study(self) -> prepared.Known:
-        """Returns what is known beside the fold; clones share it, so that rows are hashed once."""
+        """Returns what is known besides the fold; clones share it, so that rows are hashed once."""
         given = self.rows, self.groups, self.labels, self.raw, self.prepare
         studies = self.__dict__.setdefault("_studies", [])
         for known in studies:
@@ -120,12 +125,12 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         Args:
           X: training rows.
           y: their labels.
-          groups: their groups, where `groups` of the guard does not say them.
-          params: for the estimator's `fit`.
+          groups: their groups, if not known from the guard's `groups`.
+          params: arguments for the estimator's `fit`.
 
         Raises:
-          LeakageError: a leak; the line names step and fold.
-          ValueError: what the guard was given does not fit together.
+          LeakageError: a leak; the message names step and fold.
+          ValueError: the guard's arguments do not fit together.
         """
         self.__dict__.pop("estimator_", None)
         self._known = self._study()
@@ -136,32 +141,32 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         self._train = self._side(X, y, groups)
         self._scored_at_fit = self._known.others(self._train.digests)
         own = self._params("fit", params)
-        made = [clone(self.estimator) for _ in range(2)]
-        self._refuse("steps fitted before the split", findings.of_fitted_steps(made[0]))
-        self._find_reachable(made[0])
-        findings.of_choices(made[0], self._note)
+        made, other = _clone(self.estimator), _clone(self.estimator)
+        self._refuse("steps fitted before the split", findings.of_fitted_steps(made))
+        self._find_reachable(made)
+        findings.of_choices(made, self._note)
 
         def fit(X, y):
-            return clone(self.estimator).fit(copy.deepcopy(X), y, **own)
+            return _clone(self.estimator).fit(copy.deepcopy(X), y, **own)
 
         if self.refit and params:
             self._note("fits that depend on their rows alone", "fit has arguments beside X and y")
-        shared = refits.of_shared_state(*made, lambda one: self._use(one, X, y, own))
+        shared = refits.of_shared_state(made, other, lambda one: self._use(one, X, y, own))
         self._refuse("state that outlives a fold", shared)
         if self.refit and not params:
-            found = refits.of_fits(fit, X, y, made[0], self._note)
+            found = refits.of_fits(fit, X, y, made, self._note)
             self._refuse("fits that depend on their rows alone", found)
         elif not self.refit:
             self._note("fits that depend on their rows alone", "refit=False")
-        self._find_reachable(made[0])
+        self._find_reachable(made)
         self._refuse("rows as they were made", self._known.find(self._train.digests, self._note))
-        self.estimator_ = made[0]
+        self.estimator_ = made
         return self
 
     def _use(self, estimator: Any, X: Any, y: Any, params: dict[str, Any]) -> None:
-        """Fits, and predicts a few rows: some functions keep what they meet first.
+        """Fits and predicts a few rows, as some functions keep the first data that they see.
 
-        As everywhere in the audit, to a copy: steps such as StandardScaler(copy=False) change rows.
+        Rows are copied, as everywhere in the audit: e.g. StandardScaler(copy=False) changes them.
         """
         estimator.fit(copy.deepcopy(X), y, **params)
         method = next((name for name in refits.OUTPUTS if hasattr(estimator, name)), None)
@@ -171,11 +176,11 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
                 some = np.arange(min(contents.count(X), 8))
                 try:
                     getattr(estimator, method)(contents.take(X, some))
-                except Exception as error:  # it may need metadata
+                except Exception as error:  # predicting may need metadata
                     self._note("state that outlives a prediction", one_line(error))
 
     def _find_reachable(self, estimator: Any) -> None:
-        """Looks for scored rows within reach, as soon as it is known which these are."""
+        """Looks for scored rows within reach, if it is known which rows are scored."""
         digests = self._scored_at_fit
         if digests:
             labels = None if self.labels is None else np.asarray(self.labels)
@@ -198,7 +203,7 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         return Side(X, y, digests, groups)
 
     def _audit_scoring(self, X: Any, y: Any, groups: Any) -> None:
-        """Compares scored rows with those that have trained, once for each set of rows."""
+        """Compares scored rows with the training rows, once for each set of rows."""
         scored = self._side(X, y, groups)
         key = tuple(scored.digests) + (b"y",) * (y is not None)
         if key in self._done or scored.digests == self._train.digests:
@@ -212,18 +217,18 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         self._refuse("rows on both sides", findings.of_copies(train, scored, self._note), scored)
         both = known.rows if known.rows is not None else _joined(train.X, X)
         self._refuse("traces of a scaler", findings.of_scaling(train, both), scored)
-        order = known.order(train.digests), known.order(scored.digests)
+        ours, theirs = known.order(train.digests), known.order(scored.digests)
         if train.groups is not None:
             pass  # whole groups have no neighbours on the other side
-        elif order[0] is None or order[1] is None:
+        elif ours is None or theirs is None:
             self._note("neighbours in time", "no order (LeakGuard(rows=X) in that of acquisition)")
         else:
-            found = findings.of_time(order, train.X, train.y, self._note)
+            found = findings.of_time((ours, theirs), train.X, train.y, self._note)
             self._refuse("neighbours in time", found, scored)
         values = contents.numbers(X)
         columns = 0 if values is None else values.shape[1]
         labels = None if y is None or train.y is None else np.concatenate([train.y, y])
-        own = set(train.digests)  # that a classifier knows its training rows is no leak
+        own = set(train.digests)  # a classifier may know its training rows
         digests = [digest for digest in scored.digests if digest not in own]
         found = findings.of_reachable(self.estimator_, digests, columns, labels)
         self._refuse("scored rows within reach of a step", found, scored)
@@ -232,7 +237,7 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         found = refits.of_predictions(self.estimator_, X, train.X, self._note)
         self._refuse("outputs that depend on other scored rows", found, scored)
         self._refuse("look-ups", refits.of_last_bits(self.estimator_, X, self._note), scored)
-        self._done.add(key)  # only now: rows that were refused are refused again
+        self._done.add(key)  # only now, so that refused rows are refused again
 
     def _refuse(self, what: str, found: Iterable[Finding], scored: Side | None = None) -> None:
         """Raises LeakageError at the first finding that is not allowed."""
@@ -249,7 +254,7 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         self._notes.setdefault(what, why)
 
     def _fold(self, scored: Side | None) -> str:
-        """Returns the fold in words: the groups that are scored, or rows."""
+        """Describes the fold by its scored groups, or by its numbers of rows."""
         digests = self._scored_at_fit if scored is None else scored.digests
         known = (self._known.groups_of(digests) or {}).values()
         groups = list(known) if scored is None else scored.groups
@@ -264,13 +269,13 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
 
     @property
     def audit_(self) -> Audit:
-        """What was measured in this fold so far, what was not, and what was allowed."""
+        """Record of what was measured in this fold so far, what was not, and what was allowed."""
         check_is_fitted(self, "estimator_")
         measured = tuple(what for what in self._measured if what not in self._notes)
         return Audit(measured, dict(self._notes), tuple(self._allowed))
 
     def score(self, X: Any, y: Any = None, groups: Any = None, **params: Any) -> float:
-        """Audits the fold, and returns the score of the estimator."""
+        """Audits the fold and returns the score of the estimator."""
         check_is_fitted(self, "estimator_")
         self._audit_scoring(X, y, groups)
         return self.estimator_.score(X, y, **self._params("score", params))
@@ -282,27 +287,27 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
 
     @available_if(_has("predict"))
     def predict(self, X: Any, groups: Any = None, **params: Any) -> Any:
-        """Audits the fold, and predicts."""
+        """Audits the fold and predicts."""
         return self._call("predict", X, groups, params)
 
     @available_if(_has("predict_proba"))
     def predict_proba(self, X: Any, groups: Any = None, **params: Any) -> Any:
-        """Audits the fold, and predicts probabilities."""
+        """Audits the fold and predicts probabilities."""
         return self._call("predict_proba", X, groups, params)
 
     @available_if(_has("predict_log_proba"))
     def predict_log_proba(self, X: Any, groups: Any = None, **params: Any) -> Any:
-        """Audits the fold, and predicts logarithms of probabilities."""
+        """Audits the fold and predicts log-probabilities."""
         return self._call("predict_log_proba", X, groups, params)
 
     @available_if(_has("decision_function"))
     def decision_function(self, X: Any, groups: Any = None, **params: Any) -> Any:
-        """Audits the fold, and returns decision values."""
+        """Audits the fold and returns decision values."""
         return self._call("decision_function", X, groups, params)
 
     @available_if(_has("transform"))
     def transform(self, X: Any, groups: Any = None, **params: Any) -> Any:
-        """Audits the fold, and transforms."""
+        """Audits the fold and transforms rows."""
         return self._call("transform", X, groups, params)
 
     @property
@@ -316,7 +321,7 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         return self.estimator_.n_features_in_
 
     def _params(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """Returns the arguments for the estimator's method, routed where scikit-learn routes."""
+        """Returns the arguments for the estimator's method, routed if scikit-learn routes them."""
         if not params:
             return {}
         from sklearn import get_config
@@ -326,7 +331,7 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
         return process_routing(self, method, **params)["estimator"][method]
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Returns where metadata go: groups to the guard, the rest to the estimator."""
+        """Returns the routing of metadata: groups to the guard, the rest to the estimator."""
         mapping = MethodMapping()
         for name in ("fit", "score", *METHODS):
             mapping.add(caller=name, callee=name)
@@ -343,6 +348,6 @@ class LeakGuard(MetaEstimatorMixin, BaseEstimator):
 
 
 def _joined(a: Any, b: Any) -> Any:
-    """Returns rows of both, where they are numbers; None otherwise."""
+    """Returns the rows of both if they are numbers, otherwise None."""
     a, b = contents.numbers(a), contents.numbers(b)
     return None if a is None or b is None else np.concatenate([a, b])

@@ -1,20 +1,22 @@
-"""The networks as classifiers: the training loop, optimiser and registry of emojax behind `fit`."""
+"""The networks as scikit-learn classifiers, trained by emojax's loop and optimiser."""
 
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from emojax.features.scaling import Kind
 from emojax.sklearn.training import NetworkClassifier
+from emojax.training.trial import By
 
 
 class CNN1DClassifier(NetworkClassifier):
     """The 1D CNN of `emojax.models.cnn1d` on rows of voxels.
 
-    With the default layers it needs 55 voxels or more; their order matters to it. Everything
-    between rows and network is inside: the scale of the voxels is fitted to the rows that train.
+    With the default layers it needs at least 55 voxels, and their order matters. It includes all
+    steps between rows and network: the scale of the voxels is fitted to the training rows.
 
-    Attributes: as of `NetworkClassifier`.
+    Attributes: as for `NetworkClassifier`.
     """
 
     _network = "cnn1d"
@@ -29,14 +31,14 @@ class CNN1DClassifier(NetworkClassifier):
         dropout: tuple[float, float] = (0.25, 0.5),
         batch_norm: bool = False,
         conv_activation: str = "",
-        scale: str = "voxel",
+        scale: Kind = "voxel",
         penalty_factor: float = 1e-3,
         lr: float = 5e-4,
         epochs: int = 200,
         batch_size: int = 64,
         held_back: float = 0.2,
         patience: int = 10,
-        best_by: str = "accuracy",
+        best_by: By = "accuracy",
         balanced: bool = False,
         temperature: bool = True,
         random_state: Any = None,
@@ -44,12 +46,12 @@ class CNN1DClassifier(NetworkClassifier):
         """Sets the parameters.
 
         Args:
-          filters: channels of each convolution.
-          window: voxels that a convolution sees.
+          filters: numbers of channels of the convolutions.
+          window: number of voxels in the window of a convolution.
           dense: sizes of the hidden dense layers.
-          dropout: parts of the features, and of the first dense layer, that are left out.
-          batch_norm: whether batch norm stands behind every layer but the last.
-          conv_activation: a key of `emojax.models.cnn1d.ACTIVATIONS`, or "" for none.
+          dropout: dropout rates of the features and of the first dense layer.
+          batch_norm: whether every layer but the last is followed by batch norm.
+          conv_activation: key of `emojax.models.cnn1d.ACTIVATIONS`, or "" for none.
           scale, penalty_factor, lr, epochs, batch_size, held_back, patience, best_by, balanced,
             temperature, random_state: see `NetworkClassifier`.
         """
@@ -75,10 +77,10 @@ class CNN1DClassifier(NetworkClassifier):
 class ResNet3DClassifier(NetworkClassifier):
     """The 3D ResNet of `emojax.models.resnet3d` on volumes.
 
-    X is [n, x, y, z], nine voxels or more along each axis; or, with a mask, rows of its voxels in
-    C order, as `emojax.masking.apply_mask` and a masker of nilearn give them.
+    X is [n, x, y, z] with at least nine voxels along each axis; or, with a mask, rows of its voxels
+    in C order, as from `emojax.masking.apply_mask` or a nilearn masker.
 
-    Attributes: as of `NetworkClassifier`.
+    Attributes: as for `NetworkClassifier`.
     """
 
     _network = "resnet3d"
@@ -93,14 +95,14 @@ class ResNet3DClassifier(NetworkClassifier):
         head_features: int = 0,
         dtype: str = "device",
         norm_momentum: float = 0.9,
-        scale: str = "global",
+        scale: Kind = "global",
         penalty_factor: float = 2e-4,
         lr: float = 3e-4,
         epochs: int = 100,
         batch_size: int = 16,
         held_back: float = 0.2,
         patience: int = 10,
-        best_by: str = "accuracy",
+        best_by: By = "accuracy",
         balanced: bool = False,
         temperature: bool = True,
         random_state: Any = None,
@@ -108,14 +110,14 @@ class ResNet3DClassifier(NetworkClassifier):
         """Sets the parameters.
 
         Args:
-          mask: of the voxels that rows hold; np.ones((x, y, z), bool) for whole volumes as rows.
-            None: X is [n, x, y, z].
-          depth: 18, 34, 50, 101 or 152 layers.
-          width: channels of the first stage.
-          head_features: size of a dense layer before the last one; 0 is none.
-          dtype: of the computation: "float32", "bfloat16", "device": bfloat16 on GPUs, or "auto":
-            also on CPUs where it is the quicker, as measured.
-          norm_momentum: momentum of moving statistics; short trainings need less than 0.99.
+          mask: [x, y, z] bool, mask of the voxels in each row; np.ones((x, y, z), bool) for whole
+            volumes as rows. None: X is [n, x, y, z].
+          depth: number of layers: 18, 34, 50, 101 or 152.
+          width: number of channels of the first stage.
+          head_features: size of a dense layer before the last one; 0: no such layer.
+          dtype: type of the computation: "float32", "bfloat16", "device" (bfloat16 on GPUs), or
+            "auto" (also on CPUs if measured to be faster).
+          norm_momentum: momentum of moving statistics; short training runs need less than 0.99.
           scale, penalty_factor, lr, epochs, batch_size, held_back, patience, best_by, balanced,
             temperature, random_state: see `NetworkClassifier`.
         """
@@ -154,7 +156,7 @@ class ResNet3DClassifier(NetworkClassifier):
     def _inputs(self, x: np.ndarray) -> Float[np.ndarray, "k x y z"]:
         if self.mask is None:
             return x
-        volumes = np.full((len(x), *self.mask.shape), np.nan, np.float32)  # which scaling makes 0
+        volumes = np.full((len(x), *self.mask.shape), np.nan, np.float32)  # scaling maps NaN to 0
         volumes[:, np.asarray(self.mask)] = x
         return volumes
 

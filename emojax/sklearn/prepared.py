@@ -1,4 +1,4 @@
-"""What a guard knows beside the folds: all rows with their groups, and how they were made."""
+"""Knowledge of a guard besides the folds: all rows with their groups, and how they were made."""
 
 import copy
 import inspect
@@ -14,10 +14,10 @@ from emojax.sklearn.findings import ROWS, SPLIT, Finding, Note
 
 
 def groups_per_row(groups: Any, count: int) -> np.ndarray | None:
-    """Returns the group of each row, as words where they are objects; None where none are given.
+    """Returns the group of each row, with objects as text; None if none are given.
 
     Raises:
-      ValueError: another number of groups, or missing ones.
+      ValueError: a wrong number of groups, or missing ones.
     """
     if groups is None:
         return None
@@ -36,7 +36,7 @@ def _check_all(name: str, values: np.ndarray) -> None:
 
 
 class Known:
-    """All rows of a study, by their content."""
+    """All rows of a study, indexed by their content."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Known:
         raw: Any,
         prepare: Callable[..., Any] | None,
     ):
-        """Checks that all belongs to the same rows; arguments as of `LeakGuard`.
+        """Checks that everything belongs to the same rows; arguments as for `LeakGuard`.
 
         Raises:
           ValueError: lengths disagree, something is missing, or prepare makes other rows.
@@ -56,7 +56,7 @@ class Known:
         self.given = rows, groups, labels, raw, prepare
         self.raw, self.prepare = raw, prepare
         self.labels = None if labels is None else np.asarray(labels)
-        if labels is not None:
+        if self.labels is not None:
             _check_all("labels", self.labels)
         made = None if prepare is None else self._make(raw, self.labels)
         self.rows = rows if rows is not None else made
@@ -76,21 +76,21 @@ class Known:
         for i, digest in enumerate(self.digests):
             self.places.setdefault(digest, []).append(i)
         groups = groups_per_row(groups, n)
-        self.group_of: dict[bytes, Any] | None = None  # where the content of a row tells it
+        self.group_of: dict[bytes, Any] | None = None  # for rows whose content determines it
         if groups is not None:
             own = {digest: groups[places] for digest, places in self.places.items()}
             self.group_of = {digest: g[0] for digest, g in own.items() if (g == g[0]).all()}
 
     @property
     def columns(self) -> int:
-        """The number of numbers of a row; 0 where they are something else."""
+        """Number of columns; 0 if rows are not numbers."""
         values = None if self.rows is None else contents.numbers(self.rows)
         return 0 if values is None else values.shape[1]
 
     def order(self, digests: Sequence[bytes]) -> Int[np.ndarray, " k"] | None:
-        """Returns the places of rows among all rows; None if some are none of them.
+        """Returns the positions of rows among all rows; None if some are not among them.
 
-        The place of a row that occurs several times is -1: nobody can tell which one it is.
+        The position of a row that occurs several times is ambiguous, and given as -1.
         """
         if self.rows is None or not all(digest in self.places for digest in digests):
             return None
@@ -98,19 +98,19 @@ class Known:
         return np.array([own[0] if len(own) == 1 else -1 for own in found], int)
 
     def groups_of(self, digests: Sequence[bytes]) -> dict[int, Any] | None:
-        """Returns row -> group, without rows that are in several groups; None: nothing is known."""
+        """Returns row -> group, without rows that are in several groups; None if unknown."""
         if self.group_of is None or not all(digest in self.places for digest in digests):
             return None
         found = enumerate(digests)
         return {i: self.group_of[digest] for i, digest in found if digest in self.group_of}
 
     def others(self, train: Sequence[bytes]) -> list[bytes]:
-        """Returns all rows that do not train."""
+        """Returns the digests of all rows other than the training rows."""
         known = set(train)
         return [digest for digest in self.digests if digest not in known]
 
     def find(self, train: Sequence[bytes], note: Note) -> Iterator[Finding]:
-        """Yields training rows that are none of the study's, or more often there than in it."""
+        """Yields a finding if training rows are not among the rows of the study."""
         if self.rows is None:
             note("rows as they were made", "no rows (LeakGuard(rows=X))")
             return
@@ -130,7 +130,7 @@ class Known:
     def replaced(
         self, train: Sequence[bytes], scored: Sequence[bytes], note: Note
     ) -> Iterator[Finding]:
-        """Makes the rows again from other scored values and labels, and compares training rows."""
+        """Yields findings if training rows change with the values or labels of scored rows."""
         if self.prepare is None:
             note("steps before the pipeline", "no raw= and prepare=")
             return
@@ -167,11 +167,13 @@ class Known:
             )
 
     def _make(self, raw: Any, labels: Any) -> Any:
-        """Returns prepare(raw), or prepare(raw, labels) where it takes two arguments."""
+        """Returns prepare(raw), or prepare(raw, labels) if it takes two arguments."""
+        prepare = self.prepare
+        assert prepare is not None  # raw= is given with it
         try:
             takes = [
                 p
-                for p in inspect.signature(self.prepare).parameters.values()
+                for p in inspect.signature(prepare).parameters.values()
                 if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
             ]
             both = len(takes) > 1
@@ -180,11 +182,11 @@ class Known:
         if both and labels is None:
             raise ValueError("want labels= for a prepare of rows and labels")
         raw = copy.deepcopy(raw)  # prepare may work in place
-        return self.prepare(raw, labels) if both else self.prepare(raw)
+        return prepare(raw, labels) if both else prepare(raw)
 
 
 def _larger(raw: Any) -> Any:
-    """Returns rows whose floating numbers are a quarter larger, in the container they came in."""
+    """Returns rows whose floating numbers are a quarter larger, in the same kind of container."""
     if isinstance(raw, pd.DataFrame):
         return raw.apply(_larger)
     if isinstance(raw, list):

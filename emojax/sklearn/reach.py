@@ -1,7 +1,7 @@
 """Everything that an estimator can reach: attributes, closures, defaults, globals of its code.
 
-Scikit-learn hands `fit` the training rows alone. What else a step knows it must reach in some other
-way: as an attribute, through a function, or in the module or class that its code lives in.
+Scikit-learn passes only the training rows to `fit`. A step must reach anything else it knows in
+another way: as an attribute, through a function, or in the module or class of its code.
 """
 
 import functools
@@ -37,7 +37,7 @@ def is_estimator(value: Any) -> bool:
 
 
 def state_of(estimator: Any) -> dict[str, Any]:
-    """Returns what an estimator has learned: attributes that are no parameters."""
+    """Returns what an estimator has learned: attributes that are not parameters."""
     own = set(estimator.get_params(deep=False)) | COUNTED
     return {name: value for name, value in vars(estimator).items() if name not in own}
 
@@ -48,18 +48,18 @@ def is_fitted(estimator: Any) -> bool:
 
 
 def fingerprint(value: Any) -> str | None:
-    """Returns a hash of a value's content; None where it has none that could be compared."""
+    """Returns a hash of a value's content; None if it cannot be compared."""
     try:
         return joblib.hash(value)
-    except Exception:  # a lambda, an open file, a lock: whatever cannot be pickled
+    except Exception:  # values that cannot be pickled: a lambda, an open file, a lock
         return None
 
 
 def contents_of(value: Any) -> dict[str, str | None] | None:
-    """Returns hashes of the data that a shared object holds; None of anything but such an object.
+    """Returns hashes of the data in a shared object; None for values without shared data.
 
-    Data are what a container holds, attributes of an object or class of the user, and what a
-    function of the user keeps in its closure, defaults, attributes and globals.
+    Data are the items of a container, attributes of a user's object or class, and the closure,
+    defaults, attributes and globals of a user's function.
     """
     if isinstance(value, types.FunctionType):
         items = None if is_library(value) else dict(_of_function(value))
@@ -80,12 +80,12 @@ def contents_of(value: Any) -> dict[str, str | None] | None:
 
 
 def walk(root: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (path, value) of everything that an estimator can reach, each object once.
+    """Yields (path, value) for everything that an estimator can reach, each object once.
 
-    The path begins with the names of the steps that lead there. Code of libraries is not entered,
-    but their objects are.
+    The path begins with the names of the steps that lead there. The code of libraries is not
+    searched, but their objects are.
     """
-    seen: dict[int, Any] = {}  # with the objects: a freed one's id would be given again
+    seen: dict[int, Any] = {}  # holds the objects, as ids of freed ones are reused
     stack: list[tuple[str, Any, int]] = [(name, root, 0)]
     while stack:
         path, value, depth = stack.pop()
@@ -104,7 +104,7 @@ def _join(path: str, own: str) -> str:
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yields (name, value) of what a value holds."""
+    """Yields (name, value) for the children of a value."""
     if isinstance(value, Mapping):
         yield from ((str(key)[:40], own) for key, own in value.items())
         yield from (("key", key) for key in value)
@@ -112,7 +112,7 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         if len(value) and all(isinstance(own, PLAIN) for own in value):
             return
         for i, own in enumerate(value):
-            if _is_step(own):  # of a pipeline: (name, estimator), or a column transformer
+            if _is_step(own):  # (name, estimator) of a pipeline or column transformer
                 yield own[0], own[1]
             else:
                 yield str(i), own
@@ -151,14 +151,14 @@ def _of_class(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def _of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    """Yields closure, defaults and, of the user's own code, the globals that it names."""
+    """Yields the closure, defaults and named globals of a user's function."""
     if is_library(function):
         return
     names, cells = function.__code__.co_freevars, function.__closure__ or ()
     for name, cell in zip(names, cells, strict=True):
         try:
             yield name, cell.cell_contents
-        except ValueError:  # not filled yet
+        except ValueError:  # the cell is still empty
             continue
     defaults = function.__defaults__ or ()
     taken = function.__code__.co_varnames[: function.__code__.co_argcount]
@@ -176,6 +176,6 @@ def _of_function(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """Returns the global names of code and of the functions inside of it."""
+    """Returns the global names used in code and in its inner functions."""
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
     return {*code.co_names}.union(*map(_names, inner))

@@ -1,4 +1,4 @@
-"""Measurements that fit or predict again, and compare bit by bit."""
+"""Measurements that fit or predict again and compare bit by bit."""
 
 import copy
 import functools
@@ -14,20 +14,20 @@ from sklearn.pipeline import Pipeline
 from emojax.sklearn import contents, reach
 from emojax.sklearn.findings import Finding, Note
 
-FLIPS = 0.25  # part of the predictions that change with the last bit
-SLIGHT = 0.01  # of their sd: what the last bit may change in predictions that are no classes
-REPEATS = 10  # outputs for the same rows that agree, until they count as not random
+FLIPS = 0.25  # fraction of predictions that change with the last bit
+SLIGHT = 0.01  # in sd: change of numeric predictions permitted with the last bit
+REPEATS = 10  # number of equal outputs for the same rows that count as not random
 OWN = "what a step learns as its own attributes, set by `fit`"
 OUTPUTS = ("predict_proba", "decision_function", "predict", "transform")
 
 
 def of_shared_state(first: Any, second: Any, use: Callable[[Any], None]) -> list[Finding]:
-    """Finds what a fit changes outside of the estimator, where it outlives the fold.
+    """Finds state outside the estimator that a fit changes, and that persists beyond the fold.
 
     Args:
       first: a clone, which is fitted.
       second: another clone; whatever both can reach is shared between folds.
-      use: fits an estimator, and predicts with it.
+      use: function that fits an estimator and predicts with it.
     """
     others = {id(value): value for _, value in reach.walk(second)}
     reached = [(path, value) for path, value in reach.walk(first) if id(value) in others]
@@ -50,16 +50,16 @@ def of_shared_state(first: Any, second: Any, use: Callable[[Any], None]) -> list
 def of_fits(
     fit: Callable[[Any, Any], Any], X: Any, y: Any, fitted: Any, note: Note
 ) -> Iterator[Finding]:
-    """Finds steps of the user that depend on something beside their training rows.
+    """Finds the user's steps that depend on something other than their training rows.
 
-    Fitted again to the same rows, nothing may move; fitted to other values and labels, everything
-    must. Classes of libraries are not asked the second question.
+    Fitted again to the same rows, nothing may change; fitted to other values and labels, everything
+    must. Library classes are exempt from the second test.
 
     Args:
-      fit: (X, y) -> a fitted clone.
+      fit: function (X, y) -> a fitted clone.
       X, y: the training rows.
-      fitted: the estimator as fitted to them.
-      note: notes what cannot be measured.
+      fitted: the estimator fitted to them.
+      note: function that records what cannot be measured.
     """
     parts = dict(_fitted_parts(fitted))
     if not any(not reach.is_library(part) for part in parts.values()):
@@ -69,7 +69,7 @@ def of_fits(
         note("fits that depend on their rows alone", f"random_state=None in {', '.join(seeds)}")
     else:
         for path, part in parts.items():
-            own = path in again and not reach.is_library(part)  # trees hold memory nobody filled
+            own = path in again and not reach.is_library(part)  # trees hold uninitialised memory
             if own and (name := _moved(part, again[path])):
                 text = f"{path} is random: {name} differs when it is fitted again to the same rows"
                 note("fits that depend on their rows alone", text)
@@ -99,30 +99,30 @@ def of_fits(
 
 
 def _fitted_parts(estimator: Any) -> Iterator[tuple[str, Any]]:
-    """Yields (path, estimator) of all that has learned something."""
+    """Yields (path, estimator) for every estimator that has learned something."""
     for path, value in reach.walk(estimator):
         if reach.is_estimator(value) and reach.state_of(value):
             yield path or type(value).__name__, value
 
 
 def _learned(estimator: Any) -> list[str]:
-    """Returns the names of what an estimator has learned, as far as it can be compared."""
+    """Returns the names of an estimator's learned attributes that can be compared."""
     state = {k: v for k, v in reach.state_of(estimator).items() if not _says_little(v)}
     names = [name for name in state if name.endswith("_")] or list(state)
     return [name for name in names if reach.fingerprint(state[name]) is not None]
 
 
 def _is_note(value: Any) -> bool:
-    """Returns whether a value says that there was a fit, or of which shape, rather than learns."""
+    """Returns whether a value only records that there was a fit, or its shape."""
     if isinstance(value, tuple):
         return all(map(_is_note, value))
     return value is None or isinstance(value, bool | int | str | np.integer)
 
 
 def _says_little(value: Any) -> bool:
-    """Returns whether a value is a note, or an array in which all values are equal.
+    """Returns whether a value is a note or an array of equal values.
 
-    Such as a mask that keeps every voxel: other rows may well lead to the same.
+    Other rows may well lead to the same value, for example a mask that keeps every voxel.
     """
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biufc":
         return _is_note(value)
@@ -142,7 +142,7 @@ def _moved(ours: Any, theirs: Any) -> str:
 
 
 def _unseeded(estimator: Any) -> list[str]:
-    """Returns the parameters that leave the randomness of an estimator open."""
+    """Returns the `random_state` parameters of an estimator that are not set."""
     found = estimator.get_params(deep=True)
     return [
         name for name, value in found.items() if name.endswith("random_state") and value is None
@@ -150,9 +150,9 @@ def _unseeded(estimator: Any) -> list[str]:
 
 
 def replaced(X: Any, rng: np.random.Generator) -> Any:
-    """Returns rows with other values, column by column within its range or nearly; None if unknown.
+    """Returns rows with other values, about within the range of each column; None if unknown.
 
-    Each column is drawn again from half of its own values; floating numbers are a quarter larger.
+    Each column is resampled from half of its own values; floating numbers are a quarter larger.
     """
     if hasattr(X, "iloc"):
         columns = {name: _drawn(X[name].to_numpy(), rng) for name in X.columns}
@@ -179,15 +179,15 @@ def _permuted(y: Any) -> Any:
 
 
 def of_predictions(estimator: Any, X: Any, train: Any, note: Note) -> Iterator[Finding]:
-    """Finds steps whose output for a scored row depends on the rows that are scored with it.
+    """Finds steps whose output for a scored row depends on the rows scored together with it.
 
-    Every other scored row is replaced by a training row; the outputs for the rest must not move.
+    Every second scored row is replaced by a training row; the outputs for the rest must not change.
 
     Args:
-      estimator: fitted.
+      estimator: the fitted estimator.
       X: the scored rows.
       train: the training rows.
-      note: notes what cannot be measured.
+      note: function that records what cannot be measured.
     """
     n, others = contents.count(X), contents.count(train)
     if n < 2:
@@ -218,13 +218,13 @@ def of_predictions(estimator: Any, X: Any, train: Any, note: Note) -> Iterator[F
 
 
 def of_last_bits(estimator: Any, X: Any, note: Note) -> Iterator[Finding]:
-    """Finds predictions that hang on the last bit of scored rows: a look-up, not a pattern."""
+    """Finds predictions that depend on the last bit of scored rows: a look-up, not a pattern."""
     values = X if isinstance(X, np.ndarray) else None
     if values is None or values.dtype not in (np.float32, np.float64) or len(values) < 8:
         note("look-ups", "fewer than 8 scored rows, or rows that are no array of floating numbers")
         return
     flat = values.reshape(len(values), -1)
-    if (np.diff(np.sort(flat, 0), axis=0) > 0).mean() < 0.5:
+    if np.greater(np.diff(np.sort(flat, 0), axis=0), 0).mean() < 0.5:
         note("look-ups", "values that repeat")
         return
     moved = np.nextafter(values, np.full_like(values, np.inf))
@@ -232,7 +232,7 @@ def of_last_bits(estimator: Any, X: Any, note: Note) -> Iterator[Finding]:
         return
 
     def predict(rows):
-        return np.asarray(estimator.predict(rows.copy()))  # it may work in place
+        return np.asarray(estimator.predict(rows.copy()))  # predict may work in place
 
     try:
         ours = predict(values)
@@ -251,14 +251,14 @@ def of_last_bits(estimator: Any, X: Any, note: Note) -> Iterator[Finding]:
 
 
 def _differ(estimator: Any, ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Returns which predictions differ; numbers that are no classes, by more than rounding does."""
+    """Returns which predictions differ: classes at all, numbers by more than rounding."""
     if ours.dtype.kind != "f" or is_classifier(estimator):
         return ours != theirs
     return np.abs(ours - theirs) > SLIGHT * ours.std() + 1e-6 * np.abs(ours)
 
 
 def _stages(estimator: Any) -> Iterator[tuple[str, Callable[[Any], Any]]]:
-    """Yields (path, function of rows) up to each step of a pipeline, then the whole."""
+    """Yields (path, function of rows) for the pipeline up to each step, then for all of it."""
     if isinstance(estimator, Pipeline):
         for i, (name, step) in enumerate(estimator.steps[:-1], 1):
             if step not in (None, "passthrough") and hasattr(step, "transform"):

@@ -14,37 +14,39 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from emojax import anova
 
+_validate: Any = validate_data  # the types inferred from its defaults are too narrow
+
 
 class AnovaSelector(SelectorMixin, BaseEstimator):
-    """Keeps the k voxels whose F between the classes is largest.
+    """A selector of the k voxels with the largest F between the classes.
 
     The scores are those of `emojax.anova.f_test`, computed in the dtype of X: float32 stays
     float32, anything else becomes float64. Columns keep their order.
 
     Attributes:
       scores_: [voxels] F; 0 for a constant voxel, which is never kept.
-      pvalues_: [voxels] its p.
+      pvalues_: [voxels] p value of each F.
       n_features_in_: number of voxels.
-      feature_names_in_: their names, where X has some.
+      feature_names_in_: their names, if X has any.
     """
 
     def __init__(self, k: int = 300):
-        """Args: k: number of voxels to keep; with fewer, all that vary are kept, and a warning."""
+        """Args: k: number of voxels to keep; if fewer vary, all of these, with a warning."""
         self.k = k
 
     def fit(self, X: Float[np.ndarray, "n v"], y: Shaped[np.ndarray, " n"]) -> "AnovaSelector":
         """Scores the voxels of training rows.
 
         Args:
-          X: rows by voxels.
-          y: class of each row; numbers or strings.
+          X: [n, v] rows by voxels.
+          y: [n] class of each row, numbers or strings.
 
         Raises:
           ValueError: shapes disagree, values that are not finite, fewer than two classes, no more
             rows than classes, or no voxel that varies.
         """
         dtypes = [np.float64, np.float32]
-        X, y = validate_data(self, X, y, dtype=dtypes, ensure_min_samples=2)
+        X, y = _validate(self, X, y, dtype=dtypes, ensure_min_samples=2)
         check_classification_targets(y)
         if not isinstance(self.k, Integral) or isinstance(self.k, bool) or self.k < 1:
             raise ValueError(f"want k: a whole number from 1 on; got {self.k!r}")
@@ -59,7 +61,7 @@ class AnovaSelector(SelectorMixin, BaseEstimator):
         return self
 
     def _choose(self) -> Bool[np.ndarray, " v"]:
-        """Returns the voxels of the largest scores."""
+        """Returns the mask of the voxels with the largest scores."""
         varying = int((self.scores_ > 0).sum())
         if not varying:
             raise ValueError("want voxels that vary between rows; all are constant")
@@ -71,7 +73,9 @@ class AnovaSelector(SelectorMixin, BaseEstimator):
             mask[np.asarray(anova.select_top(self.scores_, min(self.k, varying)))] = True
         return mask
 
-    def _get_support_mask(self) -> Bool[np.ndarray, " v"]:
+    def _get_support_mask(  # pyright: ignore[reportIncompatibleMethodOverride]  # an empty method
+        self,
+    ) -> Bool[np.ndarray, " v"]:
         check_is_fitted(self)
         return self._mask
 

@@ -1,8 +1,8 @@
-"""What the networks have in common as classifiers of scikit-learn."""
+"""The common base class of networks as scikit-learn classifiers."""
 
 import functools
 import json
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -19,8 +19,9 @@ from emojax.scoring import scores
 from emojax.training import feeds, loop, optimizer
 from emojax.training.feeds import Resident
 from emojax.training.loop import Program, Task
+from emojax.training.trial import By
 
-RULES = {  # of the parameters that all networks share
+RULES = {  # ranges of the parameters that all networks share
     "scale": rules.one_of(*scaling.KINDS),
     "penalty_factor": rules.number("[0, inf)"),
     "lr": rules.number("(0, inf)"),
@@ -32,40 +33,52 @@ RULES = {  # of the parameters that all networks share
     "balanced": rules.flag,
     "temperature": rules.flag,
 }
-LEAST_RATE = 0.02  # of the first rate: two reductions by a factor of 5, and one to it
-TRIES = 50  # of drawing groups to hold back, until every class is on both sides
+_validate: Any = validate_data  # the types inferred from its defaults are too narrow
+LEAST_RATE = 0.02  # minimum rate relative to the first: two reductions by 5, and one to this
+TRIES = 50  # maximum number of draws of groups to hold back, until both sides have every class
 
 
 class NetworkClassifier(ClassifierMixin, BaseEstimator):
-    """A network that trains until rows that are held back stop to improve.
+    """A network that trains until held-back rows stop improving.
 
     Parameters of every network:
-      scale: fitted to the rows that train: "voxel", "global" (one mean and sd) or "none".
+      scale: scaling fitted to the training rows: "voxel", "global" (one mean and sd) or "none".
       penalty_factor: weight of the sum of squared kernels in the loss.
       lr: rate of Adam; it falls to a fifth after `patience` epochs without a lower held-back loss.
-      epochs: the most there are; training ends earlier where neither loss nor rate falls any more.
-      batch_size: rows of a step.
-      held_back: part of the rows, or of the groups, that chooses the epoch instead of training. 0:
-        all rows train for all epochs at their own loss, the last epoch is kept, and there is no
-        temperature.
-      patience: epochs.
-      best_by: what the kept epoch is best in: "accuracy", or class-balanced "nll".
+      epochs: maximum number of epochs; training ends earlier once loss and rate stop falling.
+      batch_size: number of rows in a step.
+      held_back: fraction of the rows, or of the groups, that chooses the epoch instead of training.
+        0: all rows train for all epochs with their own loss, the last epoch is kept, and there is
+        no temperature.
+      patience: number of epochs, see `lr`.
+      best_by: criterion of the kept epoch: "accuracy", or class-balanced "nll".
       balanced: whether all classes are drawn equally often.
-      temperature: whether probabilities get one, fitted to the rows that are held back.
-      random_state: seed of weights, order and the rows held back; an int repeats on one machine.
+      temperature: whether a temperature, fitted to the held-back rows, scales probabilities.
+      random_state: seed of weights, order and held-back rows; an int repeats on one machine.
 
     Attributes:
       classes_: the classes, sorted.
-      params_, batch_stats_: of the network of the kept epoch, as NumPy arrays.
-      scale_: mean and sd, `emojax.features.scaling.Scale`.
+      params_, batch_stats_: variables of the network in the kept epoch, as NumPy arrays.
+      scale_: mean and sd, an `emojax.features.scaling.Scale`.
       epoch_: the kept epoch, from 1; n_iter_: the number of epochs.
       curves_: name -> [epochs] losses, accuracies and rate.
-      temperature_: that logits are divided by.
+      temperature_: temperature that logits are divided by.
       monitored_: rows that were held back.
     """
 
     _network = ""  # name in `models.NETWORKS`
     _own: tuple[str, ...] = ()  # parameters that are fields of the network's config
+    scale: scaling.Kind
+    penalty_factor: float
+    lr: float
+    epochs: int
+    batch_size: int
+    held_back: float
+    patience: int
+    best_by: By
+    balanced: bool
+    temperature: bool
+    random_state: Any
 
     def fit(
         self,
@@ -76,16 +89,16 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
         """Trains the network.
 
         Args:
-          X: training rows.
-          y: class of each row; numbers or strings.
-          groups: run or subject of each row; whole groups are held back. None: single rows are,
-            whose neighbours in time train, so that a later epoch may be kept than a new run
+          X: [n, ...] training rows.
+          y: [n] class of each row, numbers or strings.
+          groups: [n] run or subject of each row; whole groups are held back. None: single rows are
+            held back; as their neighbours in time train, a later epoch may be kept than a new run
             would choose.
 
         Raises:
           ValueError: bad rows, labels or parameters, or too few rows or groups to hold some back.
         """
-        X, y = validate_data(self, X, y, dtype=np.float32, allow_nd=True, ensure_min_samples=2)
+        X, y = _validate(self, X, y, dtype=np.float32, allow_nd=True, ensure_min_samples=2)
         check_classification_targets(y)
         self._check()
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -124,10 +137,10 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
         """Returns the probability of each class, in the order of `classes_`; float32.
 
         Raises:
-          ValueError: rows of another shape than those of the training.
+          ValueError: rows of another shape than the training rows.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float32, allow_nd=True, reset=False)
+        X = _validate(self, X, dtype=np.float32, allow_nd=True, reset=False)
         if self._shape(X) != self.shape_:
             raise ValueError(f"want rows of shape {self.shape_}; got {self._shape(X)}")
         program, rows = self._program(len(self.classes_)), np.arange(len(X))
@@ -136,7 +149,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
         return scores.with_temperature(found, self.temperature_)
 
     def predict(self, X: Float[np.ndarray, "n ..."]) -> Shaped[np.ndarray, " n"]:
-        """Returns the most probable class of each row; raises as `predict_proba`."""
+        """Returns the most probable class of each row; raises as for `predict_proba`."""
         chosen = self.predict_proba(X).argmax(1)
         return self.classes_[chosen]
 
@@ -147,7 +160,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
         return X.shape[1:]
 
     def _inputs(self, x: np.ndarray) -> np.ndarray:
-        """Returns rows as the network takes them, not yet scaled."""
+        """Returns rows in the form that the network takes, not yet scaled."""
         return x
 
     def _check(self) -> None:
@@ -171,7 +184,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
     def _split(
         self, key: jax.Array, labels: Int[np.ndarray, " n"], groups: Any
     ) -> tuple[np.ndarray, ...]:
-        """Returns the rows that train, and those that are held back."""
+        """Returns the training rows and the held-back rows."""
         everything = np.arange(len(labels))
         if not self.held_back:
             return everything, everything
@@ -203,7 +216,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
         return ConfigDict({name: getattr(self, name) for name in self._own})
 
     def _program(self, classes: int) -> Program:
-        """Returns the static parts of the training; equal ones are compiled once."""
+        """Returns the static parts of the training run; equal ones are compiled once."""
         own = {name: getattr(self, name) for name in self._own}
         text = json.dumps(own, sort_keys=True, default=lambda value: value.tolist())
         draws = "classes" if self.balanced else "rows"
@@ -219,7 +232,8 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator):
 
 
 def _split_groups(key, groups, shares, labels) -> tuple[np.ndarray, ...]:
-    """Draws whole groups to hold back, such that every class trains and is held back."""
+    """Draws whole groups to hold back, so that both sides have every class."""
+    refused: object = None
     for i in range(TRIES):
         try:
             return resampling.group_split(jax.random.fold_in(key, i), groups, shares, labels=labels)
@@ -238,8 +252,8 @@ def _program(
     classes: int,
     batch_size: int,
     rate: tuple[float, int],
-    best_by: str,
-    draws: str,
+    best_by: By,
+    draws: Literal["rows", "classes"],
 ) -> Program:
     network, (lr, patience) = models.find(name), rate
     return Program(

@@ -1,10 +1,10 @@
-"""Loggers: the epochs of a training, as they end, in TensorBoard, MLflow or code of one's own.
+"""Loggers that follow training by epoch: TensorBoard, MLflow or your own code.
 
     with tracking.opened("tensorboard,mypkg.logs:Mine", workdir, config) as track:
         track("nested", "01", 3, {"loss": 1.1, "accuracy": 0.4})
 
-They get what metrics.jsonl gets, and no result depends on them. Each works in a thread of its own:
-one that fails or hangs is left behind with one line, and the training goes on.
+They get the same values as metrics.jsonl, and no result depends on them. Each runs in its own
+thread: if one fails or hangs, a line is printed, it is abandoned, and training continues.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ from emojax.files import split_list
 from emojax.registry import Registry
 
 KEY = "train.loggers"
-GROUP = "emojax.loggers"  # of entry points, in which other packages offer loggers
-FOLDER = "tracking"  # in the workdir
+GROUP = "emojax.loggers"  # group of entry points through which other packages offer loggers
+FOLDER = "tracking"  # folder in the workdir
 SHIPPED = {
     "tensorboard": "emojax.tracking.tensorboard:TensorBoard",
     "mlflow": "emojax.tracking.mlflow:MLflow",
 }
 PACKAGES = {"tensorboard": "tensorboardX", "mlflow": "mlflow"}
-MOST = 10_000  # epochs that may wait for a slow logger; later ones are lost to it
-PATIENCE = 30.0  # s that the end of a training waits for a logger
+MOST = 10_000  # maximum number of epochs in the queue of a slow logger
+PATIENCE = 30.0  # seconds to wait for a logger at the end of training
 
 Track = Callable[[str, str, int, Mapping[str, float]], None]
 
@@ -39,42 +39,48 @@ class Run(NamedTuple):
     """The run that a logger follows."""
 
     workdir: pathlib.Path
-    folder: pathlib.Path  # the logger's own; what it keeps there is found again on resumption
+    folder: pathlib.Path  # the logger's own folder; its files are kept when the run resumes
     config: Mapping[str, Any]  # plain data, nested
 
 
 class Logger(Protocol):
-    """A follower of trainings. It is made by a function of a `Run`, such as its class."""
+    """A follower of training runs, made by a function of a `Run`, such as its class."""
 
     def log(self, training: str, fold: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Takes an epoch: the arm, its fold, the number from 1, and the numbers of metrics.jsonl.
+        """Logs an epoch.
 
-        A resumed run may train epochs again that came before; their numbers are the same.
+        A resumed run may repeat epochs that were logged before, with the same metrics.
+
+        Args:
+          training: name of the arm.
+          fold: name of the fold.
+          epoch: number of the epoch, from 1.
+          metrics: the values in metrics.jsonl.
         """
 
     def close(self, finished: bool) -> None:
-        """Ends; not finished is a training that was stopped, and may be resumed."""
+        """Ends logging; `finished` is False if training was stopped and may be resumed."""
 
 
 def loggers() -> Registry:
-    """Returns the known loggers: those of emojax, and the entry points of other packages."""
+    """Returns the known loggers: those of emojax and the entry points of other packages."""
     others = importlib.metadata.entry_points(group=GROUP)
     return Registry(KEY, {point.name: point.value for point in others} | SHIPPED)
 
 
 def check(names: str) -> None:
-    """Refuses loggers that cannot be had, before anything is trained.
+    """Rejects unavailable loggers, before anything is trained.
 
     Args:
-      names: comma-separated names, or dotted paths.
+      names: comma-separated names or dotted paths.
 
     Raises:
-      InputError: an unknown name, a path that leads nowhere, a package that is not installed.
+      InputError: an unknown name, an invalid path, or a package that is not installed.
     """
     for name in split_list(names):
         package = PACKAGES.get(name, "")
         if package and importlib.util.find_spec(package) is None:
-            expected = "it to be installed (pip install 'emojax[tracking]')"
+            expected = "the package (pip install 'emojax[tracking]')"
             raise InputError(KEY, f"{name!r} without the package {package}", expected)
         if not callable(found := loggers()[name]):
             expected = "a class or function that makes a logger"
@@ -88,7 +94,7 @@ def opened(names: str, workdir: pathlib.Path, config: Mapping[str, Any]) -> Iter
     """Starts loggers; yields track(training, fold, epoch, metrics), which never waits or fails.
 
     Args:
-      names: comma-separated names, or dotted paths; "" is none.
+      names: comma-separated names or dotted paths; "" is none.
       workdir: folder of the run.
       config: the configuration as plain data.
     """
@@ -117,7 +123,7 @@ def _make(name: str, run: Run) -> Logger:
 
 
 class _Thread:
-    """A logger at work: epochs wait in a queue until it has taken them."""
+    """A logger in a thread, which takes epochs from a queue."""
 
     def __init__(self, name: str, make: Callable[[], Logger]):
         self._name, self._make = name, make
@@ -127,7 +133,7 @@ class _Thread:
         self._thread.start()
 
     def put(self, epoch: tuple) -> None:
-        """Hands an epoch over, unless the logger has failed or is far behind."""
+        """Adds an epoch to the queue, unless the logger has failed or is far behind."""
         if self._failed:
             return
         try:
@@ -136,7 +142,7 @@ class _Thread:
             self._give_up(f"it is {MOST} epochs behind")
 
     def end(self, finished: bool) -> None:
-        """Waits until the logger has taken what there is, but not for long."""
+        """Waits until the logger has taken all epochs, up to a time limit."""
         self._finished = finished
         with contextlib.suppress(queue.Full):
             self._queue.put_nowait(None)
@@ -151,10 +157,10 @@ class _Thread:
                 training, fold, number, metrics = epoch
                 logger.log(training, fold, number, metrics)
             logger.close(self._finished)
-        except BaseException as error:  # of somebody else's code, disk or server; SystemExit, too
+        except BaseException as error:  # from other code, disk or server, even SystemExit
             self._give_up(f"{type(error).__name__}: {error}")
 
     def _give_up(self, why: str) -> None:
         if not self._failed:
             self._failed = True
-            say(f"{KEY}: {self._name} follows no longer ({why}); the training goes on")
+            say(f"{KEY}: {self._name} no longer follows the run ({why}); training continues")

@@ -1,7 +1,7 @@
-"""The logger `mlflow`: one run of MLflow, with the config as parameters and a curve for each fold.
+"""The logger `mlflow`: one MLflow run, with the config as parameters and a curve for each fold.
 
-It goes to $MLFLOW_TRACKING_URI, else to the SQLite file "mlflow.db" beside the workdir; there to
-the experiment $MLFLOW_EXPERIMENT_NAME, else "emojax".
+It logs to $MLFLOW_TRACKING_URI, by default the SQLite file "mlflow.db" beside the workdir, under
+the experiment $MLFLOW_EXPERIMENT_NAME, by default "emojax".
 """
 
 import logging
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow reports its use elsewhere
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow sends usage data by default
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
@@ -20,15 +20,15 @@ from mlflow.exceptions import MlflowException
 from emojax.tracking import Run
 
 STORE = "mlflow.db"
-BATCH = 100  # parameters that MLflow takes at once
+BATCH = 100  # maximum number of parameters in one MLflow request
 
 
 class MLflow:
-    """Metrics "<training>/<fold>/<name>" by epoch. A resumed run goes on with its run of MLflow."""
+    """Metrics "<training>/<fold>/<name>" by epoch; a resumed run continues its MLflow run."""
 
     def __init__(self, run: Run):
         store = run.workdir.absolute().parent / STORE
-        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of tables
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it logs table setup
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.as_posix()}"
         self._client = MlflowClient(uri)
         self._id = self._open(run)
@@ -43,11 +43,11 @@ class MLflow:
         self._client.log_batch(self._id, metrics=batch)
 
     def close(self, finished: bool) -> None:
-        """Ends the run of MLflow; one that was stopped counts as killed until it is resumed."""
+        """Ends the MLflow run; a stopped run has status KILLED until it is resumed."""
         self._client.set_terminated(self._id, "FINISHED" if finished else "KILLED")
 
     def _open(self, run: Run) -> str:
-        """Returns the id of the run of MLflow that an earlier process began, or of a new one."""
+        """Returns the id of the MLflow run of an earlier process, or of a new one."""
         kept = run.folder / "run_id"
         if kept.exists():
             try:
@@ -68,7 +68,7 @@ class MLflow:
 
 
 def _flat(config: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
-    """Returns dotted keys with their values."""
+    """Yields dotted keys with their values."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{at}{key}.")
@@ -77,5 +77,5 @@ def _flat(config: Mapping[str, Any], at: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _allowed(name: str) -> str:
-    """Returns a name in the letters that MLflow takes."""
+    """Returns a name without characters that MLflow does not allow."""
     return re.sub(r"[^\w./ -]+", "", name)

@@ -1,4 +1,4 @@
-"""The logger `tensorboard`: event files, a run for each training, a curve for each fold."""
+"""The logger `tensorboard`: event files with a run for each arm and a curve for each fold."""
 
 import uuid
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from emojax.tracking import Run
 
 
 class TensorBoard:
-    """Curves "loss/01", "accuracy/01" and so on of every training, by epoch.
+    """Curves "loss/01", "accuracy/01" and so on for every arm, by epoch.
 
-    A resumed run adds files to the same folders. Epochs that it trains again have the same numbers,
-    and so the same places in the curves.
+    A resumed run adds files to the same folders. Epochs that it repeats have the same values at the
+    same steps of the curves.
     """
 
     def __init__(self, run: Run):
@@ -23,7 +23,7 @@ class TensorBoard:
         """Adds a point to the curves of a fold."""
         if training not in self._writers:
             folder = self._folder / training.replace("/", "-")
-            own = f".{uuid.uuid4().hex[:8]}"  # names of files have whole seconds else
+            own = f".{uuid.uuid4().hex[:8]}"  # file names alone differ only by whole seconds
             self._writers[training] = tensorboardX.SummaryWriter(
                 str(folder), flush_secs=10, filename_suffix=own
             )
@@ -31,6 +31,6 @@ class TensorBoard:
             self._writers[training].add_scalar(f"{name}/{fold}", value, epoch)
 
     def close(self, finished: bool) -> None:
-        """Writes what waits."""
+        """Writes pending points."""
         for writer in self._writers.values():
             writer.close()

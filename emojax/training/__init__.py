@@ -1,4 +1,4 @@
-"""Training of networks: pure steps, feeds of volumes, one loop."""
+"""Training of networks: pure steps, feeds of volumes, and one loop."""
 
 from emojax.training.steps import (
     Batch,

@@ -1,16 +1,16 @@
-"""The workdir of a run: whose it is, its checkpoints, finished trainings and kept networks.
+"""The workdir of a run: its ownership, checkpoints, finished training runs and kept networks.
 
     config.json           the configuration
-    run.json              what the run has read, and with which versions
-    done/<name>.npz       finished trainings
-    models/<name>.npz     networks, with what was fitted before them
-    training/<name>/      checkpoints of a training under way, see `generations`
-    parts/<name>.npz      other pieces of work, where several processes share a run
-    claims/<name>.lock    who is at work on which piece, see `emojax.cluster.pieces`
+    run.json              the data that the run has read, and the versions used
+    done/<name>.npz       finished training runs
+    models/<name>.npz     networks, with the steps fitted before them
+    training/<name>/      checkpoints of a training run in progress, see `generations`
+    parts/<name>.npz      other pieces of work, if several processes share a run
+    claims/<name>.lock    the process working on a piece, see `emojax.cluster.pieces`
 
-A workdir belongs to one configuration and to the data that its first training read; everything in
-it carries the digest of both, and a hash of its own. All files appear whole or not at all. Damage
-is found when they are read, and a damaged training is trained again.
+A workdir belongs to one configuration and to the data that its first training run read. Everything
+in it carries the digest of both and its own hash. All files are written atomically. Damage is
+detected on reading, and a damaged training run is repeated.
 """
 
 import contextlib
@@ -53,8 +53,8 @@ SUFFIX = {
     "models": ".npz",
     "parts": ".npz",
     "training": "",
-}  # folder -> of the names in it
-BOUND = ".bound.lock"  # the text of the lock, once its process has read the data
+}  # folder -> suffix of the names in it
+BOUND = ".bound.lock"  # holds the text of the lock, once its process has read the data
 CLAIMS = "claims"
 OWN = (
     "config.json",
@@ -81,7 +81,7 @@ OWN += (
 
 
 def is_first() -> bool:
-    """Returns whether this is the only process, or the first; a single one starts no backend."""
+    """Returns whether this is the first or only process, without starting a backend."""
     return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
@@ -102,15 +102,15 @@ class Workdir:
         Args:
           folder: the folder.
           plain_config: the configuration as plain data.
-          lock: held on the folder; None: nothing is written but pieces of work.
+          lock: lock held on the folder; None: only pieces of work are written.
           members: number of processes that share the work.
-          serves: whether another process holds the lock, and writes the report.
+          serves: whether another process holds the lock and writes the report.
         """
         self.folder, self.plain_config, self._lock = folder, plain_config, lock
         self.members, self.serves = members, serves
-        self.finished: dict[str, int] = {}  # kind of pieces -> number that this process has done
+        self.finished: dict[str, int] = {}  # kind of pieces -> number done by this process
         self._claims = Claims(folder / CLAIMS)
-        self._said: set[pathlib.Path] = set()  # damaged files that were named
+        self._said: set[pathlib.Path] = set()  # damaged files already reported
         self._names: dict[str, str] = {}  # slug -> the only name that it stands for
         self._digest = identity.digest(plain_config)
 
@@ -121,7 +121,7 @@ class Workdir:
         self.close()
 
     def close(self) -> None:
-        """Lets other processes use the workdir."""
+        """Releases the workdir to other processes."""
         if self._lock is not None:
             with contextlib.suppress(OSError):
                 if (self.folder / BOUND).read_text() == self._lock.text:
@@ -130,28 +130,28 @@ class Workdir:
 
     @property
     def is_over(self) -> bool:
-        """Whether the process that this one serves has written the report."""
+        """True once the process that this one serves has written the report."""
         return self.serves and self.is_finished
 
     @property
     def is_finished(self) -> bool:
-        """Whether a whole report is there; metrics.json is written last."""
+        """True if the report is complete; metrics.json is written last."""
         return (self.folder / "metrics.json").exists()
 
     @property
     def is_bound(self) -> bool:
-        """Whether trainings have begun, so that the workdir belongs to what they read."""
+        """True if training has begun, so that the workdir belongs to the data read."""
         return any((self.folder / name).exists() for name in (*SUFFIX, "metrics.json"))
 
     def bind(self, inputs: identity.Identity) -> None:
-        """Makes the workdir that of a cohort, or recognises it as such.
+        """Binds the workdir to a cohort, or checks that it is bound to it.
 
         Args:
           inputs: see `identity.describe`.
 
         Raises:
-          InputError: what it holds was made from other data, or with other versions; names the
-            first file, run or version that differs.
+          InputError: its content was made from other data or with other versions; the message names
+            the first file, run or version that differs.
         """
         path = self.folder / "run.json"
         versions = {"emojax": emojax.__version__, "jax": jax.__version__}
@@ -175,41 +175,41 @@ class Workdir:
                 partial.write_text(self._lock.text)
 
     def check_inputs(self) -> None:
-        """Refuses source files that have changed since the run read them.
+        """Checks that source files have not changed since the run read them.
 
         Raises:
-          InputError: names the first of them, or a run.json that is missing or damaged.
+          InputError: a file has changed, or run.json is missing or damaged.
         """
         run = read_run(self.folder)
         self._digest = run["digest"]
         identity.check_files(run["inputs"], run["stamps"])
 
     def load_finished(self, name: str) -> dict[str, np.ndarray] | None:
-        """Returns the arrays of a finished training, or None; a damaged one is trained again."""
+        """Returns the arrays of a finished training run; None if missing or damaged."""
         return self._load_whole("done", name, "training")
 
     def save_finished(self, name: str, arrays: dict[str, np.ndarray]) -> None:
-        """Keeps the arrays of a finished training and drops its checkpoints (first process)."""
+        """Keeps the arrays of a finished training run and drops its checkpoints (first process)."""
         if is_first():
             self._save("done", name, arrays)
             self.drop(name)
             self._count("trainings")
 
     def load_part(self, name: str) -> dict[str, np.ndarray] | None:
-        """Returns the arrays of another piece of work, or None; a damaged one is done again."""
+        """Returns the arrays of another piece of work; None if missing or damaged."""
         return self._load_whole("parts", name, "piece of work")
 
     def save_part(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keeps the arrays of another piece of work, where several processes share the run."""
+        """Keeps the arrays of another piece of work, if several processes share the run."""
         if self.members > 1 and is_first():
             self._save("parts", name, arrays)
             self._count("other pieces")
 
     def claim(self, name: str) -> contextlib.AbstractContextManager | None:
-        """Returns what holds a piece of work until it is left, or None.
+        """Returns a context manager that holds a piece of work, or None.
 
-        None: another process is at work on it, or the run has ended. The processes of one training
-        (`jax.distributed`) hold everything together.
+        None: another process is working on it, or the run has ended. The processes of one training
+        run (`jax.distributed`) hold everything together.
         """
         if self.is_over:
             return None
@@ -221,7 +221,7 @@ class Workdir:
         self.finished[kind] = self.finished.get(kind, 0) + 1
 
     def load_model(self, name: str) -> dict[str, Any] | None:
-        """Returns a tree that `save_model` kept, or None.
+        """Returns a tree kept by `save_model`, or None.
 
         Raises:
           InputError: it is damaged.
@@ -234,23 +234,23 @@ class Workdir:
         return None if arrays is None else files.unflatten(arrays)
 
     def has_model(self, name: str) -> bool:
-        """Returns whether a network is kept under this name, undamaged."""
+        """Returns whether an undamaged network is kept under this name."""
         try:
             return self._load("models", name) is not None
         except Damaged:
             return False
 
     def save_model(self, name: str, tree: Any) -> None:
-        """Keeps a network and what was fitted before it, for the export (first process)."""
+        """Keeps a network and the steps fitted before it, for export (first process)."""
         if is_first():
             self._save("models", name, files.flatten(tree))
 
     def load(self, name: str, like: Any) -> Any:
-        """Returns the state of a training under way, with the shapes of `like`, or None."""
+        """Returns the state of a training run in progress, with the shapes of `like`, or None."""
         return generations.load(self._path("training", name), self._digest, like)
 
     def save(self, name: str, steps: int, tree: Any) -> None:
-        """Keeps the state of a training after some steps.
+        """Keeps the state of a training run after some steps.
 
         Raises:
           InputError: the disk is full or cannot be written, or the lock was lost.
@@ -259,13 +259,13 @@ class Workdir:
         generations.save(self._path("training", name), self._digest, steps, tree)
 
     def drop(self, name: str) -> None:
-        """Forgets the checkpoints of a training."""
+        """Removes the checkpoints of a training run."""
         shutil.rmtree(self._path("training", name), ignore_errors=True)
 
     def sweep(self) -> None:
-        """Removes what killed processes have left: half-written files, needless checkpoints.
+        """Removes remains of killed processes: half-written files and obsolete checkpoints.
 
-        While others are at work on pieces, these are theirs.
+        Does nothing while other processes work on pieces, as these files may be theirs.
         """
         if self._claims.is_held:
             return
@@ -276,11 +276,11 @@ class Workdir:
             shutil.rmtree(self.folder / "training" / done.stem, ignore_errors=True)
 
     def refuse_shared(self) -> None:
-        """Refuses to remove what others are at work on; raises as `Claims.refuse_any`."""
+        """Checks that no other process works on the run; raises as for `Claims.refuse_any`."""
         self._claims.refuse_any()
 
     def tidy(self) -> None:
-        """Removes what only an unfinished run needs: pieces of work and claims."""
+        """Removes files that only an unfinished run needs: pieces of work and claims."""
         shutil.rmtree(self.folder / "parts", ignore_errors=True)
         self._claims.remove()
 
@@ -290,7 +290,7 @@ class Workdir:
         self._claims.check(name)
 
     def _load_whole(self, kind: str, name: str, noun: str) -> dict[str, np.ndarray] | None:
-        """Returns arrays, or None; a damaged file is named once."""
+        """Returns arrays, or None; reports a damaged file once."""
         try:
             return self._load(kind, name)
         except Damaged as damaged:
@@ -327,15 +327,16 @@ class Workdir:
         path = self._path(kind, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         own = {"digest": np.array(self._digest), "sha256": np.array(hashes.of_arrays(arrays))}
+        named: dict[str, Any] = {**arrays, **own}
         with atomic_write(path) as partial, open(partial, "wb") as file:
-            np.savez(file, **arrays, **own)
+            np.savez(file, **named)
 
 
 class Damaged(Exception):
-    """A file that is not as it was written."""
+    """An error about a file that has changed since it was written."""
 
     def __init__(self, path: pathlib.Path, said: str):
-        """Args: the file, and what is wrong."""
+        """Args: the file, and the problem."""
         super().__init__(said)
         self.path = path
 
@@ -343,21 +344,20 @@ class Damaged(Exception):
 def open_workdir(
     workdir: str | os.PathLike, config: dict[str, Any], *, restart: bool = False, members: int = 1
 ) -> Workdir:
-    """Makes the workdir, or recognises it as this configuration's, and locks it.
+    """Creates a workdir, or checks that it belongs to this configuration, and locks it.
 
-    A workdir in which no training has begun accepts any configuration. `data.store`,
-    `data.progress` and `train.loggers` may differ. A finished one is not locked: nothing is written
-    into it.
+    A workdir without any training run accepts any configuration. `data.store`, `data.progress` and
+    `train.loggers` may differ. A finished workdir is not locked, as nothing is written to it.
 
     Args:
       workdir: a folder.
       config: the configuration as plain data; written as config.json.
-      restart: removes what an earlier run has left in it.
+      restart: whether to remove the files of an earlier run.
       members: number of processes that share the work.
 
     Raises:
       InputError: it belongs to another configuration or version, or to something else.
-      Held: another process is at work in it.
+      Held: another process is working in it.
     """
     folder = pathlib.Path(workdir).absolute()
     plain = plain_config(config)

@@ -1,4 +1,4 @@
-"""Claims of a workdir: which process is at work on which piece of a run."""
+"""Claims in a workdir: records of which process works on which piece of a run."""
 
 import pathlib
 import shutil
@@ -7,41 +7,41 @@ from emojax.locks import Held, Lock, holder
 
 
 class Claims:
-    """A folder with a lock for every piece that a process is at work on."""
+    """A folder with a lock for every piece that a process is working on."""
 
     def __init__(self, folder: pathlib.Path):
-        """Args: the folder, made on first use."""
+        """Args: the folder, created on first use."""
         self.folder = folder
         self._own: dict[str, Lock] = {}
 
     def take(self, name: str, file: str) -> Lock | None:
-        """Claims a piece until the lock is left; None where another living process has it.
+        """Claims a piece until the lock is released; returns None if a running process has it.
 
         Args:
-          name: of the piece.
-          file: the name as that of a file.
+          name: name of the piece.
+          file: the name in the form of a file name.
         """
         try:
             self.folder.mkdir(exist_ok=True)
             self._own[name] = Lock(self.folder / f"{file}.lock")
-        except (Held, FileNotFoundError):  # the latter: the run has just ended
+        except (Held, FileNotFoundError):  # FileNotFoundError: the run has just ended
             return None
         return self._own[name]
 
     def check(self, name: str) -> None:
-        """Refuses to store a piece that another process has taken over.
+        """Checks that no other process has taken over a piece.
 
         Raises:
-          InputError: it has, e.g. while this machine was suspended.
+          InputError: another process has, e.g. while this machine was suspended.
         """
         if name in self._own:
             self._own[name].check()
 
     def refuse_any(self) -> None:
-        """Refuses pieces that living processes are at work on.
+        """Checks that no running process is working on a piece.
 
         Raises:
-          Held: there is one.
+          Held: a process is.
         """
         if self.is_held:
             expected = "none with --restart (wait until they have ended)"
@@ -49,7 +49,7 @@ class Claims:
 
     @property
     def is_held(self) -> bool:
-        """Whether any living process is at work on a piece."""
+        """True if any running process is working on a piece."""
         return any(holder(path) for path in self.folder.glob("*.lock"))
 
     def remove(self) -> None:

@@ -19,16 +19,22 @@ from emojax.training.feeds import place
 
 
 class Measured(NamedTuple):
-    """A training step on this machine."""
+    """The measured cost of a training step on this machine."""
 
     seconds: float
-    bytes: int  # on each device: state, batch and what the step keeps in between
+    bytes: int  # on each device: state, batch and intermediate results
     flops: float  # of the whole batch, as compiled
     parameters: int
 
 
 def measure_step(program: Program, shape: tuple[int, ...], repeats: int = 3) -> Measured:
-    """Compiles a training step for inputs of a shape and times it; the least of some repeats."""
+    """Compiles and times a training step.
+
+    Args:
+      program: the static parts of the training run.
+      shape: shape of one input.
+      repeats: number of timed steps, of which the fastest counts.
+    """
     sharded = NamedSharding(program.mesh, P("data"))
     x = np.zeros((program.batch_size, *shape), np.float32)
     batch = place((x, np.zeros(program.batch_size, np.int32)), sharded)
@@ -42,12 +48,13 @@ def measure_step(program: Program, shape: tuple[int, ...], repeats: int = 3) -> 
         jax.block_until_ready(metrics)
         taken.append(time.perf_counter() - start)
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    assert memory is not None  # every backend of jax reports it
     bytes_ = memory.temp_size_in_bytes + memory.argument_size_in_bytes
     return Measured(min(taken[1:]), int(bytes_), float(cost.get("flops", float("nan"))), size)
 
 
 def memory_limit() -> int:
-    """Returns the bytes of one device; on CPUs those that this process may use."""
+    """Returns the bytes of memory of one device; on CPUs, those that this process may use."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit") or host_memory()
 
@@ -55,10 +62,11 @@ def memory_limit() -> int:
 def host_memory(root: str | os.PathLike = "/") -> int:
     """Returns the bytes of memory that this process may use.
 
-    The machine's, or less where a container or a batch system limits the process (cgroup v2 or v1).
+    This is the machine's memory, or less if a container or batch system limits the process (cgroup
+    v2 or v1).
 
     Args:
-      root: folder that holds proc/ and sys/; another one in tests.
+      root: folder that contains proc/ and sys/; tests use another one.
     """
     limits = [psutil.virtual_memory().total]
     root = pathlib.Path(root)
@@ -75,7 +83,7 @@ def host_memory(root: str | os.PathLike = "/") -> int:
         elif controllers:
             continue
         inner = folder / path.lstrip("/")
-        for place_ in (inner, *inner.parents):  # every level above limits, too
+        for place_ in (inner, *inner.parents):  # limits of every level apply
             with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
                 limits.append(int((place_ / name).read_text()))
             if place_ == folder:
@@ -84,11 +92,11 @@ def host_memory(root: str | os.PathLike = "/") -> int:
 
 
 def require_memory(size: float, what: str) -> None:
-    """Refuses what would take more than half of the memory.
+    """Refuses an allocation that would take more than half of the memory.
 
     Args:
-      size: bytes.
-      what: what needs them, and what to do about it, for the message.
+      size: bytes needed.
+      what: what needs them and how to avoid it, for the message.
 
     Raises:
       InputError: twice that many bytes are more than this process may use.

@@ -1,13 +1,13 @@
 """Feeds: batches of volumes or vectors on the devices, resident there or streamed from disk.
 
-A feed knows rows of the cohort. Batches are divided among the devices of a mesh with one axis,
+A feed refers to rows of the cohort. Batches are divided among the devices of a mesh with one axis,
 "data"; parameters are on all of them.
 """
 
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -19,8 +19,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
 
 Read = Callable[[np.ndarray], Float[np.ndarray, "k ..."]]  # rows -> features, float32
-AHEAD = 2  # batches that are read while the device computes
-CHUNK = 64  # rows that are read at a time
+AHEAD = 2  # batches read while the device computes
+CHUNK = 64  # rows read at a time
 
 
 class Feed(Protocol):
@@ -29,16 +29,26 @@ class Feed(Protocol):
     @property
     def example(self) -> Float[np.ndarray, "1 ..."]:
         """A zero input with batch size 1, for initialising parameters."""
+        ...
 
     def labels(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
         """Returns the classes of rows."""
+        ...
 
     def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
-        """Yields (x, y) on the devices for each line of rows."""
+        """Yields (x, y) on the devices for each batch of rows."""
+        ...
 
 
-def data_mesh(devices=None) -> jax.sharding.Mesh:
-    """Returns a mesh of all devices (of all processes), or of those given: one axis, "data"."""
+def data_mesh(
+    # jax declares `Device` as a variable.
+    devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
+) -> jax.sharding.Mesh:
+    """Returns a mesh with one axis, "data", of the given devices.
+
+    Args:
+      devices: the devices; None: all devices of all processes.
+    """
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), ("data",), devices=devices, axis_types=(AxisType.Auto,))
 
@@ -62,20 +72,27 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
 
 
 class Resident:
-    """Features of some rows, kept on every device."""
+    """A feed of features of some rows, kept on every device."""
 
-    def __init__(self, read: Read, labels: np.ndarray, rows: np.ndarray, dtype: Any, mesh):
+    def __init__(
+        self,
+        read: Read,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        dtype: Any,
+        mesh: jax.sharding.Mesh,
+    ):
         """Reads and sends the distinct rows once.
 
         Args:
-          read: features of rows of the cohort.
+          read: function from rows of the cohort to features.
           labels: [n] class of every row of the cohort; only those of `rows` are read.
-          rows: rows that batches will name, e.g. of training and monitoring.
+          rows: rows that batches will request, e.g. those for training and monitoring.
           dtype: type on the device.
           mesh: the devices.
         """
         self.rows = np.unique(rows)
-        host = None
+        host: np.ndarray | None = None
         for start in range(0, len(self.rows), CHUNK):
             part = read(self.rows[start : start + CHUNK])
             if host is None:
@@ -92,7 +109,7 @@ class Resident:
         return np.zeros((1, *self.x.shape[1:]), np.float32)
 
     def places(self, rows: np.ndarray) -> Int[np.ndarray, "..."]:
-        """Returns the place of rows of the cohort in `x` and `y`.
+        """Returns the positions of rows of the cohort in `x` and `y`.
 
         Raises:
           ValueError: a row that the feed was not given.
@@ -101,28 +118,38 @@ class Resident:
         return np.searchsorted(self.rows, rows).astype(np.int32)
 
     def labels(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Returns the classes of rows; raises as `places`."""
+        """Returns the classes of rows; raises as for `places`."""
         return self._labels[self.places(rows)]
 
     def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
-        """Yields (x, y) on the devices for each line of rows; raises as `places`."""
+        """Yields (x, y) on the devices for each batch of rows; raises as for `places`."""
         for line in self.places(rows):
             yield take(self.x, self.y, line, mesh=self._mesh)
 
 
 @functools.partial(jax.jit, static_argnames="mesh")
-def take(x, y, rows, *, mesh):
-    """Takes rows of both, divided among the devices."""
+def take(
+    x: jax.Array, y: jax.Array, rows: jax.Array | np.ndarray, *, mesh: jax.sharding.Mesh
+) -> tuple[jax.Array, jax.Array]:
+    """Returns rows of both x and y, divided among the devices of the mesh."""
     if mesh.size == 1:
         return x[rows], y[rows]
     sharding = NamedSharding(mesh, P("data"))
-    return tuple(jax.lax.with_sharding_constraint(a[rows], sharding) for a in (x, y))
+    x, y = (jax.lax.with_sharding_constraint(a[rows], sharding) for a in (x, y))
+    return x, y
 
 
 class Streamed:
-    """Features that stay on disk; each process reads only what its own devices need."""
+    """A feed of features that stay on disk; each process reads only what its devices need."""
 
-    def __init__(self, read: Read, labels: np.ndarray, rows: np.ndarray, dtype: Any, mesh):
+    def __init__(
+        self,
+        read: Read,
+        labels: np.ndarray,
+        rows: np.ndarray,
+        dtype: Any,
+        mesh: jax.sharding.Mesh,
+    ):
         """Takes the same arguments as `Resident`; `dtype` is the type sent to the device."""
         self._read, self._labels, self._dtype = read, labels.astype(np.int32), dtype
         self._sharding = NamedSharding(mesh, P("data"))
@@ -134,12 +161,12 @@ class Streamed:
         return np.zeros_like(self._read(self.rows[:1]))
 
     def labels(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-        """Returns the classes of rows; raises as `batches`."""
+        """Returns the classes of rows; raises as for `batches`."""
         _check_rows(rows, self.rows)
         return self._labels[rows]
 
     def batches(self, rows: Int[np.ndarray, "steps batch"]) -> Iterator[tuple]:
-        """Yields (x, y) on the devices for each line of rows, reading ahead in a thread.
+        """Yields (x, y) on the devices for each batch of rows, reading ahead in a thread.
 
         Raises:
           ValueError: a row that the feed was not given.
@@ -161,16 +188,17 @@ class Streamed:
         def values(index):
             return self._read(rows[index[0]]).astype(self._dtype)
 
+        def labels(index):
+            return self._labels[rows[index[0]]]
+
         shape = (len(rows), *self.example.shape[1:])
         x = jax.make_array_from_callback(shape, self._sharding, values)
-        y = jax.make_array_from_callback(
-            (len(rows),), self._sharding, lambda index: self._labels[rows[index[0]]]
-        )
+        y = jax.make_array_from_callback((len(rows),), self._sharding, labels)
         return x, y
 
 
 def _check_rows(rows, known: np.ndarray) -> None:
-    """Refuses rows that a feed was not given: a batch never holds what its owner may not see."""
+    """Refuses rows that a feed was not given, so that batches never contain rows not granted."""
     foreign = np.setdiff1d(rows, known)
     if len(foreign):
         raise ValueError(f"want rows that the feed was given; got {foreign[:5].tolist()} too")

@@ -1,10 +1,10 @@
-"""Checkpoints of a training under way: two generations, each with a list of hashes.
+"""Checkpoints of a training run in progress: two generations, each with a list of hashes.
 
     <folder>/<steps>/        an orbax checkpoint
     <folder>/<steps>.json    its files with their sha256, and the digest of the run
 
-The list is written last: a checkpoint without one counts as unsaved. One that is damaged gives way
-to the one before. This is the only import of orbax.
+The list is written last: a checkpoint without one counts as unsaved. If one is damaged, the one
+before is used. This is the only import of orbax.
 """
 
 import contextlib
@@ -25,17 +25,17 @@ from emojax import files
 from emojax.data import hashes
 from emojax.errors import InputError, say
 
-KEPT = 2  # checkpoints of a training
+KEPT = 2  # number of checkpoints kept of a training run
 TEMPORARY = "*.orbax-checkpoint-tmp*"  # names of unfinished ones
 
 
 def load(folder: pathlib.Path, digest: str, like: Any) -> Any:
-    """Returns the tree of the newest whole checkpoint, or None; removes damaged ones.
+    """Returns the tree of the newest intact checkpoint, or None; removes damaged ones.
 
     Args:
-      folder: of one training.
-      digest: of the run.
-      like: a tree with its shapes, types and shardings.
+      folder: folder of one training run.
+      digest: digest of the run.
+      like: tree with the same shapes, types and shardings.
     """
     if jax.process_index() == 0:
         _drop_damaged(folder, digest)
@@ -43,18 +43,19 @@ def load(folder: pathlib.Path, digest: str, like: Any) -> Any:
         multihost_utils.sync_global_devices(f"checkpoints of {folder.name}")
     if not (steps := _steps(folder)):
         return None
-    with ocp.training.Checkpointer(folder) as checkpoints:
+    # pathlib.Path is accepted, but not declared.
+    with ocp.training.Checkpointer(folder) as checkpoints:  # pyright: ignore[reportArgumentType]
         return checkpoints.load(steps[-1], jax.tree.map(_abstract, like))
 
 
 def save(folder: pathlib.Path, digest: str, steps: int, tree: Any) -> None:
-    """Writes a checkpoint, and removes all but the one before.
+    """Writes a checkpoint and removes all older ones but the last.
 
     Args:
-      folder: of one training.
-      digest: of the run.
-      steps: steps done.
-      tree: arrays.
+      folder: folder of one training run.
+      digest: digest of the run.
+      steps: number of steps done.
+      tree: pytree of arrays.
 
     Raises:
       InputError: the disk is full, or cannot be written.
@@ -63,20 +64,23 @@ def save(folder: pathlib.Path, digest: str, steps: int, tree: Any) -> None:
     try:
         with (
             _without_log(),
-            ocp.training.Checkpointer(folder, preservation_policy=policy) as checkpoints,
+            ocp.training.Checkpointer(
+                folder,  # pyright: ignore[reportArgumentType]  # as above
+                preservation_policy=policy,  # pyright: ignore[reportArgumentType]  # orbax's own
+            ) as checkpoints,
         ):
             if steps not in [found.step for found in checkpoints.checkpoints]:
                 checkpoints.save(steps, tree)
         if jax.process_index() == 0:
             _seal(folder, digest, steps)
-    except (OSError, ValueError, RuntimeError) as error:  # orbax hands on what the disk says
+    except (OSError, ValueError, RuntimeError) as error:  # orbax passes errors of the disk on
         expected = "room for a checkpoint (the same command goes on from the one before)"
         raise InputError(folder, files.cause(error), expected) from None
 
 
 @contextlib.contextmanager
 def _without_log() -> Iterator[None]:
-    """Keeps orbax from printing the traces of errors that it raises as well."""
+    """Keeps orbax from printing traces of errors that it also raises."""
     log = logging.getLogger("absl")
     log.disabled, before = True, log.disabled
     try:
@@ -86,7 +90,7 @@ def _without_log() -> Iterator[None]:
 
 
 def _seal(folder: pathlib.Path, digest: str, steps: int) -> None:
-    """Lists the files of a checkpoint with their hashes, and drops lists of older ones."""
+    """Writes the list of a checkpoint's files and hashes, and removes lists of older ones."""
     place = folder / str(steps)
     listed = _list(place)
     for path in listed:
@@ -99,7 +103,7 @@ def _seal(folder: pathlib.Path, digest: str, steps: int) -> None:
 
 
 def _drop_damaged(folder: pathlib.Path, digest: str) -> None:
-    """Removes the checkpoints behind the newest whole one."""
+    """Removes damaged checkpoints that are newer than the newest intact one."""
     for steps in reversed(_steps(folder)):
         seal, place = folder / f"{steps}.json", folder / str(steps)
         try:
@@ -119,7 +123,7 @@ def _drop_damaged(folder: pathlib.Path, digest: str) -> None:
 
 
 def _list(folder: pathlib.Path) -> dict[str, str]:
-    """Returns the files of a folder, by their paths in it, with the sha256 of each."""
+    """Returns the relative path and sha256 of every file in a folder."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): hashes.sha256(path) for path in found}
 

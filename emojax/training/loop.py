@@ -1,12 +1,12 @@
-"""The one training loop: vectors or volumes, one fold at a time or several side by side.
+"""The training loop: vectors or volumes, one fold at a time or several side by side.
 
     for task, trained in fit(program, tasks, epochs=1250, every=50):
         probabilities = predict(program, feed, rows, trained.best.params, trained.best.batch_stats)
 
-With "loop" an epoch is a host loop of the jitted step (CPU: XLA runs the bodies of its loops
-without its threads). With "scan" epochs are one program, and folds of one shape go through it side
-by side. Both draw the same batches and noise, and what is stored belongs to a single fold, so that
-a training begun with one goes on with the other. Measured: `benchmarks/results/folds_*.json`.
+With "loop", an epoch is a host loop of the jitted step (on CPUs, XLA runs the bodies of its loops
+on one thread). With "scan", epochs are one program, and folds of one shape run side by side. Both
+draw the same batches and noise, and each fold is stored separately, so that a training run begun
+with one can continue with the other. Measured: `benchmarks/results/folds_*.json`.
 """
 
 import functools
@@ -46,8 +46,8 @@ Strategy = Literal["loop", "scan"]
 class Task(NamedTuple):
     """The training of one network."""
 
-    name: str  # of its files and messages
-    key: jax.Array  # [] typed
+    name: str  # for files and messages
+    key: jax.Array  # [] typed key
     feed: Callable[[], Feed]  # called once training begins
     train: Int[np.ndarray, " n"]  # rows of the feed; a row may occur several times
     monitor: Int[np.ndarray, " m"]  # rows whose scores choose the epoch and the rate
@@ -63,16 +63,16 @@ class Trained(NamedTuple):
 
 
 class Store:
-    """A keeper of unfinished trainings; this one keeps nothing."""
+    """A store of unfinished training runs; this one keeps nothing."""
 
     def load(self, name: str, like: Any) -> Any:
-        """Returns the pytree that was saved last, with the shapes of `like`, or None."""
+        """Returns the pytree saved last, with the shapes of `like`, or None."""
 
     def save(self, name: str, steps: int, tree: Any) -> None:
-        """Writes or copies the state of a training after some steps; its arrays do not last."""
+        """Writes or copies the state of a training run; its arrays may be donated afterwards."""
 
     def drop(self, name: str) -> None:
-        """Forgets a training."""
+        """Removes a training run."""
 
 
 def default_strategy() -> Strategy:
@@ -92,32 +92,32 @@ def fit(
     store: Store | None = None,
     log: Callable[[str, int, dict[str, float]], None] = lambda name, epoch, metrics: None,
 ) -> Iterator[tuple[Task, Trained]]:
-    """Trains networks from the start, or from where a checkpoint left them, to the end.
+    """Trains networks to the end, from the start or from their last checkpoint.
+
+    A signal that asks the process to end is handled before each step of "loop" and after each
+    dispatch of "scan". The state is then stored, between or within epochs.
 
     Args:
       program: see `Program`.
       tasks: networks to train.
       epochs: maximum number of epochs.
       every: number of epochs between checkpoints, and per dispatch of "scan".
-      factor: weight of the penalty; another one does not recompile.
+      factor: weight of the penalty; changing it does not recompile.
       strategy: see the module; "scan" needs resident feeds.
-      stop: (rate, epochs): ends a training whose rate is that low once the monitored loss has had
-        no new minimum for that many epochs; None: never.
-      store: keeper of checkpoints; None: no checkpoints.
+      stop: (rate, epochs): ends a training run whose rate has fallen to `rate` once the monitored
+        loss has had no new minimum for `epochs` epochs; None: never.
+      store: store of checkpoints; None: no checkpoints.
       log: called after each epoch with the task's name, the epoch from 1, and `CURVES`; without
-        curves for epochs that a checkpoint holds, or that an early stop leaves out.
+        curves for epochs that were restored from a checkpoint or skipped by an early stop.
 
     Yields:
       Each task with its trained network, as soon as it is done.
 
-    A signal that asks the process to end is heard before each step of "loop", and after each
-    dispatch of "scan". The state is stored then, between two epochs or within one.
-
     Raises:
       ValueError: a batch size that the devices cannot share evenly, an unknown strategy, or "scan"
         with a streamed feed.
-      InputError: a loss that is not finite; nothing is kept of this training.
-      stops.Stopped: a signal asked for it.
+      InputError: a loss that is not finite; nothing is kept of this training run.
+      stops.Stopped: a signal has asked this process to end.
     """
     devices = program.mesh.size
     if program.batch_size % devices:
@@ -139,14 +139,14 @@ def fit(
 
 
 class _Opened(NamedTuple):
-    """A task whose feed is there, at the step of its checkpoint."""
+    """A task with its open feed, at the step of its checkpoint."""
 
     task: Task
     feed: Feed
     trial: Trial
     curves: dict[str, np.ndarray]
     done: int  # epochs
-    taken: list[dict[str, Any]]  # metrics of the steps of the epoch that was interrupted
+    taken: list[dict[str, Any]]  # metrics of the steps done of an interrupted epoch
 
 
 def _open(program, strategy: Strategy, task: Task, *, epochs: int, factor, store, log) -> _Opened:
@@ -169,14 +169,15 @@ def _open(program, strategy: Strategy, task: Task, *, epochs: int, factor, store
 
 
 def _tree(state: Trial, curves, taken, steps: int) -> dict[str, Any]:
-    """Returns what is stored of a training; metrics of steps to come are NaN."""
+    """Returns the tree that is stored for a training run; metrics of later steps are NaN."""
     none = dict.fromkeys(("loss", "accuracy"), np.float32(np.nan))
     filled = stack_host([*taken, *[none] * (steps - len(taken))])
     return {"trial": state, "curves": curves, "taken": filled}
 
 
 def _likeness(opened: _Opened) -> tuple:
-    """Returns what tasks have in common that go side by side: shapes, type, and progress."""
+    """Returns the shapes, type and progress that tasks must share to run side by side."""
+    assert isinstance(opened.feed, Resident)  # "loop" has no groups
     task, x = opened.task, opened.feed.x
     place = opened.done, len(opened.taken)
     return *place, x.shape, str(x.dtype), len(task.train), len(task.monitor)
@@ -198,7 +199,7 @@ def _train(program, strategy: Strategy, group, *, epochs, every, factor, stop, s
             store.save(opened.task.name, int(one.state.step), tree)
 
     while done < epochs and not _is_stalled(state, stop):
-        # Dispatches end where checkpoints are due, wherever the training was taken up again.
+        # Dispatches end where checkpoints are due, even if training resumed in between.
         count = 1 if taken else min(pace, epochs - done, every - done % every)
         try:
             state, metrics = (rest if taken else advance)(state, count, taken)  # [folds, count]
@@ -228,7 +229,7 @@ def _train(program, strategy: Strategy, group, *, epochs, every, factor, stop, s
 
 
 def _is_asked() -> str:
-    """Returns the signal that asks this process or one beside it to end, or ""."""
+    """Returns the signal that asks this or another process of the run to end, or ""."""
     own = stops.asked()
     if jax.process_count() == 1:
         return own
@@ -237,10 +238,10 @@ def _is_asked() -> str:
 
 
 def _check_finite(store, name: str, epoch: int, metrics: dict[str, float]) -> None:
-    """Ends a training whose loss is no number any more; every later one would be none, either.
+    """Ends a training run whose loss is no longer finite, as all later losses would not be either.
 
     Raises:
-      InputError: names fold, epoch and rate.
+      InputError: the loss is not finite; the message names fold, epoch and rate.
     """
     if np.isfinite(metrics["train_loss"]) and np.isfinite(metrics["loss"]):
         return
@@ -269,7 +270,7 @@ def _is_stalled(state: Trial, stop) -> bool:
 
 
 def _looped(program: Program, group: Sequence[_Opened], factor):
-    """Returns advance(state, 1, taken): an epoch of a single fold from the host."""
+    """Returns advance(state, 1, taken), which runs an epoch of a single fold from the host."""
     (opened,) = group
     task = opened.task
 
@@ -280,8 +281,11 @@ def _looped(program: Program, group: Sequence[_Opened], factor):
 
 
 def _scanned(program: Program, group: Sequence[_Opened], factor):
-    """Returns advance(state, count, []): epochs of all folds of the group as one program."""
-    parts = [scan_inputs(program, o.feed, o.task.train, o.task.monitor) for o in group]
+    """Returns advance(state, count, []), which runs epochs of all folds as one program."""
+    parts = []
+    for opened in group:
+        assert isinstance(opened.feed, Resident)  # `_open` has refused others
+        parts.append(scan_inputs(program, opened.feed, opened.task.train, opened.task.monitor))
     single = len(group) == 1
     inputs = parts[0] if single else stack(parts)
 

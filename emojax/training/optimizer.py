@@ -1,4 +1,4 @@
-"""Adam, as Keras steps it and as optax steps it: the two differ in where epsilon is added."""
+"""Adam in the forms of Keras and optax, which differ in where epsilon is added."""
 
 import math
 from typing import Literal
@@ -15,24 +15,24 @@ def adam(
     eps: float = 1e-7,
     form: Literal["keras", "optax"] = "keras",
 ) -> optax.GradientTransformation:
-    """Adam with epsilon beside the uncorrected ("keras") or the corrected root ("optax").
+    """Returns Adam with epsilon added to the uncorrected ("keras") or corrected root ("optax").
 
     m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;  c1 = 1 - b1^t;  c2 = 1 - b2^t
     keras: w <- w - rate sqrt(c2) / c1 m / (sqrt(v) + eps)
     optax: w <- w - rate (m / c1) / (sqrt(v / c2) + eps)
 
-    In the first steps eps weighs 1 / sqrt(c2) more in Keras' form (32 times at t = 1), which shows
-    in gradients below about 1e-4. The bias corrections are exact in float32, where 1 - 0.999
-    computed as such is off by 1e-5.
+    In the first steps, eps weighs 1 / sqrt(c2) more in Keras' form (32 times at t = 1), which
+    matters for gradients below about 1e-4. The bias corrections are exact in float32, where 1 -
+    0.999 computed directly is off by 1e-5.
 
     Args:
-      learning_rate: > 0; a plateau or a schedule multiplies the updates.
+      learning_rate: learning rate > 0; a plateau rule or schedule multiplies the updates.
       b1, b2: decay of the two moments, in [0, 1).
-      eps: >= 0.
-      form: static.
+      eps: term added to the root, >= 0.
+      form: "keras" or "optax".
 
     Returns:
-      An optax transformation whose state is that of `optax.adam`'s first part.
+      An optax transformation with the state of the first part of `optax.adam`.
 
     Raises:
       ValueError: an option outside its range.
@@ -51,11 +51,12 @@ def adam(
             raise ValueError(f"want {rule}; got {got}")
 
     def init(params):
-        # Two sets of buffers: a donated state may not hold one twice.
+        # Two sets of buffers, as a donated state may not contain a buffer twice.
         mu, nu = (optax.tree.zeros_like(params) for _ in range(2))
         return optax.ScaleByAdamState(jnp.zeros((), jnp.int32), mu, nu)
 
-    def update(grads, state, params=None):
+    def update(updates, state, params=None):
+        grads = updates
         del params
         count = optax.safe_increment(state.count)
         root = jnp.sqrt(_one_minus_power(b2, count))
@@ -72,5 +73,5 @@ def adam(
 
 
 def _one_minus_power(b, count):
-    """1 - b^count to full precision."""
+    """Returns 1 - b^count to full precision."""
     return -jnp.expm1(count * math.log(b)) if b else jnp.ones(())

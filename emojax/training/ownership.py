@@ -7,15 +7,15 @@ from typing import Any
 
 from emojax.errors import InputError
 
-FORMAT = 2  # of config.json and of all that a workdir holds; 0.3.0 wrote the bare configuration
+FORMAT = 2  # of config.json and all contents of a workdir; 0.3.0 wrote the bare configuration
 LOCK = ".lock"
 
 
 def check_config(folder: pathlib.Path, plain: dict[str, Any]) -> None:
-    """Refuses another configuration than that of a run under way.
+    """Checks that a configuration is that of a run in progress.
 
     Raises:
-      InputError: names the first key that differs.
+      InputError: it is another one; the message names the first key that differs.
     """
     if differs := _first_difference(read_config(folder), plain):
         key, old, new = differs
@@ -24,7 +24,7 @@ def check_config(folder: pathlib.Path, plain: dict[str, Any]) -> None:
 
 
 def plain_config(config: dict[str, Any]) -> dict[str, Any]:
-    """Returns a configuration as JSON holds it, without the keys that no result depends on."""
+    """Returns a configuration as JSON data, without the keys that no result depends on."""
     plain = json.loads(json.dumps(config))
     for part, key in (("data", "store"), ("data", "progress"), ("train", "loggers")):
         plain.get(part, {}).pop(key, None)
@@ -35,7 +35,7 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     """Returns the configuration of a workdir.
 
     Raises:
-      InputError: it has none, or one that was written by another version or program.
+      InputError: it has none, or one written by another version or program.
     """
     path = folder / "config.json"
     found = _read_json(path, "the workdir of a run")
@@ -43,7 +43,7 @@ def read_config(folder: pathlib.Path) -> dict[str, Any]:
     if version == FORMAT and isinstance(config := found.get("config"), dict):
         model = config.get("model")
         if isinstance(model, dict) and model.get("dtype") == "auto":
-            model["dtype"] = "device"  # which `auto` meant before it measured
+            model["dtype"] = "device"  # the meaning of "auto" before it measured
         return config
     if version == FORMAT:
         raise InputError(path, "damaged (no config in it)", "as it was written")
@@ -72,7 +72,7 @@ def slug(name: str) -> str:
 
 
 def check_ours(folder: pathlib.Path) -> None:
-    """Refuses a folder that holds anything else than a run."""
+    """Refuses a folder that contains anything other than a run."""
     if folder.exists() and not folder.is_dir():
         raise InputError(folder, "a file", "a folder as --workdir")
     if (folder / "config.json").exists():
@@ -85,10 +85,10 @@ def check_ours(folder: pathlib.Path) -> None:
 
 
 def same_config(folder: pathlib.Path, plain: dict[str, Any], is_bound: bool) -> dict[str, Any]:
-    """Returns the configuration of a workdir, which must be ours once a training has begun.
+    """Returns the configuration of a workdir, which must be ours once training has begun.
 
     Raises:
-      InputError: it is another one; names the first key that differs.
+      InputError: it is another one; the message names the first key that differs.
     """
     theirs = read_config(folder)
     if is_bound and (differs := _first_difference(theirs, plain)):
@@ -99,7 +99,7 @@ def same_config(folder: pathlib.Path, plain: dict[str, Any], is_bound: bool) -> 
 
 
 def _first_difference(theirs, ours, at: str = ""):
-    """Returns (dotted key, value, value) of the first leaf that differs; None if all are equal."""
+    """Returns (dotted key, their value, our value) of the first difference, or None."""
     if not (isinstance(theirs, dict) and isinstance(ours, dict)):
         return None if theirs == ours else (at, theirs, ours)
     for key in sorted(theirs.keys() | ours.keys()):

@@ -1,7 +1,8 @@
-"""The train state and the pure functions that make and change it; written for one fold."""
+"""The training state and the pure functions that create and update it, written for one fold."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -16,23 +17,23 @@ Penalty = Callable[[Any], jax.Array]  # parameters -> term of the loss []
 
 @struct.dataclass
 class TrainState:
-    """All that training carries. Stacked along axis 0, it is a set of folds."""
+    """Everything that training carries from step to step. Stacked along axis 0, a set of folds."""
 
     step: Int[jax.Array, ""]
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    plateau: optax.OptState  # its scale multiplies the updates; changed once an epoch
-    key: Key[jax.Array, ""]  # never split, folded with `step` on use
+    plateau: Any  # PlateauState; its scale multiplies the updates, and changes once an epoch
+    key: Key[jax.Array, ""]  # never split, but folded with `step` on use
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What `model.apply` takes."""
+        """Variables for `model.apply`."""
         return variables(self.params, self.batch_stats)
 
 
 def variables(params: Any, batch_stats: Any) -> dict[str, Any]:
-    """The collections of a network; batch statistics may be empty."""
+    """Returns the collections of a network; batch statistics may be empty."""
     return {"params": params, "batch_stats": batch_stats}
 
 
@@ -43,11 +44,11 @@ def init_state(
     plateau: optax.GradientTransformationExtraArgs,
     example: Float[jax.Array, "batch ..."],
 ) -> TrainState:
-    """A fresh state.
+    """Returns a new state.
 
     Args:
-      key: [] typed; its children initialise the parameters and draw the dropout.
-      model: takes (x, train=).
+      key: [] typed key; its children initialise the parameters and draw the dropout.
+      model: module that takes (x, train=).
       tx: the optimiser.
       plateau: the rule of `emojax.plateau`.
       example: any input of the right shape; its values do not matter.
@@ -68,7 +69,7 @@ def make_train_step(
     model: nn.Module,
     tx: optax.GradientTransformation,
     penalty: Penalty | None = None,
-    warmup: Int[jax.Array, ""] | None = None,
+    warmup: Int[jax.Array, ""] | int | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """Returns step(state, batch) -> (state, metrics). Donate `state` in jit.
 
@@ -76,10 +77,10 @@ def make_train_step(
     "loss" and "accuracy" of the batch, [] float, before the step and with dropout.
 
     Args:
-      model: takes (x, train=).
+      model: module that takes (x, train=).
       tx: the optimiser.
-      penalty: a term of the loss.
-      warmup: steps in which the rate rises in equal parts to what it is then; None: none.
+      penalty: penalty term of the loss.
+      warmup: number of steps over which the rate rises linearly to its value; None: none.
     """
 
     def step(state: TrainState, batch: Batch):
@@ -99,14 +100,15 @@ def make_train_step(
 
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, (logits, batch_stats)), grads = grad_fn(state.params)
-        # With the last use of the parameters behind it, the update needs no copy of them.
+        # After the barrier the old parameters are not used again, so the update needs no copy.
         grads, loss = jax.lax.optimization_barrier((grads, loss))
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         scale = state.plateau.scale
         if warmup is not None:
             scale *= jnp.minimum(1.0, (state.step + 1) / warmup)
         updates = optax.tree.scale(scale, updates)
-        new_state = state.replace(
+        new_state = dataclasses.replace(
+            state,
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,
@@ -120,10 +122,15 @@ def make_train_step(
 def make_eval_step(
     model: nn.Module, penalty: Penalty | None = None
 ) -> Callable[[TrainState, Batch], dict[str, jax.Array]]:
-    """Returns step(state, batch) -> "loss" with penalty, "accuracy", "logits" [batch, classes]."""
+    """Returns step(state, batch) -> metrics: "loss" with penalty, "accuracy", and "logits".
+
+    Args:
+      model: module that takes (x, train=).
+      penalty: penalty term of the loss.
+    """
 
     def step(state: TrainState, batch: Batch):
-        logits = model.apply(state.variables, batch["x"], train=False)
+        logits = cast(jax.Array, model.apply(state.variables, batch["x"], train=False))
         nll = optax.softmax_cross_entropy_with_integer_labels(logits, batch["y"]).mean()
         return {
             "loss": nll if penalty is None else nll + penalty(state.params),
@@ -134,6 +141,10 @@ def make_eval_step(
     return step
 
 
-def end_epoch(state: TrainState, loss: Float[jax.Array, ""], plateau) -> TrainState:
-    """Shows the plateau rule one loss of the monitored volumes; it may lower the rate."""
-    return state.replace(plateau=plateau.update({}, state.plateau, value=loss)[1])
+def end_epoch(
+    state: TrainState,
+    loss: Float[jax.Array, ""],
+    plateau: optax.GradientTransformationExtraArgs,
+) -> TrainState:
+    """Updates the plateau rule with one loss of the monitored volumes; it may lower the rate."""
+    return dataclasses.replace(state, plateau=plateau.update({}, state.plateau, value=loss)[1])

@@ -1,26 +1,30 @@
 """The state of one fold's training, and the pure functions that begin and end its epochs."""
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import optax
+from flax import linen as nn
 from flax import struct
 from jaxtyping import Float, Int, Key
 
 from emojax.training import steps
 from emojax.training.steps import TrainState
 
-CURVES = ("train_loss", "train_accuracy", "loss", "accuracy", "rate")  # of every epoch
-By = Literal["accuracy", "nll"]  # of the monitored volumes, what chooses the epoch
-SHARE = 2**22  # of a class among the weights of draws; sums stay in int32 up to 511 classes
+CURVES = ("train_loss", "train_accuracy", "loss", "accuracy", "rate")  # metrics of every epoch
+By = Literal["accuracy", "nll"]  # score of the monitored volumes that chooses the epoch
+SHARE = 2**22  # weight of a class in draws; sums stay in int32 up to 511 classes
 
 
 @struct.dataclass
 class Best:
     """The epoch that scores best on the monitored volumes.
 
-    By "accuracy" it has the highest, and ties go to the lower loss; by "nll" it has the least
-    class-balanced cross-entropy, without the penalty.
+    By "accuracy", it has the highest accuracy, and ties go to the lower loss. By "nll", it has the
+    lowest class-balanced cross-entropy, without the penalty.
     """
 
     epoch: Int[jax.Array, ""]  # from 1; 0 before the first
@@ -32,7 +36,7 @@ class Best:
 
 @struct.dataclass
 class Trial:
-    """The state that one fold carries from epoch to epoch; stacked along axis 0, several folds."""
+    """The state that one fold carries from epoch to epoch. Stacked along axis 0, several folds."""
 
     state: TrainState
     best: Best
@@ -40,20 +44,26 @@ class Trial:
     key: Key[jax.Array, ""]  # folded with `epoch` for the order of the volumes
 
 
-def begin(key: Key[jax.Array, ""], model, tx, plateau, example) -> Trial:
-    """Returns a training before its first epoch; arguments as for `steps.init_state`."""
+def begin(
+    key: Key[jax.Array, ""],
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    plateau: optax.GradientTransformationExtraArgs,
+    example: Float[jax.Array, "batch ..."],
+) -> Trial:
+    """Returns the state before the first epoch; arguments as for `steps.init_state`."""
     state = steps.init_state(jax.random.fold_in(key, 0), model, tx, plateau, example)
-    # Buffers of their own, since all are donated.
+    # Separate buffers, since all are donated.
     epoch, best_epoch = (jnp.zeros((), jnp.int32) for _ in range(2))
     copy = jax.tree.map(jnp.copy, (state.params, state.batch_stats))
-    # Dtypes that later epochs have, too: weak ones would compile every step twice.
+    # The dtypes of later epochs: weak types would compile every step twice.
     none = (jnp.full((), value, jnp.result_type(float)) for value in (-1.0, jnp.inf))
     best = Best(best_epoch, *none, *copy)
     return Trial(state, best, epoch, jax.random.fold_in(key, 1))
 
 
 def shuffled(trial: Trial, n: int, batch_size: int) -> Int[jax.Array, "steps batch"]:
-    """Draws the order of this epoch's n rows; the last batch is filled up from the first rows."""
+    """Draws the order of this epoch's n rows; the first rows fill up the last batch."""
     size = min(batch_size, n)
     rows = jax.random.permutation(jax.random.fold_in(trial.key, trial.epoch), n)
     return jnp.resize(rows, (-(-n // size), size))
@@ -62,7 +72,15 @@ def shuffled(trial: Trial, n: int, batch_size: int) -> Int[jax.Array, "steps bat
 def drawn(
     trial: Trial, labels: Int[jax.Array, " n"], batch_size: int
 ) -> Int[jax.Array, "steps batch"]:
-    """Draws an epoch of places in n rows, with every class equally likely, in integers."""
+    """Draws positions in n rows for one epoch, with every class equally likely.
+
+    The draw uses integers only, so that it is exact.
+
+    Args:
+      trial: the trial.
+      labels: [n] class of each row.
+      batch_size: number of rows in a batch.
+    """
     n = labels.shape[0]
     ordered = jnp.sort(labels)
     before, after = (jnp.searchsorted(ordered, labels, side=side) for side in ("left", "right"))
@@ -72,13 +90,13 @@ def drawn(
     return jnp.searchsorted(ends, jax.random.randint(key, shape, 0, ends[-1]), side="right")
 
 
-def choose(trial: Trial, found, by: By = "accuracy") -> Best:
-    """Returns the parameters of now if they are better than the best so far, else those.
+def choose(trial: Trial, found: Mapping[str, jax.Array], by: By = "accuracy") -> Best:
+    """Returns the current parameters if they are better than the best so far, else the latter.
 
     Args:
       trial: the trial; its number of epochs is that of the parameters.
-      found: "loss" and "accuracy" of the monitored volumes, [] each; by "nll" that, too.
-      by: static.
+      found: "loss" and "accuracy" of the monitored volumes, [] each; also "nll" with by="nll".
+      by: score that chooses the epoch; static.
     """
     old, accuracy, loss = trial.best, found["accuracy"], found["nll" if by == "nll" else "loss"]
     better = loss < old.loss
@@ -90,22 +108,26 @@ def choose(trial: Trial, found, by: By = "accuracy") -> Best:
 
 
 def close_epoch(
-    trial: Trial, found, train, plateau, by: By = "accuracy"
+    trial: Trial,
+    found: Mapping[str, jax.Array],
+    train: Mapping[str, jax.Array],
+    plateau: optax.GradientTransformationExtraArgs,
+    by: By = "accuracy",
 ) -> tuple[Trial, dict[str, jax.Array]]:
-    """Shows the epoch's scores to the plateau rule, and keeps the parameters if they are the best.
+    """Updates the plateau rule with the epoch's scores, and keeps the parameters if best.
 
     Args:
       trial: the trial after the epoch's steps.
       found: scores of the monitored volumes, see `choose`.
       train: "loss" and "accuracy" of the training batches.
       plateau: the rule of `emojax.plateau`.
-      by: what chooses the epoch; static.
+      by: score that chooses the epoch; static.
 
     Returns:
       The trial, and the epoch's metrics by the names of `CURVES`.
     """
     state = steps.end_epoch(trial.state, found["loss"], plateau)
-    trial = trial.replace(state=state, epoch=trial.epoch + 1)
+    trial = dataclasses.replace(trial, state=state, epoch=trial.epoch + 1)
     metrics = {
         "train_loss": train["loss"],
         "train_accuracy": train["accuracy"],
@@ -113,4 +135,4 @@ def close_epoch(
         "accuracy": found["accuracy"],
         "rate": state.plateau.rate,
     }
-    return trial.replace(best=choose(trial, found, by)), metrics
+    return dataclasses.replace(trial, best=choose(trial, found, by)), metrics

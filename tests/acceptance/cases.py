@@ -90,7 +90,7 @@ def source(path: pathlib.Path) -> str:
 
 
 def run(path: pathlib.Path, checkout: pathlib.Path, seconds: float = 600) -> tuple[int, str]:
-    """Runs a case; returns exit code and what it printed."""
+    """Runs a case; returns its exit code and output."""
     own = {"EMOJAX": str(checkout), "PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", source(path)],

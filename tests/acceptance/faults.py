@@ -112,7 +112,7 @@ class Checks:
     # Damage.
 
     def fault_checkpoint(self) -> None:
-        """All files of the newest checkpoint, or one of them, are damaged."""
+        """Damages all files of the newest checkpoint, or one of them."""
         for kind in KINDS:
             for which in ("every", "one"):
                 trial = self.fresh(f"checkpoint {kind} {which}", self.part)
@@ -124,7 +124,7 @@ class Checks:
                 self.same(f"checkpoint, {which} file {kind}", trial)
 
     def fault_finished(self) -> None:
-        """Finished trainings and kept networks are damaged."""
+        """Damages finished trainings and kept networks."""
         for kind in KINDS:
             for glob in ("done", "models"):
                 trial = self.fresh(f"{glob} {kind}", self.part)
@@ -136,7 +136,7 @@ class Checks:
                     self.check(f"{glob}: files were there to damage", False)
 
     def fault_store(self) -> None:
-        """Every file of the store is damaged."""
+        """Damages every file of the store."""
         for kind in KINDS:
             trial = self.fresh(f"store {kind}")
             shutil.copytree(self.whole / "store", trial / "store")
@@ -155,7 +155,7 @@ class Checks:
     # Other inputs.
 
     def fault_inputs(self) -> None:
-        """The labels, or a scan, change while a run is stopped, or after its end."""
+        """Changes the labels, or a scan, while a run is stopped or after it has ended."""
         kept = self.launcher.data
         for name, like in (("stopped", self.part), ("finished", self.whole)):
             for what in ("events", "scan"):
@@ -192,7 +192,7 @@ class Checks:
             path.write_text(text.replace("x", "negative"))
 
     def fault_versions(self) -> None:
-        """A stopped run goes on with another version of jax."""
+        """Resumes a stopped run with another version of jax."""
         trial = self.fresh("version", self.part)
         path = trial / "work" / "run.json"
         text = re.sub(r'"jax": "[^"]*"', '"jax": "0.9.9"', path.read_text())
@@ -203,7 +203,7 @@ class Checks:
     # Overwriting.
 
     def fault_overwriting(self) -> None:
-        """Folders of others, and results of earlier commands, stay as they are."""
+        """Checks that folders of others and results of earlier commands stay as they are."""
         launcher = self.launcher
         trial = self.fresh("foreign")
         (trial / "work").mkdir()
@@ -245,9 +245,9 @@ class Checks:
     # Signals.
 
     def fault_signals(self) -> None:
-        """Signals at many moments: one line, the right code, soon, and nothing is lost."""
+        """Sends signals at many moments: one line, the right code, soon, and nothing is lost."""
         codes = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 143}
-        moments = [("", d) for d in (0.3, 0.5, 0.8, 1.5)]  # of the start: imports
+        moments = [("", d) for d in (0.3, 0.5, 0.8, 1.5)]  # of the start-up, i.e. the imports
         moments += [("work/config.json", d) for d in (0.1, 0.3, 0.5, 0.8, 1.5)]
         moments += [("work/metrics.jsonl", d) for d in (0.0, 0.2, 0.6)]
         moments += [("work/training/*-1-0/1.json", 0.0), ("work/done/*-3-0.npz", 0.05)]
@@ -290,7 +290,7 @@ class Checks:
     # The machine.
 
     def fault_two(self) -> None:
-        """Two processes in one workdir."""
+        """Starts two processes in one workdir."""
         trial = self.fresh("two")
         pair = [self.launcher.start("A", trial) for _ in range(2)]
         codes = sorted(process.wait(240) for process in pair)
@@ -300,7 +300,7 @@ class Checks:
         self.check("two processes: one refused, one right", fine and not unlike, (codes, unlike))
 
     def fault_disk(self) -> None:
-        """No room for checkpoints, and folders that cannot be written."""
+        """Leaves no room for checkpoints, and makes folders read-only."""
         for size in (10**4, 10**5, 10**6):  # a limit of file sizes stands for a full disk
             trial = self.fresh(f"full {size}")
             process = self.launcher.call(
@@ -317,7 +317,7 @@ class Checks:
                 self.refused(f"a {name} that cannot be written", code, text, str(trial / part))
 
     def fault_slurm(self) -> None:
-        """Four tasks of an emulated srun step train once; a batch script is one process."""
+        """Runs four tasks of an emulated srun step, which train once, and a batch script."""
         trial = self.fresh("srun")
         step = {"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS": "4"}
         step |= {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost"}
@@ -335,7 +335,7 @@ class Checks:
         self.check("a batch script without srun", not unlike, unlike)
 
     def fault_not_finite(self) -> None:
-        """A rate at which the loss overflows: one line, nothing kept, and a lower one runs."""
+        """Lets the loss overflow: one line, nothing kept, and a lower rate runs."""
         trial = self.fresh("nan")
         code = self.launcher.whole("A", trial, "--config.train.lr=1e12")
         text = (trial / "log").read_text()

@@ -5,12 +5,12 @@
 
 The python that runs it must have the checkout's requirements. emojax is imported once; a child per
 case calls `emojax.cli.launch(argv)` as `launch.py` does. A case MUST be refused (its input cannot
-mean anything), MAY be (random damage, which may hit bytes that nobody reads), or is GOOD: it must
+mean anything), MAY be (random damage, which may hit bytes that are never read), or is GOOD: it must
 run. Outcomes:
 
     refused     exit code 2, one line on stderr, no traceback
     accepted    exit code 0, or a first training finished (the child stops there)
-    traceback   an exception that nobody foresaw
+    traceback   an unexpected exception
     noisy       refused, but stderr has more than the one line
     hang        no end within the limit
     crash       killed by a signal
@@ -121,7 +121,7 @@ def make_inputs(good: pathlib.Path, seed: int) -> bool:
 
 
 class Fuzzer:
-    """Runs cases side by side, each in a process of its own, and counts how they end."""
+    """A pool that runs each case in its own process and counts the outcomes."""
 
     def __init__(self, cases, base, checkout, workers, keep, verbose):
         self.cases, self.base, self.checkout = cases, base, checkout

@@ -92,7 +92,7 @@ def damaged(kind: str, data: bytes, rng: random.Random) -> bytes:
 
 
 def damage(relative: str, kind: str, rng: random.Random) -> Step:
-    """Damages a file; what is hit is drawn when the case is made."""
+    """Damages a file; the damaged part is drawn when the case is made."""
     seed = rng.random()
     return change(relative, lambda data: damaged(kind, data, random.Random(seed)))
 
@@ -211,8 +211,8 @@ def npz(relative: str, rehash: bool = False, drop=(), **arrays) -> Step:
 def manifest(edit: Callable[[dict], object], renew: bool = True) -> Step:
     """Edits the manifest of a bundle, whose hashes then agree with its files.
 
-    With `renew`, so does its id, as somebody would do who knows the format: the rules of the schema
-    have to hold, or it is another decoder.
+    With `renew` the id agrees, too, as after an edit by someone who knows the format: the rules of
+    the schema have to hold, or it is another decoder.
     """
 
     def prepare(folder):

@@ -1,4 +1,4 @@
-"""Sound inputs of every kind, which must run: refusing everything is no success."""
+"""Sound inputs of every kind, which must run: refusing everything would be no success."""
 
 import fuzz_good_bids
 import fuzz_good_runs

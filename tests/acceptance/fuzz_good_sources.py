@@ -249,7 +249,7 @@ def _arrays():
         return lambda folder: arrays(folder / "s1.npz", **change_)
 
     def every(**change_):
-        values = change_.pop("x", x)  # of each subject its own: copies are refused
+        values = change_.pop("x", x)  # different in each subject: copies are refused
         return lambda folder: [
             arrays(path, x=values + i, **change_)
             for i, path in enumerate(sorted(folder.glob("*.npz")))

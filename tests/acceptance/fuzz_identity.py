@@ -1,4 +1,4 @@
-"""Decoders that are edited by somebody who knows the format, and archives that are bombs."""
+"""Decoders edited by someone who knows the format, and archives that are bombs."""
 
 import functools
 import json
@@ -17,7 +17,7 @@ def decode(folder, work, name="run.nii", bundle="decoder"):
 
 
 def identities():
-    """Edits by somebody who does not know of the id, and flags that ask for a decoder."""
+    """Edits by someone who does not know of the id, and flags that ask for a decoder."""
     reverse = {
         renew: manifest(lambda m: m["facts"]["classes"].reverse(), renew) for renew in (True, False)
     }
@@ -68,7 +68,7 @@ def _expecting(folder, work):
 
 
 def bombs():
-    """Archives that are small on disk."""
+    """Lists archives that are small on disk and large in memory."""
     for file in (WEIGHTS, CONTEXT):
         for name in ("voxels", "mask", "layers/0/0", "x"):
             yield f"{file} {name}", functools.partial(_bomb, file=file, name=name)

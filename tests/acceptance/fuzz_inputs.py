@@ -11,8 +11,8 @@ import scipy.io
 from fuzz_cases import cell
 
 SHAPE = (16, 16, 12)
-VOXELS, FRAMES = 60, 30  # of a decoder, and of each of the two runs of its template
-STEM = "sub-01/func/sub-01_task-emo_run-01"  # of the first run of the BIDS study
+VOXELS, FRAMES = 60, 30  # a decoder's voxels, and the frames of each of its template's two runs
+STEM = "sub-01/func/sub-01_task-emo_run-01"  # the first run of the BIDS study
 LABEL_MAP = "--config.data.label_map=rest=;neutral=neutral;negative=negative"
 
 
@@ -209,4 +209,4 @@ MAKERS = {
     "vectors": make_vectors,
     "arrays": make_arrays,
 }
-WITH_JAX = {"bundle": make_bundle, "keras": make_keras}  # made in a process of their own
+WITH_JAX = {"bundle": make_bundle, "keras": make_keras}  # made in their own process

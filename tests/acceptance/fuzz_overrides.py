@@ -21,7 +21,7 @@ FREE = ("onset_unit", "root", "store", "events_root", "label_column", "label_map
 FREE += ("task", "space", "sessions", "subjects", "runs")
 FREE = {f"data.{name}" for name in FREE} | {"experiment", "align.parcels", "searchlight.folds"}
 HUGE, HUGER = "2147483648", "99999999999999999999"
-SLOW = ("align.level2_iters", "train.epochs", "instances")  # in range, but for ever
+SLOW = ("align.level2_iters", "train.epochs", "instances")  # in range, but would run for ever
 FINE = {  # in range for that key, whatever it looks like
     *((key, value) for key in SLOW for value in (HUGE, HUGER)),
     *(("data.hrf_delay_s", "-1"), ("seed", "-1"), ("train.shortcut_l2", "-1")),
@@ -35,7 +35,7 @@ FINE = {  # in range for that key, whatever it looks like
     *(("model.filters", "(1,)"), ("model.filters", "5")),
     *(("data.drop_first", "-1"), ("seed", HUGE), ("data.synthetic.seed", HUGE)),
 }
-SHARED = ("data.", "train.", "seed", "null", "null_floor")  # of A and B; tried with A
+SHARED = ("data.", "train.", "seed", "null", "null_floor")  # keys of both A and B; tried with A
 AGAIN = ("shortcut_l2", "early_stop", "feed", "feed_dtype", "lr", "batch_size", "penalty_factor")
 OFF = ("permutations=0", "within_subject=False", "crossed=", "design=False", "maps=False")
 QUICK = {  # one short training of a study in files

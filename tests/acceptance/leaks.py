@@ -27,16 +27,16 @@ import planted
 from planted import Leak
 
 PARTS = ("emojax", "configs", "launch.py")
-KINDS = {  # what catches a leak: its one line on stderr
+KINDS = {  # the line on stderr that catches a leak
     "record": r"claims to be \w+, but .*step '(STEP)' saw ",
     "audit": r"step '(STEP)' (depends on .* moved|read nothing in fold)",
-    "arm": r"is leaky by name at step '(STEP)', but ",
+    "arm": r"is declared leaky at step '(STEP)', but ",
     "guard": r"(STEP).* (was not granted|after the record was closed|is no array of values)",
 }
 
 
 class Ran(NamedTuple):
-    """How a launch ended."""
+    """The outcome of a launch."""
 
     code: int
     lines: list[str]  # on stderr
@@ -157,7 +157,7 @@ class Report:
 
 
 def check_unchanged(report: Report, launcher: Launcher, code, data: pathlib.Path) -> None:
-    """The unchanged code passes, but for vectors that were chosen with everybody's labels."""
+    """Checks that unchanged code passes, except for vectors chosen with all subjects' labels."""
     settings = {name: flags_of(name) for name in planted.SETTINGS}
     for name, flags in {**settings, **real_data(data)}.items():
         ran = launcher.plan(code, flags)
@@ -171,7 +171,7 @@ def check_unchanged(report: Report, launcher: Launcher, code, data: pathlib.Path
 
 
 def check_leak(report: Report, launcher: Launcher, pristine, leak: Leak, every: bool) -> None:
-    """A planted leak is refused, in each setting, in one line that names the step."""
+    """Checks that a planted leak is refused in each setting, in one line that names the step."""
     sure = leak not in planted.UNSEEN
     code = copy(pristine, launcher.base / "code")
     try:

@@ -17,7 +17,7 @@ FITS, SKELETON = "emojax/experiments/fits.py", "emojax/experiments/skeleton.py"
 SPLITS, BASELINES = "emojax/splits.py", "emojax/scoring/baselines.py"
 EPOCH, OUTCOMES = "emojax/training/epoch.py", "emojax/report/outcomes.py"
 
-SETTINGS = {  # name -> config and flags; one arm each, but for "A full" and "B full"
+SETTINGS = {  # name -> config and flags; one arm each, except "A full" and "B full"
     "A time": ("A", "protocols=nested", "align.regimes=independent_runs", "null_floor=False"),
     "A class": (
         "A",
@@ -104,7 +104,7 @@ class Leak(NamedTuple):
     about: str
     where: tuple[str, ...]  # names in `SETTINGS`
     step: str  # regular expression of the step that is named
-    by: str  # what catches it: "record", "audit", "arm" or "guard"
+    by: str  # the check that catches it: "record", "audit", "arm" or "guard"
     edits: tuple[tuple[str, str, str], ...]  # file, text that occurs once, text in its place
 
 
@@ -1389,7 +1389,7 @@ OTHERS += [
     ),
 ]
 
-UNSEEN = [  # what no audit of two folds can promise to see; both outcomes are right
+UNSEEN = [  # leaks that an audit of two folds may miss; both outcomes are right
     leak(
         "one fold audit",
         "scaler fitted to test rows around the ledger, in the third fold only",

@@ -53,7 +53,7 @@ FLAGS = {
 def make(root: pathlib.Path) -> None:
     """Writes 5 subjects x 2 runs x 60 volumes of 16 x 16 x 12, two classes and rest.
 
-    The order of the blocks is the same for everybody.
+    The order of the blocks is the same for all subjects.
     """
     rng = np.random.default_rng(0)
     axes = np.meshgrid(*(np.linspace(-1, 1, n) for n in (16, 16, 12)), indexing="ij")
@@ -101,7 +101,7 @@ class Launcher:
         return [*FLAGS[which], f"--config.data.root={self.data}", f"--workdir={trial / 'work'}"]
 
     def start(self, which: str, trial: pathlib.Path, *more: str, **variables: str):
-        """Starts an experiment in a session of its own; what it says goes to the trial's log."""
+        """Starts an experiment in its own session; its output goes to the trial's log."""
         with open(trial / "log", "ab") as log:
             return subprocess.Popen(
                 [sys.executable, "launch.py", *self.flags(which, trial), *more],

@@ -4,7 +4,7 @@
 
 A made-up run is written into a folder by `emojax simulate`. One session watches it undisturbed. A
 second one is killed with -9 at random moments and started again by the same command. In the end
-both journals must hold the same records but for times and hashes, the chain of each must be whole,
+both journals must hold the same records except times and hashes, the chain of each must be whole,
 and a listener must have got every record, with one content for each number. The decoder corrects
 motion and has a memory (`data.online`), so that a restart has to find its state again.
 """
@@ -87,7 +87,7 @@ class Trial:
         return subprocess.Popen(self.command(*own, *flags), cwd=self.checkout, stderr=log)
 
     def killed(self, out, listener):
-        """Watches, and kills; returns how often it did."""
+        """Watches and kills; returns the number of kills."""
         udp, journal, done = f"--udp={listener.address}", out / "journal.jsonl", 0
         while True:
             size = journal.stat().st_size if journal.exists() else 0

@@ -1,4 +1,4 @@
-"""The classifier of a decoder: kept by the run, fitted again as the run did, or fitted anew."""
+"""The classifier of a decoder: loaded from the run, fitted again as in the run, or fitted anew."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -21,10 +21,10 @@ FOLDED = "linear ones and multilayer perceptrons"
 
 
 def classical(experiment: Experiment, made: Made, name: str) -> Trained:
-    """Fits a classical classifier as the run did.
+    """Fits a classical classifier as in the run.
 
     Raises:
-      InputError: it is none that can be a decoder.
+      InputError: it cannot be exported as a decoder.
     """
     found = job = None
     if baselines.find(name).needs not in ("nuisance", "raw"):
@@ -46,16 +46,16 @@ def classical(experiment: Experiment, made: Made, name: str) -> Trained:
 
 
 def kept(work: Workdir, made: Made, number: int, scores: Mapping[str, Any]) -> Trained:
-    """Returns the network of a fold, or those of its members, as the run has kept them.
+    """Returns the networks of a fold, or of its members, as the run has kept them.
 
     Args:
-      work: of the run.
+      work: workdir of the run.
       made: the fold.
-      number: of the fold.
-      scores: of its network, as in metrics.json.
+      number: number of the fold.
+      scores: scores of its network, as in metrics.json.
 
     Raises:
-      InputError: the run has kept none, or it cannot be folded.
+      InputError: the run has kept no networks, or they cannot be folded.
     """
     config, arm = made.config, made.arm
     models.find(config.model.name).check_foldable(config.model)
@@ -64,7 +64,7 @@ def kept(work: Workdir, made: Made, number: int, scores: Mapping[str, Any]) -> T
         tree = work.load_model(fits.model_name(arm, name, instance))
         if tree is None:
             expected = "a run with train.keep_models=True"
-            raise InputError(f"models/{arm.name}", "nothing of its fits", expected)
+            raise InputError(f"models/{arm.name}", "no kept networks", expected)
         return {"params": tree["params"], "batch_stats": tree.get("batch_stats", {})}
 
     if not arm.members:
@@ -77,8 +77,8 @@ def kept(work: Workdir, made: Made, number: int, scores: Mapping[str, Any]) -> T
         nets.append([load(name, j) for j in count])
         done = [work.load_finished(f"{arm.name} {name} {j}") for j in count]
         if any(one is None for one in done):
-            expected = "as they were written (remove metrics.json and run again)"
-            raise InputError(f"done/{arm.name}", "damaged trainings", expected)
+            expected = "intact files (remove metrics.json and run again)"
+            raise InputError(f"done/{arm.name}", "damaged results of training", expected)
         found[f"0.{i}"] = done
     return _several(made, nets, fits.joined(arm, [made.data], found, config.temperature)[0][0])
 
@@ -106,10 +106,10 @@ def _several(made: Made, nets, outcome: Mapping[str, np.ndarray]) -> Trained:
 
 
 def trained(experiment: Experiment, made: Made) -> Trained:
-    """Trains the network, or those of the members, on everybody; the monitored rows choose.
+    """Trains the networks on all subjects; the monitored rows choose the epoch.
 
     Raises:
-      InputError: the network cannot be folded, or its training fails.
+      InputError: the network cannot be folded, or training fails.
     """
     assert experiment.program is not None
     config, data, arm = made.config, made.data, dataclasses.replace(made.arm, instances=1)
@@ -142,11 +142,11 @@ def trained(experiment: Experiment, made: Made) -> Trained:
         return _several(made, each, found)
     temperature = None
     if config.temperature:
-        temperature = outcomes.temperature(data, arm, done[0][0])
+        temperature = outcomes.temperature(made.cohort, arm, done[0][0])
     return _one(made, nets[0, 0], 1.0 if temperature is None else temperature)
 
 
 def _scored_as_monitored(data: FoldData) -> FoldData:
-    """Returns the data with the monitored rows in place of scored ones, of which there are none."""
+    """Returns the data with the monitored rows as test rows, of which a refit has none."""
     fold = data.fold._replace(test=np.unique(data.fold.monitor))
     return dataclasses.replace(data, fold=fold, read_test=data.read)

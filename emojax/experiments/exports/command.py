@@ -132,7 +132,7 @@ def _check_asked(metrics: Mapping[str, Any], subject: str, run: str, refit: bool
 
 def make(experiment: Experiment, config: Any, cohort: Any, row: Row, number: int | None) -> Made:
     """Makes the data of a fold as in the run; with `number` None, of all subjects."""
-    assert experiment.arms and experiment.folds and experiment.features
+
     arms = {arm.name: arm for arm in experiment.arms(config, cohort)}
     arm = arms[row.arm["shares"] or row.arm["name"]]
     if row.classifier != NETWORK:
@@ -157,7 +157,8 @@ def everybody(config: Any, view: Any, arm: Arm, row: Row) -> Fold:
     share = config.fractions[1] / (config.fractions[0] + config.fractions[1])
     groups = splits.SPLITS[arm.split].groups(view)
     key, shares = jax.random.key(config.seed), (1 - share, share)
-    return Fold("", *resampling.group_split(key, groups, shares, labels=view.labels), none)
+    train, monitor = resampling.group_split(key, groups, shares, labels=view.labels)
+    return Fold("", train, monitor, none)
 
 
 def _refitted(experiment: Experiment, made: Made, row: Row) -> Trained:

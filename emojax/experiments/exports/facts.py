@@ -1,4 +1,4 @@
-"""Metadata of a decoder: what it was fitted to, how good it is, and how its volumes look."""
+"""Metadata of a decoder: its training data, its scores, and statistics of its volumes."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -14,17 +14,17 @@ from emojax.decoder import Decoder, Facts, card, guards
 from emojax.errors import InputError
 from emojax.experiments.exports.parts import Made, Trained
 
-CHUNK = 64  # volumes at a time
+CHUNK = 64  # volumes read at a time
 SCORES = ("balanced_accuracy", "nll", "ece")
 
 
 def check_scanned(config: Any, cohort: Cohort) -> None:
-    """Refuses volumes or runs that something was done to which no scanner can do.
+    """Rejects volumes with processing that cannot be repeated volume by volume at the scanner.
 
-    The one exception is the mean of maps: they are no points in time, and the decoder holds it.
+    The one exception is the mean of maps, which are not points in time; the decoder stores it.
 
     Raises:
-      InputError: names what was done, and its causal twin where it has one.
+      InputError: names the processing, and its causal equivalent if there is one.
     """
     asked = {k: v for k, v in sources.cleaned_by(config.data).items() if k != "scrub_fd_mm"}
     prior = [str(step) for step in cohort.prior]
@@ -48,7 +48,7 @@ def _off(value: Any) -> str:
 
 
 def centred_maps(config: Any, cohort: Cohort) -> bool:
-    """Returns whether nothing but `data.centre` was done, to rows that are no points in time."""
+    """Returns whether `data.centre` is the only cleaning and rows are not points in time."""
     asked = sources.cleaned_by(config.data)
     return set(asked) == {"centre"} and not _timed(cohort)
 
@@ -60,15 +60,16 @@ def _timed(cohort: Cohort) -> bool:
 def common(
     made: Made, trained: Trained, values: Iterable[np.ndarray], grid: Sequence[int]
 ) -> Facts:
-    """Returns what all decoders state.
+    """Returns the metadata that all decoders have.
 
     Args:
-      made: of the fold.
+      made: the fold.
       trained: the classifier.
-      values: training volumes inside the mask, [k, voxels] at a time.
+      values: training volumes inside the mask, in chunks [k, voxels].
       grid: shape of a volume.
     """
     config, cohort, fold = made.config, made.cohort, made.data.fold
+    x, y, z = map(int, grid)
     level, spread, count = 0.0, 0.0, 0
     for part in values:
         level += float(part.mean(1, dtype=np.float64).sum())
@@ -77,7 +78,7 @@ def common(
     behind, left = config.data.hrf_delay_s, config.data.drop_first
     return Facts(
         tuple(map(str, cohort.classes)),
-        tuple(map(int, grid)),
+        (x, y, z),
         level / count,
         spread / count,
         None if cohort.tr is None else float(cohort.tr),
@@ -96,7 +97,7 @@ def common(
 
 
 def _names(made: Made, rows: Int[np.ndarray, " k"]) -> tuple[str, ...]:
-    """Returns the units of rows: subjects, or runs where those are what is kept apart."""
+    """Returns the units of rows: subjects, or runs if the folds separate only runs."""
     if hasattr(made.view, "units"):
         return tuple(np.unique(made.view.units[rows]).tolist())
     subjects, runs = made.cohort.subject[rows], made.cohort.run[rows]
@@ -106,16 +107,16 @@ def _names(made: Made, rows: Int[np.ndarray, " k"]) -> tuple[str, ...]:
 
 
 def seen(record: provenance.Provenance) -> tuple[tuple[str, int, int], ...]:
-    """Returns a record as `Facts.provenance`."""
+    """Returns a provenance record in the form of `Facts.provenance`."""
     rows = provenance.table(record)
     return tuple((row["step"], row["values"], row["labels"]) for row in rows)
 
 
 class _Scanned:
-    """The volumes of runs as scanned, one at a time and as often as they are asked for."""
+    """The volumes of runs as scanned, in an iterable that can be repeated."""
 
     def __init__(self, runs: Sequence[Run], skip: int):
-        """Args: runs, and how many volumes at the start of each are left out."""
+        """Takes runs, and the number of volumes to skip at the start of each."""
         self._runs, self._skip = list(map(phases.uncleaned, runs)), skip
 
     def __iter__(self) -> Iterator[Float[np.ndarray, "X Y Z"]]:
@@ -125,21 +126,21 @@ class _Scanned:
 
 
 def with_reference(decoder: Decoder, groups: Sequence[Sequence[Run]], of: str) -> Decoder:
-    """Returns a decoder with a reference image, and the limits that follow from its runs.
+    """Returns a decoder with a reference image, and with limits derived from its runs.
 
     Args:
-      decoder: without.
-      groups: its runs; those of a group are compared with the others.
-      of: the subject whose runs they are; "" is the training subjects.
+      decoder: a decoder without a reference image.
+      groups: its runs; the runs of each group are compared with the other groups.
+      of: the subject whose runs they are; "" for the training subjects.
 
     Returns:
-      The decoder as it was where rows are no points in time, or not all runs are on its grid.
+      The decoder; unchanged if rows are not points in time, or not all runs are on its grid.
     """
     runs, grid = [run for group in groups for run in group], tuple(decoder.facts.grid)
     timed = all(run.tr is not None or run.starts is not None for run in runs)
     if not runs or not timed or any(run.frames.shape[1:] != grid for run in runs):
         return decoder
-    left = decoder.facts.drop_first  # those of before the steady state look otherwise
+    left = decoder.facts.drop_first  # volumes before the steady state differ in contrast
     if sum(max(len(run.frames) - left, 0) for run in runs) < 2:
         return decoder
     scanned = [_Scanned(group, left) for group in groups]
@@ -155,14 +156,14 @@ def with_scores(
     noise: float | None = None,
     protocol: str = "",
 ) -> Facts:
-    """Returns facts with what the report says of the classifier.
+    """Returns facts with the classifier's scores from the report.
 
     Args:
-      facts: without.
-      summary: metric -> its "mean"; that of balanced accuracy has "ci95", two limits or None.
+      facts: facts without scores.
+      summary: metric -> its "mean"; balanced accuracy also has "ci95", two limits or None.
       reliability: "confidence", "accuracy" and "count" of each bin.
       noise: balanced accuracy of the same procedure on noise; None: not measured.
-      protocol: class of protocol of the scores.
+      protocol: protocol class of the scores.
     """
     scores = tuple((name, summary[name]["mean"]) for name in SCORES if name in summary)
     limits = (summary.get("balanced_accuracy") or {}).get("ci95") or ()

@@ -17,12 +17,12 @@ from emojax.scoring import baselines
 class Row(NamedTuple):
     """A row of the result table."""
 
-    arm: Mapping[str, Any]  # of metrics.json
-    classifier: str  # a classical one, or `outcomes.NETWORK`
+    arm: Mapping[str, Any]  # entry of metrics.json
+    classifier: str  # name of a classical classifier, or `outcomes.NETWORK`
 
     @property
     def summary(self) -> Mapping[str, Any]:
-        """Metric -> its mean over folds."""
+        """Mapping from metric to its summary over folds."""
         found = self.arm["summary"]
         return (
             found["network"]
@@ -32,15 +32,15 @@ class Row(NamedTuple):
 
 
 def choose(metrics: Mapping[str, Any], name: str, number: int) -> Row:
-    """Returns the row of a name; "" is the headline, or what a fold of it has chosen.
+    """Returns the row of a name; "" is the headline, or the decoder that its fold has chosen.
 
     Args:
       metrics: content of metrics.json.
-      name: of a classifier, of an arm with a network, or "network".
-      number: of the fold.
+      name: name of a classifier or of an arm with a network, or "network".
+      number: number of the fold.
 
     Raises:
-      InputError: there is no such row, or it is no decoder's.
+      InputError: there is no such row, or it cannot be a decoder.
     """
     arms = [arm for arm in metrics["arms"] if not arm["on_noise"]]
     networks = [arm for arm in arms if not arm["decoder"] and not arm["shares"]]
@@ -64,15 +64,15 @@ def choose(metrics: Mapping[str, Any], name: str, number: int) -> Row:
 
 
 def fold_of(arm: Mapping[str, Any], units: str, subject: str, run: str) -> int:
-    """Returns the number of the fold that left a subject (or with units=run, a run) out.
+    """Returns the number of the fold that left out a subject (with units=run, a run).
 
     Raises:
-      InputError: there is no such fold, or a split has nobody's.
+      InputError: there is no such fold, or folds of the split have no single subject.
     """
     tests = [fold["test"] for fold in arm["folds"]]
     if arm["split"]:
         if subject or run:
-            raise InputError("subject or run", subject or run, "neither: nobody is aligned")
+            raise InputError("subject or run", subject or run, "neither: splits have no alignment")
         return 0
     if units != "run":
         if subject and subject not in tests:
@@ -92,7 +92,7 @@ def fold_of(arm: Mapping[str, Any], units: str, subject: str, run: str) -> int:
 
 
 def reported(metrics: Mapping[str, Any], table: pd.DataFrame, row: Row) -> pd.DataFrame:
-    """Returns what the report says of the scored volumes of a row, one line each.
+    """Returns the reported predictions of a row, one line per scored volume.
 
     Args:
       metrics: content of metrics.json.
@@ -105,8 +105,8 @@ def reported(metrics: Mapping[str, Any], table: pd.DataFrame, row: Row) -> pd.Da
     by_arm = "arm" in table
     prefix = predictions.prefix(metrics, row.arm["name"], row.classifier, by_arm)
     if by_arm:
-        table = table[(table["arm"] == row.arm["name"]) & (table["values"] == "real")]
-        table = table[table["instance"] == 0]
+        table = table.loc[(table["arm"] == row.arm["name"]) & (table["values"] == "real")]
+        table = table.loc[table["instance"] == 0]
     names = predictions.columns(metrics["classes"])
     places = table[["fold", "subject", "run", "frame", "label"]]
     p = table[[prefix + name for name in names]].set_axis(names, axis=1)

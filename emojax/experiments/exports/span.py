@@ -1,16 +1,16 @@
-"""Linear classifiers of all voxels, which were fitted to coordinates in the span of the volumes."""
+"""Linear classifiers of all voxels that were fitted to coordinates in the span of the volumes."""
 
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from emojax import models
 from emojax.errors import InputError
 from emojax.experiments.exports.parts import Made, Trained
 from emojax.features import kernels
 
-NONE = 1e-6  # of the largest weight: that of the distance from the span, which no row trains
+NONE = 1e-6  # largest relative weight of the distance from the span, which training cannot fit
 
 
 def every_voxel(
@@ -21,8 +21,8 @@ def every_voxel(
     Args:
       made: the fold.
       trained: the classifier.
-      mask: of the decoder; its voxels are the view's columns.
-      mean: [v] that is subtracted before, where voxels are centred by people; or None.
+      mask: mask of the decoder; its voxels are the view's columns.
+      mean: [v] mean to subtract first if voxels are centred by subject; or None.
     """
     data, every = made.data, made.data.notes["every voxel"]
     x = every.read(data.fold.train)
@@ -34,12 +34,12 @@ def every_voxel(
 
 
 def volumes(made: Made, trained: Trained, inside: Bool[np.ndarray, "X Y Z"]) -> dict[str, Any]:
-    """Returns folded weights of a classifier of Experiment B; those of empty slices do nothing.
+    """Returns folded weights of a classifier of Experiment B, without those of empty slices.
 
     Args:
       made: the fold.
       trained: the classifier.
-      inside: voxels of the padded volume that were scanned, and vary.
+      inside: voxels of the padded volume that were scanned and vary.
     """
     data = made.data
     x = kernels.rows_of(data.read, data.fold.train)
@@ -52,12 +52,13 @@ def volumes(made: Made, trained: Trained, inside: Bool[np.ndarray, "X Y Z"]) -> 
 def _in_voxels(
     trained: Trained, x: Float[np.ndarray, "n v"], squared_norm: float
 ) -> tuple[Float[np.ndarray, "v k"], Float[np.ndarray, " k"]]:
-    """Returns coefficients of voxels and intercept, with the temperature in them."""
-    if trained.network != "linear" or len(trained.params) > 1:
+    """Returns voxel coefficients and intercept, both divided by the temperature."""
+    if trained.network != "linear" or len(trained.params) != 1:
         found = f"{trained.kind} of coordinates in the span of all volumes"
         raise InputError("classifier", found, "a linear one, such as --classifier=logistic")
+    (params,) = trained.params
     coef, intercept, t = (
-        np.float64(trained.params[0][name]) for name in ("coef", "intercept", "temperature")
+        np.asarray(params[name], np.float64) for name in ("coef", "intercept", "temperature")
     )
     if len(coef) == x.shape[1]:
         return coef / t, intercept / t
@@ -69,8 +70,14 @@ def _in_voxels(
     return np.float64(x.T) @ rows / t, (intercept + offset @ coef[:-1]) / t
 
 
-def fold(coef, intercept, voxels, centre, sd) -> dict[str, Any]:
-    """Returns weights of "linear" for one classifier of (x - centre) / sd at some voxels."""
+def fold(
+    coef: Float[np.ndarray, "v k"],
+    intercept: Float[np.ndarray, " k"],
+    voxels: Int[np.ndarray, " v"],
+    centre: Float[np.ndarray, " v"],
+    sd: Float[np.ndarray, " v"],
+) -> dict[str, Any]:
+    """Returns the weights of network "linear" for a classifier of (x - centre) / sd at voxels."""
     kernel = np.where(np.isfinite(sd), coef.T / sd, 0).T
     bias = np.asarray(intercept)
     part = {"kernel": kernel, "bias": bias, "voxels": voxels, "centre": np.float32(centre)}

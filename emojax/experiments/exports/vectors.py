@@ -19,14 +19,14 @@ from emojax.records import FoldData
 
 
 class Place(NamedTuple):
-    """The volumes that a decoder reads, and where the columns of its voxels are in them."""
+    """The mask of the volumes that a decoder reads, and the columns of the view inside it."""
 
     mask: Bool[np.ndarray, "X Y Z"]
-    columns: Int[np.ndarray, " v"]  # position of each among the mask's voxels; -1 outside
+    columns: Int[np.ndarray, " v"]  # position of each column among the mask's voxels; -1 outside
 
 
 def pack(made: Made, trained: Trained, run: str) -> Packed:
-    """Builds the decoder of a run of the fold's test subject; of nobody's where everybody trains.
+    """Builds the decoder of a run of the fold's test subject, or of a new person after a refit.
 
     Args:
       made: the fold.
@@ -34,7 +34,7 @@ def pack(made: Made, trained: Trained, run: str) -> Packed:
       run: name of the run to be decoded; "" is the last.
 
     Raises:
-      InputError: what was fitted cannot be repeated volume by volume, or there is no such run.
+      InputError: the pipeline cannot be repeated volume by volume, or there is no such run.
     """
     config, view, data = made.config, made.view, made.data
     settings = data.notes["settings"]
@@ -68,28 +68,28 @@ def pack(made: Made, trained: Trained, run: str) -> Packed:
 
 
 def _check(made: Made, trained: Trained) -> None:
-    """Refuses what has seen the scored rows, or has no meaning for a new person."""
+    """Rejects pipelines that have seen the scored rows, or that cannot apply to a new person."""
     settings, arm, data = made.data.notes["settings"], made.arm, made.data
     if arm.leaks:
         expected = "an arm without leaks (--config.protocols=nested)"
-        raise InputError("decoder", f"{arm.name}, which is leaky by name", expected)
+        raise InputError("decoder", f"{arm.name}, which is declared leaky", expected)
     if settings.regime == "transductive":
-        found = "regime transductive, whose map is fitted to the run that is decoded"
-        raise InputError("decoder", found, "--config.align.regimes=independent_runs or group first")
+        found = "regime transductive, whose map is fitted to the decoded run"
+        raise InputError("decoder", found, "--config.align.regimes=independent_runs, or group")
     if settings.regime == "piecewise":
-        found = "regime piecewise, whose maps have no place in a bundle yet"
-        raise InputError("decoder", found, "--config.align.regimes=independent_runs or group first")
+        found = "regime piecewise, whose maps cannot be exported yet"
+        raise InputError("decoder", found, "--config.align.regimes=independent_runs, or group")
     if len(data.fold.test):
         return
-    one = "--subject of one who takes part in the study"
+    one = "--subject=NAME of a subject in the study"
     if settings.own_voxels:
-        found = "voxels.own=True: those of a new person are chosen by its labels"
+        found = "voxels.own=True, which selects a new person's voxels by labels"
         raise InputError("refit", found, f"--config.voxels.own=False, or {one}")
     if facts.centred_maps(made.config, made.view.cohort):
-        found = "data.centre: the mean of a new person's maps is not known"
+        found = "data.centre: the mean of a new person's maps is unknown"
         raise InputError("refit", found, f"--config.data.centre=False, or {one}")
     if _is_of_every_voxel(made, trained) and across_subjects.centres(data.ledger, settings):
-        found = "voxels.centre with every voxel: the mean of a new person's is not known"
+        found = "voxels.centre with every voxel: the mean of a new person's voxels is unknown"
         raise InputError("refit", found, f"--config.voxels.classical=keep, or {one}")
 
 
@@ -111,7 +111,7 @@ def _rows_of(view: MaskedCohort, rows: Int[np.ndarray, " t"], run: str) -> Int[n
 
 
 def _place(view: MaskedCohort, unit: str) -> Place:
-    """Returns the volumes of a unit: those of a vector have one axis of more than one voxel."""
+    """Returns the place of a unit's volumes; vectors become volumes [voxels, 1, 1]."""
     mask = view.union if view.union is not None else view.own_columns.get(unit)
     if mask is None:
         mask = view.inside[unit].reshape(-1, 1, 1)
@@ -123,7 +123,7 @@ def _facts(made: Made, trained: Trained, here, place: Place, own: bool) -> Facts
     view, data = made.view, made.data
     settings, subjects = data.notes["settings"], np.unique(view.subject)
     names = dict.fromkeys(view.units[data.fold.train].tolist())
-    if settings.own_voxels:  # others have voxels of their own
+    if settings.own_voxels:  # other subjects have other voxels
         rows = np.flatnonzero(
             (view.units == view.units[here[0]]) & ~np.isin(view.run_index, _runs(view, here))
         )
@@ -152,7 +152,7 @@ def _facts(made: Made, trained: Trained, here, place: Place, own: bool) -> Facts
 
 
 def _scanned(made: Made, rows: Int[np.ndarray, " k"]) -> Float[np.ndarray, "k v"]:
-    """Returns rows before the maps' mean was subtracted, where the decoder does that."""
+    """Returns rows as scanned: without centring of maps, which the decoder does itself."""
     x, view = made.view.volumes[rows], made.view
     if not facts.centred_maps(made.config, view.cohort):
         return x
@@ -175,7 +175,7 @@ def _map_mean(run: Run) -> Float[np.ndarray, "..."]:
 
 
 def _fitted(made: Made, here, by_member: bool) -> list[tuple[Int[np.ndarray, " m"], Any]]:
-    """Returns columns and alignment of the run to be decoded: of the fold, or of each member."""
+    """Returns (columns, alignment) of the run to be decoded, for the fold or for each member."""
     data = made.data
     settings, parts = data.notes["settings"], (data, *data.members)
     columns = [part.notes["made"].voxels for part in parts]
@@ -184,18 +184,18 @@ def _fitted(made: Made, here, by_member: bool) -> list[tuple[Int[np.ndarray, " m
     if len(here):
         maps = _kept(data, here, ("alignment", "centring")) or [None] * len(parts)
     else:
-        maps = [_map_of_nobody(made, part, here) for part in parts]
+        maps = [_map_of_new_person(made, part, here) for part in parts]
     found = list(zip(columns, maps, strict=True))
     return found[1:] if by_member else found[:1]
 
 
 def _kept(data: FoldData, here, steps: tuple[str, ...]) -> list[Any]:
-    """Returns what steps fitted for the rows of a run, of the fold and then of each member."""
+    """Returns the fits of steps to the rows of a run, for the fold and then for each member."""
     return [fit for step, own, fit in data.ledger.kept if own and here[0] in own and step in steps]
 
 
-def _map_of_nobody(made: Made, part: FoldData, here) -> Any:
-    """Returns the map of a person who is not known: that of all, or the mean of the others."""
+def _map_of_new_person(made: Made, part: FoldData, here) -> Any:
+    """Returns the map for an unknown person: the common rotation, or the mean of the others."""
     space = part.notes["made"].space
     if space is not None and (everyones := space.everyones) is not None:
         return everyones
@@ -203,7 +203,7 @@ def _map_of_nobody(made: Made, part: FoldData, here) -> Any:
 
 
 def _mean_of_others(made: Made, part: FoldData, here, columns) -> Float[np.ndarray, " m"] | None:
-    """Returns the mean that regime "none" subtracts, of other runs or people; None: of nothing."""
+    """Returns the mean of other runs or subjects that regime "none" subtracts; None if none."""
     if not across_subjects.centres(part.ledger, part.notes["settings"]):
         return None
     view = made.view
@@ -218,16 +218,18 @@ def _mean_of_others(made: Made, part: FoldData, here, columns) -> Float[np.ndarr
 def _keep(
     stated: Facts, part: FoldData, params, trained: Trained, voxels, mask, own: bool
 ) -> dict[str, Any]:
-    """Returns what a member is folded from, for this subject and by `calibrate` for others."""
-    fitted, rows = part.notes["made"], {}
+    """Returns the parts that a member is folded from, here and by `calibrate` for new subjects."""
+    fitted, rows = part.notes["made"], dict[str, np.ndarray]()
     if own:
         model, keys = fitted.space.model, fitted.space.keys
         run, frame = keys.T
         rows = {"template": np.asarray(model.template), "run": run, "frame": frame}
         rows["label"] = frame if part.notes["settings"].match == "class" else _labels(part, keys)
     mean, sd = fitted.scaler
-    more = {"batch_stats": trained.batch_stats} | rows
-    kept = build.keep(stated, mask, voxels, params=params, mean=mean, sd=sd, **more)
+    own_fit = {"mean": mean, "sd": sd} | rows
+    kept = build.keep(
+        stated, mask, voxels, params=params, batch_stats=trained.batch_stats, **own_fit
+    )
     if trained.job is None and (path := part.notes.get("linear path")) is not None:
         kept["path"] = tuple(path)
     return kept
@@ -245,10 +247,10 @@ def _labels(part: FoldData, keys: Int[np.ndarray, "r 2"]) -> Int[np.ndarray, " r
 
 
 def _reference(made: Made, here, own: bool):
-    """Returns the runs of the reference, in groups, and the subject that they are of.
+    """Returns the runs of the reference image, in groups, and the subject they belong to.
 
-    They are the subject's other runs where something was fitted to these, else the training
-    subjects'.
+    They are the subject's other runs if something was fitted to them, otherwise those of the
+    training subjects.
     """
     view, data = made.view, made.data
     settings, cohort = data.notes["settings"], view.cohort

@@ -1,4 +1,4 @@
-"""Decoders of Experiment B: scale and classifier of whole volumes."""
+"""Decoders of Experiment B: scaler and classifier of whole volumes."""
 
 import numpy as np
 
@@ -10,15 +10,15 @@ from emojax.experiments.exports.parts import Made, Packed, Trained
 
 
 def pack(made: Made, trained: Trained, run: str) -> Packed:
-    """Builds the decoder of a fold; nobody is aligned, so that every run can be decoded.
+    """Builds the decoder of a fold; without alignment, it can decode every run.
 
     Args:
       made: the fold.
       trained: its classifier.
-      run: "".
+      run: not used.
 
     Raises:
-      InputError: what was fitted cannot be repeated volume by volume.
+      InputError: the pipeline cannot be repeated volume by volume.
     """
     config, cohort, data = made.config, made.view, made.data
     facts.check_scanned(config, cohort)
@@ -39,7 +39,9 @@ def pack(made: Made, trained: Trained, run: str) -> Packed:
     stated = stated._replace(provenance=facts.seen(data.ledger.shared))
     if trained.job is None:
         (params,) = trained.params
-        weights = models.find(trained.network).fold(params, trained.batch_stats)
+        fold = models.find(trained.network).fold
+        assert fold is not None  # `check_foldable` has checked it
+        weights = fold(params, trained.batch_stats)
         for name, part in (("mean", scale.mean), ("sd", scale.sd)):
             part = np.asarray(part, np.float32)
             weights[name] = np.broadcast_to(part, padded).copy() if padded != grid else part
