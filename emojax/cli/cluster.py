@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from emojax.cli import reports
 from emojax.cli.flags import Given, number
 from emojax.errors import InputError
 
@@ -64,7 +65,6 @@ def submit(argv: Sequence[str], given: Given) -> None:
       InputError: no such cluster here, Slurm rejects the jobs, or a local job fails.
     """
     from emojax import experiments
-    from emojax.cli import commands
     from emojax.cluster import jobs, waiting
     from emojax.experiments import dtypes
     from emojax.locks import Held
@@ -98,7 +98,7 @@ def submit(argv: Sequence[str], given: Given) -> None:
         return
     print(f"{count} jobs on this machine; logs: {place}", flush=True)
     waiting.wait(submitted, folder)
-    commands.show_report(folder)
+    reports.show(folder)
 
 
 def typed(argv: Sequence[str]) -> str:

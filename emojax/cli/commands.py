@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from emojax import compiled, stops
-from emojax.cli import cluster
+from emojax.cli import cluster, reports
 from emojax.cli.flags import Usage, parse
 from emojax.errors import InputError
 
@@ -179,18 +179,7 @@ def report(argv: Sequence[str]) -> None:
         from emojax.training.checkpoint import Workdir, read_config
 
     Workdir(workdir, read_config(workdir)).check_inputs()
-    show_report(workdir)
-
-
-def show_report(workdir: pathlib.Path) -> None:
-    """Prints the headline and the table of a finished workdir, and the path of its report."""
-    with stops.deferred():
-        from emojax.report import console as consoles
-        from emojax.report.schema import Result
-
-    console = consoles.make()
-    consoles.print_table(Result.load(workdir), console)
-    console.print(f"report: {workdir / 'report.html'}", markup=False)
+    reports.show(workdir)
 
 
 def start_jax() -> None:

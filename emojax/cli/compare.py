@@ -23,8 +23,8 @@ COMPARE = Usage(
     example="emojax compare runs/demo runs/mine --csv=runs.csv",
 )
 SCHEMA = 2  # schema of metrics.json
-HEADER = ("run", "config", "headline", "balanced accuracy", "95 % interval", "protocol", "on noise")
-HEADER += ("p (chance)", "network", "epochs", "time", "data", "emojax")
+HEADER = ("run", "config", "headline", "balanced accuracy", "95 % interval", "protocol")
+HEADER += ("noise floor", "p (chance)", "network", "epochs", "time", "data", "emojax")
 NUMBERS = (  # columns of the CSV file
     *("run", "config", "experiment", "headline", "classifier", "protocol", "balanced_accuracy"),
     *("sd", "low", "high", "on_noise", "p", "p_of", "network", "network_arm"),
