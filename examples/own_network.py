@@ -27,12 +27,12 @@ class MLP(nn.Module):
 
 
 def ridge(seed):
-    """A classical classifier, as scikit-learn has them."""
+    """Returns a classical classifier, an estimator of scikit-learn."""
     return RidgeClassifier(alpha=100.0)
 
 
 def load(data):
-    """A source: five subjects with two runs of 60 vectors, in blocks of five."""
+    """Returns a cohort of five subjects with two runs of 60 vectors each, in blocks of five."""
     rng, labels = np.random.default_rng(data.synthetic.seed), np.arange(60) // 5 % 3
     means = rng.normal(size=(3, 80))[labels]
     make = lambda: (means + 3 * rng.normal(size=(60, 80))).astype("float32")  # noqa: E731

@@ -20,7 +20,7 @@ SHAPE = (16, 16, 10)
 
 
 def simulate(rng):
-    """Volumes [subjects, time, x, y, z] in scanner units, class labels [time], runs [time]."""
+    """Returns volumes [subjects, time, x, y, z] in scanner units, class labels [time], runs [time]."""
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
     brain = (grid**2).sum(0) < 0.8
     informative = np.flatnonzero(brain.ravel())[300:400]
@@ -38,7 +38,7 @@ def simulate(rng):
 
 
 def nearest_mean(train, labels, test):
-    """Predicted class [t] of each row by the nearest class mean."""
+    """Returns the predicted class [t] of each row, by the nearest class mean."""
     means = jnp.stack([train[labels == k].mean(0) for k in range(CLASSES)])
     return jnp.linalg.norm(test[:, None] - means, axis=-1).argmin(1)
 

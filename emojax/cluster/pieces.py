@@ -27,7 +27,7 @@ class Store(Protocol):
 
     @property
     def is_over(self) -> bool:
-        """Whether the run has ended."""
+        """True if the run has ended."""
         ...
 
     def claim(self, name: str) -> contextlib.AbstractContextManager | None:

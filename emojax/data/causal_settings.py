@@ -50,7 +50,7 @@ class Correction(NamedTuple):
 
     @property
     def needs_motion(self) -> bool:
-        """Whether each volume needs six realignment parameters."""
+        """True if each volume needs six realignment parameters."""
         return any(isinstance(own, Regression) and own.motion for own in self.steps)
 
 

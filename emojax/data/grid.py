@@ -23,7 +23,7 @@ class Turn(NamedTuple):
 
     @property
     def is_identity(self) -> bool:
-        """Whether the turn changes nothing."""
+        """True if the turn changes nothing."""
         return self.axes == (0, 1, 2) and not any(self.flipped)
 
     def apply(self, values: np.ndarray, first: int = 0) -> np.ndarray:

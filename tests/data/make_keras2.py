@@ -2,7 +2,7 @@
 
     TF_USE_LEGACY_KERAS=1 PYTHONPATH=KERAS_RESNET3D_CHECKOUT python tests/data/make_keras2.py
 
-The networks are built by the authors' own code, mtchibozo/keras-resnet3d at f554b1e. Writes
+The networks are built by the authors' own code, keras-resnet3d at commit f554b1e. Writes
 resnet3d.npz and resnet3d.h5, from seeds. All is computed in double precision, which
 TensorFlow's pooling lacks: `MaxPool` and `AveragePool` replace it.
 """

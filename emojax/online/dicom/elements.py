@@ -24,7 +24,7 @@ IMAGES = {f"1.2.840.10008.5.1.4.1.1.4{end}" for end in ("", ".1", ".4")}  # MR i
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 OPEN = 0xFFFFFFFF  # undefined length: the value ends at a delimiter
 LONG = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
-ZEROS = 64  # bytes; a file that ends in so many zeros may only be preallocated
+ZEROS = 64  # bytes; a file that ends in this many zeros may only be preallocated
 
 SOP_CLASS, IMAGE_TYPE, COMPONENT, FRAME_TYPE = 0x00080016, 0x00080008, 0x00089208, 0x00089007
 MAKER, SERIES_NAME, PROTOCOL = 0x00080070, 0x0008103E, 0x00181030

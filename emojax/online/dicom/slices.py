@@ -52,7 +52,7 @@ class Part(NamedTuple):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the part is a whole volume."""
+        """True if the part is a whole volume."""
         return len(self.values) == self.slices
 
 

@@ -49,7 +49,7 @@ class Choice:
 
     @property
     def is_by_name(self) -> bool:
-        """Whether names alone determine which NIfTI files are wanted."""
+        """True if names alone determine which NIfTI files are wanted."""
         return bool(self._asked or self._pattern or self.chosen)
 
     def identify(self, name: str) -> tuple[Series, int] | None:

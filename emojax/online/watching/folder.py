@@ -222,7 +222,7 @@ class Folder:
 
     @property
     def _hears(self) -> bool:
-        """Whether events would arrive; they end with the folder."""
+        """True if events would arrive; they end with the folder."""
         return self._observer is None or all(e.is_alive() for e in self._observer.emitters)
 
     def _hear(self, path: str) -> None:

@@ -170,7 +170,7 @@ def _hear(heard: queue.Queue, event: Mapping[str, Any]) -> None:
 
 
 def _some_of(heard: queue.Queue) -> Iterator[dict[str, Any]]:
-    """Yields queued events, but not so many that a volume would be delayed noticeably."""
+    """Yields queued events, but too few to delay a volume noticeably."""
     for _ in range(min(heard.qsize(), AT_ONCE)):
         yield heard.get_nowait()
 
