@@ -20,7 +20,7 @@ SHAPE = (16, 16, 10)
 
 
 def simulate(rng):
-    """Returns volumes [subjects, time, x, y, z] in scanner units, class labels [time], runs [time]."""
+    """Returns volumes [subjects, time, x, y, z] in scanner units, labels [time] and runs [time]."""
     grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
     brain = (grid**2).sum(0) < 0.8
     informative = np.flatnonzero(brain.ravel())[300:400]
