@@ -10,7 +10,7 @@ from flax import linen as nn
 from sklearn.linear_model import RidgeClassifier
 
 from emojax import experiments
-from emojax.configs import expA
+from emojax.configs import expA  # pyright: ignore[reportAttributeAccessIssue] found at run time
 from emojax.data.cohort import build
 from emojax.data.run import Run
 

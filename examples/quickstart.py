@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from emojax import alignment, anova, hyperalignment, masking, metrics, statistics
-from emojax.provenance import Provenance, check_scoring
+from emojax.provenance import Allowance, Provenance, check_scoring
 
 SUBJECTS, RUNS, VOLUMES, CLASSES, KEEP = 8, 2, 80, 3, 60
 SHAPE = (16, 16, 10)
+REGIMES = ("group", "independent_runs", "transductive", "none")
 
 
 def simulate(rng):
@@ -49,8 +50,8 @@ def main():
     t = labels.size
     subject = np.repeat(np.arange(SUBJECTS), t)
     own, scored = np.flatnonzero(runs == 0), np.flatnonzero(runs == 1)
-    accuracy = {regime: [] for regime in alignment.REGIMES}
-    leaks = {regime: {} for regime in alignment.REGIMES}
+    accuracy = {regime: [] for regime in REGIMES}
+    leaks = {regime: {} for regime in REGIMES}
     for left_out in range(SUBJECTS):
         train = [s for s in range(SUBJECTS) if s != left_out]
         masks = [masking.brain_mask(volumes[s].mean(0)) for s in train]
@@ -81,7 +82,9 @@ def main():
             seen = base | Provenance.of(
                 "alignment", subject.size, values=left_out * t + np.array(rows, int)
             )
-            allow = {"alignment": "transductive"} if regime == "transductive" else None
+            allow: dict[str, Allowance] = {}
+            if regime == "transductive":
+                allow["alignment"] = "transductive"
             leaks[regime] |= check_scoring(
                 seen, left_out * t + scored, subject=subject, allow=allow
             )

@@ -60,7 +60,8 @@ def test_quickstart_prints_a_row_for_every_regime():
         [sys.executable, "examples/quickstart.py"], cwd=ROOT, capture_output=True, text=True
     )
     rows = dict(re.findall(r"^(\w+) +(\d\.\d+) ", done.stdout, re.MULTILINE))
-    assert set(rows) == {"group", "independent_runs", "transductive", "none"}, done.stderr
+    assert done.returncode == 0, done.stderr
+    assert set(rows) == {"group", "independent_runs", "transductive", "none"}
     values = {name: float(value) for name, value in rows.items()}
     assert values["none"] < 0.4 < values["independent_runs"] < values["transductive"]
 

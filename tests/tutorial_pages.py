@@ -189,7 +189,7 @@ def _same(want: str, got: str, within: float) -> bool:
 def agrees(want: str, got: str, within: float = 0.0) -> bool:
     """Returns whether an output is that of the page.
 
-    Times, hashes, addresses, dates and the width of gaps are not compared. A line `...` of the page
+    Times, hashes, addresses, dates, blank lines and the width of gaps are not compared. A line `...` of the page
     stands for any number of lines.
 
     Args:
@@ -197,7 +197,7 @@ def agrees(want: str, got: str, within: float = 0.0) -> bool:
       got: output of the block.
       within: largest difference of a decimal number; whole numbers are exact.
     """
-    ours, theirs = want.splitlines(), got.splitlines()
+    ours, theirs = (list(filter(str.strip, text.splitlines())) for text in (want, got))
 
     def match(i: int, j: int) -> bool:
         if i == len(ours):

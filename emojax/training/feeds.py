@@ -155,9 +155,13 @@ class Streamed:
         self._sharding = NamedSharding(mesh, P("data"))
         self.rows = np.unique(rows)
 
-    @functools.cached_property
+    @property
     def example(self) -> Float[np.ndarray, "1 ..."]:
         """A zero input with batch size 1, for initialising parameters."""
+        return self._example
+
+    @functools.cached_property
+    def _example(self) -> Float[np.ndarray, "1 ..."]:
         return np.zeros_like(self._read(self.rows[:1]))
 
     def labels(self, rows: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
