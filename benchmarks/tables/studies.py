@@ -57,7 +57,7 @@ def _variation(stored: Stored) -> str:
     widest = max(
         abs(run[name][1]["mean"] - first[name][1]["mean"]) for run in others for name in first
     )
-    more = f"{len(others)} later runs" if len(others) > 1 else "a later run"
+    more = f"{len(others)} other runs" if len(others) > 1 else "another run"
     return f"means of {more} differ by {widest:.3f} at most; {limit}"
 
 
