@@ -6,7 +6,6 @@ import json
 import os
 import pathlib
 import re
-import shlex
 import subprocess
 import sys
 import traceback
@@ -70,34 +69,3 @@ def test_ci_runs_the_bash_blocks():
     assert README.count("```bash") == 2
     script = (ROOT / ".ci" / "run").read_text()
     assert all(f'eval "$(block {n}' in script for n in (1, 2))
-
-
-@pytest.mark.slow
-def test_two_terminals_and_a_replay(tmp_path):
-    """Runs the commands of docs/realtime.md as printed, except for speed, length and ports."""
-    if "EMOJAX_DEMO" not in os.environ:
-        pytest.skip("EMOJAX_DEMO does not name the workdir of the first command")
-    demo = pathlib.Path(os.environ["EMOJAX_DEMO"]).resolve()
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "demo").symlink_to(demo, target_is_directory=True)
-    block = (ROOT / "docs" / "realtime.md").read_text().split("```sh\n")[1].split("```")[0]
-    lines = (line.partition("#")[0].strip() for line in block.splitlines())
-    export, watch, simulate, replay = lines
-    emojax = f"{sys.executable} -m emojax "
-    commands = [own.replace("emojax ", emojax) for own in (watch, simulate, replay)]
-    export = export.replace("emojax ", emojax) + " --bundle=decoder"
-    subprocess.run(shlex.split(export), cwd=tmp_path, check=True, timeout=300)
-    commands[0] = commands[0].replace("runs/demo/decoder", "decoder")
-    commands[0] = commands[0].replace("--http=8000", "--http=0 --volumes=200")
-    with subprocess.Popen(
-        ["bash", "-c", commands[0]], cwd=tmp_path, stderr=subprocess.PIPE, text=True
-    ) as watching:
-        assert any(line.startswith("ready") for line in watching.stderr)
-        faster = [*shlex.split(commands[1]), "--speed=20"]
-        subprocess.run(faster, cwd=tmp_path, check=True, timeout=300)
-        said = watching.stderr.read()
-        assert watching.wait(60) == 0, said
-    done = subprocess.run(
-        shlex.split(commands[2]), cwd=tmp_path, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0 and "200 of 200 records are the same" in done.stdout, done.stderr

@@ -189,8 +189,8 @@ def _same(want: str, got: str, within: float) -> bool:
 def agrees(want: str, got: str, within: float = 0.0) -> bool:
     """Returns whether an output is that of the page.
 
-    Times, hashes, addresses, dates, blank lines and the width of gaps are not compared. A line `...` of the page
-    stands for any number of lines.
+    Times, hashes, addresses, dates, blank lines and the width of gaps are not compared. A line
+    `...` of the page stands for any number of lines.
 
     Args:
       want: output on the page.
