@@ -129,17 +129,17 @@ def tree(tmp_path_factory):
     return write_tree(tmp_path_factory.mktemp("study") / "faces")
 
 
-def readme_commands():
-    """Returns the README's commands for a user's own data, as words."""
-    readme = (ROOT / "README.md").read_text()
-    block = re.search(r"## Your data.*?```sh\n(.*?)```", readme, re.DOTALL)[1]
+def printed_commands():
+    """Returns the commands of docs/data.md for a user's own study, as words."""
+    page = (ROOT / "docs" / "data.md").read_text()
+    block = re.search(r"## Your study.*?```sh\n(.*?)```", page, re.DOTALL)[1]
     return [shlex.split(line) for line in block.replace("\\\n", " ").splitlines()]
 
 
 @pytest.mark.slow
-def test_the_commands_of_the_readme_reach_a_trained_report(tree, tmp_path, quick_compile, capsys):
+def test_the_printed_commands_reach_a_trained_report(tree, tmp_path, quick_compile, capsys):
     """The commands run as printed, except for paths and a training of seconds."""
-    counting, training = readme_commands()
+    counting, training = printed_commands()
     assert counting[:3] == ["python", "launch.py", "--mode=data"]
     given = [word for word in training if word.startswith("--config.")]
     given = [word.replace("ROI.nii.gz", str(tree / "ROI.nii.gz")) for word in given]
