@@ -28,28 +28,31 @@ def is_property(node):
     return any(name.split("(")[0].split(".")[-1].endswith("property") for name in named)
 
 
-@pytest.mark.parametrize("folder", ["launch.py", *FOLDERS])
-def test_no_docstring_opens_with_a_question_word(folder):
-    bad = [
+def found(folder, is_bad):
+    """Returns place and first line of the docstrings in a folder of which `is_bad` is true."""
+    return [
         f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 1)}: {line}"
         for path in PATHS
         if path.relative_to(ROOT).parts[0] == folder
         for node, line in documented(path)
-        if re.match(r"\w*", line).group() in QUESTIONS
+        if is_bad(node, line)
     ]
+
+
+@pytest.mark.parametrize("folder", ["launch.py", *FOLDERS])
+def test_no_docstring_opens_with_a_question_word(folder):
+    bad = found(folder, lambda node, line: re.match(r"\w*", line).group() in QUESTIONS)
     assert not bad, "\n".join(bad)
 
 
 @pytest.mark.parametrize("folder", ["emojax", "configs", "benchmarks", "examples"])
 def test_functions_open_with_a_verb(folder):
-    bad = [
-        f"{path.relative_to(ROOT)}:{node.lineno}: {line}"
-        for path in PATHS
-        if path.relative_to(ROOT).parts[0] == folder
-        for node, line in documented(path)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not is_property(node)
-        if not re.match(r"[A-Z][a-z]+(-[a-z]+)?s\b", line)
-    ]
+    def lacks_verb(node, line):
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        has_verb = re.match(r"[A-Z][a-z]+(-[a-z]+)?s\b", line)
+        return is_function and not is_property(node) and not has_verb
+
+    bad = found(folder, lacks_verb)
     assert not bad, "\n".join(bad)
 
 
